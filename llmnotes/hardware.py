@@ -1,0 +1,110 @@
+"""What this machine has, and what is missing on it."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+
+# distribution -> the extra of llmnotes that brings it ("" for the core)
+PARTS = {
+    "torch": "",
+    "transformers": "",
+    "tokenizers": "",
+    "safetensors": "",
+    "numpy": "",
+    "scikit-learn": "",
+    "matplotlib": "",
+    "plotly": "",
+    "wordllama": "course",
+    "jupyterlab": "lab",
+    "nbclient": "lab",
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Cores that this process may use, memory in bytes, the accelerator's name or None, and versions."""
+
+    system: str
+    python: str
+    cores: int
+    memory: int
+    memory_free: int
+    gpu: str | None
+    gpu_memory: int
+    versions: dict[str, str]
+    missing: dict[str, str]  # distribution -> the command that installs it
+
+    def as_dict(self) -> dict:
+        """Return the report as plain types, ready for JSON."""
+        return asdict(self)
+
+
+def cores() -> int:
+    """Return how many cores this process may use, at least 1 (a container may allow fewer than the machine has)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory() -> tuple[int, int]:
+    """Return (total, available) main memory in bytes, as the operating system reports it.
+
+    Does not know about the quota of a container: there the machine's own memory is returned.
+    """
+    import psutil
+
+    state = psutil.virtual_memory()
+    return state.total, state.available
+
+
+def gpu() -> tuple[str | None, int]:
+    """Return (name, memory in bytes) of the first accelerator that torch can use, or (None, 0).
+
+    On Apple silicon the memory is 0, since the GPU shares main memory. Imports torch.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return properties.name, properties.total_memory
+    if torch.backends.mps.is_available():
+        return "Apple GPU (MPS)", 0
+    return None, 0
+
+
+def report() -> Machine:
+    """Return what this machine has: cores, memory, accelerator, versions, and what is missing with its remedy.
+
+    Imports torch if it is installed, to ask for the GPU; loads no model and needs no network.
+
+    >>> report().cores >= 1
+    True
+    """
+    versions, missing = {}, {}
+    for distribution, extra in PARTS.items():
+        try:
+            versions[distribution] = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            target = f'"llmnotes[{extra}]"' if extra else distribution
+            missing[distribution] = f"{os.path.basename(sys.executable)} -m pip install {target}"
+    name, gpu_bytes = gpu() if "torch" in versions else (None, 0)
+    total, free = memory()
+    return Machine(f"{platform.system()} {platform.machine()}", platform.python_version(), cores(), total, free,
+                   name, gpu_bytes, versions, missing)
+
+
+def describe(machine: Machine) -> str:
+    """Return the report as text, one fact a line, memory in GiB."""
+    gib = 2**30
+    lines = [f"system   {machine.system}, Python {machine.python}",
+             f"cores    {machine.cores}",
+             f"memory   {machine.memory / gib:.1f} GiB, {machine.memory_free / gib:.1f} GiB free"]
+    if machine.gpu is None:
+        lines.append("GPU      none: every notebook runs without one")
+    else:
+        lines.append(f"GPU      {machine.gpu}" + (f", {machine.gpu_memory / gib:.1f} GiB" * bool(machine.gpu_memory)))
+    lines += [f"{name:<13}{version}" for name, version in machine.versions.items()]
+    lines += [f"{name:<13}missing; install it with: {command}" for name, command in machine.missing.items()]
+    return "\n".join(lines)
