@@ -27,3 +27,7 @@ class NotebookFailed(LLMNotesError):
 
 class UnknownName(LLMNotesError):
     """A word that the course does not know: an exercise, a notebook, a word without a vector."""
+
+
+class MissingPart(LLMNotesError):
+    """A package that this step needs is not installed; the sentence gives the command."""

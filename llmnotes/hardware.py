@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 # distribution -> the extra of llmnotes that brings it ("" for the core)
 PARTS = {
@@ -57,6 +58,20 @@ def memory() -> tuple[int, int]:
 
     state = psutil.virtual_memory()
     return state.total, state.available
+
+
+def peak_memory() -> int:
+    """Return the most main memory that this process has held so far, in bytes (its peak resident set)."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux; getrusage would report the parent's peak until ours passes it
+        return 1024 * int(status.read_text(encoding="utf-8").split("VmHWM:")[1].split()[0])
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
 
 
 def gpu() -> tuple[str | None, int]:

@@ -12,21 +12,18 @@ def show(figure, alt: str, static=None) -> None:
     """Display `figure` with `alt`, the sentence for readers who do not see it.
 
     `figure` is a matplotlib figure, or a plotly figure; for a plotly figure `static` is the matplotlib figure that
-    says the same where nothing interactive is shown (on GitHub, in print). Closes the matplotlib figures.
+    says the same where nothing interactive is shown (on GitHub, in print).
     """
     import io
+    import json
 
-    import matplotlib.pyplot as plt
     from IPython.display import display
 
     picture, data = figure if static is None else static, {"text/plain": alt}
     buffer = io.BytesIO()
     picture.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
-    plt.close(picture)
     data["image/png"] = buffer.getvalue()
     if static is not None:
-        import json
-
         import plotly.io as pio
 
         if pio.renderers.default in ("colab", "kaggle"):  # these show plotly in their own way only

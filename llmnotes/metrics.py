@@ -1,0 +1,65 @@
+"""The one ruler for every model, compressed or not: perplexity, KL divergence, bits per weight.
+
+Exam accuracy is the fourth mark on it; the exam belongs to Pebble's world (`llmnotes.pebble.exam`).
+"""
+
+import math
+
+from llmnotes.errors import UnknownName
+
+
+def perplexity(model, tokenizer, text: str, window: int = 256) -> float:
+    """Return exp(mean negative log-likelihood per token) of `text`, in natural units: 1 is certainty.
+
+    The text is cut into consecutive windows of `window` tokens, and each token is predicted from those before it
+    in its window; the first token of a window is not predicted. Perplexities are comparable only between models
+    that cut the text into the same tokens (Jurafsky and Martin, Speech and Language Processing, section 3.3).
+
+    Raises `UnknownName` if the text has fewer than two tokens.
+
+    Does not slide the window: tokens early in a window have little context, so the figure is an upper bound.
+    """
+    losses = -_log_probs(model, tokenizer, text, window, pick=True)
+    return math.exp(losses.double().mean().item())
+
+
+def kl_divergence(reference, other, tokenizer, text: str, window: int = 256) -> float:
+    """Return the mean over `text` of KL(reference ‖ other) between next-token distributions, in nats per token.
+
+    0 means the same distribution at every position; the measure is not symmetric. Both models read the same
+    tokens, in the windows that `perplexity` describes (Kullback and Leibler, On Information and Sufficiency, 1951).
+
+    Raises `UnknownName` if the text has fewer than two tokens, `ValueError` if the vocabularies differ in size.
+    """
+    p = _log_probs(reference, tokenizer, text, window, pick=False).double()  # (positions, vocabulary)
+    q = _log_probs(other, tokenizer, text, window, pick=False).double()
+    if p.shape != q.shape:
+        raise ValueError(f"The vocabularies differ: {p.shape[1]} and {q.shape[1]} tokens; compare models of one family.")
+    return (p.exp() * (p - q)).sum(-1).mean().item()
+
+
+def bits_per_weight(size: int, parameters: int) -> float:
+    """Return how many bits of a file of `size` bytes fall to each of its `parameters`, scales and headers included.
+
+    >>> bits_per_weight(2_000_000, 1_000_000)
+    16.0
+    """
+    return 8 * size / parameters
+
+
+def _log_probs(model, tokenizer, text: str, window: int, pick: bool):
+    """Return log-probabilities at every predicted position: of the true token (positions,), or of all."""
+    import torch
+
+    ids = torch.tensor(tokenizer(text)["input_ids"])
+    if len(ids) < 2:
+        raise UnknownName("The text has fewer than two tokens, so there is nothing to predict; give a longer text.")
+    rows = []
+    for start in range(0, len(ids), window):
+        piece = ids[start:start + window].to(model.device)
+        if len(piece) < 2:
+            break
+        with torch.no_grad():
+            scores = model(piece[None]).logits[0, :-1].float().log_softmax(-1)  # (tokens - 1, vocabulary)
+        rows.append((scores.gather(1, piece[1:, None])[:, 0] if pick else scores).cpu())
+    return torch.cat(rows)

@@ -1,0 +1,214 @@
+"""Open a model: "pebble", "pebble-chat", a folder, or a name on the hub."""
+
+import difflib
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmnotes.errors import ModelBroken, ModelGated, ModelNotFound
+
+IN_THE_BOX = ("pebble", "pebble-chat")
+VARIABLE = "LLMNOTES_MODEL"
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """An opened model: its name, the transformers model in evaluation mode, and its tokenizer."""
+
+    name: str
+    model: object
+    tokenizer: object
+
+    @property
+    def is_pebble(self) -> bool:
+        """Whether this is the model in the box, so that statements about Pebble's world apply."""
+        return self.name in IN_THE_BOX
+
+
+def chosen() -> str:
+    """Return the model that the course runs with: the environment variable LLMNOTES_MODEL, by default "pebble"."""
+    return os.environ.get(VARIABLE) or "pebble"
+
+
+def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=print) -> LanguageModel:
+    """Open a causal language model, and say first what it is and how much memory its weights take.
+
+    `name` is "pebble", "pebble-chat", a folder in the Hugging Face layout, or a name on the hub; None means
+    `chosen()`. `attention="eager"` is what `output_attentions=True` needs. The weights become float32 on a CPU
+    and keep the type of their files on a GPU. `say` receives the one line that announces the model.
+
+    Raises `ModelNotFound` (wrong path, unknown name, no network), `ModelGated` (the hub wants to know who asks),
+    `ModelBroken` (no config, no tokenizer, weights missing or cut short).
+
+    Does not run code that comes with a model, does not read pickled weights, and does not ask whether the model
+    fits into memory.
+
+    >>> lm = open_model("pebble")                                          # doctest: +ELLIPSIS
+    pebble: ...
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name = str(name) if name is not None else chosen()
+    folder = _folder_of(name)
+    config = _read_config(folder, name)
+    shapes = _shapes(folder, name)
+    gpu = torch.cuda.is_available()
+    dtype = _file_dtype(shapes) if gpu else torch.float32
+    label = name if name in IN_THE_BOX else Path(name).name
+    parameters = sum(count for count, _ in shapes.values())
+    say(f"{label}: {config.get('model_type')} with {parameters / 1e6:.2f} million parameters in "
+        f"{config.get('num_hidden_layers', '?')} layers; {_size(parameters * dtype.itemsize)} of memory as {str(dtype)[6:]}")
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ModelBroken(f"{label} has no tokenizer that can be read; put its tokenizer.json and "
+                              "tokenizer_config.json beside config.json.") from error
+        try:
+            model, found = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, attn_implementation=attention, local_files_only=True, use_safetensors=True,
+                output_loading_info=True)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelBroken(f"{label} has weights that do not fit its config.json ({type(error).__name__}); "
+                              "copy or download the folder again.") from error
+    if found["missing_keys"]:
+        raise ModelBroken(f"{label} lacks {len(found['missing_keys'])} of its tensors, {sorted(found['missing_keys'])[0]} "
+                          "first; copy or download the folder again.")
+    return LanguageModel(label, model.to("cuda" if gpu else "cpu").eval(), tokenizer)
+
+
+def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) -> list[str]:
+    """Return the greedy continuation of each prompt, without the prompt and without special tokens.
+
+    Prompts are run in one padded batch, on the left, so that a prompt's answer does not depend on its neighbours
+    beyond rounding. Greedy decoding has no randomness: at each step the most probable token is taken.
+
+    >>> complete(open_model("pebble", say=lambda line: None), ["Once upon a time"])[0] != ""
+    True
+    """
+    import torch
+
+    tokenizer = lm.tokenizer
+    pad = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
+    rows = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    width = max(map(len, rows))
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])  # (prompts, tokens)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    with torch.no_grad():
+        out = lm.model.generate(ids.to(lm.model.device), attention_mask=mask.to(lm.model.device), do_sample=False,
+                                max_new_tokens=max_new_tokens, pad_token_id=pad)
+    return tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+
+
+def _folder_of(name: str) -> Path:
+    """Return the folder that holds the model, downloaded if need be."""
+    if name in IN_THE_BOX:
+        return Path(__file__).parent / "pebble" / "weights" / name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise ModelNotFound(f"{name} is a file; give the folder that holds it together with its config.json.")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or "\\" in name:
+        raise ModelNotFound(f"There is no folder {name}; check the path; a relative one starts at the folder "
+                            "you are in.")
+    near = difflib.get_close_matches(name, IN_THE_BOX, n=1)
+    if near:
+        raise ModelNotFound(f"There is no model named {name}; did you mean {near[0]}?")
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    """Return the local copy of a model on the hub. No message repeats what the hub said: it may hold a token."""
+    import httpx
+    from huggingface_hub import errors, snapshot_download
+
+    parts = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
+    try:
+        try:
+            return Path(snapshot_download(name, allow_patterns=parts, local_files_only=True))
+        except errors.LocalEntryNotFoundError:
+            return Path(snapshot_download(name, allow_patterns=parts))
+    except errors.GatedRepoError:
+        raise ModelGated(
+            f"{name} is gated: accept its terms on its page on the hub, then log in (on a laptop with the command "
+            "“hf auth login”; in Colab with a secret named HF_TOKEN, the key in the left margin; in Kaggle with "
+            "Add-ons, Secrets, HF_TOKEN).") from None
+    except errors.HFValidationError:
+        raise ModelNotFound(f"{name} is neither a folder nor a name that the hub allows; give pebble, pebble-chat, "
+                            "a folder, or owner/name.") from None
+    except errors.RepositoryNotFoundError:
+        raise ModelNotFound(f"There is no folder {name}, and the hub shows no such model; check the spelling, or log "
+                            "in with “hf auth login” if the model is private.") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, httpx.HTTPError, OSError):
+        raise ModelNotFound(f"There is no folder {name}, and the hub cannot be reached; use pebble, which needs no "
+                            "network, or download the model first and give its folder.") from None
+
+
+def _read_config(folder: Path, name: str) -> dict:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelBroken(f"{name} has no config.json, so nobody knows what the weights mean; copy it from where "
+                          "the model came from.") from None
+    except (ValueError, OSError):
+        raise ModelBroken(f"{name} has a config.json that is not valid JSON; copy it again from where the model "
+                          "came from.") from None
+
+
+def _shapes(folder: Path, name: str) -> dict[str, tuple[int, str]]:
+    """Return {tensor: (number of elements, dtype in the file)} from the headers of the safetensors files."""
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / "model.safetensors.index.json"
+    try:
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())) if index.is_file() \
+            else ["model.safetensors"]
+    except (ValueError, KeyError, AttributeError):
+        raise ModelBroken(f"{name} has an index of its weight files that cannot be read; copy the folder again.") from None
+    shapes = {}
+    for file in files:
+        try:
+            with safe_open(folder / file, framework="numpy") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 - a safe_open has no __iter__
+                    part = tensors.get_slice(key)
+                    count = 1
+                    for side in part.get_shape():
+                        count *= side
+                    shapes[key] = (count, part.get_dtype())
+        except FileNotFoundError:
+            raise ModelBroken(f"{name} has no {file}; copy it from where the model came from (weights in a pickle, "
+                              "such as pytorch_model.bin, are not opened).") from None
+        except SafetensorError:
+            raise ModelBroken(f"{name} has a {file} that is cut short or damaged; copy or download it again.") from None
+    return shapes
+
+
+def _file_dtype(shapes: dict[str, tuple[int, str]]):
+    import torch
+
+    kinds = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    return kinds.get(max(shapes.values())[1], torch.float32)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+@contextmanager
+def _quiet():
+    """Keep transformers' progress bars and notices out of the reader's page while a model is opened."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
