@@ -42,8 +42,10 @@ def claim(statement: str, holds: bool | Callable[[], bool], *, when: bool = True
     except (ValueError, RuntimeError) as error:
         raise TypeError(f"The claim “{statement}” has no single truth value; end it with .all() or .any().") from error
     if not held:
-        raise ClaimFailed(f"This does not hold here: {statement}. Run the notebook from its first cell, and if it "
-                          "still fails, report it: a claim that fails is a defect of the course.")
+        raise ClaimFailed(
+            f"This does not hold here: {statement}. Run the notebook from its first cell, and if it "
+            "still fails, report it: a claim that fails is a defect of the course."
+        )
     _ledger.append(Claim(statement, True))
     print(f"✓ {statement}")
 

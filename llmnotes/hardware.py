@@ -106,16 +106,27 @@ def report() -> Machine:
             missing[distribution] = f"{os.path.basename(sys.executable)} -m pip install {target}"
     name, gpu_bytes = gpu() if "torch" in versions else (None, 0)
     total, free = memory()
-    return Machine(f"{platform.system()} {platform.machine()}", platform.python_version(), cores(), total, free,
-                   name, gpu_bytes, versions, missing)
+    return Machine(
+        f"{platform.system()} {platform.machine()}",
+        platform.python_version(),
+        cores(),
+        total,
+        free,
+        name,
+        gpu_bytes,
+        versions,
+        missing,
+    )
 
 
 def describe(machine: Machine) -> str:
     """Return the report as text, one fact a line, memory in GiB."""
     gib = 2**30
-    lines = [f"system   {machine.system}, Python {machine.python}",
-             f"cores    {machine.cores}",
-             f"memory   {machine.memory / gib:.1f} GiB, {machine.memory_free / gib:.1f} GiB free"]
+    lines = [
+        f"system   {machine.system}, Python {machine.python}",
+        f"cores    {machine.cores}",
+        f"memory   {machine.memory / gib:.1f} GiB, {machine.memory_free / gib:.1f} GiB free",
+    ]
     if machine.gpu is None:
         lines.append("GPU      none: every notebook runs without one")
     else:

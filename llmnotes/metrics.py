@@ -34,7 +34,7 @@ def kl_divergence(reference, other, tokenizer, text: str, window: int = 256) -> 
     p = _log_probs(reference, tokenizer, text, window, pick=False).double()  # (positions, vocabulary)
     q = _log_probs(other, tokenizer, text, window, pick=False).double()
     if p.shape != q.shape:
-        raise ValueError(f"The vocabularies differ: {p.shape[1]} and {q.shape[1]} tokens; compare models of one family.")
+        raise ValueError(f"The vocabularies differ ({p.shape[1]} and {q.shape[1]} tokens); compare relatives.")
     return (p.exp() * (p - q)).sum(-1).mean().item()
 
 
@@ -56,7 +56,7 @@ def _log_probs(model, tokenizer, text: str, window: int, pick: bool):
         raise UnknownName("The text has fewer than two tokens, so there is nothing to predict; give a longer text.")
     rows = []
     for start in range(0, len(ids), window):
-        piece = ids[start:start + window].to(model.device)
+        piece = ids[start : start + window].to(model.device)
         if len(piece) < 2:
             break
         with torch.no_grad():

@@ -59,24 +59,36 @@ def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=p
     dtype = _file_dtype(shapes) if gpu else torch.float32
     label = name if name in IN_THE_BOX else Path(name).name
     parameters = sum(count for count, _ in shapes.values())
-    say(f"{label}: {config.get('model_type')} with {parameters / 1e6:.2f} million parameters in "
-        f"{config.get('num_hidden_layers', '?')} layers; {_size(parameters * dtype.itemsize)} of memory as {str(dtype)[6:]}")
+    memory = f"{_size(parameters * dtype.itemsize)} of memory as {str(dtype).removeprefix('torch.')}"
+    say(
+        f"{label}: {config.get('model_type')} with {parameters / 1e6:.2f} million parameters in "
+        f"{config.get('num_hidden_layers', '?')} layers; {memory}"
+    )
     with _quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
-            raise ModelBroken(f"{label} has no tokenizer that can be read; put its tokenizer.json and "
-                              "tokenizer_config.json beside config.json.") from error
+            raise ModelBroken(
+                f"{label} has no tokenizer that can be read; put its tokenizer.json and "
+                "tokenizer_config.json beside config.json."
+            ) from error
         try:
             model, found = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, attn_implementation=attention, local_files_only=True, use_safetensors=True,
-                output_loading_info=True)
+                folder,
+                dtype=dtype,
+                attn_implementation=attention,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelBroken(f"{label} has weights that do not fit its config.json ({type(error).__name__}); "
-                              "copy or download the folder again.") from error
+            raise ModelBroken(
+                f"{label} has weights that do not fit its config.json ({type(error).__name__}); "
+                "copy or download the folder again."
+            ) from error
     if found["missing_keys"]:
-        raise ModelBroken(f"{label} lacks {len(found['missing_keys'])} of its tensors, {sorted(found['missing_keys'])[0]} "
-                          "first; copy or download the folder again.")
+        lost = sorted(found["missing_keys"])
+        raise ModelBroken(f"{label} lacks {len(lost)} of its tensors, {lost[0]} first; copy the folder again.")
     return LanguageModel(label, model.to("cuda" if gpu else "cpu").eval(), tokenizer)
 
 
@@ -98,8 +110,13 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])  # (prompts, tokens)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
     with torch.no_grad():
-        out = lm.model.generate(ids.to(lm.model.device), attention_mask=mask.to(lm.model.device), do_sample=False,
-                                max_new_tokens=max_new_tokens, pad_token_id=pad)
+        out = lm.model.generate(
+            ids.to(lm.model.device),
+            attention_mask=mask.to(lm.model.device),
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=pad,
+        )
     return tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
 
 
@@ -113,8 +130,9 @@ def _folder_of(name: str) -> Path:
     if path.is_file():
         raise ModelNotFound(f"{name} is a file; give the folder that holds it together with its config.json.")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or "\\" in name:
-        raise ModelNotFound(f"There is no folder {name}; check the path; a relative one starts at the folder "
-                            "you are in.")
+        raise ModelNotFound(
+            f"There is no folder {name}; check the path; a relative one starts at the folder you are in."
+        )
     near = difflib.get_close_matches(name, IN_THE_BOX, n=1)
     if near:
         raise ModelNotFound(f"There is no model named {name}; did you mean {near[0]}?")
@@ -123,7 +141,6 @@ def _folder_of(name: str) -> Path:
 
 def _download(name: str) -> Path:
     """Return the local copy of a model on the hub. No message repeats what the hub said: it may hold a token."""
-    import httpx
     from huggingface_hub import errors, snapshot_download
 
     parts = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
@@ -136,27 +153,36 @@ def _download(name: str) -> Path:
         raise ModelGated(
             f"{name} is gated: accept its terms on its page on the hub, then log in (on a laptop with the command "
             "“hf auth login”; in Colab with a secret named HF_TOKEN, the key in the left margin; in Kaggle with "
-            "Add-ons, Secrets, HF_TOKEN).") from None
+            "Add-ons, Secrets, HF_TOKEN)."
+        ) from None
     except errors.HFValidationError:
-        raise ModelNotFound(f"{name} is neither a folder nor a name that the hub allows; give pebble, pebble-chat, "
-                            "a folder, or owner/name.") from None
+        raise ModelNotFound(
+            f"{name} is neither a folder nor a name that the hub allows; give pebble, pebble-chat, "
+            "a folder, or owner/name."
+        ) from None
     except errors.RepositoryNotFoundError:
-        raise ModelNotFound(f"There is no folder {name}, and the hub shows no such model; check the spelling, or log "
-                            "in with “hf auth login” if the model is private.") from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, httpx.HTTPError, OSError):
-        raise ModelNotFound(f"There is no folder {name}, and the hub cannot be reached; use pebble, which needs no "
-                            "network, or download the model first and give its folder.") from None
+        raise ModelNotFound(
+            f"There is no folder {name}, and the hub shows no such model; check the spelling, or log "
+            "in with “hf auth login” if the model is private."
+        ) from None
+    except OSError:  # every other answer of the hub, none at all, or offline mode and an empty cache
+        raise ModelNotFound(
+            f"There is no folder {name}, and the hub cannot be reached; use pebble, which needs no "
+            "network, or download the model first and give its folder."
+        ) from None
 
 
 def _read_config(folder: Path, name: str) -> dict:
     try:
         return json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelBroken(f"{name} has no config.json, so nobody knows what the weights mean; copy it from where "
-                          "the model came from.") from None
+        raise ModelBroken(
+            f"{name} has no config.json, so nobody knows what the weights mean; copy it from where the model came from."
+        ) from None
     except (ValueError, OSError):
-        raise ModelBroken(f"{name} has a config.json that is not valid JSON; copy it again from where the model "
-                          "came from.") from None
+        raise ModelBroken(
+            f"{name} has a config.json that is not valid JSON; copy it again from where the model came from."
+        ) from None
 
 
 def _shapes(folder: Path, name: str) -> dict[str, tuple[int, str]]:
@@ -165,10 +191,13 @@ def _shapes(folder: Path, name: str) -> dict[str, tuple[int, str]]:
 
     index = folder / "model.safetensors.index.json"
     try:
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())) if index.is_file() \
+        files = (
+            sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            if index.is_file()
             else ["model.safetensors"]
+        )
     except (ValueError, KeyError, AttributeError):
-        raise ModelBroken(f"{name} has an index of its weight files that cannot be read; copy the folder again.") from None
+        raise ModelBroken(f"{name} has an index of weight files that cannot be read; copy the folder again.") from None
     shapes = {}
     for file in files:
         try:
@@ -180,8 +209,10 @@ def _shapes(folder: Path, name: str) -> dict[str, tuple[int, str]]:
                         count *= side
                     shapes[key] = (count, part.get_dtype())
         except FileNotFoundError:
-            raise ModelBroken(f"{name} has no {file}; copy it from where the model came from (weights in a pickle, "
-                              "such as pytorch_model.bin, are not opened).") from None
+            raise ModelBroken(
+                f"{name} has no {file}; copy it from where the model came from (weights in a pickle, "
+                "such as pytorch_model.bin, are not opened)."
+            ) from None
         except SafetensorError:
             raise ModelBroken(f"{name} has a {file} that is cut short or damaged; copy or download it again.") from None
     return shapes

@@ -47,7 +47,7 @@ class _ToDo(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one answer: `state` is "right", "to do", "raises" or the key of a hint; `message` is for the reader."""
+    """What came of an answer: `state` is "right", "to do", "raises" or the key of a hint; the reader sees `message`."""
 
     state: str
     message: str
@@ -59,7 +59,7 @@ def load(number: str) -> list[Exercise]:
     Raises `UnknownName` if that notebook has none.
     """
     if number not in MODULES:
-        raise UnknownName(f"There are no exercises for “{number}”; the notebooks with exercises are {', '.join(MODULES)}.")
+        raise UnknownName(f"There are no exercises for “{number}”; there are some for {', '.join(MODULES)}.")
     return importlib.import_module(f"llmnotes.exercises.{MODULES[number]}").EXERCISES
 
 

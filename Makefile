@@ -1,0 +1,43 @@
+# make course  runs every notebook and writes its pages to build/course
+# make test    proves that the course is true
+# make lab     opens JupyterLab at the first notebook
+# make pebble  trains the model in the box again, into build/pebble
+
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+READY := .venv/installed
+
+export OMP_WAIT_POLICY := PASSIVE
+TEST_ENV := HF_HUB_OFFLINE=1 LLMNOTES_HOME=build/test-home
+# Where the system allows it, the tests run in a network of their own that holds nothing but this machine.
+OFFLINE := $(shell unshare -rn sh -c 'ip link set lo up' 2>/dev/null && echo "unshare -rn sh -c 'ip link set lo up && exec \"\$$@\"' --")
+
+.PHONY: course test lint lab pebble
+
+course: $(READY)
+	@$(BIN)/llmnotes run --pages build/course
+
+test: $(READY) lint
+	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile tests
+	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env notebooks
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lab: $(READY)
+	@$(BIN)/llmnotes lab
+
+pebble: $(READY)
+	$(BIN)/python -m llmnotes.pebble
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "llmnotes needs Python 3.11, 3.12 or 3.13; run: make PYTHON=python3.13")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@

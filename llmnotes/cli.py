@@ -1,0 +1,147 @@
+"""The command `llmnotes`: a thin layer, one function of the package behind each word.
+
+Exit status: 0 done; 1 the answer is no; 2 the input could not be used, with one sentence on stderr.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from llmnotes.errors import LLMNotesError, UnknownName
+
+
+def doctor(arguments) -> int:
+    from llmnotes.hardware import describe, report
+
+    machine = report()
+    print(json.dumps(machine.as_dict(), indent=1) if arguments.json else describe(machine))
+    return int(bool(machine.missing))
+
+
+def run(arguments) -> int:
+    from tqdm import tqdm
+
+    from llmnotes.course import notebooks, root
+    from llmnotes.course.run import execute, save, save_costs, table
+
+    paths = [_notebook(path) for path in arguments.notebook] or notebooks(root())
+    results = []
+    with tqdm(total=sum(map(_cells, paths)), unit=" cells", file=sys.stderr) as bar:
+        for path in paths:
+            bar.set_description(path.stem)
+            results.append(execute(path, bar))
+    if arguments.save:
+        for path, result in zip(paths, results, strict=True):
+            if result.ok:
+                save(result, path)
+    if arguments.costs:
+        save_costs([result for result in results if result.ok])
+    print(json.dumps([result.as_dict() for result in results], indent=1) if arguments.json else table(results))
+    if arguments.pages:
+        from llmnotes.course.render import write_course
+
+        print(f"pages: {write_course(results, arguments.pages)}", file=sys.stderr)
+    return int(not all(result.ok for result in results))
+
+
+def lab(arguments) -> int:
+    from llmnotes.course import notebooks, root
+
+    folder = root()
+    command = [sys.executable, "-m", "jupyterlab", str(notebooks(folder)[0].relative_to(folder))]
+    try:
+        return subprocess.run(command + ["--no-browser"] * arguments.no_browser, cwd=folder, check=False).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+def claims(arguments) -> int:
+    import nbformat
+
+    from llmnotes.course import claims as claims_of
+    from llmnotes.course import notebooks, root
+
+    found = {path.stem: claims_of(nbformat.read(path, as_version=4)) for path in notebooks(root())}
+    if arguments.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        print("\n".join(f"{name}  {statement}" for name, statements in found.items() for statement in statements))
+    return 0
+
+
+def progress(arguments) -> int:
+    from llmnotes.exercises import MODULES, load, solved
+
+    done = set(solved())
+    exercises = [exercise for number in MODULES for exercise in load(number)]
+    if arguments.json:
+        print(json.dumps({exercise.id: exercise.id in done for exercise in exercises}, indent=1))
+        return 0
+    for exercise in exercises:
+        print(f"{'✓' if exercise.id in done else '○'} {exercise.id}  {exercise.title}")
+    print(f"{sum(exercise.id in done for exercise in exercises)} of {len(exercises)} exercises solved")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command."""
+    about = "A course that takes one language model apart and puts it back together, on your own machine."
+    top = argparse.ArgumentParser(prog="llmnotes", description=about, epilog="example: llmnotes doctor")
+    words = top.add_subparsers(dest="command", required=True, metavar="command")
+
+    def word(function, about: str, example: str, data: bool = True):
+        sub = words.add_parser(function.__name__, help=about, description=about, epilog=f"example: {example}")
+        if data:
+            sub.add_argument("--json", action="store_true", help="print the answer as JSON")
+        sub.set_defaults(function=function)
+        return sub
+
+    word(doctor, "What this machine has, and what is missing with the command that brings it.", "llmnotes doctor")
+    sub = word(
+        run,
+        "Run notebooks from top to bottom and measure them; without names, all of them.",
+        "llmnotes run notebooks/01_embeddings.ipynb",
+    )
+    sub.add_argument("notebook", nargs="*", type=Path, help="a notebook's file")
+    sub.add_argument("--pages", type=Path, metavar="DIR", help="write each run as a page, with an index, into DIR")
+    sub.add_argument("--save", action="store_true", help="save the outputs in the notebooks")
+    sub.add_argument("--costs", action="store_true", help="keep what was measured as the course's figures")
+    sub = word(lab, "Open JupyterLab at the first notebook.", "llmnotes lab", data=False)
+    sub.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
+    word(claims, "List every claim of the course, as its notebooks show them.", "llmnotes claims")
+    word(progress, "Show which exercises you have solved.", "llmnotes progress")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv` and return its exit status."""
+    if hasattr(sys.stdout, "reconfigure"):  # a Windows console may not speak UTF-8 by itself
+        sys.stdout.reconfigure(encoding="utf-8")
+    arguments = parser().parse_args(argv)
+    try:
+        return arguments.function(arguments)
+    except LLMNotesError as error:
+        print(error, file=sys.stderr)
+    except ModuleNotFoundError as error:
+        print(f'{error.name} is missing; bring it with: python -m pip install "llmnotes[course,lab]"', file=sys.stderr)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 2
+
+
+def _notebook(path: Path) -> Path:
+    if path.suffix != ".ipynb" or not path.is_file():
+        raise UnknownName(f"There is no notebook {path}; give the path of an .ipynb file.")
+    return path
+
+
+def _cells(path: Path) -> int:
+    return len(json.loads(path.read_text(encoding="utf-8"))["cells"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Run notebooks from top to bottom, each in a fresh kernel, and measure what they cost."""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from llmnotes.course import COSTS, claims, costs
+from llmnotes.models import VARIABLE
+
+TIMEOUT = 600  # seconds for one cell: far beyond any cell of the course, short enough to end a cell that hangs
+LAST_WORDS = """\
+import json as _json
+from llmnotes.claims import ledger as _ledger
+from llmnotes.hardware import peak_memory as _peak
+print(_json.dumps({"held": sum(bool(c.held) for c in _ledger()), "peak": _peak()}))
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One notebook after its run: wall seconds, peak memory of its kernel in MB, claims that held, code cells."""
+
+    name: str
+    ok: bool
+    seconds: float
+    peak_mb: int
+    claims: int
+    cells: int
+    error: str
+    notebook: nbformat.NotebookNode
+
+    def as_dict(self) -> dict:
+        """Return the figures without the notebook, ready for JSON."""
+        names = ("name", "ok", "seconds", "peak_mb", "claims", "cells")
+        return {name: getattr(self, name) for name in names} | ({"error": self.error} if self.error else {})
+
+
+def execute(path: Path, bar=None) -> Result:
+    """Run the notebook at `path` in its own folder and return its result; the file stays as it is.
+
+    A cell that raises ends the run: `ok` is False and `error` says which cell it was. `bar` is a tqdm bar
+    that moves by one for each cell.
+
+    Does not compare the outputs with those that are saved: `pytest --nbval` does.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=TIMEOUT, record_timing=False, resources={"metadata": {"path": str(path.parent)}}
+    )
+    error, end, count, start = "", {"held": len(claims(notebook)), "peak": 0}, 0, time.perf_counter()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in cells:
+        cell.outputs, cell.execution_count = [], None
+    with client.setup_kernel(env=_environment()):
+        try:
+            for index, cell in enumerate(notebook.cells):
+                client.execute_cell(cell, index)
+                count += cell.cell_type == "code"
+                if bar is not None:
+                    bar.update()
+            seconds = time.perf_counter() - start
+            end = _ask(client)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as problem:
+            seconds = time.perf_counter() - start
+            reason = getattr(problem, "evalue", "") or type(problem).__name__
+            error = f"code cell {count + 1}: {getattr(problem, 'ename', '')} {reason}".replace("\n", " ")
+            end["held"] = len(claims(notebook))
+    peak = round(end["peak"] / 1e6)
+    return Result(path.stem, not error, round(seconds, 1), peak, end["held"], len(cells), error, notebook)
+
+
+def save(result: Result, path: Path) -> None:
+    """Write the executed notebook to `path`, through a temporary name."""
+    draft = path.with_suffix(".tmp")
+    nbformat.write(result.notebook, draft)
+    draft.replace(path)
+
+
+def save_costs(results: list[Result]) -> None:
+    """Keep the measured costs of `results` in the package; others stay as they are. Seconds are rounded up."""
+    known = costs()
+    for result in results:
+        known[result.name] = {"seconds": int(result.seconds) + 1, "peak_mb": round(result.peak_mb, -1)}
+    COSTS.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+
+
+def table(results: list[Result]) -> str:
+    """Return the results as text: notebook, seconds, peak MB, claims held."""
+    lines = [f"{'notebook':<28}{'seconds':>9}{'peak MB':>9}{'claims held':>13}"]
+    for result in results:
+        lines.append(f"{result.name:<28}{result.seconds:>9.1f}{result.peak_mb:>9}{result.claims:>13}")
+        if not result.ok:
+            lines.append(f"  FAILED in {result.error}")
+    return "\n".join(lines)
+
+
+def _environment() -> dict[str, str]:
+    """Return the kernel's environment: a relative folder in LLMNOTES_MODEL still means what it meant here."""
+    environment = dict(os.environ)
+    model = environment.get(VARIABLE)
+    if model and Path(model).expanduser().is_dir():
+        environment[VARIABLE] = str(Path(model).expanduser().resolve())
+    environment.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    return environment
+
+
+def _ask(client) -> dict:
+    """Return what the kernel itself knows at the end: claims that held, peak memory in bytes."""
+    cell = nbformat.v4.new_code_cell(LAST_WORDS)
+    client.nb.cells.append(cell)
+    client.execute_cell(cell, len(client.nb.cells) - 1, store_history=False)
+    client.nb.cells.pop()
+    return json.loads(cell.outputs[0]["text"])
