@@ -196,7 +196,7 @@ def _shapes(folder: Path, name: str) -> dict[str, tuple[int, str]]:
             if index.is_file()
             else ["model.safetensors"]
         )
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, TypeError):
         raise ModelBroken(f"{name} has an index of weight files that cannot be read; copy the folder again.") from None
     shapes = {}
     for file in files:

@@ -1,0 +1,61 @@
+"""The exercise of notebook 00: how many bits does each weight take?"""
+
+from llmnotes.exercises import Exercise
+
+CASES = [(100, 200, 4.0), (2_000, 1_000, 16.0), (7_345_000, 3_670_000, 8 * 7_345_000 / 3_670_000)]
+
+
+def check_bits_per_weight(answer) -> str | None:
+    """Return None for bits per weight, or which mistake the numbers look like."""
+    found = [float(answer(size, parameters)) for size, parameters, _ in CASES]
+    shapes = {
+        "bytes": [size / parameters for size, parameters, _ in CASES],
+        "upside_down": [8 * parameters / size for size, parameters, _ in CASES],
+        "kibi": [8 * size / 1024 / parameters for size, parameters, _ in CASES],
+        "whole": [float(8 * size // parameters) for size, parameters, _ in CASES],
+    }
+    if _close(found, [right for _, _, right in CASES]):
+        return None
+    for key, shape in shapes.items():
+        if _close(found, shape):
+            return key
+    return "other"
+
+
+def _close(found: list[float], expected: list[float]) -> bool:
+    return all(abs(a - b) <= 1e-9 * abs(b) for a, b in zip(found, expected, strict=True))
+
+
+EXERCISES = [
+    Exercise(
+        id="00.1",
+        title="Bits per weight",
+        level="easy",
+        minutes=3,
+        task="""A model file has a size in bytes and holds a number of weights. Write the function that says how many
+**bits** of the file fall to each weight. For a file of 100 bytes that holds 200 weights, the answer is 4.""",
+        clue="How many bits are in a byte? And which of the two numbers shares out the other?",
+        name="bits_per_weight",
+        stub='''def bits_per_weight(size, parameters):
+    """Return the bits of a file of `size` bytes that fall to each of its `parameters`."""
+    ...''',
+        solution='''def bits_per_weight(size, parameters):
+    """Return the bits of a file of `size` bytes that fall to each of its `parameters`."""
+    return 8 * size / parameters''',
+        check=check_bits_per_weight,
+        hints={
+            "bytes": "this counts bytes per weight. The size is in bytes; the question is about bits.",
+            "upside_down": "this shares the weights out among the bits. We want the bits shared out among the weights.",
+            "kibi": "the size is in bytes already, so nothing has to be divided by 1,024.",
+            "whole": "the numbers are cut to whole ones. A weight may well take 16.01 bits: use / in place of //.",
+            "other": "the numbers differ. Try it by hand first: 100 bytes hold 200 weights.",
+        },
+        wrong={
+            "bytes": "def bits_per_weight(size, parameters):\n    return size / parameters",
+            "upside_down": "def bits_per_weight(size, parameters):\n    return 8 * parameters / size",
+            "kibi": "def bits_per_weight(size, parameters):\n    return 8 * (size / 1024) / parameters",
+            "whole": "def bits_per_weight(size, parameters):\n    return 8 * size // parameters",
+            "other": "def bits_per_weight(size, parameters):\n    return 8 * size + parameters",
+        },
+    )
+]

@@ -1,0 +1,89 @@
+"""The checks are checked: references pass, stubs are still to do, each wrong answer gets its own hint."""
+
+import json
+
+import pytest
+
+from llmnotes.errors import UnknownName
+from llmnotes.exercises import MODULES, assess, check, find, load, progress_file, reveal, solved
+
+ALL = [exercise for number in MODULES for exercise in load(number)]
+AT_LEAST = {"00": 1, "01": 4, "02": 4}
+
+
+def bind(exercise, source):
+    """Run `source` alone and return what it binds to the exercise's name."""
+    scope = {}
+    exec(compile(source, exercise.id, "exec"), scope)
+    return scope[exercise.name]
+
+
+@pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.id)
+def test_the_reference_passes_and_the_stub_is_to_do(exercise):
+    assert assess(exercise, bind(exercise, exercise.solution)).state == "right"
+    assert assess(exercise, bind(exercise, exercise.stub)).state == "to do"
+
+
+@pytest.mark.parametrize("exercise, key", [(e, k) for e in ALL for k in e.wrong], ids=lambda x: getattr(x, "id", x))
+def test_each_wrong_answer_gets_its_own_hint(exercise, key):
+    verdict = assess(exercise, bind(exercise, exercise.wrong[key]))
+    assert verdict.state == key, verdict
+    assert verdict.message == exercise.hints[key]
+
+
+@pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.id)
+def test_every_hint_has_a_wrong_answer_and_speaks_for_itself(exercise):
+    assert set(exercise.hints) == set(exercise.wrong) and len(exercise.wrong) >= 3
+    assert len(set(exercise.hints.values())) == len(exercise.hints)
+    assert exercise.level in ("easy", "medium", "hard") and exercise.minutes > 0
+    assert exercise.name in exercise.stub and exercise.task and exercise.clue
+
+
+@pytest.mark.parametrize("number", MODULES)
+def test_every_notebook_has_its_exercises_in_order(number):
+    ids = [exercise.id for exercise in load(number)]
+    assert ids == [f"{number}.{i}" for i in range(1, len(ids) + 1)]
+    assert len(ids) >= AT_LEAST.get(number, 3)
+
+
+def test_an_answer_that_raises_gets_a_sentence_and_a_solved_one_is_kept(capsys):
+    exercise = find("00.1")
+
+    def divides_by_zero(size, parameters):
+        return size / 0
+
+    assert assess(exercise, divides_by_zero).message == "bits_per_weight raises ZeroDivisionError: division by zero"
+    assert assess(exercise, ...).state == "to do" and solved() == []
+    check("00.1", bind(exercise, exercise.wrong["bytes"]))
+    assert solved() == []
+    check("00.1", bind(exercise, exercise.solution))
+    check("00.1", bind(exercise, exercise.solution))
+    assert solved() == ["00.1"] and json.loads(progress_file().read_text(encoding="utf-8")) == {"solved": ["00.1"]}
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("✗ 00.1 Bits per weight: this counts bytes") and out[1] == "✓ 00.1 Bits per weight: right"
+
+
+def test_a_damaged_or_unwritable_progress_file_loses_nothing_else(monkeypatch, tmp_path, capsys):
+    progress_file().parent.mkdir(parents=True)
+    progress_file().write_text("{", encoding="utf-8")
+    assert solved() == []
+    check("00.1", bind(find("00.1"), find("00.1").solution))
+    assert solved() == ["00.1"]
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("LLMNOTES_HOME", str(tmp_path / "file"))
+    check("00.1", bind(find("00.1"), find("00.1").solution))
+    assert "set LLMNOTES_HOME" in capsys.readouterr().out
+
+
+def test_unknown_ids_are_named():
+    with pytest.raises(UnknownName, match="00.1"):
+        check("00.9", 1)
+    with pytest.raises(UnknownName, match="“77”"):
+        load("77")
+
+
+def test_reveal_shows_guess_and_truth(capsys):
+    reveal(None, "b")
+    reveal("a", "b")
+    reveal("b", "b")
+    assert capsys.readouterr().out == "No guess yet. It is b.\nYou guessed a. It is b.\nYour guess is right: b.\n"

@@ -1,0 +1,164 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+import torch
+
+from llmnotes.errors import LLMNotesError, ModelBroken, ModelGated, ModelNotFound
+from llmnotes.models import chosen, complete, open_model
+
+TOKEN = "hf_abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def silent(line):
+    """Say nothing."""
+
+
+@pytest.fixture
+def broken(tiny_folder, tmp_path):
+    """A copy of the tiny folder, to be damaged."""
+    return shutil.copytree(tiny_folder, tmp_path / "broken")
+
+
+def test_it_says_what_it_opens_and_what_that_takes(tiny_folder):
+    lines = []
+    lm = open_model(tiny_folder, say=lines.append)
+    parameters = sum(p.numel() for p in lm.model.parameters())
+    assert len(lines) == 1 and f"{parameters / 1e6:.2f} million parameters in 2 layers" in lines[0]
+    assert f"{4 * parameters / 1e6:.1f} MB of memory as float32" in lines[0]
+    assert lm.name == "tiny" and not lm.is_pebble and not lm.model.training
+    assert str(tiny_folder.parent) not in lines[0]
+
+
+def test_the_variable_chooses_the_model(monkeypatch, tiny_folder):
+    assert chosen() == "pebble"
+    monkeypatch.setenv("LLMNOTES_MODEL", str(tiny_folder))
+    assert open_model(say=silent).name == "tiny"
+    monkeypatch.setenv("LLMNOTES_MODEL", "")
+    assert chosen() == "pebble"
+
+
+@pytest.mark.parametrize(
+    "name, remedy",
+    [
+        ("./nowhere", "check the path"),
+        ("../no/such/folder", "check the path"),
+        ("/no/such/folder", "check the path"),
+        ("peble", "did you mean pebble"),
+        ("pebble-chatt", "did you mean pebble-chat"),
+        ("nobody/nothing", "hub cannot be reached"),
+        ("not a name!", "nor a name that the hub allows"),
+        (__file__, "give the folder"),
+    ],
+)
+def test_a_wrong_name_gives_one_sentence(name, remedy):
+    with pytest.raises(ModelNotFound, match=remedy) as caught:
+        open_model(name, say=silent)
+    assert "\n" not in str(caught.value)
+
+
+def cut(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+
+def empty(folder):
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def drop_a_tensor(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def other_shape(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 65}))
+
+
+@pytest.mark.parametrize(
+    "damage, remedy",
+    [
+        (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
+        (lambda folder: (folder / "model.safetensors.index.json").write_text("[]"), "index of weight files"),
+        (cut, "cut short or damaged"),
+        (empty, "cut short or damaged"),
+        (drop_a_tensor, "lacks 1 of its tensors, model.norm.weight"),
+        (other_shape, "do not fit its config.json"),
+    ],
+)
+def test_a_broken_folder_gives_one_sentence(broken, damage, remedy):
+    damage(broken)
+    with pytest.raises(ModelBroken, match=re.escape(remedy)) as caught:
+        open_model(broken, say=silent)
+    assert "\n" not in str(caught.value)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A hub that answers every request with the status and error code it was told."""
+
+    status, code = 403, "GatedRepo"
+
+    def do_GET(self):
+        self.send_response(self.status)
+        self.send_header("X-Error-Code", self.code)
+        self.send_header("X-Error-Message", f"the token {TOKEN} is not welcome")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    "status, code, error, remedy",
+    [
+        (403, "GatedRepo", ModelGated, "hf auth login.*Colab.*Kaggle"),
+        (401, "RepoNotFound", ModelNotFound, "check the spelling"),
+        (500, "", ModelNotFound, "hub cannot be reached"),
+    ],
+)
+def test_what_the_hub_refuses_gives_one_sentence_without_the_token(status, code, error, remedy, tmp_path):
+    server = HTTPServer(("127.0.0.1", 0), type("Refusing", (Hub,), {"status": status, "code": code}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": address, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path)}
+    code = "from llmnotes.models import open_model; open_model('somebody/something')"
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    server.shutdown()
+    server.server_close()
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"llmnotes.errors.{error.__name__}") and re.search(remedy, last), run.stderr
+    assert TOKEN not in run.stdout + run.stderr and issubclass(error, LLMNotesError)
+
+
+def test_completion_does_not_depend_on_the_batch(tiny_folder):
+    lm = open_model(tiny_folder, say=silent)
+    prompts = ["a", "a longer prompt than that", "Once"]
+    together = complete(lm, prompts, 8)
+    assert together == [complete(lm, [prompt], 8)[0] for prompt in prompts]
+    ids = lm.tokenizer(prompts[1], return_tensors="pt")["input_ids"]
+    for _ in range(8):
+        with torch.no_grad():
+            ids = torch.cat([ids, lm.model(ids).logits[:, -1].argmax(-1, keepdim=True)], 1)
+    assert together[1] == lm.tokenizer.decode(ids[0, -8:])
+
+
+def test_a_model_that_was_trained_elsewhere_tells_its_story(stories):
+    lm = open_model(stories, say=silent)
+    text = complete(lm, ["Once upon"], 24)[0]
+    assert text.startswith("a time, there was a little girl named Lily")
