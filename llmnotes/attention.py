@@ -1,0 +1,176 @@
+"""Attention, from dot products up, in plain NumPy: softmax, causal mask, heads, rotary positions, a whole Llama.
+
+Shapes: q, k and v are (..., tokens, dim), where the dots stand for heads or for nothing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llmnotes.errors import LLMNotesError
+
+
+def softmax(scores: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Return exp(scores) / sum(exp(scores)) along `axis`: weights of the same shape, none negative, with sum 1.
+
+    The largest score is subtracted first. That changes nothing in the result, and no exponential overflows.
+    A score of -inf gets weight 0; where every score is -inf there is nothing to share, and the result is nan.
+
+    Does not divide by a temperature, and does not keep integers: the result is a float array.
+
+    >>> softmax(np.array([0.0, 0.0, -np.inf])).tolist()
+    [0.5, 0.5, 0.0]
+    """
+    grown = np.exp(scores - np.max(scores, axis=axis, keepdims=True))
+    return grown / grown.sum(axis=axis, keepdims=True)
+
+
+def causal_mask(tokens: int) -> np.ndarray:
+    """Return a boolean (tokens, tokens) array: row i is True in columns 0 to i, where token i may look.
+
+    Does not hold -inf, and is not added to anything: `attention` reads it as "may look".
+
+    >>> causal_mask(3).astype(int).tolist()
+    [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    """
+    return np.tri(tokens, dtype=bool)
+
+
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray,
+              mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return (output, weights) of softmax(q·k / √d)·v, as in Vaswani et al. 2017, section 3.2.1.
+
+    q is (..., n, d), k is (..., m, d), v is (..., m, e); output is (..., n, e), weights are (..., n, m).
+    `mask` is boolean, (n, m), True where a query may look at a key; None lets every query look everywhere.
+
+    Raises ValueError where the shapes do not fit. Does not project, split heads, or drop anything out, and it keeps
+    all n x m weights in memory, which fast kernels avoid.
+
+    >>> output, weights = attention(np.zeros((1, 4)), np.ones((2, 4)), np.array([[1.0], [3.0]]))
+    >>> output.tolist(), weights.tolist()
+    ([[2.0]], [[0.5, 0.5]])
+    """
+    scores = q @ np.swapaxes(k, -1, -2) / np.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = np.where(mask, scores, -np.inf)
+    weights = softmax(scores)
+    return weights @ v, weights
+
+
+def split_heads(x: np.ndarray, heads: int) -> np.ndarray:
+    """Return x of shape (tokens, heads * dim) as (heads, tokens, dim): head h owns columns h * dim to (h + 1) * dim.
+
+    Raises ValueError if the columns do not divide evenly. Does not copy: the result is a view of x.
+
+    >>> split_heads(np.arange(8).reshape(2, 4), heads=2).tolist()
+    [[[0, 1], [4, 5]], [[2, 3], [6, 7]]]
+    """
+    return np.swapaxes(x.reshape(x.shape[0], heads, -1), 0, 1)
+
+
+def repeat_heads(x: np.ndarray, heads: int) -> np.ndarray:
+    """Return x of shape (key heads, tokens, dim) as (heads, tokens, dim), where neighbouring queries share a key head.
+
+    This is grouped-query attention (Ainslie et al. 2023, section 2.2): with 4 query heads and 2 key heads, query
+    heads 0 and 1 read key head 0. Raises ValueError if `heads` is no multiple of the key heads.
+
+    Does not save memory: it copies, so that the arithmetic after it needs no special case.
+
+    >>> repeat_heads(np.array([[[1.0]], [[2.0]]]), heads=4)[:, 0, 0].tolist()
+    [1.0, 1.0, 2.0, 2.0]
+    """
+    if heads % len(x):
+        raise ValueError(f"{heads} query heads cannot share {len(x)} key heads evenly")
+    return np.repeat(x, heads // len(x), axis=0)
+
+
+def rotary_frequencies(dim: int, theta: float = 10_000.0) -> np.ndarray:
+    """Return the dim / 2 angles, in radians per position, by which rotary positions turn the pairs of a head.
+
+    Pair i turns by theta ** (-2i / dim): the first by a whole radian, the last by almost nothing
+    (Su et al. 2021, section 3.2.2). Does not stretch them for long texts, as Llama 3.1 and its successors do.
+
+    >>> rotary_frequencies(4).tolist()
+    [1.0, 0.01]
+    """
+    return theta ** (-np.arange(0, dim, 2) / dim)
+
+
+def rotary(x: np.ndarray, positions: np.ndarray, frequencies: np.ndarray | None = None) -> np.ndarray:
+    """Return x of shape (..., tokens, dim) with each token turned by its position, as Llama does in transformers.
+
+    Number i and number i + dim / 2 are the two coordinates of pair i, which turns by position * frequencies[i]
+    radians; `frequencies` (dim / 2 of them) default to `rotary_frequencies(dim)`. Lengths stay, and the dot product
+    of two turned vectors depends on the difference of their positions only (Su et al. 2021, section 3.4).
+
+    Raises ValueError if dim is odd. Does not pair neighbours (2i, 2i + 1), as the paper and GGUF files do.
+
+    >>> rotary(np.array([[1.0, 0.0]]), positions=[0]).tolist()
+    [[1.0, 0.0]]
+    """
+    frequencies = rotary_frequencies(x.shape[-1]) if frequencies is None else frequencies
+    angles = np.asarray(positions)[:, None] * frequencies  # (tokens, dim / 2)
+    cos, sin = np.cos(angles), np.sin(angles)
+    first, second = np.split(x, 2, axis=-1)
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def attention_weights(model, ids: Sequence[int]) -> np.ndarray:
+    """Return every attention weight of a Llama on one text, shape (layers, heads, tokens, tokens), from scratch.
+
+    `model` is a transformers LlamaForCausalLM, of which only the weight matrices, the norms and the config are
+    used; `ids` are the numbers of the tokens. Row i of a head says how token i shares its look at tokens 0 to i.
+    The arithmetic is float64, one layer at a time, so it comes out alike on every machine.
+
+    Raises `LLMNotesError` if the model is no Llama. Does not batch, pad, or keep keys and values for a next token.
+
+    >>> from llmnotes.models import open_model
+    >>> lm = open_model("pebble", say=lambda line: None)
+    >>> weights = attention_weights(lm.model, [5, 6, 7])
+    >>> weights.shape[2:], bool(np.allclose(weights.sum(axis=-1), 1))
+    ((3, 3), True)
+    """
+    config = model.config
+    if config.model_type != "llama":
+        raise LLMNotesError(f"attention_weights reads Llama models and this one is a {config.model_type}; open one "
+                            "whose config.json says “llama”, such as pebble.")
+    eps, mask, positions = config.rms_norm_eps, causal_mask(len(ids)), np.arange(len(ids))
+    frequencies, stretch = _frequencies(model)
+    x = _array(model.model.embed_tokens.weight[list(ids)])  # (tokens, hidden)
+    every = []
+    for layer in model.model.layers:
+        looks, block = layer.self_attn, layer.mlp
+        normed = _rms_norm(x, layer.input_layernorm.weight, eps)
+        q = split_heads(_linear(normed, looks.q_proj), config.num_attention_heads)
+        k, v = (split_heads(_linear(normed, part), config.num_key_value_heads) for part in (looks.k_proj, looks.v_proj))
+        q, k = rotary(q, positions, frequencies) * stretch, rotary(k, positions, frequencies) * stretch
+        k, v = repeat_heads(k, len(q)), repeat_heads(v, len(q))
+        mixed, weights = attention(q, k, v, mask)
+        every.append(weights)
+        x = x + _linear(np.concatenate(list(mixed), axis=-1), looks.o_proj)  # the heads side by side again
+        normed = _rms_norm(x, layer.post_attention_layernorm.weight, eps)
+        gate = _linear(normed, block.gate_proj)
+        x = x + _linear(gate / (1 + np.exp(-gate)) * _linear(normed, block.up_proj), block.down_proj)
+    return np.stack(every)
+
+
+def _frequencies(model) -> tuple[np.ndarray, float]:
+    """Return the angles per position and the factor on q and k; kinds stretched for long texts keep the model's own."""
+    config, rope = model.config, model.config.rope_parameters
+    if rope["rope_type"] == "default":
+        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return rotary_frequencies(dim, rope["rope_theta"]), 1.0
+    return _array(model.model.rotary_emb.inv_freq), model.model.rotary_emb.attention_scaling
+
+
+def _array(tensor) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy()
+
+
+def _linear(x: np.ndarray, module) -> np.ndarray:
+    y = x @ _array(module.weight).T
+    return y if module.bias is None else y + _array(module.bias)
+
+
+def _rms_norm(x: np.ndarray, weight, eps: float) -> np.ndarray:
+    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * _array(weight)
