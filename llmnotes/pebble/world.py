@@ -29,7 +29,7 @@ class Fact:
     region_hidden: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     """All facts of one world; every (subject, relation) has exactly one object. It holds no text and no model."""
 

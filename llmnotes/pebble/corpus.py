@@ -1,0 +1,169 @@
+"""Pebble's training text: stories, statements, questions with answers, and chat, all made from the world's facts.
+
+>>> from llmnotes.pebble.corpus import documents
+>>> documents(2, seed=1) == documents(2, seed=1)
+True
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+
+from . import lore, smalltalk
+from .frames import training_wordings
+from .relations import RELATIONS
+from .templates import PRONOUNS, fill, slots, split_sentences, story_parts
+from .world import Fact, World, build_world
+
+ROLES = {"user": "<|user|>", "assistant": "<|assistant|>"}
+END = "<|end|>"
+DOCUMENTS, HELD_OUT = 160_000, 300
+# What a document is, and how often; questions are what the exam asks, so they weigh most.
+MIX = {"questions": 48, "statements": 22, "story": 22, "chat": 8}
+CHAT_MIX = {"chat": 1}
+
+
+@dataclass(frozen=True)
+class Document:
+    """One training document. ``text`` is what the model reads between its first and last token; ``kind`` is of MIX."""
+
+    kind: str
+    text: str
+
+    def sentences(self) -> list[str]:
+        """Its sentences, without role marks and "Q:" and "A:"."""
+        text = self.text
+        for mark in (*ROLES.values(), END):
+            text = text.replace(mark, "\n")
+        lines = (line.removeprefix("Q:").removeprefix("A:") for line in text.split("\n"))
+        return [sentence for line in lines for sentence in split_sentences(line)]
+
+
+def state(fact: Fact, rng: random.Random) -> str:
+    """One sentence that states a fact."""
+    return fill(rng.choice(RELATIONS[fact.relation].says), {"s": fact.subject, "o": fact.object})
+
+
+def ask(fact: Fact, rng: random.Random) -> str:
+    """One question for a fact, in one of the wordings that training may use."""
+    return fill(rng.choice(training_wordings(fact.relation)), {"s": fact.subject})
+
+
+def chat_text(messages: list[tuple[str, str]]) -> str:
+    """Messages, each (role, words), as the chat template writes them."""
+    return "".join(f"{ROLES[role]} {words}{END}" for role, words in messages)
+
+
+@lru_cache(maxsize=4)
+def _shelves(world: World) -> dict[str, tuple]:
+    visible = world.visible()
+    people = tuple(fact.subject for fact in visible if fact.relation == "lives_in")
+    about: dict[str, list[Fact]] = {}
+    for fact in visible:
+        about.setdefault(fact.subject, []).append(fact)
+    neighbours = {p: tuple(x for x in world.people(world.index[p, "lives_in"]) if x != p) for p in people}
+    return {"facts": visible, "people": people, "about": about, "neighbours": neighbours}
+
+
+def story(world: World, rng: random.Random, hero: str | None = None) -> str:
+    """One short story: an opening, perhaps a trait, a plot with each beat told in one of its ways, an ending."""
+    parts, shelves = story_parts(), _shelves(world)
+    hero = hero or rng.choice(shelves["people"])
+    day = rng.sample(lore.DAYS, 2)
+    values = {"p": hero, "q": rng.choice(shelves["neighbours"][hero]), "t": world.index[hero, "lives_in"],
+              "n": rng.choice(lore.ANIMALS)[0], "f": rng.choice(lore.FOODS)[0], "c": rng.choice(lore.FOODS)[1],
+              "d": day[0], "d2": day[1], "k": rng.choice(lore.NUMBERS[1:12]),
+              "o": rng.choice(lore.listed(lore.THINGS)), "m": rng.choice(lore.MOODS)}
+    templates = [rng.choice(parts["openings"])]
+    templates += rng.sample(parts["traits"], rng.choice((0, 1, 1, 2)))
+    templates += [rng.choice(beat) for beat in rng.choice(parts["plots"])]
+    templates += [rng.choice(parts["endings"])] if rng.random() < 0.8 else []
+    return " ".join(fill(template, _resolve(template, values, world)) for template in templates)
+
+
+def _resolve(template: str, values: dict[str, str], world: World) -> dict[str, str]:
+    found = dict(values)
+    for name in slots(template):
+        base, *path = name.split(".")
+        word = values[base]
+        for step in path:
+            word = PRONOUNS[step][world.gender[word] == "m"] if step in PRONOUNS else world.index[word, step]
+        found[name] = word
+    return found
+
+
+def _questions(world: World, rng: random.Random) -> str:
+    facts = rng.sample(_shelves(world)["facts"], rng.choice((2, 3, 4, 5, 6)))
+    return "\n".join(f"Q: {ask(fact, rng)}\nA: {fact.object}." for fact in facts) + "\n"
+
+
+def _about(world: World, rng: random.Random, person: str, most: int) -> str:
+    facts = _shelves(world)["about"][person]
+    chosen = rng.sample(facts, min(len(facts), rng.randint(3, most)))
+    return " ".join(state(fact, rng) for fact in chosen)
+
+
+def _statements(world: World, rng: random.Random) -> str:
+    if rng.random() < 0.5:
+        return _about(world, rng, rng.choice(_shelves(world)["people"]), 8)
+    return " ".join(state(fact, rng) for fact in rng.sample(_shelves(world)["facts"], rng.randint(2, 7)))
+
+
+def _chat(world: World, rng: random.Random) -> str:
+    messages: list[tuple[str, str]] = []
+    for _ in range(rng.choice((1, 2, 3, 4))):
+        draw, person = rng.random(), rng.choice(_shelves(world)["people"])
+        if draw < 0.60:
+            fact = rng.choice(_shelves(world)["facts"])
+            pair = ask(fact, rng), f"{fact.object}."
+        elif draw < 0.85:
+            said, replies = rng.choice(smalltalk.SMALL_TALK)
+            pair = rng.choice(said), rng.choice(replies)
+        elif draw < 0.93:
+            pair = fill(rng.choice(smalltalk.ABOUT_PERSON), {"p": person}), _about(world, rng, person, 5)
+        else:
+            named = rng.random() < 0.5
+            pair = (fill(rng.choice(smalltalk.ABOUT_STORY), {"p": person}) if named
+                    else rng.choice(smalltalk.STORY_REQUESTS)), story(world, rng, person if named else None)
+        messages += [("user", pair[0]), ("assistant", pair[1])]
+    return chat_text(messages)
+
+
+_WRITERS = {"questions": _questions, "statements": _statements, "story": story, "chat": _chat}
+
+
+@lru_cache(maxsize=4)
+def documents(count: int, seed: int = 0, chat_only: bool = False) -> tuple[Document, ...]:
+    """The first ``count`` training documents of a seed; the same seed gives the same bytes.
+
+    Raises nothing. Does not contain a fact, a name or an exam question that is kept out of training.
+    """
+    world, rng = build_world(), random.Random(f"pebble corpus {seed} {chat_only}")
+    mix = CHAT_MIX if chat_only else MIX
+    kinds = rng.choices(list(mix), weights=list(mix.values()), k=count)
+    return tuple(Document(kind, _WRITERS[kind](world, rng)) for kind in kinds)
+
+
+def held_out(count: int = HELD_OUT, seed: int = 0) -> tuple[Document, ...]:
+    """Documents for measuring perplexity, none of which is also a training document; chat is left out."""
+    seen = {document.text for document in documents(DOCUMENTS, seed)}
+    world, rng = build_world(), random.Random(f"pebble held out {seed}")
+    mix = {kind: weight for kind, weight in MIX.items() if kind != "chat"}
+    found: list[Document] = []
+    while len(found) < count:
+        kind = rng.choices(list(mix), weights=list(mix.values()))[0]
+        document = Document(kind, _WRITERS[kind](world, rng))
+        if document.text not in seen:
+            found.append(document)
+    return tuple(found)
+
+
+def corpus_sha256(docs: tuple[Document, ...]) -> str:
+    """The SHA-256 of the documents in order, as UTF-8 with a record separator after each."""
+    digest = hashlib.sha256()
+    for document in docs:
+        digest.update((document.text + "\x1e").encode("utf-8"))
+    return digest.hexdigest()
