@@ -1,0 +1,327 @@
+"""The exercises of notebook 02: cosine, scaling, softmax, causal attention, rotary positions."""
+
+import numpy as np
+
+from llmnotes.attention import attention, causal_mask, rotary, rotary_frequencies, softmax
+from llmnotes.exercises import Exercise
+
+PEOPLE = np.array([  # years, kilograms, centimetres
+    [70, 91, 146], [39, 67, 172], [72, 80, 186], [48, 42, 190], [79, 77, 185],
+    [10, 98, 161], [30, 90, 174], [70, 65, 199], [46, 59, 190], [21, 70, 149]], dtype=float)
+SCORES = np.array([[1.0, 2.0, 4.0], [0.5, 0.25, 3.0]])
+Q, K, V = np.random.default_rng(7).normal(size=(3, 5, 4))  # 5 tokens, 4 numbers
+WORDS = np.random.default_rng(8).normal(size=(4, 6))  # 4 tokens, 6 numbers
+POSITIONS = np.array([0, 1, 2, 9])
+
+
+def _judge(found, right, mistakes: dict, other: str) -> str | None:
+    """Return None if `found` is `right`, else the key of the mistake that has the same numbers, else `other`."""
+    found = np.asarray(found, dtype=float)
+    for key, numbers in [(None, right), *mistakes.items()]:
+        if found.shape == np.shape(numbers) and np.allclose(found, numbers, rtol=1e-6, atol=1e-9, equal_nan=True):
+            return key
+    return other
+
+
+def check_cosine(answer) -> str | None:
+    """Return None for the cosine, or which mistake the numbers look like."""
+    pairs = [(np.array([3.0, 4.0]), np.array([5.0, 12.0])), (np.array([1.0, -2.0, 2.0]), np.array([2.0, 6.0, -3.0]))]
+    dots = np.array([a @ b for a, b in pairs])
+    left, right = (np.array([np.linalg.norm(pair[side]) for pair in pairs]) for side in (0, 1))
+    cosines = dots / (left * right)
+    mistakes = {"raw": dots, "squares": dots / (left * right) ** 2, "one_length": dots / left,
+                "angle": np.arccos(cosines), "distance": 1 - cosines}
+    return _judge([answer(a, b) for a, b in pairs], cosines, mistakes, "other")
+
+
+def _most_alike(table: np.ndarray, cosine: bool = True, least: bool = False, itself: bool = False) -> np.ndarray:
+    scores = table @ table.T
+    if cosine:
+        scores = scores / np.linalg.norm(table, axis=1)
+    if not itself:
+        np.fill_diagonal(scores, np.inf if least else -np.inf)
+    return scores.argmin(axis=1) if least else scores.argmax(axis=1)
+
+
+def check_most_alike(answer) -> str | None:
+    """Return None for the right neighbours, or which mistake they come from."""
+    scaled = (PEOPLE - PEOPLE.mean(axis=0)) / PEOPLE.std(axis=0)
+    by_row = (PEOPLE - PEOPLE.mean(axis=1, keepdims=True)) / PEOPLE.std(axis=1, keepdims=True)
+    mistakes = {"itself": _most_alike(scaled, itself=True), "unscaled": _most_alike(PEOPLE),
+                "raw_dot": _most_alike(PEOPLE, cosine=False), "long_ones": _most_alike(scaled, cosine=False),
+                "rows": _most_alike(by_row), "zero": _most_alike(PEOPLE / PEOPLE.std(axis=0)),
+                "least": _most_alike(scaled, least=True)}
+    return _judge([answer(PEOPLE.copy(), who) for who in range(len(PEOPLE))], _most_alike(scaled), mistakes, "other")
+
+
+def check_softmax(answer) -> str | None:
+    """Return None for a softmax that survives large scores, or which mistake the numbers look like."""
+    grown = np.exp(SCORES)
+    mistakes = {"columns": softmax(SCORES, axis=0), "whole_table": grown / grown.sum(), "unshared": grown,
+                "no_exp": SCORES / SCORES.sum(axis=1, keepdims=True)}
+    with np.errstate(all="ignore"):
+        key = _judge(answer(SCORES.copy()), softmax(SCORES), mistakes, "other")
+        if key is not None:
+            return key
+        return _judge(answer(SCORES + 1000), softmax(SCORES), {}, "overflow")
+
+
+def check_causal_attention(answer) -> str | None:
+    """Return None for causal attention, or which mistake the numbers look like."""
+    mask = causal_mask(len(Q))
+    scores = Q @ K.T / np.sqrt(Q.shape[1])
+    with np.errstate(all="ignore"):
+        mistakes = {
+            "unscaled": softmax(np.where(mask, Q @ K.T, -np.inf)) @ V,
+            "by_d": softmax(np.where(mask, Q @ K.T / Q.shape[1], -np.inf)) @ V,
+            "ahead": attention(Q, K, V)[0],
+            "after": (softmax(scores) * mask) @ V,
+            "zero": softmax(scores * mask) @ V,
+            "future": softmax(np.where(mask.T, scores, -np.inf)) @ V,
+        }
+        return _judge(answer(Q.copy(), K.copy(), V.copy()), attention(Q, K, V, mask)[0], mistakes, "other")
+
+
+def _neighbours(x: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    angles = positions[:, None] * rotary_frequencies(x.shape[1])
+    first, second = x[:, 0::2], x[:, 1::2]
+    turned = [first * np.cos(angles) - second * np.sin(angles), first * np.sin(angles) + second * np.cos(angles)]
+    return np.stack(turned, axis=-1).reshape(x.shape)
+
+
+def check_rotate(answer) -> str | None:
+    """Return None for Llama's rotation, or which mistake the numbers look like."""
+    dim = WORDS.shape[1]
+    mistakes = {
+        "neighbours": _neighbours(WORDS, POSITIONS),
+        "backwards": rotary(WORDS, -POSITIONS),
+        "slow": rotary(WORDS, POSITIONS, 10_000.0 ** (-np.arange(dim // 2) / dim)),
+        "one_speed": rotary(WORDS, POSITIONS, np.ones(dim // 2)),
+        "no_position": rotary(WORDS, np.ones(len(WORDS))),
+    }
+    return _judge(answer(WORDS.copy(), POSITIONS.copy()), rotary(WORDS, POSITIONS), mistakes, "other")
+
+
+_MOST_ALIKE = '''import numpy as np
+
+
+def most_alike(people, who):
+    """Return the row of the person most like row `who`; people is (n, columns)."""
+    {scale}
+    scores = scaled @ scaled[who]{share}
+    {last}'''
+_SCALE = "scaled = (people - people.mean(axis=0)) / people.std(axis=0)"
+_SHARE = " / np.linalg.norm(scaled, axis=1)"
+_LAST = "scores[who] = -np.inf\n    return int(scores.argmax())"
+
+
+def _most_alike_source(scale: str = _SCALE, share: str = _SHARE, last: str = _LAST) -> str:
+    return _MOST_ALIKE.format(scale=scale, share=share, last=last)
+
+
+def _attention_source(*lines: str) -> str:
+    body = "\n    ".join(lines)
+    return f'''import numpy as np
+
+
+def causal_attention(q, k, v):
+    """Return what each token receives; q, k and v are (tokens, d), and no token looks ahead."""
+    tokens, d = q.shape
+    {body}'''
+
+
+_SOFTMAX_LINES = ("weights = np.exp(scores)", "weights = weights / weights.sum(axis=1, keepdims=True)")
+
+_ROTATE = '''import numpy as np
+
+
+def rotate(x, positions):
+    """Return x (tokens, d) with pair (i, i + d/2) of each token turned by position * 10000 ** (-2i / d)."""
+    d = x.shape[1]
+    angles = {angles}
+    cos, sin = np.cos(angles), np.sin(angles)
+    first, second = {halves}
+    {last}'''
+_ANGLES = "positions[:, None] * 10_000.0 ** (-2 * np.arange(d // 2) / d)  # (tokens, d / 2)"
+_HALVES = "x[:, :d // 2], x[:, d // 2:]"
+_JOIN = "return np.concatenate([first * cos - second * sin, first * sin + second * cos], axis=1)"
+
+
+def _rotate_source(angles: str = _ANGLES, halves: str = _HALVES, last: str = _JOIN) -> str:
+    return _ROTATE.format(angles=angles, halves=halves, last=last)
+
+
+def _def(head: str, line: str) -> str:
+    return f"import numpy as np\n\n\ndef {head}:\n    return {line}"
+
+
+EXERCISES = [
+    Exercise(
+        id="02.1", title="Cosine", level="easy", minutes=5,
+        task="""Write `cosine(a, b)`: the cosine of the angle between two NumPy vectors, whatever their lengths are.
+For `[3, 4]` and `[5, 12]` it is 63/65.""",
+        clue="A dot product is length times length times cosine. Two of the four are easy to get rid of.",
+        name="cosine",
+        stub='def cosine(a, b):\n    """Return the cosine of the angle between the vectors a and b."""\n    ...',
+        solution='''import numpy as np
+
+
+def cosine(a, b):
+    """Return the cosine of the angle between the vectors a and b."""
+    return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))''',
+        check=check_cosine,
+        hints={
+            "raw": "this is the dot product itself. It still grows when a vector gets longer; a cosine must not.",
+            "squares": "`a @ a` is the square of a length. Something is missing before we divide by it.",
+            "one_length": "one of the two lengths is gone, the other is still in the number. Double b and look.",
+            "angle": "this is the angle. The cosine of it is wanted, one step earlier.",
+            "distance": "this is 0 for two vectors that point the same way. A cosine is 1 there.",
+            "other": "the numbers differ. By hand: `[3, 4]` has length 5, `[5, 12]` has 13; the dot product is 63.",
+        },
+        wrong={
+            "raw": _def("cosine(a, b)", "a @ b"),
+            "squares": _def("cosine(a, b)", "a @ b / ((a @ a) * (b @ b))"),
+            "one_length": _def("cosine(a, b)", "a @ b / np.linalg.norm(a)"),
+            "angle": _def("cosine(a, b)", "np.arccos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))"),
+            "distance": _def("cosine(a, b)", "1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b))"),
+            "other": _def("cosine(a, b)", "a @ b / (np.abs(a).sum() * np.abs(b).sum())"),
+        },
+    ),
+    Exercise(
+        id="02.2", title="Who is most like whom?", level="medium", minutes=10,
+        task="""Write `most_alike(people, who)`. `people` is a table with one row for each person and any columns
+(years, kilograms, centimetres). Scale every column to mean 0 and standard deviation 1, compare with the cosine, and
+return the row number of the person who is most like row `who`, and is somebody else.""",
+        clue="Section 02.3 does it for four people. `people.mean(axis=0)` has one number for each column.",
+        name="most_alike",
+        stub='''def most_alike(people, who):
+    """Return the row of the person most like row `who`; people is (n, columns)."""
+    ...''',
+        solution=_most_alike_source(),
+        check=check_most_alike,
+        hints={
+            "itself": "everybody is most like themselves. Take row `who` out of the contest.",
+            "unscaled": "the columns still have their own units, so the one with large numbers decides.",
+            "raw_dot": "this is the raw dot product: whoever is old, heavy and tall is everybody's friend.",
+            "long_ones": "the columns are scaled, the lengths are not. Unusual people have long vectors and win.",
+            "rows": "this scales each person. Kilograms compare with the kilograms of others: scale each column.",
+            "zero": "the spread is right, the middle is not: while all numbers are positive, all people look alike.",
+            "least": "this returns the person who is least alike.",
+            "other": "the rows differ. Print the scaled table: each column must have mean 0 and standard deviation 1.",
+        },
+        wrong={
+            "itself": _most_alike_source(last="return int(scores.argmax())"),
+            "unscaled": _most_alike_source(scale="scaled = people"),
+            "raw_dot": _most_alike_source(scale="scaled = people", share=""),
+            "long_ones": _most_alike_source(share=""),
+            "rows": _most_alike_source(scale="scaled = (people - people.mean(axis=1, keepdims=True)) "
+                                             "/ people.std(axis=1, keepdims=True)"),
+            "zero": _most_alike_source(scale="scaled = people / people.std(axis=0)"),
+            "least": _most_alike_source(last="return int(scores.argmin())"),
+            "other": _most_alike_source(last="return 0"),
+        },
+    ),
+    Exercise(
+        id="02.3", title="Softmax that does not overflow", level="medium", minutes=10,
+        task="""Write `softmax(scores)` for a table of scores, one row for each query: every row of the result is
+`exp(score)`, shared out so that the row sums to 1. It must survive scores near 1,000, where `exp` is infinite.""",
+        clue="Adding the same number to all scores of a row changes nothing in the result. Which number is a good one?",
+        name="softmax",
+        stub='def softmax(scores):\n    """Return the softmax of each row of scores, (queries, keys)."""\n    ...',
+        solution='''import numpy as np
+
+
+def softmax(scores):
+    """Return the softmax of each row of scores, (queries, keys)."""
+    grown = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return grown / grown.sum(axis=1, keepdims=True)''',
+        check=check_softmax,
+        hints={
+            "columns": "here every column sums to 1. Each query shares out its own look: a row is what must sum to 1.",
+            "whole_table": "here the whole table sums to 1. Each row shares out its own 1.",
+            "unshared": "the exponentials are there, nobody has shared them out yet.",
+            "no_exp": "this shares out the scores themselves. With a negative score a share would be negative, too.",
+            "overflow": "right for small scores. At 1,000 the exponential is inf, and inf divided by inf is nan.",
+            "other": "the numbers differ. By hand: the scores 0 and 0 give the shares 0.5 and 0.5.",
+        },
+        wrong={
+            "columns": _def("softmax(scores)", "np.exp(scores) / np.exp(scores).sum(axis=0)"),
+            "whole_table": _def("softmax(scores)", "np.exp(scores) / np.exp(scores).sum()"),
+            "unshared": _def("softmax(scores)", "np.exp(scores)"),
+            "no_exp": _def("softmax(scores)", "scores / scores.sum(axis=1, keepdims=True)"),
+            "overflow": _def("softmax(scores)", "np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)"),
+            "other": _def("softmax(scores)", "2 ** scores / (2 ** scores).sum(axis=1, keepdims=True)"),
+        },
+    ),
+    Exercise(
+        id="02.4", title="Causal attention", level="hard", minutes=20,
+        task="""Write `causal_attention(q, k, v)` for one head with NumPy alone: scores, the division, the mask, the
+softmax, the mixture of values. All three are `(tokens, d)`, and so is the result. No token may look at a later one.""",
+        clue="`np.tri(tokens)` has ones where a token may look; `np.where(condition, a, b)` chooses between two.",
+        name="causal_attention",
+        stub='''def causal_attention(q, k, v):
+    """Return what each token receives; q, k and v are (tokens, d), and no token looks ahead."""
+    ...''',
+        solution=_attention_source("scores = np.where(np.tri(tokens), q @ k.T / np.sqrt(d), -np.inf)",
+                                   *_SOFTMAX_LINES, "return weights @ v"),
+        check=check_causal_attention,
+        hints={
+            "unscaled": "right, except that the scores are divided by nothing. Section 02.8 says by what, and why.",
+            "by_d": "the scores are divided by too much: a sum of d random products grows with √d, not with d.",
+            "ahead": "every token sees the whole text, its own future included. Where is the mask?",
+            "after": "the weights of the future are gone, and what they had is lost: the rows no longer sum to 1.",
+            "zero": "a score of 0 is no ban: its exponential is 1. Which score has the exponential 0?",
+            "future": "the triangle is the wrong one: here the tokens see the future and not the past.",
+            "other": "the numbers differ. The first token sees itself only: its result must be the first row of v.",
+        },
+        wrong={
+            "unscaled": _attention_source("scores = np.where(np.tri(tokens), q @ k.T, -np.inf)",
+                                          *_SOFTMAX_LINES, "return weights @ v"),
+            "by_d": _attention_source("scores = np.where(np.tri(tokens), q @ k.T / d, -np.inf)",
+                                      *_SOFTMAX_LINES, "return weights @ v"),
+            "ahead": _attention_source("scores = q @ k.T / np.sqrt(d)", *_SOFTMAX_LINES, "return weights @ v"),
+            "after": _attention_source("scores = q @ k.T / np.sqrt(d)", *_SOFTMAX_LINES,
+                                       "return (weights * np.tri(tokens)) @ v"),
+            "zero": _attention_source("scores = q @ k.T / np.sqrt(d) * np.tri(tokens)",
+                                      *_SOFTMAX_LINES, "return weights @ v"),
+            "future": _attention_source("scores = np.where(np.tri(tokens).T, q @ k.T / np.sqrt(d), -np.inf)",
+                                        *_SOFTMAX_LINES, "return weights @ v"),
+            "other": _attention_source("scores = np.where(np.tri(tokens), q @ k.T / np.sqrt(d), -np.inf)",
+                                       *_SOFTMAX_LINES, "return weights @ k"),
+        },
+    ),
+    Exercise(
+        id="02.5", title="Turn by position", level="hard", minutes=20,
+        task="""Write `rotate(x, positions)` as Llama does it. `x` is `(tokens, d)`. The numbers `i` and `i + d/2` of a
+token are the two coordinates of one arrow, which turns counterclockwise by `position * 10000 ** (-2i / d)` radians.""",
+        clue="An arrow (a, b) turned by an angle t becomes (a·cos t − b·sin t, a·sin t + b·cos t).",
+        name="rotate",
+        stub='''def rotate(x, positions):
+    """Return x (tokens, d) with pair (i, i + d/2) of each token turned by position * 10000 ** (-2i / d)."""
+    ...''',
+        solution=_rotate_source(),
+        check=check_rotate,
+        hints={
+            "neighbours": "this pairs neighbours, 2i with 2i + 1, as the paper and GGUF do. Llama in transformers "
+                          "pairs the first half with the second.",
+            "backwards": "this turns clockwise. One of the two sines wants the other sign.",
+            "slow": "the angles shrink too slowly from pair to pair: there is a 2 in the exponent.",
+            "one_speed": "all pairs turn equally fast. Then a distance of 6.28 tokens would look like no distance.",
+            "no_position": "every token is turned by the same angle. Where did its position go?",
+            "other": "the numbers differ. A turned arrow keeps its length, and at position 0 nothing moves. Here?",
+        },
+        wrong={
+            "neighbours": _rotate_source(
+                halves="x[:, 0::2], x[:, 1::2]",
+                last="pairs = [first * cos - second * sin, first * sin + second * cos]\n"
+                     "    return np.stack(pairs, axis=2).reshape(x.shape)"),
+            "backwards": _rotate_source(last="return np.concatenate([first * cos + second * sin, "
+                                             "second * cos - first * sin], axis=1)"),
+            "slow": _rotate_source(angles="positions[:, None] * 10_000.0 ** (-np.arange(d // 2) / d)"),
+            "one_speed": _rotate_source(angles="positions[:, None] * np.ones(d // 2)"),
+            "no_position": _rotate_source(angles="10_000.0 ** (-2 * np.arange(d // 2) / d)"),
+            "other": _rotate_source(last="return np.concatenate([first * cos + second * sin, "
+                                         "first * sin + second * cos], axis=1)"),
+        },
+    ),
+]

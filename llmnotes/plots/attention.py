@@ -1,0 +1,188 @@
+"""The figures of notebook 02: arrows, dot products against angles, timings, attention."""
+
+import numpy as np
+
+from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, RED, axes
+
+
+def _arrow(panel, end, colour, start=(0, 0), **style) -> None:
+    panel.annotate("", xy=end, xytext=start,
+                   arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2, "shrinkA": 0, "shrinkB": 0} | style)
+
+
+def dot_by_angle(length_a: float, length_b: float):
+    """Return the figure of the dot product of two arrows of fixed lengths against the angle between them."""
+    figure, panel = axes(6.0, 3.0)
+    degrees = np.arange(0, 181)
+    panel.plot(degrees, length_a * length_b * np.cos(np.radians(degrees)), lw=2)
+    panel.axhline(0, color=BLACK, lw=0.8)
+    panel.set(xlabel="angle between the arrows, in degrees", ylabel="dot product", xticks=range(0, 181, 30))
+    return figure
+
+
+def projection(a, onto, shadow):
+    """Return the figure of `a`, of `onto`, of the shadow that `a` casts on it, and of what is left; all (2,)."""
+    figure, panel = axes(5.0, 3.4)
+    for end, colour, name in ((onto, BLUE, "b"), (a, ORANGE, "a"), (shadow, GREEN, "shadow of a on b")):
+        _arrow(panel, end, colour)
+        panel.annotate(name, xy=end, xytext=(6, -4 if name != "a" else 4), textcoords="offset points", color=colour)
+    _arrow(panel, a, BLACK, start=shadow, linestyle="dashed", lw=1)
+    panel.annotate("what is left", xy=(np.asarray(a) + shadow) / 2, xytext=(8, 0), textcoords="offset points")
+    points = np.array([a, onto, shadow, (0, 0)])
+    panel.set_xlim(points[:, 0].min() - 0.3, points[:, 0].max() + 1.8)
+    panel.set_ylim(points[:, 1].min() - 0.4, points[:, 1].max() + 0.6)
+    panel.set_aspect("equal")
+    return figure
+
+
+def people(names: list[str], raw, scaled):
+    """Return the figure of people as arrows, in years and kilograms on the left, scaled on the right; both (n, 2)."""
+    figure, panels = axes(8.4, 3.6, columns=2)
+    for panel, points, title in zip(panels, (raw, scaled), ("years and kilograms", "scaled"), strict=True):
+        for name, point, colour in zip(names, points, PALETTE, strict=False):
+            _arrow(panel, point, colour)
+            panel.annotate(name, xy=point, xytext=(5, 4), textcoords="offset points", color=colour)
+        low, high = np.minimum(points.min(axis=0), 0), np.maximum(points.max(axis=0), 0)
+        room = 0.2 * (high - low)
+        panel.set(xlim=(low[0] - room[0] / 2, high[0] + room[0]), ylim=(low[1] - room[1] / 2, high[1] + room[1]),
+                  xlabel="age", ylabel="weight", title=title)
+    panels[1].axhline(0, color=BLACK, lw=0.6)
+    panels[1].axvline(0, color=BLACK, lw=0.6)
+    return figure
+
+
+def speed(seconds: dict[str, float]):
+    """Return the figure of how many times faster than the first entry each is; `seconds` are wall times."""
+    figure, panel = axes(6.4, 2.0)
+    slowest = next(iter(seconds.values()))
+    bars = panel.barh(list(seconds), [slowest / value for value in seconds.values()], color=PALETTE[:len(seconds)])
+    panel.bar_label(bars, fmt="%.0f ×", padding=4)
+    panel.set_xscale("log")
+    panel.set(xlabel="times as fast as the loop, on the machine that drew this", xlim=(0.8, None))
+    panel.margins(x=0.15)
+    panel.invert_yaxis()
+    return figure
+
+
+def cosines(samples: dict[int, np.ndarray]):
+    """Return the figure of how the cosines of random pairs are spread, one line for each number of dimensions."""
+    figure, panel = axes(6.4, 3.2)
+    edges = np.linspace(-1, 1, 81)
+    for (dim, values), colour in zip(samples.items(), PALETTE, strict=False):
+        density, _ = np.histogram(values, bins=edges, density=True)
+        panel.stairs(density, edges, color=colour, lw=1.8, label=f"{dim} dimensions")
+    panel.set(xlabel="cosine of two random vectors", ylabel="density")
+    panel.legend(frameon=False)
+    return figure
+
+
+def shares(rows: dict[str, np.ndarray]):
+    """Return the figure of softmax weights, largest first, one panel for each entry of `rows`."""
+    figure, panels = axes(7.4, 2.8, columns=len(rows))
+    for panel, (title, weights), colour in zip(panels, rows.items(), (ORANGE, BLUE), strict=False):
+        panel.bar(range(1, len(weights) + 1), np.sort(weights)[::-1], color=colour)
+        panel.set(title=title, xlabel="key, by its weight", ylim=(0, 1), ylabel="weight")
+    return figure
+
+
+def clock_hands(frequencies, positions):
+    """Return the figure of how far each pair of a head has turned at a few positions, as hands of clocks.
+
+    `frequencies` are radians per position, one panel each; `positions` are drawn as hands, later ones darker.
+    """
+    figure, panels = axes(8.4, 2.4, columns=len(frequencies))
+    for panel, frequency in zip(panels, frequencies, strict=True):
+        panel.add_artist(_circle())
+        for place, position in enumerate(positions):
+            angle = position * frequency
+            shade = 0.25 + 0.75 * (place + 1) / len(positions)
+            _arrow(panel, (np.cos(angle), np.sin(angle)), BLUE, alpha=shade)
+            panel.annotate(str(position), xy=(1.2 * np.cos(angle), 1.2 * np.sin(angle)), ha="center", va="center",
+                           fontsize=8)
+        panel.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), title=f"{frequency:.3g} radians per token")
+        panel.title.set_fontsize(9)
+        panel.set_aspect("equal")
+        panel.axis("off")
+    return figure
+
+
+def _circle():
+    from matplotlib.patches import Circle
+
+    return Circle((0, 0), 1, fill=False, color="#bbbbbb")
+
+
+def table_of_weights(weights, labels: list[str], title: str = ""):
+    """Return the figure of one head's weights (tokens, tokens) with every number written into its field."""
+    figure, panel = axes(1.2 + 0.75 * len(labels), 0.9 + 0.55 * len(labels))
+    panel.imshow(weights, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(weights):
+        panel.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9,
+                   color="black" if value > 0.55 else "white")
+    panel.set(xticks=range(len(labels)), yticks=range(len(labels)), xticklabels=labels, yticklabels=labels,
+              xlabel="looks at", ylabel="token", title=title)
+    return figure
+
+
+def all_heads(weights):
+    """Return the figure of every head of every layer as a small picture; weights (layers, heads, tokens, tokens).
+
+    Of a large model it shows the first eight layers and heads.
+    """
+    shown = np.asarray(weights)[:8, :8]
+    layers, heads = shown.shape[:2]
+    figure, first = axes(1.15 * heads + 0.4, 1.15 * layers + 0.4)
+    first.remove()
+    grid = figure.subplots(layers, heads, squeeze=False)
+    for (layer, head), panel in np.ndenumerate(grid):
+        panel.imshow(shown[layer, head], cmap="cividis", vmin=0, vmax=1)
+        panel.set(xticks=[], yticks=[])
+        if head == 0:
+            panel.set_ylabel(f"layer {layer}", fontsize=9)
+        if layer == 0:
+            panel.set_title(f"head {head}", fontsize=9)
+    return figure
+
+
+def attention_map(weights, labels: list[str]):
+    """Return the interactive (plotly) heat map of attention, with a menu for the layer and one for the head.
+
+    `weights` are (layers, heads, tokens, tokens) of a causal model; `labels` name the tokens, all different.
+    The numbers are rounded to 3 decimals. Every head is a trace, and the layer's menu exchanges the numbers of all
+    of them, so that the two menus do not disturb each other.
+    """
+    import plotly.graph_objects as go
+
+    weights = np.asarray(weights)
+    rows = [[_rows(head) for head in layer] for layer in weights]
+    hover = "“%{y}” gives “%{x}” the weight %{z}<extra></extra>"
+    figure = go.Figure([go.Heatmap(z=numbers, x=labels, y=labels, zmin=0, zmax=1, colorscale="Cividis",
+                                   hovertemplate=hover, visible=head == 0, colorbar={"title": "weight"})
+                        for head, numbers in enumerate(rows[0])])
+    by_layer = [{"label": f"layer {layer}", "method": "restyle", "args": [{"z": numbers}]}
+                for layer, numbers in enumerate(rows)]
+    heads = weights.shape[1]
+    by_head = [{"label": f"head {head}", "method": "restyle", "args": [{"visible": [h == head for h in range(heads)]}]}
+               for head in range(heads)]
+    place = {"y": 1.02, "yanchor": "bottom", "xanchor": "left", "direction": "down"}
+    figure.update_layout(
+        updatemenus=[{"buttons": by_layer, "x": 0.0} | place, {"buttons": by_head, "x": 0.22} | place],
+        width=720, height=680, margin={"l": 100, "t": 60, "b": 100}, template="none",
+        xaxis={"title": {"text": "looks at"}, "tickangle": -60},
+        yaxis={"title": {"text": "token"}, "autorange": "reversed"})
+    return figure
+
+
+def _rows(head) -> list[list[float | None]]:
+    """Return one head's weights rounded, with nothing where no look is allowed."""
+    return [[round(float(value), 3) if column <= row else None for column, value in enumerate(line)]
+            for row, line in enumerate(head)]
+
+
+def fading(distances, dots):
+    """Return the figure of the dot product of a vector with itself, turned apart by each distance in tokens."""
+    figure, panel = axes(6.4, 2.8)
+    panel.plot(distances, dots, color=RED, lw=1.5)
+    panel.axhline(0, color=BLACK, lw=0.8)
+    panel.set(xlabel="distance in tokens", ylabel="dot product")
+    return figure
