@@ -33,12 +33,12 @@ def run(arguments) -> int:
         for path in paths:
             bar.set_description(path.stem)
             results.append(execute(path, bar))
+    if arguments.costs:
+        save_costs([result for result in results if result.ok])
     if arguments.save:
         for path, result in zip(paths, results, strict=True):
             if result.ok:
                 save(result, path)
-    if arguments.costs:
-        save_costs([result for result in results if result.ok])
     print(json.dumps([result.as_dict() for result in results], indent=1) if arguments.json else table(results))
     if arguments.pages:
         from llmnotes.course.render import write_course

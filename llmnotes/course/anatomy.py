@@ -1,9 +1,11 @@
 """The fixed order of a notebook: the cells that are generated, and the rules that every notebook keeps.
 
-`python -m llmnotes.course.anatomy notebooks/*.ipynb` fills the generated cells in place and prints what breaks a rule.
+`python -m llmnotes.course.anatomy` fills the generated cells of every notebook in place, and the README's table, and
+prints what breaks a rule; with names of notebooks, it does so for these alone.
 """
 
 import ast
+import base64
 import importlib.metadata
 import re
 import statistics
@@ -12,12 +14,18 @@ from pathlib import Path
 
 import nbformat
 
-from llmnotes.course import costs, source, tags
+from llmnotes.course import costs, notebooks, root, source, tags
 from llmnotes.exercises import MODULES, Exercise, load
 
-LEVELS = {"easy": "◆◇◇", "medium": "◆◆◇", "hard": "◆◆◆"}
+LEVELS = {"00": "first steps", "01": "beginner", "02": "beginner"}  # of each notebook
+DIAMONDS = {"easy": "◆◇◇", "medium": "◆◆◇", "hard": "◆◆◆"}
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+README_TABLE = re.compile(r"(?s)(<!-- notebooks -->\n).*(<!-- end of notebooks -->)")
 SETUP = """\
-# Brings llmnotes where it is missing (on Colab and Kaggle, say); where it is there, this does nothing.
+# Brings llmnotes to Colab and Kaggle; where it is there already, this does nothing.
 import importlib.util
 
 if importlib.util.find_spec("llmnotes") is None:
@@ -35,17 +43,23 @@ def launch_links(name: str) -> str:
     """Return the line of links that open notebook `name` on Colab and on Kaggle."""
     page = repository().removeprefix("https://github.com/") + f"/blob/main/notebooks/{name}.ipynb"
     return (
-        f"[![Open in Colab](attachment:colab.svg)](https://colab.research.google.com/github/{page}) "
-        f"[![Open in Kaggle](attachment:kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/{page})"
+        f"[![Open in Colab](attachment:colab.png)](https://colab.research.google.com/github/{page}) "
+        f"[![Open in Kaggle](attachment:kaggle.png)](https://kaggle.com/kernels/welcome?src=https://github.com/{page})"
     )
 
 
-def time_line(notebook, number: str) -> str:
-    """Return the line of the box that says how long the notebook takes: 200 words and 3 code cells a minute."""
+def minutes(notebook, number: str) -> tuple[int, int]:
+    """Return the minutes to read (200 words and 3 code cells a minute), and those for the exercises."""
     words = sum(len(source(cell).split()) for cell in notebook.cells if cell.cell_type == "markdown")
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     exercises = sum(exercise.minutes for exercise in load(number)) if number in MODULES else 0
-    return f"**Time**: {round(words / 200 + cells / 3)} minutes to read and run, {exercises} minutes for the exercises"
+    return round(words / 200 + cells / 3), exercises
+
+
+def time_line(notebook, number: str) -> str:
+    """Return the line of the box that says how long the notebook takes."""
+    reading, exercises = minutes(notebook, number)
+    return f"**Time**: {reading} minutes to read and run, {exercises} minutes for the exercises"
 
 
 def cost_line(name: str) -> str:
@@ -65,10 +79,23 @@ def cost_table() -> str:
     return "\n".join(lines)
 
 
+def readme_table(folder: Path) -> str:
+    """Return the README's table of notebooks: title, level, time, cost, and where to open them."""
+    lines = ["| notebook | level | minutes | seconds | open |", "| --- | --- | ---: | ---: | --- |"]
+    for path in notebooks(folder):
+        notebook = nbformat.read(path, as_version=4)
+        title = source(notebook.cells[0]).splitlines()[0].lstrip("# ")
+        seconds = costs().get(path.stem, {}).get("seconds", "–")
+        links = launch_links(path.stem).replace("attachment:", "images/")
+        total = sum(minutes(notebook, path.stem[:2]))
+        lines.append(f"| [{title}](notebooks/{path.name}) | {LEVELS[path.stem[:2]]} | {total} | {seconds} | {links} |")
+    return "\n".join(lines)
+
+
 def exercise_text(exercise: Exercise) -> str:
     """Return the markdown of an exercise: what to do, how hard it is, and a folded clue."""
     return (
-        f"### Exercise {exercise.id} · {exercise.title}\n\n{LEVELS[exercise.level]} {exercise.level}, spend up to "
+        f"### Exercise {exercise.id} · {exercise.title}\n\n{DIAMONDS[exercise.level]} {exercise.level}, spend up to "
         f"{exercise.minutes} minutes.\n\n{exercise.task.strip()}\n\n"
         f"<details><summary>A clue</summary>\n\n{exercise.clue.strip()}\n\n</details>"
     )
@@ -80,7 +107,9 @@ def exercise_code(exercise: Exercise, answer: str) -> str:
 
 
 def fill(notebook, name: str) -> None:
-    """Write every generated cell of `notebook` in place; what is not generated stays as it is."""
+    """Write every generated cell of `notebook` in place, and its metadata; what is not generated stays as it is."""
+    notebook.metadata.update(METADATA)
+    notebook.metadata.pop("jupytext", None)
     number = name[:2]
     exercises = {exercise.id: exercise for exercise in load(number)} if number in MODULES else {}
     for cell in notebook.cells:
@@ -90,7 +119,7 @@ def fill(notebook, name: str) -> None:
                 cell.source = SETUP.format(repository=repository()).strip()
             elif tag == "title":
                 cell.source = cell.source.partition("\n\n[![")[0].strip() + "\n\n" + launch_links(name)
-                cell.attachments = {f"{host}.svg": {"image/svg+xml": badge(host)} for host in ("colab", "kaggle")}
+                cell.attachments = {f"{host}.png": {"image/png": _badge(host)} for host in ("colab", "kaggle")}
             elif tag == "box":
                 cell.source = re.sub(r"(?m)^\*\*Time\*\*:.*$", time_line(notebook, number), cell.source)
                 cell.source = re.sub(r"(?m)^\*\*Cost\*\*:.*$", cost_line(name), cell.source)
@@ -120,19 +149,7 @@ def solutions(name: str, title: str):
         ]
     for index, cell in enumerate(cells):
         cell.id = f"solution-{index}"
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return new.new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
-
-
-def badge(host: str) -> str:
-    """Return the small picture that a launch link wears, as SVG."""
-    word, colour = {"colab": ("Open in Colab", "#E69F00"), "kaggle": ("Open in Kaggle", "#56B4E9")}[host]
-    width = 22 + 7 * len(word)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="22" role="img" aria-label="{word}">'
-        f'<rect width="{width}" height="22" rx="4" fill="#333"/><circle cx="11" cy="11" r="5" fill="{colour}"/>'
-        f'<text x="21" y="15" fill="#fff" font-family="sans-serif" font-size="12">{word}</text></svg>'
-    )
+    return new.new_notebook(cells=cells, metadata=METADATA)
 
 
 def lint(notebook, name: str) -> list[str]:
@@ -199,6 +216,11 @@ def lint(notebook, name: str) -> list[str]:
     return wrong
 
 
+def _badge(host: str) -> str:
+    picture = root() / "images" / f"{host}.png"
+    return base64.b64encode(picture.read_bytes()).decode("ascii")
+
+
 def _faults(cell) -> list[str]:
     """Return what is wrong with one executed code cell."""
     faults = []
@@ -225,9 +247,13 @@ def _faults(cell) -> list[str]:
 
 
 def main(paths: list[str]) -> int:
-    """Fill the generated cells of the notebooks at `paths`, and print what breaks a rule."""
+    """Fill what is generated in the notebooks at `paths` (none: in all, and the README); print what breaks a rule."""
     broken = 0
-    for path in map(Path, paths):
+    if not paths:
+        readme = root() / "README.md"
+        text = readme.read_text(encoding="utf-8")
+        readme.write_text(README_TABLE.sub(f"\\1{readme_table(root())}\n\\2", text), encoding="utf-8")
+    for path in map(Path, paths) if paths else notebooks(root()):
         notebook = nbformat.read(path, as_version=4)
         fill(notebook, path.stem)
         nbformat.write(notebook, path)

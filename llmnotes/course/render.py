@@ -25,6 +25,7 @@ table { border-collapse: collapse; margin: 1rem 0; }
 td, th { border-bottom: 1px solid var(--line); padding: .3rem .8rem; }
 td { font-variant-numeric: tabular-nums; } img { max-width: 100%; } blockquote { border-left: 4px solid var(--line);
 margin-left: 0; padding-left: 1rem; } details { background: var(--soft); padding: .5rem 1rem; border-radius: 6px; }
+.jp-OutputArea-output pre, .output_text pre, .output_stream pre, .output pre { white-space: pre-wrap; }
 .failed { color: #b00020; font-weight: 600; }
 """
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 
 from llmnotes.course import COSTS, claims, costs
+from llmnotes.course.anatomy import fill
 from llmnotes.models import VARIABLE
 
 TIMEOUT = 600  # seconds for one cell: far beyond any cell of the course, short enough to end a cell that hangs
@@ -52,7 +53,11 @@ def execute(path: Path, bar=None) -> Result:
 
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=TIMEOUT, record_timing=False, resources={"metadata": {"path": str(path.parent)}}
+        notebook,
+        timeout=TIMEOUT,
+        record_timing=False,
+        extra_arguments=["--log-level=40"],  # no notices of the kernel itself, only errors
+        resources={"metadata": {"path": str(path.parent)}},
     )
     error, end, count, start = "", {"held": len(claims(notebook)), "peak": 0}, 0, time.perf_counter()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -77,7 +82,8 @@ def execute(path: Path, bar=None) -> Result:
 
 
 def save(result: Result, path: Path) -> None:
-    """Write the executed notebook to `path`, through a temporary name."""
+    """Write the executed notebook to `path`, its generated cells renewed, through a temporary name."""
+    fill(result.notebook, path.stem)
     draft = path.with_suffix(".tmp")
     nbformat.write(result.notebook, draft)
     draft.replace(path)

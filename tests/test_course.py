@@ -1,0 +1,155 @@
+"""The machinery that runs, renders and checks notebooks, tried on notebooks made for the purpose."""
+
+import json
+import re
+
+import nbformat
+import pytest
+
+from llmnotes.cli import main
+from llmnotes.course import claims, costs, notebooks, root
+from llmnotes.course.anatomy import fill, lint
+from llmnotes.course.render import glossary, write_course
+from llmnotes.course.run import execute, save, save_costs, table
+from llmnotes.errors import UnknownName
+
+v4 = nbformat.v4
+
+
+def write(path, *sources, markdown=()):
+    cells = [v4.new_markdown_cell(text) for text in markdown] + [v4.new_code_cell(text) for text in sources]
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_a_run_counts_claims_and_memory_and_leaves_the_file_alone(tmp_path):
+    sources = "from llmnotes.claims import claim", 'claim("a", True)\nclaim("b", True)\nclaim("c", 1, when=False)'
+    path = write(tmp_path / "05_x.ipynb", *sources)
+    before = path.read_bytes()
+    result = execute(path)
+    assert result.ok and result.claims == 2 and result.cells == 2 and not result.error
+    assert 20 < result.peak_mb < 1000 and result.seconds > 0 and path.read_bytes() == before
+    assert len(result.notebook.cells) == 2 and claims(result.notebook) == ["a", "b"]
+    save(result, path)
+    assert [cell.execution_count for cell in nbformat.read(path, as_version=4).cells] == [1, 2]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_peak_memory_is_the_kernels_own(tmp_path):
+    path = write(tmp_path / "05_x.ipynb", "big = b'x' * 300_000_000", "del big")
+    assert execute(path).peak_mb > 300
+
+
+def test_a_failing_notebook_is_reported_and_the_others_still_run(tmp_path, capsys):
+    claim = "from llmnotes.claims import claim\nclaim('early', True)"
+    bad = write(tmp_path / "05_bad.ipynb", claim, "1 / 0", "print('never')")
+    good = write(tmp_path / "06_good.ipynb", "print('fine')")
+    assert main(["run", str(bad), str(good), "--pages", str(tmp_path / "pages"), "--save"]) == 1
+    out = capsys.readouterr().out
+    assert "FAILED in code cell 2: ZeroDivisionError division by zero" in out and "06_good" in out
+    assert nbformat.read(bad, as_version=4).cells[0].execution_count is None  # a failed run is not saved
+    assert nbformat.read(good, as_version=4).cells[0].execution_count == 1
+    summary = json.loads((tmp_path / "pages" / "summary.json").read_text(encoding="utf-8"))
+    assert [row["ok"] for row in summary] == [False, True] and summary[0]["claims"] == 1
+    assert set(summary[1]) == {"name", "ok", "seconds", "peak_mb", "claims", "cells"}
+    assert "division by zero" in (tmp_path / "pages" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_file_that_is_no_notebook_gives_one_sentence(tmp_path, capsys):
+    (tmp_path / "broken.ipynb").write_text("{", encoding="utf-8")
+    for path in (tmp_path / "none.ipynb", tmp_path, tmp_path / "broken.ipynb"):
+        assert main(["run", str(path)]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.strip().count("\n") == 0 and "Traceback" not in captured.err and captured.out == ""
+
+
+def test_a_relative_model_folder_means_the_same_in_the_kernel(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    source = "import os\nassert os.path.isdir(os.environ['LLMNOTES_MODEL'])"
+    path = write(tmp_path / "notebooks" / "05_x.ipynb", source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLMNOTES_MODEL", "model")
+    assert execute(path).ok
+
+
+def test_pages_need_no_network_and_show_plotly(tmp_path):
+    plot = (
+        "from IPython.display import display\n"
+        "display({'application/vnd.plotly.v1+json': {'data': [{'y': [1, 3]}], 'layout': {}}, 'text/plain': 'a line'},"
+        " raw=True)"
+    )
+    prose = "# 05 · Test\n\nA **widget** is a thing. See [next](06_y.ipynb)."
+    first = execute(write(tmp_path / "05_x.ipynb", plot, "print('</script>')", markdown=[prose]))
+    second = execute(write(tmp_path / "06_y.ipynb", "1", markdown=["# 06 · Next\n\nNothing."]))
+    index = write_course([first, second], tmp_path / "pages")
+    for page in index.parent.glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r'(src|href)="(https?:)?//', text.replace("https://github.com", "")), page
+    text = (index.parent / "05_x.html").read_text(encoding="utf-8")
+    assert 'src="plotly.min.js"' in text and "Plotly.newPlot" in text and 'href="06_y.html"' in text
+    assert (index.parent / "plotly.min.js").stat().st_size > 1_000_000
+    assert "A widget is a thing." in (index.parent / "glossary.html").read_text(encoding="utf-8")
+    assert "05 · Test" in index.read_text(encoding="utf-8") and "05_x" in table([first, second])
+
+
+def test_the_glossary_takes_definitions_and_leaves_verdicts():
+    text = "A **token** is a piece of a word.\n\n**False.** It is not.\n\n- **BPE**: merges pairs. Then more."
+    assert glossary([v4.new_notebook(cells=[v4.new_markdown_cell(text)])]) == {
+        "BPE": "BPE: merges pairs.",
+        "token": "A token is a piece of a word.",
+    }
+
+
+def test_costs_are_kept_and_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr("llmnotes.course.COSTS", tmp_path / "costs.json")
+    monkeypatch.setattr("llmnotes.course.run.COSTS", tmp_path / "costs.json")
+    for name in ("06_y", "05_x"):
+        save_costs([execute(write(tmp_path / f"{name}.ipynb", "1"))])
+    assert list(costs()) == ["05_x", "06_y"] and costs()["05_x"]["seconds"] >= 1
+
+
+def test_the_root_is_found_from_below_and_missed_from_elsewhere(tmp_path):
+    folder = root()
+    assert notebooks(folder)[0].name == "00_start_here.ipynb" and root(folder / "notebooks" / "solutions") == folder
+    with pytest.raises(UnknownName, match="clone the course"):
+        root(tmp_path)
+
+
+FAULTS = {
+    "no title “# NN": lambda nb: nb.cells[0].update(source="# Start"),
+    "starts with": lambda nb: nb.cells.pop(1),
+    "no part “Recap”": lambda nb: [c.update(source=c.source.replace("## Recap", "## End")) for c in nb.cells],
+    "out of order": lambda nb: nb.cells.insert(5, v4.new_markdown_cell("## Exercises")),
+    "outdated generated cell": lambda nb: nb.cells[2].update(source="pass"),
+    "does not hold exercise": lambda nb: [c.metadata.update(tags=[]) for c in nb.cells[4:]],
+    "lines, not 8 and 15": lambda nb: nb.cells[3].update(source="\n".join(["1"] * 16)),
+    "no execution count": lambda nb: nb.cells[2].update(execution_count=None),
+    "holds an error": lambda nb: nb.cells[2].outputs.append(v4.new_output("error", ename="E", evalue="", traceback=[])),
+    "writes to stderr": lambda nb: nb.cells[2].outputs.append(v4.new_output("stream", name="stderr", text="oh")),
+    "path of one machine": lambda nb: nb.cells[2].outputs.append(v4.new_output("stream", text="/home/ada/x")),
+    "runs a shell command": lambda nb: nb.cells[3].update(source="!ls"),
+    "without alt text": lambda nb: nb.cells[2].outputs.append(v4.new_output("display_data", {"image/png": "aa"})),
+    "is not Python": lambda nb: nb.cells[3].update(source="print("),
+    "nbval ignores": lambda nb: [c.metadata.update(tags=["nbval-skip"]) for c in nb.cells[5:] if c.cell_type == "code"],
+    "makes no claim": lambda nb: [c.update(source=c.source.replace("claim(", "f(")) for c in nb.cells],
+    "says “simply”": lambda nb: nb.cells.append(v4.new_markdown_cell("It is simply so.")),
+    "holds LaTeX": lambda nb: nb.cells.append(v4.new_markdown_cell("Let $x = 1$.")),
+    "larger than 500 kB": lambda nb: nb.cells[2].outputs.append(v4.new_output("stream", text="x" * 500_001)),
+    "saved widget state": lambda nb: nb.metadata.update(widgets={}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_anatomy_notices(fault):
+    notebook = nbformat.read(notebooks(root())[0], as_version=4)
+    assert lint(notebook, "00_start_here") == []
+    FAULTS[fault](notebook)
+    assert any(fault in sentence for sentence in lint(notebook, "00_start_here"))
+
+
+def test_filling_twice_changes_nothing():
+    notebook = nbformat.read(notebooks(root())[0], as_version=4)
+    once = nbformat.writes(notebook)
+    fill(notebook, "00_start_here")
+    assert nbformat.writes(notebook) == once

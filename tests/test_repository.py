@@ -1,0 +1,101 @@
+"""The repository's own files agree with each other, and the package keeps its manners."""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from .conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in rows}
+
+
+def test_every_requirement_is_pinned_within_its_bounds():
+    extras = PROJECT["optional-dependencies"]
+    for line in PROJECT["dependencies"] + [line for extra in extras.values() for line in extra]:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)]), line
+
+
+def test_the_pins_come_first_those_we_name():
+    named = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    for extra in PROJECT["optional-dependencies"].values():
+        named |= {canonicalize_name(Requirement(line).name) for line in extra}
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("# ...")[0]
+    assert {canonicalize_name(name) for name in re.findall(r"(?m)^([\w.-]+)==", text)} == named
+
+
+def test_conda_gets_the_same():
+    environment = yaml.safe_load((ROOT / "environment.yaml").read_text(encoding="utf-8"))
+    assert f"python{PROJECT['requires-python']}" in environment["dependencies"]
+    assert environment["dependencies"][-1]["pip"] == ["--requirement requirements.txt", "--editable ."]
+
+
+def test_the_supported_pythons_are_said_everywhere():
+    versions = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+", c)]
+    assert versions == ["3.11", "3.12", "3.13"] and PROJECT["requires-python"] == ">=3.11,<3.14"
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert f'python: ["{versions[0]}", "{versions[-1]}"]' in workflow
+    assert "make test" in workflow and "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_pictures_are_what_their_code_draws(tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(ROOT / "images", folder, ignore=shutil.ignore_patterns("*.svg", "*.png"))
+    subprocess.run([sys.executable, folder / "draw.py"], check=True)
+    for picture in [*(ROOT / "images").glob("*.svg"), *(ROOT / "images").glob("*.png")]:
+        drawn = folder / picture.name
+        assert drawn.suffix == ".png" or drawn.read_bytes() == picture.read_bytes(), "run python images/draw.py"
+        assert drawn.stat().st_size > 1000
+
+
+def test_no_file_names_a_machine():
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("this is no git checkout")
+    for name in listing.stdout.splitlines():
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".ipynb", ".toml", ".yaml", ".yml", ".json") and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            allowed = path.parent.name == "tests" or path.name == "anatomy.py"
+            assert allowed or not re.search(r"/(root|work|home/\w+|tmp)/", text), name
+
+
+def fastest(*command: str) -> float:
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def test_the_import_is_quick_and_brings_no_torch():
+    code = "import llmnotes, sys; sys.exit(bool({'torch', 'numpy', 'transformers'} & set(sys.modules)))"
+    assert fastest(sys.executable, "-c", code) - fastest(sys.executable, "-c", "pass") < 0.3
+
+
+def test_help_is_quick_and_every_command_shows_an_example():
+    assert fastest(sys.executable, "-m", "llmnotes.cli", "--help") < 0.5
+    for word in ("doctor", "run", "lab", "claims", "progress"):
+        run = subprocess.run([sys.executable, "-m", "llmnotes.cli", word, "--help"], capture_output=True, text=True)
+        assert run.returncode == 0 and f"example: llmnotes {word}" in run.stdout
+
+
+def test_modules_are_read_in_one_sitting():
+    for path in Path(ROOT / "llmnotes").rglob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 320, path
