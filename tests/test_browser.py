@@ -1,0 +1,113 @@
+"""A reader opens each notebook in JupyterLab in a real browser, runs all cells, and sees no error and no empty figure."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from llmnotes.course import notebooks
+
+from .conftest import ROOT
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage"
+).split()
+SETTINGS = {"windowingMode": "none"}  # every cell is in the page, also those far from the window
+STATE = """() => {
+  const cells = [...document.querySelectorAll('.jp-CodeCell')];
+  const pictures = [...document.querySelectorAll('.jp-OutputArea-output img')];
+  const plots = [...document.querySelectorAll('.jp-OutputArea-output .js-plotly-plot')];
+  const text = selector => [...document.querySelectorAll(selector)].map(node => node.innerText);
+  return {
+    cells: cells.length,
+    prompts: cells.map(cell => cell.querySelector('.jp-InputPrompt').innerText),
+    errors: text('[data-mime-type="application/vnd.jupyter.error"], .jp-RenderedText[data-mime-type$="stderr"]'),
+    pictures: pictures.length,
+    empty: pictures.filter(picture => picture.naturalWidth < 50 || !picture.alt).length,
+    plots: plots.length,
+    blank: plots.filter(plot => !plot.querySelector('.main-svg, canvas') || plot.clientHeight < 100).length,
+    broken: [...document.querySelectorAll('.jp-MarkdownOutput img')].filter(image => !image.naturalWidth).length,
+  };
+}"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab over a copy of the notebooks."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    settings = folder / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    (settings / "tracker.jupyterlab-settings").write_text(json.dumps(SETTINGS), encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "LLMNOTES_HOME": str(folder / "home"),
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--IdentityProvider.token=", "--LabApp.extension_manager=readonly", f"--ServerApp.root_dir={folder}"]
+    log = (folder / "log").open("w", encoding="utf-8")
+    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"{address}/api", timeout=5).close()
+            break
+        except OSError:
+            time.sleep(0.25)
+    yield address
+    server.terminate()
+    server.wait(30)
+    log.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("path", notebooks(ROOT), ids=lambda path: path.stem)
+def test_a_reader_runs_all_cells_and_sees_no_error(lab, browser, path):
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    page.goto(f"{lab}/lab/tree/notebooks/{path.name}?reset", wait_until="domcontentloaded")
+    page.wait_for_selector(".jp-CodeCell", timeout=120_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Restart Kernel and Run All Cells…").click()
+    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    deadline = time.monotonic() + 180
+    page.wait_for_timeout(3000)
+    while time.monotonic() < deadline:
+        state = page.evaluate(STATE)
+        running = [prompt for prompt in state["prompts"] if "*" in prompt or prompt in ("[ ]:", "")]
+        if not running or state["errors"]:
+            break
+        page.wait_for_timeout(500)
+    page.wait_for_timeout(1500)  # figures draw themselves after their cell is done
+    state = page.evaluate(STATE)
+    page.close()
+    saved = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    assert state["cells"] == sum(cell["cell_type"] == "code" for cell in saved)
+    assert not state["errors"] and not running, (state["errors"], running)
+    assert state["empty"] == state["blank"] == state["broken"] == 0, state
+    bundles = [output.get("data", {}) for cell in saved for output in cell.get("outputs", [])]
+    plots = sum("application/vnd.plotly.v1+json" in bundle for bundle in bundles)
+    assert state["plots"] == plots
+    assert state["pictures"] == sum("image/png" in bundle for bundle in bundles) - plots
