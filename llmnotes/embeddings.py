@@ -1,0 +1,267 @@
+"""Words as vectors: 32,000 real ones, and what can be computed with them in plain NumPy."""
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from llmnotes.errors import MissingPart, UnknownName
+
+DATA = Path(__file__).with_name("embeddings.json")
+START = "▁"  # in Llama-2's vocabulary, the first token of a word begins with this sign: it stands for the space
+
+
+@dataclass(frozen=True, eq=False)
+class WordVectors:
+    """A table of token vectors, the tokens of its rows, and the tokenizer that cuts text into them.
+
+    `table` is (tokens, numbers), float32 and read-only; `tokens[row]` is the token of a row.
+
+    Does not know a vector for a word of several tokens: such a word has the mean of its tokens' vectors at best.
+    """
+
+    table: np.ndarray
+    tokens: tuple[str, ...]
+    tokenizer: object
+
+    def ids(self, text: str) -> list[int]:
+        """Return the rows of the tokens of `text`, without a token for its start.
+
+        >>> vectors = load_vectors()
+        >>> [vectors.tokens[row] for row in vectors.ids("A goose unbuttons.")]
+        ['▁A', '▁go', 'ose', '▁un', 'but', 'tons', '.']
+        """
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def row(self, word: str) -> int:
+        """Return the row of a word that is one token, spelled exactly so; raises `UnknownName` for others.
+
+        >>> load_vectors().row("king")
+        6989
+        """
+        row = self.tokenizer.token_to_id(START + word)
+        if row is None:
+            pieces = " + ".join(self.tokens[row].lstrip(START) for row in self.ids(word))
+            raise UnknownName(f"“{word}” has no vector of its own, as it is cut into {pieces}; take another word.")
+        return row
+
+    def vector(self, word: str) -> np.ndarray:
+        """Return the vector of a word that is one token (numbers,); raises `UnknownName` for others."""
+        return self.table[self.row(word)]
+
+    @cached_property
+    def words(self) -> dict[str, int]:
+        """Every word of ASCII letters that is one token, in small letters -> its row.
+
+        Of “king”, “King” and “KING” the commonest counts: the one with the lowest row, since the vocabulary is
+        ordered by how early the tokenizer's training merged a token. In the order of the rows.
+        """
+        found = {}
+        for row, token in enumerate(self.tokens):
+            word = token.removeprefix(START)
+            if token != word and len(word) > 1 and word.isascii() and word.isalpha():
+                found.setdefault(word.lower(), row)
+        return found
+
+
+@lru_cache(maxsize=1)
+def load_vectors() -> WordVectors:
+    """Return 32,000 vectors of 256 numbers, one for each token of Llama-2, from the files of the package wordllama.
+
+    They were distilled from the embedding tables of large models, and trained so that the mean of a sentence's
+    vectors says what the sentence is about. The package itself is not imported: its loader asks the network.
+
+    Raises `MissingPart` if wordllama is not installed.
+
+    >>> load_vectors().table.shape
+    (32000, 256)
+    """
+    spec = importlib.util.find_spec("wordllama")
+    if spec is None or not spec.origin:
+        raise MissingPart('The word vectors are not installed: run python -m pip install "llmnotes[course]".')
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    folder = Path(spec.origin).parent
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+    table = load_file(folder / "weights" / "l2_supercat_256.safetensors")["embedding.weight"].astype(np.float32)
+    table.flags.writeable = False
+    return WordVectors(table, tuple(tokenizer.id_to_token(row) for row in range(len(table))), tokenizer)
+
+
+def analogy_pairs() -> dict[str, list[tuple[str, str]]]:
+    """Return the course's word pairs by relation; two pairs of one relation make an analogy: a is to b as c is to d.
+
+    >>> analogy_pairs()["he → she"][:2]
+    [('man', 'woman'), ('king', 'queen')]
+    """
+    relations = json.loads(DATA.read_text(encoding="utf-8"))["relations"]
+    return {relation["relation"]: [(a, b) for a, b in relation["pairs"]] for relation in relations}
+
+
+@dataclass(frozen=True)
+class Story:
+    """A story told twice, sentence by sentence; `matches` holds (i, j) where first[i] and second[j] tell the same."""
+
+    title: str
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    matches: tuple[tuple[int, int], ...]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Return (first, second), True where the two sentences tell the same."""
+        labels = np.zeros((len(self.first), len(self.second)), dtype=bool)
+        labels[tuple(np.transpose(self.matches))] = True
+        return labels
+
+
+def stories() -> list[Story]:
+    """Return two short stories, each told twice in other words and another order, with labelled matches.
+
+    >>> [story.title for story in stories()]
+    ['The lighthouse', 'The clock']
+    """
+    return [
+        Story(s["title"], tuple(s["first"]), tuple(s["second"]), tuple(map(tuple, s["matches"])))
+        for s in json.loads(DATA.read_text(encoding="utf-8"))["stories"]
+    ]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Return the vectors (..., numbers) with length 1: v / √(v·v); a vector of zeros stays as it is.
+
+    >>> print(unit(np.array([3.0, 4.0])))
+    [0.6 0.8]
+    """
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(lengths == 0, 1, lengths)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the cosine of every row of `a` (m, numbers) with every row of `b` (n, numbers): (m, n), from -1 to 1.
+
+    One vector (numbers,) in place of rows loses its axis in the result: two vectors give one number.
+
+    >>> print(cosine(np.array([1.0, 0.0]), np.array([[2.0, 0.0], [0.0, 3.0]])))
+    [1. 0.]
+    """
+    return unit(a) @ unit(b).T
+
+
+def neighbours(query: np.ndarray, table: np.ndarray, k: int) -> list[tuple[int, float]]:
+    """Return the k rows of `table` with the largest cosine to `query`, as (row, cosine), nearest first.
+
+    Does not leave the query's own row out, if it has one: it comes first, with cosine 1.
+
+    >>> neighbours(np.array([1.0, 0.0]), np.array([[0.0, 1.0], [2.0, 0.0]]), 1)
+    [(1, 1.0)]
+    """
+    scores = cosine(query, table)
+    return [(int(row), float(scores[row])) for row in np.argsort(-scores, kind="stable")[:k]]
+
+
+def analogies(
+    vectors: WordVectors, questions: list[tuple[str, str, str]], *, exclude: bool = True, arithmetic: bool = True
+) -> list[str]:
+    """Return, for every question (a, b, c), the word in small letters nearest to b - a + c: a is to b as c is to it.
+
+    The three vectors have length 1 when they are added (Mikolov et al. 2013, section 4; Levy and Goldberg 2014,
+    section 3, call it 3CosAdd). Candidates are `vectors.words`. `exclude=False` lets an answer be a, b or c, and
+    `arithmetic=False` ignores a and b and takes the nearest to c.
+
+    Raises `UnknownName` if a word of a question has no vector. The second answer below is wrong: it often is.
+
+    >>> analogies(load_vectors(), [("big", "bigger", "small"), ("Paris", "France", "Rome")])
+    ['smaller', 'roman']
+    """
+    words = list(vectors.words)
+    place = {word: index for index, word in enumerate(words)}
+    a, b, c = (unit(vectors.table[[vectors.row(word) for word in column]]) for column in zip(*questions, strict=True))
+    queries = b - a + c if arithmetic else c  # (questions, numbers)
+    scores = queries @ unit(vectors.table[list(vectors.words.values())]).T  # (questions, words)
+    if exclude:
+        for score, question in zip(scores, questions, strict=True):
+            score[[place[word.lower()] for word in question]] = -np.inf
+    return [words[best] for best in scores.argmax(axis=1)]
+
+
+def mean_pool(table: np.ndarray, ids: list[int]) -> np.ndarray:
+    """Return the mean of the rows `ids` of `table` (numbers,): one vector for a whole sentence.
+
+    Raises `ValueError` for no ids, as nothing has no mean. Does not know the order of the words.
+
+    >>> print(mean_pool(np.array([[1.0, 0.0], [0.0, 1.0]]), [0, 1, 1, 1]))
+    [0.25 0.75]
+    """
+    if len(ids) == 0:
+        raise ValueError("An empty text has no tokens, and so no mean; leave it out.")
+    return table[ids].mean(axis=0)
+
+
+def precision_recall(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (precision, recall, thresholds), one entry for every score that occurs, from the smallest up.
+
+    At a threshold t we call a pair a match if its score is at least t. Precision is the share of true matches
+    among those we call one, recall the share of the true matches that we call one.
+
+    Raises `ValueError` if no label is true. Does not add the point (1, 0) that scikit-learn puts at the end.
+
+    >>> print(*precision_recall(np.array([0, 1, 1]), np.array([0.1, 0.2, 0.9])))
+    [0.66666667 1.         1.        ] [1.  1.  0.5] [0.1 0.2 0.9]
+    """
+    labels, scores = np.ravel(labels).astype(bool), np.ravel(scores)
+    if not labels.any():
+        raise ValueError("Without a true match there is no recall; label some pairs as true.")
+    thresholds = np.unique(scores)
+    called = scores >= thresholds[:, None]  # (thresholds, pairs)
+    right = (called & labels).sum(axis=1)
+    return right / called.sum(axis=1), right / labels.sum(), thresholds
+
+
+def kmeans(points: np.ndarray, centres: np.ndarray, steps: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    """Return (centres, labels) after Lloyd's algorithm from the given centres: assign, move, until nothing changes.
+
+    `points` is (n, numbers), `centres` is (k, numbers), `labels` is (n,) with entries below k. A centre that
+    loses all its points stays where it is (Lloyd 1982, section II).
+
+    Does not choose k or the first centres, and finds a local optimum: other first centres, other clusters.
+
+    >>> kmeans(np.array([[0.0], [1.0], [9.0]]), np.array([[0.0], [1.0]]))[1].tolist()
+    [0, 0, 1]
+    """
+    for _ in range(steps):
+        distances = ((points[:, None] - centres) ** 2).sum(axis=-1)  # (n, k)
+        labels = distances.argmin(axis=1)
+        moved = np.array(
+            [points[labels == k].mean(axis=0) if (labels == k).any() else centres[k] for k in range(len(centres))]
+        )
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
+    return centres, labels
+
+
+def pca(points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (coordinates, axes, shares): the k directions in which `points` (n, numbers) vary most.
+
+    `axes` (k, numbers) are eigenvectors of the covariance matrix X'X / (n - 1) of the centred points X, the
+    largest eigenvalue first; each is turned so that its largest entry is positive, since an axis has no sign of
+    its own. `coordinates` (n, k) are the centred points along them, `shares` (k,) the parts of the total variance
+    (Pearson 1901; Jolliffe, Principal Component Analysis, section 3.5 for the equality with the SVD).
+
+    Does not scale the columns, and does not keep distances: see `shares` for what is lost.
+
+    >>> coordinates, axes, shares = pca(np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]]), 1)
+    >>> print(axes.round(2), shares.round(2))
+    [[0.6 0.8]] [1.]
+    """
+    centred = points - points.mean(axis=0)
+    values, columns = np.linalg.eigh(centred.T @ centred / (len(points) - 1))  # from the smallest up
+    axes = columns[:, ::-1][:, :k].T
+    signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
+    axes = axes * signs[:, None]
+    return centred @ axes.T, axes, values[::-1][:k] / values.sum()
