@@ -25,9 +25,19 @@ def qkv():
 
 def tiny_llama(**changes):
     torch.manual_seed(0)
-    config = LlamaConfig(**{"vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-                            "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.3,
-                            "attn_implementation": "eager"} | changes)
+    config = LlamaConfig(
+        **{
+            "vocab_size": 40,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "initializer_range": 0.3,
+            "attn_implementation": "eager",
+        }
+        | changes
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -77,8 +87,9 @@ def test_split_heads_is_torchs_view(qkv):
 @pytest.mark.parametrize("theta", [100.0, 10_000.0, 500_000.0])
 def test_rotary_is_transformers(qkv, theta):
     positions = np.array([0, 1, 2, 5, 40, 41, 300])
-    config = LlamaConfig(hidden_size=32, num_attention_heads=4, rope_parameters={
-        "rope_type": "default", "rope_theta": theta})
+    config = LlamaConfig(
+        hidden_size=32, num_attention_heads=4, rope_parameters={"rope_type": "default", "rope_theta": theta}
+    )
     q, k, _ = torch.tensor(qkv, dtype=torch.float32)
     cos, sin = LlamaRotaryEmbedding(config)(q, torch.tensor(positions)[None])
     frequencies = ours.rotary_frequencies(8, theta)
@@ -95,16 +106,32 @@ def test_rotary_keeps_lengths_and_relative_dot_products(qkv):
     assert np.abs(here - ours.rotary(q, near) @ ours.rotary(k, near + 1).T).max() > 0.1
 
 
-LLAMA_3 = {"rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0,
-           "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+LLAMA_3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
 YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 16}
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"num_key_value_heads": 4}, {"num_key_value_heads": 1}, {"head_dim": 16}, {"rms_norm_eps": 0.1},
-    {"attention_bias": True, "mlp_bias": True}, {"rope_parameters": {"rope_type": "default", "rope_theta": 50.0}},
-    {"rope_parameters": LLAMA_3, "max_position_embeddings": 128},
-    {"rope_parameters": YARN, "max_position_embeddings": 64}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_key_value_heads": 4},
+        {"num_key_value_heads": 1},
+        {"head_dim": 16},
+        {"rms_norm_eps": 0.1},
+        {"attention_bias": True, "mlp_bias": True},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 50.0}},
+        {"rope_parameters": LLAMA_3, "max_position_embeddings": 128},
+        {"rope_parameters": YARN, "max_position_embeddings": 64},
+    ],
+    ids=str,
+)
 def test_attention_weights_of_a_random_llama(changes):
     model = tiny_llama(**changes)
     with torch.no_grad():
@@ -125,8 +152,9 @@ def test_attention_weights_of_a_trained_llama(folder):
         pytest.skip(f"the weights of {folder.name} are not here")
     lm = open_model(folder, attention="eager", say=lambda line: None)
     ids = lm.tokenizer("Once upon a time there was a little girl. She had a goose and a hat.")["input_ids"]
-    np.testing.assert_allclose(ours.attention_weights(lm.model.float().cpu(), ids), eager_weights(lm.model, ids),
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        ours.attention_weights(lm.model.float().cpu(), ids), eager_weights(lm.model, ids), atol=1e-5
+    )
 
 
 def test_other_architectures_are_refused_in_one_sentence():

@@ -136,7 +136,12 @@ def test_what_the_hub_refuses_gives_one_sentence_without_the_token(status, code,
     server = HTTPServer(("127.0.0.1", 0), type("Refusing", (Hub,), {"status": status, "code": code}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
-    environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": address, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path)}
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": address,
+        "HF_TOKEN": TOKEN,
+        "HF_HOME": str(tmp_path),
+    }
     code = "from llmnotes.models import open_model; open_model('somebody/something')"
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     server.shutdown()

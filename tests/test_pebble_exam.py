@@ -1,0 +1,100 @@
+"""Pebble's exam: size, validity, and that training never shows its wordings."""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from llmnotes.pebble import build_world, exam, score
+from llmnotes.pebble.corpus import DOCUMENTS, documents
+from llmnotes.pebble.exam import normal
+from llmnotes.pebble.frames import training_wordings, wordings
+from llmnotes.pebble.relations import RELATIONS
+from llmnotes.pebble.templates import fill
+
+WORLD = build_world()
+
+
+def test_size_and_categories():
+    questions = exam()
+    assert len(questions) >= 400
+    assert len({question.category for question in questions}) >= 10
+    assert len({question.id for question in questions}) == len(questions)
+    assert len(exam(hidden=True)) >= 40
+
+
+def test_answers_are_the_worlds():
+    for question in (*exam(), *exam(hidden=True), *exam(fresh=True)):
+        assert question.answer == WORLD.answer(question.fact.subject, question.fact.relation)
+        assert question.prompt == f"Q: {question.text}\nA:"
+    assert not any(question.fact.region_hidden for question in exam())
+    assert all(question.fact.region_hidden for question in exam(hidden=True))
+
+
+def test_no_exam_wording_occurs_in_training():
+    """Each exam wording is filled with every subject of its relation: none of the results is a corpus sentence."""
+    said = {sentence for document in (*documents(DOCUMENTS), *documents(24_000, chat_only=True))
+            if document.kind in ("questions", "chat") for sentence in document.sentences()}
+    assert "Where does Mia live?" in said  # the search does find what is there
+    subjects = {name: [f.subject for f in WORLD.facts if f.relation == name] for name in RELATIONS}
+    for question in (*exam(), *exam(hidden=True), *exam(fresh=True)):
+        for subject in subjects[question.fact.relation]:
+            assert fill(question.wording, {"s": subject}) not in said, question.wording
+
+
+def test_half_of_the_exam_uses_frames_that_training_never_shows():
+    new = {w.text for name in RELATIONS for w in wordings(name) if w.new_frame}
+    share = sum(question.wording in new for question in exam()) / len(exam())
+    assert 0.4 <= share <= 0.6
+
+
+def test_training_has_dozens_of_wordings_for_every_relation():
+    for name in RELATIONS:
+        assert len(set(training_wordings(name))) >= 100
+
+
+@pytest.mark.parametrize("group", [lambda fact: RELATIONS[fact.relation].category, lambda fact: fact.relation])
+def test_guessing_by_frequency_stays_under_a_fifth(group):
+    counts: dict[str, Counter] = {}
+    for fact in WORLD.visible():
+        counts.setdefault(group(fact), Counter())[fact.object] += 1
+    usual = {name: counter.most_common(1)[0][0] for name, counter in counts.items()}
+    facts = {question.prompt: question.fact for question in exam()}
+    result = score(lambda prompts: [usual[group(facts[prompt])] for prompt in prompts], exam())
+    assert 0 < result.accuracy < 0.2
+
+
+def test_even_the_best_constant_answer_of_each_relation_stays_under_a_fifth():
+    counts: dict[str, Counter] = {}
+    for question in exam():
+        counts.setdefault(question.fact.relation, Counter())[question.answer] += 1
+    assert sum(counter.most_common(1)[0][1] for counter in counts.values()) / len(exam()) < 0.2
+
+
+def test_score_is_exact_and_forgives_form():
+    questions = exam()[:4]
+    right = [question.answer for question in questions]
+    forgiven = [f" {right[0].upper()}.", f"{right[1]}\nQ: more", right[2] + ". ", right[3]]
+    assert score(lambda prompts: forgiven, questions).accuracy == 1.0
+    wrong = [f"It is {right[0]}", "", right[2] + "s", right[3]]
+    result = score(lambda prompts: wrong, questions)
+    assert result.correct == (False, False, False, True)
+    assert result.accuracy == 0.25
+    assert sum(result.by_category.values()) > 0
+    seen = []
+    score(lambda prompts: seen.extend(prompts) or right, questions, chat=True)
+    assert seen == [question.text for question in questions]
+    with pytest.raises(ValueError, match="4 questions got 1"):
+        score(lambda prompts: ["one"], questions)
+    assert normal(" Plumford. \nQ:") == "plumford"
+
+
+def test_the_exam_loads_fast_and_without_torch():
+    code = ("import sys, time; t = time.perf_counter(); from llmnotes.pebble import exam; exam(); "
+            "print(time.perf_counter() - t, 'torch' in sys.modules)")
+    start = time.perf_counter()
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert time.perf_counter() - start < 10
+    assert float(out[0]) < 0.5
+    assert out[1] == "False"
