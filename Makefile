@@ -22,7 +22,7 @@ course: $(READY)
 	@$(BIN)/llmnotes run --pages build/course
 
 test: $(READY) lint
-	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile tests
+	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules llmnotes tests
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env notebooks
 
 lint: $(READY)

@@ -131,12 +131,12 @@ def fill(notebook, name: str) -> None:
                 cell.source = exercise_code(exercise, exercise.stub)
 
 
-def solutions(name: str, title: str):
-    """Return the notebook of solutions for notebook `name`, not yet executed."""
+def solutions(name: str, heading: str):
+    """Return the notebook of solutions for notebook `name`, whose first cell is `heading`; it is not yet executed."""
     new = nbformat.v4
     cells = [
         new.new_markdown_cell(
-            f"# {title}: solutions\n\nOne right answer to each exercise of "
+            f"{heading.splitlines()[0]}: solutions\n\nOne right answer to each exercise of "
             f"[{name}](../{name}.ipynb); others are right, too."
         ),
         new.new_code_cell(SETUP.format(repository=repository()).strip()),
@@ -216,6 +216,17 @@ def lint(notebook, name: str) -> list[str]:
     return wrong
 
 
+def _renew_solutions(path: Path, heading: str) -> None:
+    """Write the notebook of solutions, unless the saved one holds the same cells (and, with luck, their outputs)."""
+    target, fresh = path.parent / "solutions" / path.name, solutions(path.stem, heading)
+    if target.is_file():
+        saved = nbformat.read(target, as_version=4)
+        if list(map(source, saved.cells)) == list(map(source, fresh.cells)):
+            return
+    target.parent.mkdir(exist_ok=True)
+    nbformat.write(fresh, target)
+
+
 def _badge(host: str) -> str:
     picture = root() / "images" / f"{host}.png"
     return base64.b64encode(picture.read_bytes()).decode("ascii")
@@ -247,7 +258,7 @@ def _faults(cell) -> list[str]:
 
 
 def main(paths: list[str]) -> int:
-    """Fill what is generated in the notebooks at `paths` (none: in all, and the README); print what breaks a rule."""
+    """Renew what is generated in the notebooks at `paths` (none: in all, and the README); print what breaks a rule."""
     broken = 0
     if not paths:
         readme = root() / "README.md"
@@ -257,6 +268,7 @@ def main(paths: list[str]) -> int:
         notebook = nbformat.read(path, as_version=4)
         fill(notebook, path.stem)
         nbformat.write(notebook, path)
+        _renew_solutions(path, source(notebook.cells[0]))
         for fault in lint(notebook, path.stem):
             broken += 1
             print(f"{path.stem} {fault}")
