@@ -1,0 +1,126 @@
+"""The figures of notebook 01: analogies, two tellings of a story, maps of words, lengths, layers."""
+
+import numpy as np
+
+from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, RED, SKY, axes
+
+
+def analogy_bars(percent: dict[str, tuple[float, float, float]]):
+    """Return the figure of analogies answered, in percent, by relation.
+
+    `percent` is {relation: (inputs excluded, inputs excluded and no arithmetic, nothing excluded)}.
+    """
+    figure, panel = axes(7.0, 4.4)
+    place = np.arange(len(percent))[::-1]
+    labels = ("b - a + c, inputs excluded", "nearest to c, inputs excluded", "b - a + c, nothing excluded")
+    for shift, label, colour, values in zip(
+        (0.27, 0, -0.27), labels, (BLUE, SKY, ORANGE), zip(*percent.values(), strict=True), strict=True
+    ):
+        panel.barh(place + shift, values, height=0.26, color=colour, label=label)
+    panel.set_yticks(place, list(percent))
+    panel.set(xlabel="right answers in percent", xlim=(0, 100))
+    panel.legend(loc="lower right", fontsize=8, frameon=False)
+    return figure
+
+
+def story_matrix(scores: np.ndarray, labels: np.ndarray):
+    """Return the figure of cosines between two tellings (first, second), with a frame around the true matches."""
+    figure, panel = axes(5.0, 4.2)
+    image = panel.imshow(scores, cmap="cividis", vmin=0, vmax=0.7)
+    for row, column in zip(*np.nonzero(labels), strict=True):
+        panel.plot(column, row, marker="s", markersize=17, markerfacecolor="none", markeredgecolor=RED, mew=2)
+    numbers = range(0, len(scores), 2)
+    panel.set_xticks(numbers, [n + 1 for n in numbers])
+    panel.set_yticks(numbers, [n + 1 for n in numbers])
+    panel.set(xlabel="sentence of the second telling", ylabel="sentence of the first telling")
+    figure.colorbar(image, label="cosine")
+    return figure
+
+
+def precision_recall_curve(curves: dict[str, tuple], points: dict[str, tuple[float, float]]):
+    """Return the figure of precision against recall; `curves` and `points` are {label: (recall, precision)}."""
+    figure, panel = axes(6.0, 3.6)
+    for (label, (recall, precision)), colour in zip(curves.items(), (BLUE, SKY), strict=False):
+        panel.plot(recall, precision, drawstyle="steps-post", lw=2, color=colour, label=label)
+    for (label, (recall, precision)), colour, marker in zip(points.items(), (RED, ORANGE, GREEN), "osD", strict=False):
+        panel.plot(recall, precision, marker, color=colour, markersize=9, label=label)
+    panel.set(xlabel="recall: share of the true matches found", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.05))
+    panel.legend(fontsize=8, frameon=False, loc="lower left")
+    return figure
+
+
+def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[str]], shares: np.ndarray):
+    """Return (interactive figure, static figure) of words at `coordinates` (words, 2 or 3), a colour for each group.
+
+    `shares` are the parts of the variance that the axes show.
+    """
+    import plotly.graph_objects as go
+
+    solid = coordinates.shape[1] == 3
+    points = np.round(coordinates, 3)
+    names = [f"axis {n + 1} ({share:.0%})" for n, share in enumerate(shares)]
+    figure, (static, panel) = go.Figure(), _panel(solid)
+    for (group, members), colour in zip(groups.items(), PALETTE, strict=False):
+        rows = points[[words.index(word) for word in members]]
+        place = dict(zip("xyz", rows.T.tolist(), strict=False))
+        kind = go.Scatter3d if solid else go.Scatter
+        marker = {"color": colour, "size": 4 if solid else 9}
+        figure.add_trace(
+            kind(**place, name=group, text=members, mode="markers+text", textposition="top center", marker=marker)
+        )
+        panel.scatter(*rows.T, color=colour, label=group, s=18)
+        for word, row in zip(members, rows, strict=True):
+            panel.text(*row, f" {word}", fontsize=7, color=colour)
+    titles = {f"{letter}axis": {"title": {"text": name}} for letter, name in zip("xyz", names, strict=False)}
+    figure.update_layout(
+        **({"scene": titles} if solid else titles), height=520, margin={"l": 10, "r": 10, "t": 10, "b": 10}
+    )
+    panel.set(**{f"{letter}label": name for letter, name in zip("xyz", names, strict=False)})
+    panel.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, static
+
+
+def _panel(solid: bool):
+    if not solid:
+        return axes(7.4, 4.6)
+    from matplotlib.figure import Figure
+    from mpl_toolkits.mplot3d import Axes3D  # noqa: F401  registers the projection
+
+    figure = Figure(figsize=(7.4, 5.2))
+    return figure, figure.add_subplot(projection="3d")
+
+
+def through_layers(curves: dict[str, list[float]], label: str = "cosine"):
+    """Return the figure of one number a layer; `curves` is {label: values from the table to the last layer}."""
+    figure, panel = axes(6.0, 3.2)
+    for (name, values), marker in zip(curves.items(), "osD^", strict=False):
+        panel.plot(range(len(values)), values, marker=marker, lw=2, label=name)
+    last = len(next(iter(curves.values()))) - 1
+    panel.set_xticks(range(last + 1), ["table", *(f"{n}" for n in range(1, last + 1))])
+    panel.set(xlabel="after layer", ylabel=label, ylim=(-0.25, 1.05))
+    panel.axhline(0, color=BLACK, lw=0.6)
+    panel.legend(fontsize=8, frameon=False, loc="lower left")
+    return figure
+
+
+def lengths_by_rank(rows: np.ndarray, lengths: np.ndarray, marked: dict[str, int]):
+    """Return the figure of vector lengths against the place of a token in the vocabulary; `marked` {word: index}."""
+    figure, panel = axes(6.4, 3.4)
+    panel.scatter(rows, lengths, s=2, alpha=0.25, color=SKY, linewidths=0)
+    for word, index in marked.items():
+        panel.plot(rows[index], lengths[index], "o", color=RED, markersize=5)
+        panel.annotate(word, (rows[index], lengths[index]), xytext=(5, 4), textcoords="offset points", fontsize=9)
+    panel.set_xscale("log")
+    panel.set(xlabel="row in the vocabulary, commonest tokens first", ylabel="length of the vector")
+    return figure
+
+
+def cosine_histograms(samples: dict[str, np.ndarray]):
+    """Return the figure of how often each cosine occurs between random pairs; `samples` is {label: cosines}."""
+    figure, panel = axes(6.4, 3.0)
+    for label, values in samples.items():
+        panel.hist(values, bins=np.linspace(-1, 1, 81), density=True, histtype="step", lw=2, label=label)
+    panel.axvline(0, color=BLACK, lw=0.6)
+    panel.set(xlabel="cosine of two random vectors", ylabel="density", xlim=(-0.7, 1))
+    panel.legend(fontsize=8, frameon=False, loc="upper left")
+    return figure
