@@ -1,4 +1,4 @@
-"""The exercises of notebook 02: cosine, scaling, softmax, causal attention, rotary positions."""
+"""The exercises of notebook 02: projection, scaling, softmax, causal attention, rotary positions."""
 
 import numpy as np
 
@@ -23,15 +23,15 @@ def _judge(found, right, mistakes: dict, other: str) -> str | None:
     return other
 
 
-def check_cosine(answer) -> str | None:
-    """Return None for the cosine, or which mistake the numbers look like."""
-    pairs = [(np.array([3.0, 4.0]), np.array([5.0, 12.0])), (np.array([1.0, -2.0, 2.0]), np.array([2.0, 6.0, -3.0]))]
-    dots = np.array([a @ b for a, b in pairs])
-    left, right = (np.array([np.linalg.norm(pair[side]) for pair in pairs]) for side in (0, 1))
-    cosines = dots / (left * right)
-    mistakes = {"raw": dots, "squares": dots / (left * right) ** 2, "one_length": dots / left,
-                "angle": np.arccos(cosines), "distance": 1 - cosines}
-    return _judge([answer(a, b) for a, b in pairs], cosines, mistakes, "other")
+def check_without(answer) -> str | None:
+    """Return None for what is left without the direction, or which mistake the numbers look like."""
+    direction = np.array([2.0, -1.0, 0.5, 1.0])
+    length = np.linalg.norm(direction)
+    dots = (K @ direction)[:, None]
+    shadows = dots / length**2 * direction
+    mistakes = {"no_length": K - dots * direction, "one_length": K - dots / length * direction, "shadow": shadows,
+                "direction": K - direction, "added": K + shadows, "numbers": K - dots / length**2}
+    return _judge(answer(K.copy(), direction), K - shadows, mistakes, "other")
 
 
 def _most_alike(table: np.ndarray, cosine: bool = True, least: bool = False, itself: bool = False) -> np.ndarray:
@@ -102,6 +102,14 @@ def check_rotate(answer) -> str | None:
     return _judge(answer(WORDS.copy(), POSITIONS.copy()), rotary(WORDS, POSITIONS), mistakes, "other")
 
 
+def _def(head: str, line: str) -> str:
+    return f"import numpy as np\n\n\ndef {head}:\n    return {line}"
+
+
+def _without_source(shadows: str) -> str:
+    return _def("without(vectors, direction)", f"vectors - {shadows}")
+
+
 _MOST_ALIKE = '''import numpy as np
 
 
@@ -151,40 +159,36 @@ def _rotate_source(angles: str = _ANGLES, halves: str = _HALVES, last: str = _JO
     return _ROTATE.format(angles=angles, halves=halves, last=last)
 
 
-def _def(head: str, line: str) -> str:
-    return f"import numpy as np\n\n\ndef {head}:\n    return {line}"
-
-
 EXERCISES = [
     Exercise(
-        id="02.1", title="Cosine", level="easy", minutes=5,
-        task="""Write `cosine(a, b)`: the cosine of the angle between two NumPy vectors, whatever their lengths are.
-For `[3, 4]` and `[5, 12]` it is 63/65.""",
-        clue="A dot product is length times length times cosine. Two of the four are easy to get rid of.",
-        name="cosine",
-        stub='def cosine(a, b):\n    """Return the cosine of the angle between the vectors a and b."""\n    ...',
-        solution='''import numpy as np
-
-
-def cosine(a, b):
-    """Return the cosine of the angle between the vectors a and b."""
-    return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))''',
-        check=check_cosine,
+        id="02.1", title="Remove a direction", level="easy", minutes=10,
+        task="""Write `without(vectors, direction)`. `vectors` is `(n, d)`, `direction` `(d,)` and of any length. Take
+from each row its shadow on the direction, so that what is left is orthogonal to it. One line will do.""",
+        clue="Section 02.2 does it for one vector. `vectors @ direction` is n dot products at once.",
+        name="without",
+        stub='''def without(vectors, direction):
+    """Return vectors (n, d) with nothing left in them along direction (d,)."""
+    ...''',
+        solution=_without_source("np.outer(vectors @ direction / (direction @ direction), direction)"),
+        check=check_without,
         hints={
-            "raw": "this is the dot product itself. It still grows when a vector gets longer; a cosine must not.",
-            "squares": "`a @ a` is the square of a length. Something is missing before we divide by it.",
-            "one_length": "one of the two lengths is gone, the other is still in the number. Double b and look.",
-            "angle": "this is the angle. The cosine of it is wanted, one step earlier.",
-            "distance": "this is 0 for two vectors that point the same way. A cosine is 1 there.",
-            "other": "the numbers differ. By hand: `[3, 4]` has length 5, `[5, 12]` has 13; the dot product is 63.",
+            "no_length": "right for a direction of length 1. For a longer one, too much is taken away.",
+            "one_length": "the direction comes in twice, in the dot product and as an arrow, each with its length.",
+            "shadow": "these are the shadows themselves. What is left when they are gone?",
+            "direction": "this takes the same arrow from every row. How much of it is in a row?",
+            "added": "now there is twice as much of the direction in every row: check the sign.",
+            "numbers": "one number is taken from all coordinates of a row. A shadow is an arrow along the direction.",
+            "other": "the rows differ. Every row of the result must have the dot product 0 with the direction.",
         },
         wrong={
-            "raw": _def("cosine(a, b)", "a @ b"),
-            "squares": _def("cosine(a, b)", "a @ b / ((a @ a) * (b @ b))"),
-            "one_length": _def("cosine(a, b)", "a @ b / np.linalg.norm(a)"),
-            "angle": _def("cosine(a, b)", "np.arccos(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))"),
-            "distance": _def("cosine(a, b)", "1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b))"),
-            "other": _def("cosine(a, b)", "a @ b / (np.abs(a).sum() * np.abs(b).sum())"),
+            "no_length": _without_source("np.outer(vectors @ direction, direction)"),
+            "one_length": _without_source("np.outer(vectors @ direction / np.linalg.norm(direction), direction)"),
+            "shadow": _def("without(vectors, direction)",
+                           "np.outer(vectors @ direction / (direction @ direction), direction)"),
+            "direction": _without_source("direction"),
+            "added": _without_source("-np.outer(vectors @ direction / (direction @ direction), direction)"),
+            "numbers": _without_source("(vectors @ direction / (direction @ direction))[:, None]"),
+            "other": _without_source("vectors * direction"),
         },
     ),
     Exercise(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, RED, axes
+from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, axes
 
 
 def _arrow(panel, end, colour, start=(0, 0), **style) -> None:
@@ -112,18 +112,6 @@ def _circle():
     return Circle((0, 0), 1, fill=False, color="#bbbbbb")
 
 
-def table_of_weights(weights, labels: list[str], title: str = ""):
-    """Return the figure of one head's weights (tokens, tokens) with every number written into its field."""
-    figure, panel = axes(1.2 + 0.75 * len(labels), 0.9 + 0.55 * len(labels))
-    panel.imshow(weights, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    for (row, column), value in np.ndenumerate(weights):
-        panel.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9,
-                   color="black" if value > 0.55 else "white")
-    panel.set(xticks=range(len(labels)), yticks=range(len(labels)), xticklabels=labels, yticklabels=labels,
-              xlabel="looks at", ylabel="token", title=title)
-    return figure
-
-
 def all_heads(weights):
     """Return the figure of every head of every layer as a small picture; weights (layers, heads, tokens, tokens).
 
@@ -173,16 +161,6 @@ def attention_map(weights, labels: list[str]):
     return figure
 
 
-def _rows(head) -> list[list[float | None]]:
-    """Return one head's weights rounded, with nothing where no look is allowed."""
-    return [[round(float(value), 3) if column <= row else None for column, value in enumerate(line)]
-            for row, line in enumerate(head)]
-
-
-def fading(distances, dots):
-    """Return the figure of the dot product of a vector with itself, turned apart by each distance in tokens."""
-    figure, panel = axes(6.4, 2.8)
-    panel.plot(distances, dots, color=RED, lw=1.5)
-    panel.axhline(0, color=BLACK, lw=0.8)
-    panel.set(xlabel="distance in tokens", ylabel="dot product")
-    return figure
+def _rows(head) -> list[list[float]]:
+    """Return one head's weights rounded; each row ends at the diagonal, and plotly leaves the future blank."""
+    return [[round(float(value), 3) for value in line[:row + 1]] for row, line in enumerate(head)]
