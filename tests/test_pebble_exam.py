@@ -34,8 +34,12 @@ def test_answers_are_the_worlds():
 
 def test_no_exam_wording_occurs_in_training():
     """Each exam wording is filled with every subject of its relation: none of the results is a corpus sentence."""
-    said = {sentence for document in (*documents(DOCUMENTS), *documents(24_000, chat_only=True))
-            if document.kind in ("questions", "chat") for sentence in document.sentences()}
+    said = {
+        sentence
+        for document in (*documents(DOCUMENTS), *documents(24_000, chat_only=True))
+        if document.kind in ("questions", "chat")
+        for sentence in document.sentences()
+    }
     assert "Where does Mia live?" in said  # the search does find what is there
     subjects = {name: [f.subject for f in WORLD.facts if f.relation == name] for name in RELATIONS}
     for question in (*exam(), *exam(hidden=True), *exam(fresh=True)):
@@ -91,8 +95,10 @@ def test_score_is_exact_and_forgives_form():
 
 
 def test_the_exam_loads_fast_and_without_torch():
-    code = ("import sys, time; t = time.perf_counter(); from llmnotes.pebble import exam; exam(); "
-            "print(time.perf_counter() - t, 'torch' in sys.modules)")
+    code = (
+        "import sys, time; t = time.perf_counter(); from llmnotes.pebble import exam; exam(); "
+        "print(time.perf_counter() - t, 'torch' in sys.modules)"
+    )
     start = time.perf_counter()
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert time.perf_counter() - start < 10

@@ -97,18 +97,43 @@ def test_the_card_is_generated_from_its_figures():
 def _tiny():
     from llmnotes.pebble.recipe import Recipe
 
-    return replace(Recipe(), documents=400, chat_documents=80, tokenizer_documents=400, layers=1, length=64, batch=2,
-                   steps=8, long_steps=2, chat_steps=4, every=2, sentences=5)
+    return replace(
+        Recipe(),
+        documents=400,
+        chat_documents=80,
+        tokenizer_documents=400,
+        layers=1,
+        length=64,
+        batch=2,
+        steps=8,
+        long_steps=2,
+        chat_steps=4,
+        every=2,
+        sentences=5,
+    )
 
 
 def test_the_recipe_stops_and_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     import torch
     from llmnotes.pebble import recipe, training
 
-    monkeypatch.setattr(recipe, "measure", lambda folder, plan, chat: {
-        "exam": 0.0, "exam_by_category": {"homes": 0.0}, "exam_hidden": 0.0, "exam_fresh_cores": 0.0,
-        "perplexity": 1.0, "parse_rate": 0.0, "sampled_sentences": 5, "temperature": 1.0, "strange_sentences": [],
-        "parameters": 1, "megabytes": 1.0})
+    monkeypatch.setattr(
+        recipe,
+        "measure",
+        lambda folder, plan, chat: {
+            "exam": 0.0,
+            "exam_by_category": {"homes": 0.0},
+            "exam_hidden": 0.0,
+            "exam_fresh_cores": 0.0,
+            "perplexity": 1.0,
+            "parse_rate": 0.0,
+            "sampled_sentences": 5,
+            "temperature": 1.0,
+            "strange_sentences": [],
+            "parameters": 1,
+            "megabytes": 1.0,
+        },
+    )
     recipe.run(_tiny(), tmp_path / "whole")
 
     saved, replace_file = [], training.os.replace
@@ -140,10 +165,8 @@ def test_a_checkpoint_of_another_plan_is_refused(tmp_path):
     (tmp_path / "pebble.tmp").mkdir()
     plan = replace(_tiny(), chat_steps=0)
     with pytest.raises(ValueError, match="another plan"):
-        recipe.train(recipe.LlamaForCausalLM(recipe._config(plan, [1])[0]),
-                     [_phase(2)], 1e-3, tmp_path / "a.pt", "one")
-        recipe.train(recipe.LlamaForCausalLM(recipe._config(plan, [1])[0]),
-                     [_phase(3)], 1e-3, tmp_path / "a.pt", "one")
+        recipe.train(recipe.LlamaForCausalLM(recipe._config(plan, [1])[0]), [_phase(2)], 1e-3, tmp_path / "a.pt", "one")
+        recipe.train(recipe.LlamaForCausalLM(recipe._config(plan, [1])[0]), [_phase(3)], 1e-3, tmp_path / "a.pt", "one")
 
 
 def _phase(steps):

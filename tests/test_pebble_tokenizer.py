@@ -8,10 +8,48 @@ from llmnotes.pebble import VARIANTS, build_world, exam, weights_dir
 from llmnotes.pebble.bpe import ReferenceBPE, byte_letters
 from llmnotes.pebble.tokenizer import CHAT_TEMPLATE, SPECIAL, VOCABULARY
 
-TRICKY = ["", " ", "  ", "\t", "\n", "\r\n", " \t\n ", "a  b", "   goose", "goose   ", "tab\tand\ttab", "line\n\n\nline",
-          "🙂", "🪿🪿 honk 🪿", "👩‍👩‍👧‍👦", "é", "e\u0301", "naïve café", "日本語のガチョウ", "Ω≈ç√∫", "it's we've I'll they'd",
-          "IT'S", "1234567890", "12 345,67", "a1b2c3", "...!?", "—–-", "\u00a0nbsp\u00a0", "\u200b", "\x00\x01", "“quotes”",
-          "<|user|> Hi<|end|><|assistant|>", "<|bos|>", "<|end", "|>", "Ġ", "½ ² ④", "\ud7ff", "مرحبا", "नमस्ते"]
+TRICKY = [
+    "",
+    " ",
+    "  ",
+    "\t",
+    "\n",
+    "\r\n",
+    " \t\n ",
+    "a  b",
+    "   goose",
+    "goose   ",
+    "tab\tand\ttab",
+    "line\n\n\nline",
+    "🙂",
+    "🪿🪿 honk 🪿",
+    "👩‍👩‍👧‍👦",
+    "é",
+    "e\u0301",
+    "naïve café",
+    "日本語のガチョウ",
+    "Ω≈ç√∫",
+    "it's we've I'll they'd",
+    "IT'S",
+    "1234567890",
+    "12 345,67",
+    "a1b2c3",
+    "...!?",
+    "—–-",
+    "\u00a0nbsp\u00a0",
+    "\u200b",
+    "\x00\x01",
+    "“quotes”",
+    "<|user|> Hi<|end|><|assistant|>",
+    "<|bos|>",
+    "<|end",
+    "|>",
+    "Ġ",
+    "½ ² ④",
+    "\ud7ff",
+    "مرحبا",
+    "नमस्ते",
+]
 
 
 def strings(count: int = 2000) -> list[str]:

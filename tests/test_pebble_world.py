@@ -94,7 +94,7 @@ def test_held_out_documents_are_not_in_the_corpus():
 
 
 def test_every_corpus_sentence_parses():
-    for document in (*documents(DOCUMENTS)[:4000], *documents(24_000, chat_only=True)[:1000], *held_out()):
+    for document in (*documents(DOCUMENTS)[::40], *documents(24_000, chat_only=True)[:1000], *held_out()):
         for sentence in document.sentences():
             assert parses(sentence), sentence
 
@@ -107,22 +107,50 @@ def test_every_template_is_one_sentence():
     assert len(SMALL_TALK) >= 30
 
 
-@pytest.mark.parametrize("sentence", [
-    "", "Mia", "mia lives in plumford", "Mia lives in soup.", "Mia lives in a carrot.", "carrot lives in Plumford.",
-    "Plumford lives in Mia.", "Mia is Plumford.", "Where does soup live?", "The capital of Mia is Plumford.",
-    "After Monday comes three.", "The goose says Plumford.", "Once upon a time there was.", "Mia Mia Mia.",
-    "Once upon a time there was a goose called Mia.", "Can you tell me where Mia lives", "Colourless green ideas sleep.",
-    "Mia lives in Plumford. Mia lives in Plumford.", "Mia and Otto are a couple: Boris married Otto.",
-    "Do you know where Monday lives?", "The birthday of Mia is in Monday.", "goose.goose.",
-])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "",
+        "Mia",
+        "mia lives in plumford",
+        "Mia lives in soup.",
+        "Mia lives in a carrot.",
+        "carrot lives in Plumford.",
+        "Plumford lives in Mia.",
+        "Mia is Plumford.",
+        "Where does soup live?",
+        "The capital of Mia is Plumford.",
+        "After Monday comes three.",
+        "The goose says Plumford.",
+        "Once upon a time there was.",
+        "Mia Mia Mia.",
+        "Once upon a time there was a goose called Mia.",
+        "Can you tell me where Mia lives",
+        "Colourless green ideas sleep.",
+        "Mia lives in Plumford. Mia lives in Plumford.",
+        "Mia and Otto are a couple: Boris married Otto.",
+        "Do you know where Monday lives?",
+        "The birthday of Mia is in Monday.",
+        "goose.goose.",
+    ],
+)
 def test_nonsense_and_type_errors_do_not_parse(sentence):
     assert not parses(sentence)
 
 
-@pytest.mark.parametrize("sentence", [
-    "Mia lives in Plumford.", "Where does Mia live?", "Q: Where does Mia live?", "A: Plumford.", "The goose says honk.",
-    "Three plus four makes seven.", "An owl feeds on bones.", '"Honk," said the goose.',
-    "Velloria has a capital called Quibbleford.",
-])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Mia lives in Plumford.",
+        "Where does Mia live?",
+        "Q: Where does Mia live?",
+        "A: Plumford.",
+        "The goose says honk.",
+        "Three plus four makes seven.",
+        "An owl feeds on bones.",
+        '"Honk," said the goose.',
+        "Velloria has a capital called Quibbleford.",
+    ],
+)
 def test_sentences_of_the_world_parse_true_or_not(sentence):
     assert parses(sentence)

@@ -20,10 +20,13 @@ from .world import Fact, World, build_world
 
 ROLES = {"user": "<|user|>", "assistant": "<|assistant|>"}
 END = "<|end|>"
-DOCUMENTS, HELD_OUT = 160_000, 300
+DOCUMENTS, HELD_OUT = 96_000, 300
 # What a document is, and how often; questions are what the exam asks, so they weigh most.
 MIX = {"questions": 48, "statements": 22, "story": 22, "chat": 8}
 CHAT_MIX = {"chat": 1}
+# Few facts first: up to this share of the documents, only every n-th town and every n-th other subject is spoken of.
+# A model that meets all facts at once stays on a plateau for long before it learns to look any of them up.
+STAGES = ((0.12, 10), (0.25, 3), (1.0, 1))
 
 
 @dataclass(frozen=True)
@@ -57,23 +60,38 @@ def chat_text(messages: list[tuple[str, str]]) -> str:
     return "".join(f"{ROLES[role]} {words}{END}" for role, words in messages)
 
 
-@lru_cache(maxsize=4)
-def _shelves(world: World) -> dict[str, tuple]:
+@dataclass(frozen=True, eq=False)
+class Shelf:
+    """What a stage speaks of: facts, people, the facts about each person, and who lives in the same town."""
+
+    world: World
+    facts: tuple[Fact, ...]
+    people: tuple[str, ...]
+    about: dict[str, tuple[Fact, ...]]
+    neighbours: dict[str, tuple[str, ...]]
+
+
+@lru_cache(maxsize=8)
+def shelf(world: World, every: int = 1) -> Shelf:
+    """The visible facts about every n-th town, its people, and every n-th other subject; 1 takes all of them."""
     visible = world.visible()
-    people = tuple(fact.subject for fact in visible if fact.relation == "lives_in")
-    about: dict[str, list[Fact]] = {}
-    for fact in visible:
-        about.setdefault(fact.subject, []).append(fact)
-    neighbours = {p: tuple(x for x in world.people(world.index[p, "lives_in"]) if x != p) for p in people}
-    return {"facts": visible, "people": people, "about": about, "neighbours": neighbours}
+    home = {fact.subject: fact.object for fact in visible if fact.relation == "lives_in"}
+    towns = set(list(dict.fromkeys(home.values()))[::every])
+    others = [fact.subject for fact in visible if RELATIONS[fact.relation].subject not in ("person", "town", "region")]
+    kept = {*towns, *(p for p in home if home[p] in towns), *list(dict.fromkeys(others))[::every]}
+    kept |= {fact.subject for fact in visible if fact.relation == "capital" and fact.object in towns}
+    facts = tuple(fact for fact in visible if fact.subject in kept)
+    people = tuple(p for p in home if p in kept)
+    return Shelf(world, facts, people, {p: tuple(fact for fact in facts if fact.subject == p) for p in people},
+                 {p: tuple(x for x in people if home[x] == home[p] and x != p) for p in people})
 
 
-def story(world: World, rng: random.Random, hero: str | None = None) -> str:
+def story(shelf: Shelf, rng: random.Random, hero: str | None = None) -> str:
     """One short story: an opening, perhaps a trait, a plot with each beat told in one of its ways, an ending."""
-    parts, shelves = story_parts(), _shelves(world)
-    hero = hero or rng.choice(shelves["people"])
+    parts, world = story_parts(), shelf.world
+    hero = hero or rng.choice(shelf.people)
     day = rng.sample(lore.DAYS, 2)
-    values = {"p": hero, "q": rng.choice(shelves["neighbours"][hero]), "t": world.index[hero, "lives_in"],
+    values = {"p": hero, "q": rng.choice(shelf.neighbours[hero]), "t": world.index[hero, "lives_in"],
               "n": rng.choice(lore.ANIMALS)[0], "f": rng.choice(lore.FOODS)[0], "c": rng.choice(lore.FOODS)[1],
               "d": day[0], "d2": day[1], "k": rng.choice(lore.NUMBERS[1:12]),
               "o": rng.choice(lore.listed(lore.THINGS)), "m": rng.choice(lore.MOODS)}
@@ -95,39 +113,39 @@ def _resolve(template: str, values: dict[str, str], world: World) -> dict[str, s
     return found
 
 
-def _questions(world: World, rng: random.Random) -> str:
-    facts = rng.sample(_shelves(world)["facts"], rng.choice((2, 3, 4, 5, 6)))
+def _questions(shelf: Shelf, rng: random.Random) -> str:
+    facts = rng.sample(shelf.facts, rng.choice((2, 3, 4, 5, 6)))
     return "\n".join(f"Q: {ask(fact, rng)}\nA: {fact.object}." for fact in facts) + "\n"
 
 
-def _about(world: World, rng: random.Random, person: str, most: int) -> str:
-    facts = _shelves(world)["about"][person]
+def _about(shelf: Shelf, rng: random.Random, person: str, most: int) -> str:
+    facts = shelf.about[person]
     chosen = rng.sample(facts, min(len(facts), rng.randint(3, most)))
     return " ".join(state(fact, rng) for fact in chosen)
 
 
-def _statements(world: World, rng: random.Random) -> str:
+def _statements(shelf: Shelf, rng: random.Random) -> str:
     if rng.random() < 0.5:
-        return _about(world, rng, rng.choice(_shelves(world)["people"]), 8)
-    return " ".join(state(fact, rng) for fact in rng.sample(_shelves(world)["facts"], rng.randint(2, 7)))
+        return _about(shelf, rng, rng.choice(shelf.people), 8)
+    return " ".join(state(fact, rng) for fact in rng.sample(shelf.facts, rng.randint(2, 7)))
 
 
-def _chat(world: World, rng: random.Random) -> str:
+def _chat(shelf: Shelf, rng: random.Random) -> str:
     messages: list[tuple[str, str]] = []
     for _ in range(rng.choice((1, 2, 3, 4))):
-        draw, person = rng.random(), rng.choice(_shelves(world)["people"])
+        draw, person = rng.random(), rng.choice(shelf.people)
         if draw < 0.60:
-            fact = rng.choice(_shelves(world)["facts"])
+            fact = rng.choice(shelf.facts)
             pair = ask(fact, rng), f"{fact.object}."
         elif draw < 0.85:
             said, replies = rng.choice(smalltalk.SMALL_TALK)
             pair = rng.choice(said), rng.choice(replies)
         elif draw < 0.93:
-            pair = fill(rng.choice(smalltalk.ABOUT_PERSON), {"p": person}), _about(world, rng, person, 5)
+            pair = fill(rng.choice(smalltalk.ABOUT_PERSON), {"p": person}), _about(shelf, rng, person, 5)
         else:
             named = rng.random() < 0.5
             pair = (fill(rng.choice(smalltalk.ABOUT_STORY), {"p": person}) if named
-                    else rng.choice(smalltalk.STORY_REQUESTS)), story(world, rng, person if named else None)
+                    else rng.choice(smalltalk.STORY_REQUESTS)), story(shelf, rng, person if named else None)
         messages += [("user", pair[0]), ("assistant", pair[1])]
     return chat_text(messages)
 
@@ -137,14 +155,17 @@ _WRITERS = {"questions": _questions, "statements": _statements, "story": story, 
 
 @lru_cache(maxsize=4)
 def documents(count: int, seed: int = 0, chat_only: bool = False) -> tuple[Document, ...]:
-    """The first ``count`` training documents of a seed; the same seed gives the same bytes.
+    """The ``count`` training documents of a seed, in training order; the same arguments give the same bytes.
 
     Raises nothing. Does not contain a fact, a name or an exam question that is kept out of training.
     """
     world, rng = build_world(), random.Random(f"pebble corpus {seed} {chat_only}")
     mix = CHAT_MIX if chat_only else MIX
     kinds = rng.choices(list(mix), weights=list(mix.values()), k=count)
-    return tuple(Document(kind, _WRITERS[kind](world, rng)) for kind in kinds)
+    stages = [next(every for share, every in STAGES if chat_only and every == 1 or i < share * count)
+              for i in range(count)]
+    return tuple(Document(kind, _WRITERS[kind](shelf(world, every), rng))
+                 for kind, every in zip(kinds, stages, strict=True))
 
 
 def held_out(count: int = HELD_OUT, seed: int = 0) -> tuple[Document, ...]:
@@ -155,7 +176,7 @@ def held_out(count: int = HELD_OUT, seed: int = 0) -> tuple[Document, ...]:
     found: list[Document] = []
     while len(found) < count:
         kind = rng.choices(list(mix), weights=list(mix.values()))[0]
-        document = Document(kind, _WRITERS[kind](world, rng))
+        document = Document(kind, _WRITERS[kind](shelf(world), rng))
         if document.text not in seen:
             found.append(document)
     return tuple(found)
