@@ -49,11 +49,13 @@ def run(arguments) -> int:
 
 def lab(arguments) -> int:
     from llmnotes.course import notebooks, root
+    from llmnotes.course.run import environment
 
     folder = root()
     command = [sys.executable, "-m", "jupyterlab", str(notebooks(folder)[0].relative_to(folder))]
+    command += ["--no-browser"] * arguments.no_browser
     try:
-        return subprocess.run(command + ["--no-browser"] * arguments.no_browser, cwd=folder, check=False).returncode
+        return subprocess.run(command, cwd=folder, env=environment(), check=False).returncode
     except KeyboardInterrupt:
         return 0
 

@@ -67,7 +67,7 @@ def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=p
     with _quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             raise ModelBroken(
                 f"{label} has no tokenizer that can be read; put its tokenizer.json and "
                 "tokenizer_config.json beside config.json."

@@ -63,7 +63,7 @@ def execute(path: Path, bar=None) -> Result:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells:
         cell.outputs, cell.execution_count = [], None
-    with client.setup_kernel(env=_environment()):
+    with client.setup_kernel(env=environment()):
         try:
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index)
@@ -107,14 +107,14 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def _environment() -> dict[str, str]:
-    """Return the kernel's environment: a relative folder in LLMNOTES_MODEL still means what it meant here."""
-    environment = dict(os.environ)
-    model = environment.get(VARIABLE)
+def environment() -> dict[str, str]:
+    """Return the environment for kernels: a relative folder in LLMNOTES_MODEL means there what it means here."""
+    variables = dict(os.environ)
+    model = variables.get(VARIABLE)
     if model and Path(model).expanduser().is_dir():
-        environment[VARIABLE] = str(Path(model).expanduser().resolve())
-    environment.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    return environment
+        variables[VARIABLE] = str(Path(model).expanduser().resolve())
+    variables.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    return variables
 
 
 def _ask(client) -> dict:
