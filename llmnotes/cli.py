@@ -54,6 +54,7 @@ def lab(arguments) -> int:
     folder = root()
     command = [sys.executable, "-m", "jupyterlab", str(notebooks(folder)[0].relative_to(folder))]
     command += ["--no-browser"] * arguments.no_browser
+    command += ["--allow-root"] * (hasattr(os, "geteuid") and os.geteuid() == 0)  # in a container, say
     try:
         return subprocess.run(command, cwd=folder, env=environment(), check=False).returncode
     except KeyboardInterrupt:
@@ -138,6 +139,10 @@ def main(argv: list[str] | None = None) -> int:
 def _notebook(path: Path) -> Path:
     if path.suffix != ".ipynb" or not path.is_file():
         raise UnknownName(f"There is no notebook {path}; give the path of an .ipynb file.")
+    try:
+        _cells(path)
+    except (ValueError, KeyError, TypeError):
+        raise UnknownName(f"{path} is damaged: it is not the JSON of a notebook; take a fresh copy of it.") from None
     return path
 
 
