@@ -52,7 +52,8 @@ def lab(arguments) -> int:
     from llmnotes.course.run import environment
 
     folder = root()
-    command = [sys.executable, "-m", "jupyterlab", str(notebooks(folder)[0].relative_to(folder))]
+    first = notebooks(folder)[0].relative_to(folder).as_posix()
+    command = [sys.executable, "-m", "jupyterlab", f"--LabApp.default_url=/lab/tree/{first}"]
     command += ["--no-browser"] * arguments.no_browser
     command += ["--allow-root"] * (hasattr(os, "geteuid") and os.geteuid() == 0)  # in a container, say
     try:
