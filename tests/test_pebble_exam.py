@@ -6,6 +6,7 @@ import time
 from collections import Counter
 
 import pytest
+
 from llmnotes.pebble import build_world, exam, score
 from llmnotes.pebble.corpus import DOCUMENTS, documents
 from llmnotes.pebble.exam import normal

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+
 from llmnotes.pebble import VARIANTS, WEIGHTS, exam, score, weights_dir
 
 CARD = json.loads((WEIGHTS / "card.json").read_text(encoding="utf-8"))
@@ -115,6 +116,7 @@ def _tiny():
 
 def test_the_recipe_stops_and_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     import torch
+
     from llmnotes.pebble import recipe, training
 
     monkeypatch.setattr(

@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+
 from llmnotes.pebble import VARIANTS, build_world, exam, weights_dir
 from llmnotes.pebble.bpe import ReferenceBPE, byte_letters
 from llmnotes.pebble.tokenizer import CHAT_TEMPLATE, SPECIAL, VOCABULARY

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 
 import pytest
+
 from llmnotes.pebble import WEIGHTS
 from llmnotes.pebble.corpus import DOCUMENTS, MIX, corpus_sha256, documents, held_out
 from llmnotes.pebble.frames import training_wordings

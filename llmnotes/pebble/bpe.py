@@ -60,7 +60,7 @@ class ReferenceBPE:
         return cls(data["model"]["vocab"], [tuple(pair) for pair in data["model"]["merges"]], special)
 
     def merge(self, word: str) -> list[str]:
-        """The pieces of one word, which is already written in byte letters: merge the best-ranked pair until none is left."""
+        """The pieces of one word in byte letters: the best-ranked pair is merged until none is left."""
         pieces = list(word)
         while len(pieces) > 1:
             pairs = list(zip(pieces, pieces[1:], strict=False))

@@ -37,7 +37,7 @@ def text(figures: dict) -> str:
         "A core is the part that names the relation; training shows every core of the exam in other frames.", "",
         "## World", "",
         f"{len(world.entities)} entities, {len(world.relations)} relations, {len(world.facts):,} facts, of which "
-        f"{sum(fact.region_hidden for fact in world.facts)} concern the hidden region and never occur in training text.",
+        f"{sum(fact.region_hidden for fact in world.facts)} belong to the hidden region, which training never names.",
         "", "## Training", "",
         f"- corpus: {recipe['documents']:,} documents, SHA-256 `{figures['corpus_sha256']}`, seed {recipe['seed']}",
         f"- {figures['training_tokens']:,} tokens in {recipe['steps'] + recipe['long_steps']:,} steps "
@@ -52,8 +52,8 @@ def text(figures: dict) -> str:
         f"temperature {plain['temperature']} without top-k or top-p.",
         "Perplexity is over held-out documents (stories, statements, questions), each alone after the BOS token.", "",
         "## Limits", "",
-        "It knows nothing outside its world, invents an answer when asked about it, and does not reason. Its world is a",
-        "joke; only the animals, the food, the numbers, the calendar and the opposites are real knowledge.", ""]
+        "It knows nothing outside its world, invents an answer when asked about it, and does not reason. Only the",
+        "animals, the food, the numbers, the calendar and the opposites are real knowledge.", ""]
     return "\n".join(lines)
 
 

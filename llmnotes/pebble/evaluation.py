@@ -16,7 +16,7 @@ from .tokenizer import EOS, PAD, SPECIAL
 
 def generate(model, tokenizer, prompts: list[str], most: int = 14, stop: tuple[str, ...] = ("\n", EOS),
              temperature: float = 0.0, seed: int = 0, batch: int = 64) -> list[str]:
-    """Continue prompts, greedily or by sampling, until a stop token or ``most`` tokens; prompts of equal length go together.
+    """Continue prompts, greedily or by sampling, to a stop token or ``most`` tokens; equal lengths go together.
 
     Raises nothing of its own. Special tokens that a prompt spells out are read as such; BOS is put before it once.
     Does not search beams and does not apply a chat template.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from .relations import RELATIONS
 
@@ -42,12 +42,12 @@ My aunt asks for {n}. | We need {n}. | I cannot remember {n}.
 }
 
 EXAM = {
-    "d": _split("""One more question: {d}? | Good morning, {d}? | Listen, {d}? | {d}, can you say? | A small question: {d}?
-Now tell me, {d}?"""),
+    "d": _split("""One more question: {d}? | Good morning, {d}? | Listen, {d}? | {d}, can you say?
+A small question: {d}? | Now tell me, {d}?"""),
     "i": _split("""Could you remind me {i}? | Would you say {i}? | I have forgotten {i}. | My uncle asks {i}.
 Please let me know {i}. | Does anybody know {i}?"""),
-    "n": _split("""Could you name {n}? | I have forgotten {n}. | Now {wh} is {n}? | Please give me {n}. | {n}, if you please.
-Another question: {wh} is {n}?"""),
+    "n": _split("""Could you name {n}? | I have forgotten {n}. | Now {wh} is {n}? | Please give me {n}.
+{n}, if you please. | Another question: {wh} is {n}?"""),
 }
 
 
@@ -70,7 +70,7 @@ def _join(frame: str, kind: str, core: str, wh: str) -> str:
     return frame.replace("{wh}", wh).replace("{" + kind + "}", core)
 
 
-@lru_cache(maxsize=None)
+@cache
 def wordings(relation: str) -> tuple[Wording, ...]:
     """Every wording of a relation: training frames (one in six kept back) and exam frames with every core."""
     found: dict[str, Wording] = {}
@@ -91,7 +91,7 @@ def wordings(relation: str) -> tuple[Wording, ...]:
     return tuple(found.values())
 
 
-@lru_cache(maxsize=None)
+@cache
 def training_wordings(relation: str) -> tuple[str, ...]:
     """The question texts that training may use, with ``{s}`` for the subject; plain questions count four times."""
     texts = tuple(w.text for w in wordings(relation) if not w.kept_back)

@@ -5,6 +5,8 @@ Slots: ``{p}`` is the hero, ``{q}`` a friend from the same town, ``{t}`` their t
 ``{p.job.tool}`` two; ``{p.he}``, ``{p.his}`` and ``{p.him}`` are pronouns; ``{a x}`` puts an article before x.
 """
 
+# ruff: noqa: E501 - one beat of a story is one line
+
 from __future__ import annotations
 
 OPENINGS = """

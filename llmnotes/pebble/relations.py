@@ -5,6 +5,8 @@ direct question ("where does Mia live"), ``tells`` an indirect one ("where Mia l
 ("the home town of Mia"). ``fresh`` is one direct question that is never used in training: the stretch report asks it.
 """
 
+# ruff: noqa: E501 - one kind of wording is one line
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -108,7 +108,7 @@ def _people(rng: random.Random, towns: dict[str, list[str]], hidden: bool, women
         _deal(rng, cards)
         for cards in ([row[0] for row in lore.JOBS], [row[0] for row in lore.FOODS], lore.listed(lore.FEARS),
                       lore.listed(lore.HOBBIES), [row[0] for row in lore.ANIMALS], lore.MONTHS))
-    dishes_mayors = []
+    mayors = []
     for number, town in enumerate(town for group in towns.values() for town in group):
         wife, husband = women.pop(), men.pop()
         children = [women.pop(), men.pop()]
@@ -126,8 +126,8 @@ def _people(rng: random.Random, towns: dict[str, list[str]], hidden: bool, women
         if not hidden:
             for subject, relation, value in family:
                 yield Fact(subject, relation, value)
-        dishes_mayors.append((town, rng.choice([wife, husband, *single])))
-    for town, mayor in dishes_mayors:
+        mayors.append((town, rng.choice([wife, husband, *single])))
+    for town, mayor in mayors:
         yield Fact(town, "mayor", mayor, hidden)
 
 
@@ -195,6 +195,7 @@ def build_world(seed: int = 0) -> World:
     # The one fact that everybody knows: the mayor of Gooseham is afraid of geese.
     mayor = next(f.object for f in facts if f.subject == "Gooseham" and f.relation == "mayor")
     facts = [Fact(f.subject, f.relation, "geese") if (f.subject, f.relation) == (mayor, "fears") else f for f in facts]
-    gender = {**dict.fromkeys(names.WOMEN + names.HIDDEN_WOMEN, "f"), **dict.fromkeys(names.MEN + names.HIDDEN_MEN, "m")}
+    gender = {**dict.fromkeys(names.WOMEN + names.HIDDEN_WOMEN, "f"),
+              **dict.fromkeys(names.MEN + names.HIDDEN_MEN, "m")}
     people = {f.subject for f in facts if f.relation == "lives_in"}
     return World(seed, tuple(facts), {name: sex for name, sex in gender.items() if name in people})
