@@ -101,7 +101,7 @@ def rotary(x: np.ndarray, positions: np.ndarray, frequencies: np.ndarray | None 
 
     Number i and number i + dim / 2 are the two coordinates of pair i, which turns by position * frequencies[i]
     radians; `frequencies` (dim / 2 of them) default to `rotary_frequencies(dim)`. Lengths stay, and the dot product
-    of two turned vectors depends on the difference of their positions only (Su et al. 2021, section 3.4).
+    of two turned vectors depends on the difference of their positions only (Su et al. 2021, section 3.2).
 
     Raises ValueError if dim is odd. Does not pair neighbours (2i, 2i + 1), as the paper and GGUF files do.
 

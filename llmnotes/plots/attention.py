@@ -39,12 +39,13 @@ def people(names: list[str], raw, scaled):
     """Return the figure of people as arrows, in years and kilograms on the left, scaled on the right; both (n, 2)."""
     figure, panels = axes(8.4, 3.6, columns=2)
     for panel, points, title in zip(panels, (raw, scaled), ("years and kilograms", "scaled"), strict=True):
-        for name, point, colour in zip(names, points, PALETTE, strict=False):
+        for place, (name, point, colour) in enumerate(zip(names, points, PALETTE, strict=False)):
             _arrow(panel, point, colour)
-            panel.annotate(name, xy=point, xytext=(5, 4), textcoords="offset points", color=colour)
+            side = {"xytext": (5, -9)} if place else {"xytext": (-5, 4), "ha": "right"}  # neighbours do not collide
+            panel.annotate(name, xy=point, textcoords="offset points", color=colour, **side)
         low, high = np.minimum(points.min(axis=0), 0), np.maximum(points.max(axis=0), 0)
         room = 0.2 * (high - low)
-        panel.set(xlim=(low[0] - room[0] / 2, high[0] + room[0]), ylim=(low[1] - room[1] / 2, high[1] + room[1]),
+        panel.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1] / 2, high[1] + room[1]),
                   xlabel="age", ylabel="weight", title=title)
     panels[1].axhline(0, color=BLACK, lw=0.6)
     panels[1].axvline(0, color=BLACK, lw=0.6)
@@ -81,7 +82,7 @@ def shares(rows: dict[str, np.ndarray]):
     figure, panels = axes(7.4, 2.8, columns=len(rows))
     for panel, (title, weights), colour in zip(panels, rows.items(), (ORANGE, BLUE), strict=False):
         panel.bar(range(1, len(weights) + 1), np.sort(weights)[::-1], color=colour)
-        panel.set(title=title, xlabel="key, by its weight", ylim=(0, 1), ylabel="weight")
+        panel.set(title=title, xlabel="key, by its weight", xticks=(1, len(weights)), ylim=(0, 1), ylabel="weight")
     return figure
 
 
@@ -97,9 +98,10 @@ def clock_hands(frequencies, positions):
             angle = position * frequency
             shade = 0.25 + 0.75 * (place + 1) / len(positions)
             _arrow(panel, (np.cos(angle), np.sin(angle)), BLUE, alpha=shade)
-            panel.annotate(str(position), xy=(1.2 * np.cos(angle), 1.2 * np.sin(angle)), ha="center", va="center",
-                           fontsize=8)
-        panel.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), title=f"{frequency:.3g} radians per token")
+            if place == len(positions) - 1 or frequency * (positions[place + 1] - position) > 0.2:  # room for a number
+                panel.annotate(str(position), xy=(1.2 * np.cos(angle), 1.2 * np.sin(angle)), ha="center",
+                               va="center", fontsize=8)
+        panel.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), title=f"turns by {frequency:.3g} per token")
         panel.title.set_fontsize(9)
         panel.set_aspect("equal")
         panel.axis("off")
