@@ -65,12 +65,14 @@ def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[s
         place = dict(zip("xyz", rows.T.tolist(), strict=False))
         kind = go.Scatter3d if solid else go.Scatter
         marker = {"color": colour, "size": 4 if solid else 9}
-        figure.add_trace(
-            kind(**place, name=group, text=members, mode="markers+text", textposition="top center", marker=marker)
-        )
+        sides = ["top center", "bottom center", "middle right", "middle left"] * len(members)
+        text = {"text": members, "textposition": sides[: len(members)], "mode": "markers+text"}
+        figure.add_trace(kind(**place, **text, name=group, marker=marker))
         panel.scatter(*rows.T, color=colour, label=group, s=18)
-        for word, row in zip(members, rows, strict=True):
-            panel.text(*row, f" {word}", fontsize=7, color=colour)
+        for word, row, side in zip(members, rows, sides, strict=False):
+            across = "left" if "right" in side else "right" if "left" in side else "center"
+            up = "bottom" if "top" in side else "top" if "bottom" in side else "center"
+            panel.text(*row, f" {word} ", fontsize=7, color=colour, ha=across, va=up)
     titles = {f"{letter}axis": {"title": {"text": name}} for letter, name in zip("xyz", names, strict=False)}
     figure.update_layout(
         **({"scene": titles} if solid else titles), height=520, margin={"l": 10, "r": 10, "t": 10, "b": 10}
@@ -86,27 +88,27 @@ def _panel(solid: bool):
     from matplotlib.figure import Figure
     from mpl_toolkits.mplot3d import Axes3D  # noqa: F401  registers the projection
 
-    figure = Figure(figsize=(7.4, 5.2))
+    figure = Figure(figsize=(6.4, 4.4))
     return figure, figure.add_subplot(projection="3d")
 
 
-def through_layers(curves: dict[str, list[float]], label: str = "cosine"):
-    """Return the figure of one number a layer; `curves` is {label: values from the table to the last layer}."""
+def through_layers(curves: dict[str, list[float]]):
+    """Return the figure of one cosine a layer; `curves` is {label: values from the table to the last layer}."""
     figure, panel = axes(6.0, 3.2)
     for (name, values), marker in zip(curves.items(), "osD^", strict=False):
         panel.plot(range(len(values)), values, marker=marker, lw=2, label=name)
     last = len(next(iter(curves.values()))) - 1
     panel.set_xticks(range(last + 1), ["table", *(f"{n}" for n in range(1, last + 1))])
-    panel.set(xlabel="after layer", ylabel=label, ylim=(-0.25, 1.05))
+    panel.set(xlabel="after layer", ylabel="cosine", ylim=(-0.25, 1.05))
     panel.axhline(0, color=BLACK, lw=0.6)
-    panel.legend(fontsize=8, frameon=False, loc="lower left")
+    panel.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
 def lengths_by_rank(rows: np.ndarray, lengths: np.ndarray, marked: dict[str, int]):
     """Return the figure of vector lengths against the place of a token in the vocabulary; `marked` {word: index}."""
     figure, panel = axes(6.4, 3.4)
-    panel.scatter(rows, lengths, s=2, alpha=0.25, color=SKY, linewidths=0)
+    panel.scatter(rows[::5], lengths[::5], s=4, alpha=0.5, color=SKY, linewidths=0)  # one in five is plenty
     for word, index in marked.items():
         panel.plot(rows[index], lengths[index], "o", color=RED, markersize=5)
         panel.annotate(word, (rows[index], lengths[index]), xytext=(5, 4), textcoords="offset points", fontsize=9)
