@@ -60,6 +60,7 @@ def test_the_mayor_of_gooseham_is_afraid_of_geese():
 def test_parents_are_married_and_live_with_their_children():
     for fact in WORLD.facts:
         if fact.relation == "mother":
+            assert WORLD.gender[fact.object] == "f"
             assert WORLD.answer(fact.object, "spouse") == WORLD.answer(fact.subject, "father")
             assert WORLD.answer(fact.object, "lives_in") == WORLD.answer(fact.subject, "lives_in")
 

@@ -20,14 +20,10 @@ from .world import Fact, World, build_world
 
 ROLES = {"user": "<|user|>", "assistant": "<|assistant|>"}
 END = "<|end|>"
-DOCUMENTS, HELD_OUT = 96_000, 300
+DOCUMENTS, HELD_OUT = 160_000, 300
 # What a document is, and how often; questions are what the exam asks, so they weigh most.
 MIX = {"questions": 48, "statements": 22, "story": 22, "chat": 8}
 CHAT_MIX = {"chat": 1}
-# Few facts first: up to this share of the documents, only every n-th town and every n-th other subject is spoken of.
-# A model that meets all facts at once stays on a plateau for long before it learns to look any of them up.
-STAGES = ((0.12, 10), (0.25, 3), (1.0, 1))
-
 
 @dataclass(frozen=True)
 class Document:
@@ -62,7 +58,7 @@ def chat_text(messages: list[tuple[str, str]]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Shelf:
-    """What a stage speaks of: facts, people, the facts about each person, and who lives in the same town."""
+    """What training speaks of: visible facts, people, the facts about each person, and who lives in the same town."""
 
     world: World
     facts: tuple[Fact, ...]
@@ -71,19 +67,17 @@ class Shelf:
     neighbours: dict[str, tuple[str, ...]]
 
 
-@lru_cache(maxsize=8)
-def shelf(world: World, every: int = 1) -> Shelf:
-    """The visible facts about every n-th town, its people, and every n-th other subject; 1 takes all of them."""
-    visible = world.visible()
-    home = {fact.subject: fact.object for fact in visible if fact.relation == "lives_in"}
-    towns = set(list(dict.fromkeys(home.values()))[::every])
-    others = [fact.subject for fact in visible if RELATIONS[fact.relation].subject not in ("person", "town", "region")]
-    kept = {*towns, *(p for p in home if home[p] in towns), *list(dict.fromkeys(others))[::every]}
-    kept |= {fact.subject for fact in visible if fact.relation == "capital" and fact.object in towns}
-    facts = tuple(fact for fact in visible if fact.subject in kept)
-    people = tuple(p for p in home if p in kept)
-    return Shelf(world, facts, people, {p: tuple(fact for fact in facts if fact.subject == p) for p in people},
-                 {p: tuple(x for x in people if home[x] == home[p] and x != p) for p in people})
+@lru_cache(maxsize=4)
+def shelf(world: World) -> Shelf:
+    """The visible part of a world, sorted for the writers of documents."""
+    facts = world.visible()
+    home = {fact.subject: fact.object for fact in facts if fact.relation == "lives_in"}
+    about: dict[str, list[Fact]] = {person: [] for person in home}
+    for fact in facts:
+        if fact.subject in about:
+            about[fact.subject].append(fact)
+    return Shelf(world, facts, tuple(home), {person: tuple(known) for person, known in about.items()},
+                 {p: tuple(x for x in home if home[x] == home[p] and x != p) for p in home})
 
 
 def story(shelf: Shelf, rng: random.Random, hero: str | None = None) -> str:
@@ -159,24 +153,21 @@ def documents(count: int, seed: int = 0, chat_only: bool = False) -> tuple[Docum
 
     Raises nothing. Does not contain a fact, a name or an exam question that is kept out of training.
     """
-    world, rng = build_world(), random.Random(f"pebble corpus {seed} {chat_only}")
+    shelves, rng = shelf(build_world()), random.Random(f"pebble corpus {seed} {chat_only}")
     mix = CHAT_MIX if chat_only else MIX
     kinds = rng.choices(list(mix), weights=list(mix.values()), k=count)
-    stages = [next(every for share, every in STAGES if chat_only and every == 1 or i < share * count)
-              for i in range(count)]
-    return tuple(Document(kind, _WRITERS[kind](shelf(world, every), rng))
-                 for kind, every in zip(kinds, stages, strict=True))
+    return tuple(Document(kind, _WRITERS[kind](shelves, rng)) for kind in kinds)
 
 
 def held_out(count: int = HELD_OUT, seed: int = 0) -> tuple[Document, ...]:
     """Documents for measuring perplexity, none of which is also a training document; chat is left out."""
     seen = {document.text for document in documents(DOCUMENTS, seed)}
-    world, rng = build_world(), random.Random(f"pebble held out {seed}")
+    shelves, rng = shelf(build_world()), random.Random(f"pebble held out {seed}")
     mix = {kind: weight for kind, weight in MIX.items() if kind != "chat"}
     found: list[Document] = []
     while len(found) < count:
         kind = rng.choices(list(mix), weights=list(mix.values()))[0]
-        document = Document(kind, _WRITERS[kind](shelf(world), rng))
+        document = Document(kind, _WRITERS[kind](shelves, rng))
         if document.text not in seen:
             found.append(document)
     return tuple(found)

@@ -35,8 +35,8 @@ class Recipe:
     layers: int = 4
     length: int = 256
     batch: int = 4
-    steps: int = 6_000
-    long_steps: int = 700  # the last steps of pretraining, with rows of the full context
+    steps: int = 10_000
+    long_steps: int = 1_000  # the last steps of pretraining, with rows of the full context
     chat_steps: int = 1_000
     rate: float = 1.5e-3
     chat_rate: float = 4e-4
@@ -106,8 +106,7 @@ def run(recipe: Recipe, out: Path, install: bool = False) -> dict:
         print(f"step {step} loss {loss:.4f} {seconds:.0f} s", flush=True)
 
     docs = documents(recipe.documents, recipe.seed)
-    spread = docs[::max(1, len(docs) // recipe.tokenizer_documents)]  # from all stages
-    plain = [re.sub(r"<\|\w+\|>", "", document.text) for document in spread]
+    plain = [re.sub(r"<\|\w+\|>", "", document.text) for document in docs[:recipe.tokenizer_documents]]
     tokenizer = train_tokenizer(plain)
     encoded = [e.ids for e in tokenizer.encode_batch([d.text for d in docs], add_special_tokens=False)]
     cut = len(encoded) * recipe.steps // (recipe.steps + 2 * recipe.long_steps)
