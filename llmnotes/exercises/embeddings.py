@@ -116,6 +116,15 @@ def check_threshold(answer) -> str | None:
     return _judge(answer(LABELS.copy(), SCORES.copy()), best("f1"), mistakes, "other")
 
 
+# What every answer begins with; its body follows.
+ONE_HOT, COSINE, NEAREST = "one_hot(ids, size)", "cosine_of(a, b)", "nearest(row, table, k)"
+POOL, THRESHOLD = "pool(vectors, mask)", "best_threshold(labels, scores)"
+
+
+def _code(signature: str, *body: str) -> str:
+    return f"import numpy as np\n\n\ndef {signature}:\n" + "".join(f"    {line}\n" for line in body)
+
+
 EXERCISES = [
     Exercise(
         id="01.1",
@@ -126,22 +135,10 @@ EXERCISES = [
         "column is the id and 0 elsewhere. The same id may occur twice.",
         clue="Start from `np.zeros((len(ids), size))`, and put one 1 into each row.",
         name="one_hot",
-        stub="""
-import numpy as np
-
-
-def one_hot(ids, size):
-    ...  # return an array of shape (len(ids), size)
-""",
-        solution="""
-import numpy as np
-
-
-def one_hot(ids, size):
-    rows = np.zeros((len(ids), size))
-    rows[np.arange(len(ids)), ids] = 1
-    return rows
-""",
+        stub=_code(ONE_HOT, "...  # return an array of shape (len(ids), size)"),
+        solution=_code(
+            ONE_HOT, "rows = np.zeros((len(ids), size))", "rows[np.arange(len(ids)), ids] = 1", "return rows"
+        ),
         check=check_one_hot,
         hints={
             "transposed": "Your matrix stands on its side: each token gets a column. A matrix product with the table, "
@@ -159,38 +156,21 @@ def one_hot(ids, size):
             "single 1 in each row.",
         },
         wrong={
-            "transposed": "import numpy as np\n\n\ndef one_hot(ids, size):\n    return np.eye(size)[ids].T\n",
-            "one_vector": """
-import numpy as np
-
-
-def one_hot(ids, size):
-    row = np.zeros(size)
-    row[ids] = 1
-    return row
-""",
-            "counts": "import numpy as np\n\n\ndef one_hot(ids, size):\n    return np.bincount(ids, minlength=size)\n",
-            "from_one": """
-import numpy as np
-
-
-def one_hot(ids, size):
-    rows = np.zeros((len(ids), size))
-    for row, i in enumerate(ids):
-        rows[row, i - 1] = 1
-    return rows
-""",
-            "values": """
-import numpy as np
-
-
-def one_hot(ids, size):
-    rows = np.zeros((len(ids), size))
-    rows[np.arange(len(ids)), ids] = ids
-    return rows
-""",
-            "square": "import numpy as np\n\n\ndef one_hot(ids, size):\n    return np.eye(len(ids), size)\n",
-            "other": "import numpy as np\n\n\ndef one_hot(ids, size):\n    return np.zeros((len(ids), size))\n",
+            "transposed": _code(ONE_HOT, "return np.eye(size)[ids].T"),
+            "one_vector": _code(ONE_HOT, "row = np.zeros(size)", "row[ids] = 1", "return row"),
+            "counts": _code(ONE_HOT, "return np.bincount(ids, minlength=size)"),
+            "from_one": _code(
+                ONE_HOT,
+                "rows = np.zeros((len(ids), size))",
+                "for row, i in enumerate(ids):",
+                "    rows[row, i - 1] = 1",
+                "return rows",
+            ),
+            "values": _code(
+                ONE_HOT, "rows = np.zeros((len(ids), size))", "rows[np.arange(len(ids)), ids] = ids", "return rows"
+            ),
+            "square": _code(ONE_HOT, "return np.eye(len(ids), size)"),
+            "other": _code(ONE_HOT, "return np.zeros((len(ids), size))"),
         },
     ),
     Exercise(
@@ -202,20 +182,8 @@ def one_hot(ids, size):
         "dot product of the two, with both lengths divided away.",
         clue="The length of `a` is `np.sqrt(a @ a)`. A vector's cosine with itself must come out as 1.",
         name="cosine_of",
-        stub="""
-import numpy as np
-
-
-def cosine_of(a, b):
-    ...  # return one number between -1 and 1
-""",
-        solution="""
-import numpy as np
-
-
-def cosine_of(a, b):
-    return a @ b / np.sqrt((a @ a) * (b @ b))
-""",
+        stub=_code(COSINE, "...  # return one number between -1 and 1"),
+        solution=_code(COSINE, "return a @ b / np.sqrt((a @ a) * (b @ b))"),
         check=check_cosine,
         hints={
             "dot": "This is the dot product: it grows with the lengths, so a long vector looks alike to everything. "
@@ -233,25 +201,13 @@ def cosine_of(a, b):
             "0.707.",
         },
         wrong={
-            "dot": "def cosine_of(a, b):\n    return a @ b\n",
-            "one_length": "import numpy as np\n\n\ndef cosine_of(a, b):\n    return a @ b / np.linalg.norm(a)\n",
-            "squares": "def cosine_of(a, b):\n    return a @ b / ((a @ a) * (b @ b))\n",
-            "sum_of_lengths": """
-import numpy as np
-
-
-def cosine_of(a, b):
-    return a @ b / (np.linalg.norm(a) + np.linalg.norm(b))
-""",
-            "distance": "import numpy as np\n\n\ndef cosine_of(a, b):\n    return np.linalg.norm(a - b)\n",
-            "count": "def cosine_of(a, b):\n    return (a * b).mean()\n",
-            "other": """
-import numpy as np
-
-
-def cosine_of(a, b):
-    return np.arccos(a @ b / np.sqrt((a @ a) * (b @ b)))
-""",
+            "dot": _code(COSINE, "return a @ b"),
+            "one_length": _code(COSINE, "return a @ b / np.linalg.norm(a)"),
+            "squares": _code(COSINE, "return a @ b / ((a @ a) * (b @ b))"),
+            "sum_of_lengths": _code(COSINE, "return a @ b / (np.linalg.norm(a) + np.linalg.norm(b))"),
+            "distance": _code(COSINE, "return np.linalg.norm(a - b)"),
+            "count": _code(COSINE, "return (a * b).mean()"),
+            "other": _code(COSINE, "return np.arccos(a @ b / np.sqrt((a @ a) * (b @ b)))"),
         },
     ),
     Exercise(
@@ -263,23 +219,14 @@ def cosine_of(a, b):
         "row number `row`, nearest first, without the row itself.",
         clue="`np.argsort` sorts upwards. And a row's nearest neighbour, if nobody stops it, is itself.",
         name="nearest",
-        stub="""
-import numpy as np
-
-
-def nearest(row, table, k):
-    ...  # return k row numbers
-""",
-        solution="""
-import numpy as np
-
-
-def nearest(row, table, k):
-    units = table / np.linalg.norm(table, axis=1, keepdims=True)
-    scores = units @ units[row]
-    scores[row] = -np.inf
-    return np.argsort(-scores)[:k]
-""",
+        stub=_code(NEAREST, "...  # return k row numbers"),
+        solution=_code(
+            NEAREST,
+            "units = table / np.linalg.norm(table, axis=1, keepdims=True)",
+            "scores = units @ units[row]",
+            "scores[row] = -np.inf",
+            "return np.argsort(-scores)[:k]",
+        ),
         check=check_nearest,
         hints={
             "itself": "Every row comes out as its own nearest neighbour. True, and of no use: leave it out.",
@@ -292,55 +239,31 @@ def nearest(row, table, k):
             "other": "These are not the rows with the largest cosines; print the scores of one row beside your answer.",
         },
         wrong={
-            "itself": """
-import numpy as np
-
-
-def nearest(row, table, k):
-    units = table / np.linalg.norm(table, axis=1, keepdims=True)
-    return np.argsort(-(units @ units[row]))[:k]
-""",
-            "cut_short": """
-import numpy as np
-
-
-def nearest(row, table, k):
-    units = table / np.linalg.norm(table, axis=1, keepdims=True)
-    return np.argsort(-(units @ units[row]))[1:k]
-""",
-            "farthest": """
-import numpy as np
-
-
-def nearest(row, table, k):
-    units = table / np.linalg.norm(table, axis=1, keepdims=True)
-    return np.argsort(units @ units[row])[:k]
-""",
-            "dot": """
-import numpy as np
-
-
-def nearest(row, table, k):
-    scores = table @ table[row]
-    scores[row] = -np.inf
-    return np.argsort(-scores)[:k]
-""",
-            "distance": """
-import numpy as np
-
-
-def nearest(row, table, k):
-    return np.argsort(np.linalg.norm(table - table[row], axis=1))[1 : k + 1]
-""",
-            "backwards": """
-import numpy as np
-
-
-def nearest(row, table, k):
-    units = table / np.linalg.norm(table, axis=1, keepdims=True)
-    return np.argsort(units @ units[row])[-k - 1 : -1]
-""",
-            "other": "import numpy as np\n\n\ndef nearest(row, table, k):\n    return np.arange(k)\n",
+            "itself": _code(
+                NEAREST,
+                "units = table / np.linalg.norm(table, axis=1, keepdims=True)",
+                "return np.argsort(-(units @ units[row]))[:k]",
+            ),
+            "cut_short": _code(
+                NEAREST,
+                "units = table / np.linalg.norm(table, axis=1, keepdims=True)",
+                "return np.argsort(-(units @ units[row]))[1:k]",
+            ),
+            "farthest": _code(
+                NEAREST,
+                "units = table / np.linalg.norm(table, axis=1, keepdims=True)",
+                "return np.argsort(units @ units[row])[:k]",
+            ),
+            "dot": _code(
+                NEAREST, "scores = table @ table[row]", "scores[row] = -np.inf", "return np.argsort(-scores)[:k]"
+            ),
+            "distance": _code(NEAREST, "return np.argsort(np.linalg.norm(table - table[row], axis=1))[1 : k + 1]"),
+            "backwards": _code(
+                NEAREST,
+                "units = table / np.linalg.norm(table, axis=1, keepdims=True)",
+                "return np.argsort(units @ units[row])[-k - 1 : -1]",
+            ),
+            "other": _code(NEAREST, "return np.arange(k)"),
         },
     ),
     Exercise(
@@ -353,17 +276,8 @@ def nearest(row, table, k):
         "real tokens' vectors.",
         clue="Two things must ignore the padding: what is added up, and what it is divided by.",
         name="pool",
-        stub="""
-import numpy as np
-
-
-def pool(vectors, mask):
-    ...  # vectors (tokens, numbers), mask (tokens,); return (numbers,)
-""",
-        solution="""
-def pool(vectors, mask):
-    return (vectors * mask[:, None]).sum(axis=0) / mask.sum()
-""",
+        stub=_code(POOL, "...  # vectors (tokens, numbers), mask (tokens,); return (numbers,)"),
+        solution=_code(POOL, "return (vectors * mask[:, None]).sum(axis=0) / mask.sum()"),
         check=check_mean_pool,
         hints={
             "padding": "The padding is part of your mean: the same sentence would get another vector in a wider batch.",
@@ -376,12 +290,12 @@ def pool(vectors, mask):
             "other": "The numbers differ from the mean of the rows where the mask is 1; try it on two tokens by hand.",
         },
         wrong={
-            "padding": "def pool(vectors, mask):\n    return vectors.mean(axis=0)\n",
-            "all_counted": "def pool(vectors, mask):\n    return (vectors * mask[:, None]).mean(axis=0)\n",
-            "sum": "def pool(vectors, mask):\n    return mask @ vectors\n",
-            "axis": "def pool(vectors, mask):\n    return vectors[mask == 1].mean(axis=1)\n",
-            "last": "def pool(vectors, mask):\n    return vectors[mask.sum() - 1]\n",
-            "other": "def pool(vectors, mask):\n    return vectors[mask == 0].mean(axis=0)\n",
+            "padding": _code(POOL, "return vectors.mean(axis=0)"),
+            "all_counted": _code(POOL, "return (vectors * mask[:, None]).mean(axis=0)"),
+            "sum": _code(POOL, "return mask @ vectors"),
+            "axis": _code(POOL, "return vectors[mask == 1].mean(axis=1)"),
+            "last": _code(POOL, "return vectors[mask.sum() - 1]"),
+            "other": _code(POOL, "return vectors[mask == 0].mean(axis=0)"),
         },
     ),
     Exercise(
@@ -395,24 +309,15 @@ def pool(vectors, mask):
         clue="With `right` true matches among the `called` ones, F1 is also `2 · right / (called + true)`: no division "
         "by zero, as long as one label is true.",
         name="best_threshold",
-        stub="""
-import numpy as np
-
-
-def best_threshold(labels, scores):
-    ...  # labels (pairs,) of True and False, scores (pairs,); return one of the scores
-""",
-        solution="""
-import numpy as np
-
-
-def best_threshold(labels, scores):
-    def f1(threshold):
-        called = scores >= threshold
-        return 2 * (called & labels).sum() / (called.sum() + labels.sum())
-
-    return max(scores, key=f1)
-""",
+        stub=_code(THRESHOLD, "...  # labels (pairs,) of True and False, scores (pairs,); return one of the scores"),
+        solution=_code(
+            THRESHOLD,
+            "def f1(threshold):",
+            "    called = scores >= threshold",
+            "    return 2 * (called & labels).sum() / (called.sum() + labels.sum())",
+            "",
+            "return max(scores, key=f1)",
+        ),
         check=check_threshold,
         hints={
             "value": "You return the largest F1 itself. We want the threshold at which it is reached.",
@@ -426,43 +331,28 @@ def best_threshold(labels, scores):
             "other": "Another threshold has a larger F1; print F1 beside every score and look for its peak.",
         },
         wrong={
-            "value": """
-import numpy as np
-
-
-def best_threshold(labels, scores):
-    called = scores >= scores[:, None]
-    return (2 * (called & labels).sum(axis=1) / (called.sum(axis=1) + labels.sum())).max()
-""",
-            "index": """
-import numpy as np
-
-
-def best_threshold(labels, scores):
-    called = scores >= scores[:, None]
-    return (2 * (called & labels).sum(axis=1) / (called.sum(axis=1) + labels.sum())).argmax()
-""",
-            "accuracy": """
-def best_threshold(labels, scores):
-    return max(scores, key=lambda score: ((scores >= score) == labels).mean())
-""",
-            "recall": """
-def best_threshold(labels, scores):
-    return max(scores, key=lambda score: ((scores >= score) & labels).sum())
-""",
-            "strict": """
-def best_threshold(labels, scores):
-    def f1(threshold):
-        called = scores > threshold
-        return 2 * (called & labels).sum() / (called.sum() + labels.sum())
-
-    return max(scores, key=f1)
-""",
-            "midway": """
-def best_threshold(labels, scores):
-    return (scores[labels].mean() + scores[~labels].mean()) / 2
-""",
-            "other": "def best_threshold(labels, scores):\n    return 0.5\n",
+            "value": _code(
+                THRESHOLD,
+                "called = scores >= scores[:, None]",
+                "return (2 * (called & labels).sum(axis=1) / (called.sum(axis=1) + labels.sum())).max()",
+            ),
+            "index": _code(
+                THRESHOLD,
+                "called = scores >= scores[:, None]",
+                "return (2 * (called & labels).sum(axis=1) / (called.sum(axis=1) + labels.sum())).argmax()",
+            ),
+            "accuracy": _code(THRESHOLD, "return max(scores, key=lambda score: ((scores >= score) == labels).mean())"),
+            "recall": _code(THRESHOLD, "return max(scores, key=lambda score: ((scores >= score) & labels).sum())"),
+            "strict": _code(
+                THRESHOLD,
+                "def f1(threshold):",
+                "    called = scores > threshold",
+                "    return 2 * (called & labels).sum() / (called.sum() + labels.sum())",
+                "",
+                "return max(scores, key=f1)",
+            ),
+            "midway": _code(THRESHOLD, "return (scores[labels].mean() + scores[~labels].mean()) / 2"),
+            "other": _code(THRESHOLD, "return 0.5"),
         },
     ),
 ]
