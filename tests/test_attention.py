@@ -12,6 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply
 from llmnotes import attention as ours
 from llmnotes.errors import LLMNotesError
 from llmnotes.models import open_model
+from llmnotes.plots.attention import all_heads, attention_map
 
 WEIGHTS = Path(ours.__file__).parent / "pebble" / "weights"
 STORIES = Path(__file__).parents[2] / "shared" / "real" / "stories260K"
@@ -155,6 +156,23 @@ def test_attention_weights_of_a_trained_llama(folder):
     np.testing.assert_allclose(
         ours.attention_weights(lm.model.float().cpu(), ids), eager_weights(lm.model, ids), atol=1e-5
     )
+
+
+def test_the_map_has_a_menu_for_layers_and_one_for_heads():
+    weights = np.tril(np.random.default_rng(0).uniform(size=(3, 2, 4, 4)))
+    figure = attention_map(weights, list("abcd"))
+    assert [trace.visible for trace in figure.data] == [True, False]
+    layers, heads = figure.layout.updatemenus
+    assert [len(menu.buttons) for menu in (layers, heads)] == [3, 2]
+    assert [set(menu.buttons[1].args[0]) for menu in (layers, heads)] == [{"z"}, {"visible"}]  # they do not clash
+    assert heads.buttons[1].args[0]["visible"] == [False, True]
+    shown = layers.buttons[2].args[0]["z"][1]
+    assert [len(row) for row in shown] == [1, 2, 3, 4]  # the future is left out
+    assert shown[3] == [round(weight, 3) for weight in weights[2, 1, 3].tolist()]
+
+
+def test_small_pictures_of_a_large_model_are_few():
+    assert len(all_heads(np.zeros((9, 12, 2, 2))).axes) == 64
 
 
 def test_other_architectures_are_refused_in_one_sentence():
