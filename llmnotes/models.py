@@ -109,7 +109,7 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
     width = max(map(len, rows))
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])  # (prompts, tokens)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    with torch.no_grad():
+    with torch.no_grad(), _quiet():
         out = lm.model.generate(
             ids.to(lm.model.device),
             attention_mask=mask.to(lm.model.device),

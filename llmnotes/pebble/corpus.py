@@ -58,13 +58,13 @@ def chat_text(messages: list[tuple[str, str]]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Shelf:
-    """What training speaks of: visible facts, people, the facts about each person, and who lives in the same town."""
+    """What training speaks of: visible facts, people, the facts about each person, and each one's friend in town."""
 
     world: World
     facts: tuple[Fact, ...]
     people: tuple[str, ...]
     about: dict[str, tuple[Fact, ...]]
-    neighbours: dict[str, tuple[str, ...]]
+    friend: dict[str, str]
 
 
 @lru_cache(maxsize=4)
@@ -76,8 +76,11 @@ def shelf(world: World) -> Shelf:
     for fact in facts:
         if fact.subject in about:
             about[fact.subject].append(fact)
-    return Shelf(world, facts, tuple(home), {person: tuple(known) for person, known in about.items()},
-                 {p: tuple(x for x in home if home[x] == home[p] and x != p) for p in home})
+    friend = {}  # always the same one, so that a story's second name follows from its first
+    for town in dict.fromkeys(home.values()):
+        people = [person for person in home if home[person] == town]
+        friend |= dict(zip(people, people[1:] + people[:1], strict=True))
+    return Shelf(world, facts, tuple(home), {person: tuple(known) for person, known in about.items()}, friend)
 
 
 def story(shelf: Shelf, rng: random.Random, hero: str | None = None) -> str:
@@ -85,7 +88,7 @@ def story(shelf: Shelf, rng: random.Random, hero: str | None = None) -> str:
     parts, world = story_parts(), shelf.world
     hero = hero or rng.choice(shelf.people)
     day = rng.sample(lore.DAYS, 2)
-    values = {"p": hero, "q": rng.choice(shelf.neighbours[hero]), "t": world.index[hero, "lives_in"],
+    values = {"p": hero, "q": shelf.friend[hero], "t": world.index[hero, "lives_in"],
               "n": rng.choice(lore.ANIMALS)[0], "f": rng.choice(lore.FOODS)[0], "c": rng.choice(lore.FOODS)[1],
               "d": day[0], "d2": day[1], "k": rng.choice(lore.NUMBERS[1:12]),
               "o": rng.choice(lore.listed(lore.THINGS)), "m": rng.choice(lore.MOODS)}

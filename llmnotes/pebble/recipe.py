@@ -51,7 +51,7 @@ def _config(recipe: Recipe, stops: list[int]) -> tuple[LlamaConfig, GenerationCo
         vocab_size=VOCABULARY, hidden_size=256, intermediate_size=768, num_hidden_layers=recipe.layers,
         num_attention_heads=4, num_key_value_heads=2, head_dim=64, max_position_embeddings=CONTEXT,
         tie_word_embeddings=True, bos_token_id=bos, eos_token_id=stops[0], pad_token_id=pad)
-    return config, GenerationConfig(bos_token_id=bos, eos_token_id=stops, pad_token_id=pad, max_length=CONTEXT)
+    return config, GenerationConfig(bos_token_id=bos, eos_token_id=stops, pad_token_id=pad)
 
 
 def _export(model, tokenizer, recipe: Recipe, folder: Path, chat: bool) -> None:
