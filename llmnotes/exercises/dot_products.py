@@ -144,7 +144,7 @@ _ROTATE = '''import numpy as np
 
 
 def rotate(x, positions):
-    """Return x (tokens, d) with pair (i, i + d/2) of each token turned by position * 10000 ** (-2i / d)."""
+    """Return x (tokens, d), where each pair of a token is turned by its position."""
     d = x.shape[1]
     angles = {angles}
     cos, sin = np.cos(angles), np.sin(angles)
@@ -301,7 +301,7 @@ token are the two coordinates of one arrow, which turns counterclockwise by `pos
         clue="An arrow (a, b) turned by an angle t becomes (a·cos t − b·sin t, a·sin t + b·cos t).",
         name="rotate",
         stub='''def rotate(x, positions):
-    """Return x (tokens, d) with pair (i, i + d/2) of each token turned by position * 10000 ** (-2i / d)."""
+    """Return x (tokens, d), where each pair of a token is turned by its position."""
     ...''',
         solution=_rotate_source(),
         check=check_rotate,
