@@ -50,7 +50,8 @@ def launch_links(name: str) -> str:
 
 def minutes(notebook, number: str) -> tuple[int, int]:
     """Return the minutes to read (200 words and 3 code cells a minute), and those for the exercises."""
-    words = sum(len(source(cell).split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    prose = [cell for cell in notebook.cells if cell.cell_type == "markdown" and "box" not in tags(cell)]
+    words = sum(len(source(cell).split()) for cell in prose)
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     exercises = sum(exercise.minutes for exercise in load(number)) if number in MODULES else 0
     return round(words / 200 + cells / 3), exercises
@@ -120,15 +121,16 @@ def fill(notebook, name: str) -> None:
             elif tag == "title":
                 cell.source = cell.source.partition("\n\n[![")[0].strip() + "\n\n" + launch_links(name)
                 cell.attachments = {f"{host}.png": {"image/png": _badge(host)} for host in ("colab", "kaggle")}
-            elif tag == "box":
-                cell.source = re.sub(r"(?m)^\*\*Time\*\*:.*$", time_line(notebook, number), cell.source)
-                cell.source = re.sub(r"(?m)^\*\*Cost\*\*:.*$", cost_line(name), cell.source)
             elif tag == "costs":
                 cell.source = cost_table()
             elif tag.startswith("exercise-text-") and exercise:
                 cell.source = exercise_text(exercise)
             elif tag.startswith("exercise-") and exercise:
                 cell.source = exercise_code(exercise, exercise.stub)
+    for cell in notebook.cells:
+        if "box" in tags(cell):  # last, since it counts the words of all the others
+            cell.source = re.sub(r"(?m)^\*\*Time\*\*:.*$", time_line(notebook, number), cell.source)
+            cell.source = re.sub(r"(?m)^\*\*Cost\*\*:.*$", cost_line(name), cell.source)
 
 
 def solutions(name: str, heading: str):

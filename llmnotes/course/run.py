@@ -56,6 +56,7 @@ def execute(path: Path, bar=None) -> Result:
         notebook,
         timeout=TIMEOUT,
         record_timing=False,
+        coalesce_streams=True,
         extra_arguments=["--log-level=40"],  # no notices of the kernel itself, only errors
         resources={"metadata": {"path": str(path.parent)}},
     )
