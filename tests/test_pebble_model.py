@@ -136,7 +136,14 @@ def test_the_recipe_stops_and_goes_on_to_the_same_weights(tmp_path, monkeypatch)
             "megabytes": 1.0,
         },
     )
-    recipe.run(_tiny(), tmp_path / "whole")
+    monkeypatch.setattr(recipe, "WEIGHTS", tmp_path / "box")
+    (tmp_path / "box" / "pebble").mkdir(parents=True)
+    (tmp_path / "box" / "pebble" / "old").touch()
+    recipe.run(_tiny(), tmp_path / "whole", install=True)
+    assert {path.name for path in (tmp_path / "box").iterdir()} == {*VARIANTS, "card.json", "MODEL_CARD.md"}
+    assert {path.name for path in (tmp_path / "box" / "pebble").iterdir()} == {
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "chat_template.jinja"}
 
     saved, replace_file = [], training.os.replace
 
