@@ -73,7 +73,12 @@ def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[s
             across = "left" if "right" in side else "right" if "left" in side else "center"
             up = "bottom" if "top" in side else "top" if "bottom" in side else "center"
             panel.text(*row, f" {word} ", fontsize=7, color=colour, ha=across, va=up)
-    titles = {f"{letter}axis": {"title": {"text": name}} for letter, name in zip("xyz", names, strict=False)}
+    low, high = points.min(axis=0), points.max(axis=0)
+    room = 0.1 * (high - low)  # for the words beside the outermost points
+    titles = {
+        f"{letter}axis": {"title": {"text": name}, "range": [round(float(end), 3) for end in ends]}
+        for letter, name, ends in zip("xyz", names, zip(low - room, high + room, strict=True), strict=False)
+    }
     figure.update_layout(
         **({"scene": titles} if solid else titles), height=520, margin={"l": 10, "r": 10, "t": 10, "b": 10}
     )
