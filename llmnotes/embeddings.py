@@ -169,8 +169,8 @@ def analogies(
 ) -> list[str]:
     """Return, for every question (a, b, c), the word in small letters nearest to b - a + c: a is to b as c is to it.
 
-    The three vectors have length 1 when they are added (Mikolov et al. 2013, section 4; Levy and Goldberg 2014,
-    section 3, call it 3CosAdd). Candidates are `vectors.words`. `exclude=False` lets an answer be a, b or c, and
+    The three vectors have length 1 when they are added (Mikolov et al. 2013, section 4; Levy and Goldberg 2014 call it
+    3CosAdd). Candidates are `vectors.words`. `exclude=False` lets an answer be a, b or c, and
     `arithmetic=False` ignores a and b and takes the nearest to c.
 
     Raises `UnknownName` if a word of a question has no vector. The second answer below is wrong: it often is.
@@ -226,7 +226,7 @@ def kmeans(points: np.ndarray, centres: np.ndarray, steps: int = 100) -> tuple[n
     """Return (centres, labels) after Lloyd's algorithm from the given centres: assign, move, until nothing changes.
 
     `points` is (n, numbers), `centres` is (k, numbers), `labels` is (n,) with entries below k. A centre that
-    loses all its points stays where it is (Lloyd 1982, section II).
+    loses all its points stays where it is, which is where scikit-learn does otherwise (Lloyd 1982).
 
     Does not choose k or the first centres, and finds a local optimum: other first centres, other clusters.
 

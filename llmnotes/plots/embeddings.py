@@ -66,7 +66,12 @@ def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[s
         kind = go.Scatter3d if solid else go.Scatter
         marker = {"color": colour, "size": 4 if solid else 9}
         sides = ["top center", "bottom center", "middle right", "middle left"] * len(members)
-        text = {"text": members, "textposition": sides[: len(members)], "mode": "markers+text"}
+        text = {
+            "text": members,
+            "textposition": sides[: len(members)],
+            "mode": "markers+text",
+            "textfont": {"color": colour},
+        }
         figure.add_trace(kind(**place, **text, name=group, marker=marker))
         panel.scatter(*rows.T, color=colour, label=group, s=18)
         for word, row, side in zip(members, rows, sides, strict=False):
@@ -83,7 +88,7 @@ def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[s
         **({"scene": titles} if solid else titles), height=520, margin={"l": 10, "r": 10, "t": 10, "b": 10}
     )
     panel.set(**{f"{letter}label": name for letter, name in zip("xyz", names, strict=False)})
-    panel.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    panel.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.15 if solid else 1, 1))
     return figure, static
 
 
