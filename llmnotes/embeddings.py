@@ -226,7 +226,7 @@ def kmeans(points: np.ndarray, centres: np.ndarray, steps: int = 100) -> tuple[n
     """Return (centres, labels) after Lloyd's algorithm from the given centres: assign, move, until nothing changes.
 
     `points` is (n, numbers), `centres` is (k, numbers), `labels` is (n,) with entries below k. A centre that
-    loses all its points stays where it is, which is where scikit-learn does otherwise (Lloyd 1982).
+    loses all its points stays where it is; scikit-learn sends it to a far point instead (Lloyd 1982).
 
     Does not choose k or the first centres, and finds a local optimum: other first centres, other clusters.
 
