@@ -17,7 +17,8 @@ def perplexity(model, tokenizer, text: str, window: int = 256) -> float:
 
     Raises `UnknownName` if the text has fewer than two tokens.
 
-    Does not slide the window: tokens early in a window have little context, so the figure is an upper bound.
+    Does not slide the window: tokens early in a window have little context, so the figure is usually higher than
+    that of a sliding window.
     """
     losses = -_log_probs(model, tokenizer, text, window, pick=True)
     return math.exp(losses.double().mean().item())

@@ -66,7 +66,7 @@ def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=p
     )
     with _quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, ImportError) as error:
             raise ModelBroken(
                 f"{label} has no tokenizer that can be read; put its tokenizer.json and "
@@ -79,6 +79,7 @@ def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=p
                 attn_implementation=attention,
                 local_files_only=True,
                 use_safetensors=True,
+                trust_remote_code=False,
                 output_loading_info=True,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:

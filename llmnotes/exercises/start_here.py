@@ -33,7 +33,7 @@ EXERCISES = [
         level="easy",
         minutes=3,
         task="""A model file has a size in bytes and holds a number of weights. Write the function that says how many
-**bits** of the file fall to each weight. For a file of 100 bytes that holds 200 weights, the answer is 4.""",
+bits of the file fall to each weight. For a file of 100 bytes that holds 200 weights, the answer is 4.""",
         clue="How many bits are in a byte? And which of the two numbers shares out the other?",
         name="bits_per_weight",
         stub='''def bits_per_weight(size, parameters):
