@@ -1,4 +1,4 @@
-"""A reader opens each notebook in JupyterLab in a real browser, runs all cells, and sees no error and no empty figure."""
+"""A reader opens each notebook in JupyterLab in a real browser and runs all cells: no error, no empty figure."""
 
 import json
 import os
