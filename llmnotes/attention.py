@@ -36,8 +36,9 @@ def causal_mask(tokens: int) -> np.ndarray:
     return np.tri(tokens, dtype=bool)
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray,
-              mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return (output, weights) of softmax(q·k / √d)·v, as in Vaswani et al. 2017, section 3.2.1.
 
     q is (..., n, d), k is (..., m, d), v is (..., m, e); output is (..., n, e), weights are (..., n, m).
@@ -103,7 +104,8 @@ def rotary(x: np.ndarray, positions: np.ndarray, frequencies: np.ndarray | None 
     radians; `frequencies` (dim / 2 of them) default to `rotary_frequencies(dim)`. Lengths stay, and the dot product
     of two turned vectors depends on the difference of their positions only (Su et al. 2021, section 3.2).
 
-    Raises ValueError if dim is odd. Does not pair neighbours (2i, 2i + 1), as the paper and GGUF files do.
+    Raises ValueError if dim is odd. Does not pair neighbours (2i, 2i + 1), as the paper does, and as GGUF files of
+    Llama models do.
 
     >>> rotary(np.array([[1.0, 0.0]]), positions=[0]).tolist()
     [[1.0, 0.0]]
@@ -132,8 +134,10 @@ def attention_weights(model, ids: Sequence[int]) -> np.ndarray:
     """
     config = model.config
     if config.model_type != "llama":
-        raise LLMNotesError(f"attention_weights reads Llama models and this one is a {config.model_type}; open one "
-                            "whose config.json says “llama”, such as pebble.")
+        raise LLMNotesError(
+            f"attention_weights reads Llama models and this one is a {config.model_type}; open one "
+            "whose config.json says “llama”, such as pebble."
+        )
     eps, mask, positions = config.rms_norm_eps, causal_mask(len(ids)), np.arange(len(ids))
     frequencies, stretch = _frequencies(model)
     x = _array(model.model.embed_tokens.weight[list(ids)])  # (tokens, hidden)

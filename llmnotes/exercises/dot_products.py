@@ -5,9 +5,21 @@ import numpy as np
 from llmnotes.attention import attention, causal_mask, rotary, rotary_frequencies, softmax
 from llmnotes.exercises import Exercise
 
-PEOPLE = np.array([  # years, kilograms, centimetres
-    [70, 91, 146], [39, 67, 172], [72, 80, 186], [48, 42, 190], [79, 77, 185],
-    [10, 98, 161], [30, 90, 174], [70, 65, 199], [46, 59, 190], [21, 70, 149]], dtype=float)
+PEOPLE = np.array(
+    [  # years, kilograms, centimetres
+        [70, 91, 146],
+        [39, 67, 172],
+        [72, 80, 186],
+        [48, 42, 190],
+        [79, 77, 185],
+        [10, 98, 161],
+        [30, 90, 174],
+        [70, 65, 199],
+        [46, 59, 190],
+        [21, 70, 149],
+    ],
+    dtype=float,
+)
 SCORES = np.array([[1.0, 2.0, 4.0], [0.5, 0.25, 3.0]])
 Q, K, V = np.random.default_rng(7).normal(size=(3, 5, 4))  # 5 tokens, 4 numbers
 WORDS = np.random.default_rng(8).normal(size=(4, 6))  # 4 tokens, 6 numbers
@@ -29,8 +41,14 @@ def check_without(answer) -> str | None:
     length = np.linalg.norm(direction)
     dots = (K @ direction)[:, None]
     shadows = dots / length**2 * direction
-    mistakes = {"no_length": K - dots * direction, "one_length": K - dots / length * direction, "shadow": shadows,
-                "direction": K - direction, "added": K + shadows, "numbers": K - dots / length**2}
+    mistakes = {
+        "no_length": K - dots * direction,
+        "one_length": K - dots / length * direction,
+        "shadow": shadows,
+        "direction": K - direction,
+        "added": K + shadows,
+        "numbers": K - dots / length**2,
+    }
     return _judge(answer(K.copy(), direction), K - shadows, mistakes, "other")
 
 
@@ -47,23 +65,42 @@ def check_most_alike(answer) -> str | None:
     """Return None for the right neighbours, or which mistake they come from."""
     scaled = (PEOPLE - PEOPLE.mean(axis=0)) / PEOPLE.std(axis=0)
     by_row = (PEOPLE - PEOPLE.mean(axis=1, keepdims=True)) / PEOPLE.std(axis=1, keepdims=True)
-    mistakes = {"itself": _most_alike(scaled, itself=True), "unscaled": _most_alike(PEOPLE),
-                "raw_dot": _most_alike(PEOPLE, cosine=False), "long_ones": _most_alike(scaled, cosine=False),
-                "rows": _most_alike(by_row), "zero": _most_alike(PEOPLE / PEOPLE.std(axis=0)),
-                "least": _most_alike(scaled, least=True)}
+    apart = np.linalg.norm(scaled[:, None] - scaled, axis=2)
+    np.fill_diagonal(apart, np.inf)
+    mistakes = {
+        "itself": _most_alike(scaled, itself=True),
+        "distance": apart.argmin(axis=1),
+        "unscaled": _most_alike(PEOPLE),
+        "raw_dot": _most_alike(PEOPLE, cosine=False),
+        "long_ones": _most_alike(scaled, cosine=False),
+        "rows": _most_alike(by_row),
+        "zero": _most_alike(PEOPLE / PEOPLE.std(axis=0)),
+        "least": _most_alike(scaled, least=True),
+    }
     return _judge([answer(PEOPLE.copy(), who) for who in range(len(PEOPLE))], _most_alike(scaled), mistakes, "other")
 
 
 def check_softmax(answer) -> str | None:
     """Return None for a softmax that survives large scores, or which mistake the numbers look like."""
     grown = np.exp(SCORES)
-    mistakes = {"columns": softmax(SCORES, axis=0), "whole_table": grown / grown.sum(), "unshared": grown,
-                "no_exp": SCORES / SCORES.sum(axis=1, keepdims=True)}
+    mistakes = {
+        "columns": softmax(SCORES, axis=0),
+        "whole_table": grown / grown.sum(),
+        "unshared": grown,
+        "no_exp": SCORES / SCORES.sum(axis=1, keepdims=True),
+        "fixed": np.full(SCORES.shape, np.nan),  # 1,000 subtracted: every exponential is 0
+    }
+    large = [  # tables that a softmax must survive, and the mistake of one that does not
+        ("overflow", SCORES + 1000),
+        ("overflow", np.array([[1000.0, 0.0, -1000.0], [0.0, 1000.0, 999.0]])),  # far apart in a row
+        ("fixed", SCORES - 1000),
+        ("one_shift", SCORES + np.array([[1000], [-1000]])),
+    ]
     with np.errstate(all="ignore"):
         key = _judge(answer(SCORES.copy()), softmax(SCORES), mistakes, "other")
-        if key is not None:
-            return key
-        return _judge(answer(SCORES + 1000), softmax(SCORES), {}, "overflow")
+        for mistake, scores in large:
+            key = key or _judge(answer(scores), softmax(scores), {}, mistake)
+    return key
 
 
 def check_causal_attention(answer) -> str | None:
@@ -140,6 +177,12 @@ def causal_attention(q, k, v):
 
 _SOFTMAX_LINES = ("weights = np.exp(scores)", "weights = weights / weights.sum(axis=1, keepdims=True)")
 
+
+def _shifted_source(shift: str) -> str:
+    grown = f"np.exp(scores - {shift})"
+    return _def("stable_softmax(scores)", f"{grown} / {grown}.sum(axis=1, keepdims=True)")
+
+
 _ROTATE = '''import numpy as np
 
 
@@ -161,7 +204,10 @@ def _rotate_source(angles: str = _ANGLES, halves: str = _HALVES, last: str = _JO
 
 EXERCISES = [
     Exercise(
-        id="02.1", title="Remove a direction", level="easy", minutes=10,
+        id="02.1",
+        title="Remove a direction",
+        level="easy",
+        minutes=10,
         task="""Write `without(vectors, direction)`. `vectors` is `(n, d)`, `direction` `(d,)` and of any length. Take
 from each row its shadow on the direction, so that what is left is orthogonal to it. One line will do.""",
         clue="Section 02.2 does it for one vector. `vectors @ direction` is n dot products at once.",
@@ -183,8 +229,9 @@ from each row its shadow on the direction, so that what is left is orthogonal to
         wrong={
             "no_length": _without_source("np.outer(vectors @ direction, direction)"),
             "one_length": _without_source("np.outer(vectors @ direction / np.linalg.norm(direction), direction)"),
-            "shadow": _def("without(vectors, direction)",
-                           "np.outer(vectors @ direction / (direction @ direction), direction)"),
+            "shadow": _def(
+                "without(vectors, direction)", "np.outer(vectors @ direction / (direction @ direction), direction)"
+            ),
             "direction": _without_source("direction"),
             "added": _without_source("-np.outer(vectors @ direction / (direction @ direction), direction)"),
             "numbers": _without_source("(vectors @ direction / (direction @ direction))[:, None]"),
@@ -192,7 +239,10 @@ from each row its shadow on the direction, so that what is left is orthogonal to
         },
     ),
     Exercise(
-        id="02.2", title="Who is most like whom?", level="medium", minutes=10,
+        id="02.2",
+        title="Who is most like whom?",
+        level="medium",
+        minutes=10,
         task="""Write `most_alike(people, who)`. `people` is a table with one row for each person and any columns
 (years, kilograms, centimetres). Scale every column to mean 0 and standard deviation 1, compare with the cosine, and
 return the row number of the person who is most like row `who`, and is somebody else.""",
@@ -211,6 +261,8 @@ return the row number of the person who is most like row `who`, and is somebody 
             "rows": "this scales each person. Kilograms compare with the kilograms of others: scale each column.",
             "zero": "the spread is right, the middle is not: while all numbers are positive, all people look alike.",
             "least": "this returns the person who is least alike.",
+            "distance": "the columns are scaled well, and then this compares by distance, where the length of an arrow "
+            "counts, too. Asked for is the cosine.",
             "other": "the rows differ. Print the scaled table: each column must have mean 0 and standard deviation 1.",
         },
         wrong={
@@ -218,24 +270,34 @@ return the row number of the person who is most like row `who`, and is somebody 
             "unscaled": _most_alike_source(scale="scaled = people"),
             "raw_dot": _most_alike_source(scale="scaled = people", share=""),
             "long_ones": _most_alike_source(share=""),
-            "rows": _most_alike_source(scale="scaled = (people - people.mean(axis=1, keepdims=True)) "
-                                             "/ people.std(axis=1, keepdims=True)"),
+            "rows": _most_alike_source(
+                scale="scaled = (people - people.mean(axis=1, keepdims=True)) / people.std(axis=1, keepdims=True)"
+            ),
             "zero": _most_alike_source(scale="scaled = people / people.std(axis=0)"),
             "least": _most_alike_source(last="return int(scores.argmin())"),
+            "distance": _most_alike_source(share="").replace(
+                "scores = scaled @ scaled[who]", "scores = -np.linalg.norm(scaled - scaled[who], axis=1)"
+            ),
             "other": _most_alike_source(last="return 0"),
         },
     ),
     Exercise(
-        id="02.3", title="Softmax that does not overflow", level="medium", minutes=10,
-        task="""Write `softmax(scores)` for a table of scores, one row for each query: every row of the result is
-`exp(score)`, shared out so that the row sums to 1. It must survive scores near 1,000, where `exp` is infinite.""",
+        id="02.3",
+        title="Softmax that does not overflow",
+        level="medium",
+        minutes=10,
+        task="""Write `stable_softmax(scores)` for a table of scores, one row for each query: every row of the result is
+`exp(score)`, shared out so that the row sums to 1. It must survive scores near 1,000, where `exp` is infinite, scores
+near −1,000, where it is 0, and a table that has both.""",
         clue="Adding the same number to all scores of a row changes nothing in the result. Which number is a good one?",
-        name="softmax",
-        stub='def softmax(scores):\n    """Return the softmax of each row of scores, (queries, keys)."""\n    ...',
+        name="stable_softmax",
+        stub='''def stable_softmax(scores):
+    """Return the softmax of each row of scores, (queries, keys)."""
+    ...''',
         solution='''import numpy as np
 
 
-def softmax(scores):
+def stable_softmax(scores):
     """Return the softmax of each row of scores, (queries, keys)."""
     grown = np.exp(scores - scores.max(axis=1, keepdims=True))
     return grown / grown.sum(axis=1, keepdims=True)''',
@@ -246,19 +308,28 @@ def softmax(scores):
             "unshared": "the exponentials are there, nobody has shared them out yet.",
             "no_exp": "this shares out the scores themselves. With a negative score a share would be negative, too.",
             "overflow": "right for small scores. At 1,000 the exponential is inf, and inf divided by inf is nan.",
+            "fixed": "a fixed number helps the scores near it and drowns all others: far below it every exponential "
+            "is 0, and 0 divided by 0 is nan. Let the scores choose the number.",
+            "one_shift": "right while all rows are of a size. Where one row is far above another, a number that suits "
+            "the first drowns the second.",
             "other": "the numbers differ. By hand: the scores 0 and 0 give the shares 0.5 and 0.5.",
         },
         wrong={
-            "columns": _def("softmax(scores)", "np.exp(scores) / np.exp(scores).sum(axis=0)"),
-            "whole_table": _def("softmax(scores)", "np.exp(scores) / np.exp(scores).sum()"),
-            "unshared": _def("softmax(scores)", "np.exp(scores)"),
-            "no_exp": _def("softmax(scores)", "scores / scores.sum(axis=1, keepdims=True)"),
-            "overflow": _def("softmax(scores)", "np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)"),
-            "other": _def("softmax(scores)", "2 ** scores / (2 ** scores).sum(axis=1, keepdims=True)"),
+            "columns": _def("stable_softmax(scores)", "np.exp(scores) / np.exp(scores).sum(axis=0)"),
+            "whole_table": _def("stable_softmax(scores)", "np.exp(scores) / np.exp(scores).sum()"),
+            "unshared": _def("stable_softmax(scores)", "np.exp(scores)"),
+            "no_exp": _def("stable_softmax(scores)", "scores / scores.sum(axis=1, keepdims=True)"),
+            "overflow": _def("stable_softmax(scores)", "np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)"),
+            "fixed": _shifted_source("1000"),
+            "one_shift": _shifted_source("scores.max()"),
+            "other": _def("stable_softmax(scores)", "2 ** scores / (2 ** scores).sum(axis=1, keepdims=True)"),
         },
     ),
     Exercise(
-        id="02.4", title="Causal attention", level="hard", minutes=20,
+        id="02.4",
+        title="Causal attention",
+        level="hard",
+        minutes=20,
         task="""Write `causal_attention(q, k, v)` for one head with NumPy alone: scores, the division, the mask, the
 softmax, the mixture of values. All three are `(tokens, d)`, and so is the result. No token may look at a later one.""",
         clue="`np.tri(tokens)` has ones where a token may look; `np.where(condition, a, b)` chooses between two.",
@@ -266,8 +337,9 @@ softmax, the mixture of values. All three are `(tokens, d)`, and so is the resul
         stub='''def causal_attention(q, k, v):
     """Return what each token receives; q, k and v are (tokens, d), and no token looks ahead."""
     ...''',
-        solution=_attention_source("scores = np.where(np.tri(tokens), q @ k.T / np.sqrt(d), -np.inf)",
-                                   *_SOFTMAX_LINES, "return weights @ v"),
+        solution=_attention_source(
+            "scores = np.where(np.tri(tokens), q @ k.T / np.sqrt(d), -np.inf)", *_SOFTMAX_LINES, "return weights @ v"
+        ),
         check=check_causal_attention,
         hints={
             "unscaled": "right, except that the scores are divided by nothing. Section 02.8 says by what, and why.",
@@ -279,23 +351,36 @@ softmax, the mixture of values. All three are `(tokens, d)`, and so is the resul
             "other": "the numbers differ. The first token sees itself only: its result must be the first row of v.",
         },
         wrong={
-            "unscaled": _attention_source("scores = np.where(np.tri(tokens), q @ k.T, -np.inf)",
-                                          *_SOFTMAX_LINES, "return weights @ v"),
-            "by_d": _attention_source("scores = np.where(np.tri(tokens), q @ k.T / d, -np.inf)",
-                                      *_SOFTMAX_LINES, "return weights @ v"),
+            "unscaled": _attention_source(
+                "scores = np.where(np.tri(tokens), q @ k.T, -np.inf)", *_SOFTMAX_LINES, "return weights @ v"
+            ),
+            "by_d": _attention_source(
+                "scores = np.where(np.tri(tokens), q @ k.T / d, -np.inf)", *_SOFTMAX_LINES, "return weights @ v"
+            ),
             "ahead": _attention_source("scores = q @ k.T / np.sqrt(d)", *_SOFTMAX_LINES, "return weights @ v"),
-            "after": _attention_source("scores = q @ k.T / np.sqrt(d)", *_SOFTMAX_LINES,
-                                       "return (weights * np.tri(tokens)) @ v"),
-            "zero": _attention_source("scores = q @ k.T / np.sqrt(d) * np.tri(tokens)",
-                                      *_SOFTMAX_LINES, "return weights @ v"),
-            "future": _attention_source("scores = np.where(np.tri(tokens).T, q @ k.T / np.sqrt(d), -np.inf)",
-                                        *_SOFTMAX_LINES, "return weights @ v"),
-            "other": _attention_source("scores = np.where(np.tri(tokens), q @ k.T / np.sqrt(d), -np.inf)",
-                                       *_SOFTMAX_LINES, "return weights @ k"),
+            "after": _attention_source(
+                "scores = q @ k.T / np.sqrt(d)", *_SOFTMAX_LINES, "return (weights * np.tri(tokens)) @ v"
+            ),
+            "zero": _attention_source(
+                "scores = q @ k.T / np.sqrt(d) * np.tri(tokens)", *_SOFTMAX_LINES, "return weights @ v"
+            ),
+            "future": _attention_source(
+                "scores = np.where(np.tri(tokens).T, q @ k.T / np.sqrt(d), -np.inf)",
+                *_SOFTMAX_LINES,
+                "return weights @ v",
+            ),
+            "other": _attention_source(
+                "scores = np.where(np.tri(tokens), q @ k.T / np.sqrt(d), -np.inf)",
+                *_SOFTMAX_LINES,
+                "return weights @ k",
+            ),
         },
     ),
     Exercise(
-        id="02.5", title="Turn by position", level="hard", minutes=20,
+        id="02.5",
+        title="Turn by position",
+        level="hard",
+        minutes=20,
         task="""Write `rotate(x, positions)` as Llama does it. `x` is `(tokens, d)`. The numbers `i` and `i + d/2` of a
 token are the two coordinates of one arrow, which turns counterclockwise by `position * 10000 ** (-2i / d)` radians.""",
         clue="An arrow (a, b) turned by an angle t becomes (a·cos t − b·sin t, a·sin t + b·cos t).",
@@ -306,8 +391,8 @@ token are the two coordinates of one arrow, which turns counterclockwise by `pos
         solution=_rotate_source(),
         check=check_rotate,
         hints={
-            "neighbours": "this pairs neighbours, 2i with 2i + 1, as the paper and GGUF do. Llama in transformers "
-                          "pairs the first half with the second.",
+            "neighbours": "this pairs neighbours, 2i with 2i + 1, as the paper does, and GGUF files of Llama models. "
+            "Llama in transformers pairs the first half with the second.",
             "backwards": "this turns clockwise. One of the two sines wants the other sign.",
             "slow": "the angles shrink too slowly from pair to pair: there is a 2 in the exponent.",
             "one_speed": "all pairs turn equally fast. Then a distance of 6.28 tokens would look like no distance.",
@@ -318,14 +403,17 @@ token are the two coordinates of one arrow, which turns counterclockwise by `pos
             "neighbours": _rotate_source(
                 halves="x[:, 0::2], x[:, 1::2]",
                 last="pairs = [first * cos - second * sin, first * sin + second * cos]\n"
-                     "    return np.stack(pairs, axis=2).reshape(x.shape)"),
-            "backwards": _rotate_source(last="return np.concatenate([first * cos + second * sin, "
-                                             "second * cos - first * sin], axis=1)"),
+                "    return np.stack(pairs, axis=2).reshape(x.shape)",
+            ),
+            "backwards": _rotate_source(
+                last="return np.concatenate([first * cos + second * sin, second * cos - first * sin], axis=1)"
+            ),
             "slow": _rotate_source(angles="positions[:, None] * 10_000.0 ** (-np.arange(d // 2) / d)"),
             "one_speed": _rotate_source(angles="positions[:, None] * np.ones(d // 2)"),
             "no_position": _rotate_source(angles="10_000.0 ** (-2 * np.arange(d // 2) / d)"),
-            "other": _rotate_source(last="return np.concatenate([first * cos + second * sin, "
-                                         "first * sin + second * cos], axis=1)"),
+            "other": _rotate_source(
+                last="return np.concatenate([first * cos + second * sin, first * sin + second * cos], axis=1)"
+            ),
         },
     ),
 ]

@@ -6,8 +6,12 @@ from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, axes
 
 
 def _arrow(panel, end, colour, start=(0, 0), **style) -> None:
-    panel.annotate("", xy=end, xytext=start,
-                   arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2, "shrinkA": 0, "shrinkB": 0} | style)
+    panel.annotate(
+        "",
+        xy=end,
+        xytext=start,
+        arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2, "shrinkA": 0, "shrinkB": 0} | style,
+    )
 
 
 def dot_by_angle(length_a: float, length_b: float):
@@ -36,17 +40,27 @@ def projection(a, onto, shadow):
 
 
 def people(names: list[str], raw, scaled):
-    """Return the figure of people as arrows, in years and kilograms on the left, scaled on the right; both (n, 2)."""
-    figure, panels = axes(8.4, 3.6, columns=2)
-    for panel, points, title in zip(panels, (raw, scaled), ("years and kilograms", "scaled"), strict=True):
-        for place, (name, point, colour) in enumerate(zip(names, points, PALETTE, strict=False)):
-            _arrow(panel, point, colour)
+    """Return the figure of people as arrows, in years and kilograms on the left, scaled on the right; both (n, 2).
+
+    In both panels a unit is equally long across and up, so that angles are drawn as they are.
+    """
+    figure, panels = axes(8.4, 4.4, columns=2)
+    titles, units = ("years and kilograms", "scaled"), (("years", "kg"), ("standard deviations",) * 2)
+    for panel, points, title, (age, weight) in zip(panels, (raw, scaled), titles, units, strict=True):
+        for place in np.argsort(-np.linalg.norm(points, axis=1)):  # long arrows first: they would hide short ones
+            _arrow(panel, points[place], PALETTE[place])
             side = {"xytext": (5, -9)} if place else {"xytext": (-5, 4), "ha": "right"}  # neighbours do not collide
-            panel.annotate(name, xy=point, textcoords="offset points", color=colour, **side)
+            panel.annotate(names[place], xy=points[place], textcoords="offset points", color=PALETTE[place], **side)
         low, high = np.minimum(points.min(axis=0), 0), np.maximum(points.max(axis=0), 0)
         room = 0.2 * (high - low)
-        panel.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1] / 2, high[1] + room[1]),
-                  xlabel="age", ylabel="weight", title=title)
+        panel.set(
+            xlim=(low[0] - room[0], high[0] + room[0]),
+            ylim=(low[1] - room[1] / 2, high[1] + room[1]),
+            xlabel=f"age ({age})",
+            ylabel=f"weight ({weight})",
+            title=title,
+            aspect="equal",
+        )
     panels[1].axhline(0, color=BLACK, lw=0.6)
     panels[1].axvline(0, color=BLACK, lw=0.6)
     return figure
@@ -56,12 +70,17 @@ def speed(seconds: dict[str, float]):
     """Return the figure of how many times faster than the first entry each is; `seconds` are wall times."""
     figure, panel = axes(6.4, 2.0)
     slowest = next(iter(seconds.values()))
-    bars = panel.barh(list(seconds), [slowest / value for value in seconds.values()], color=PALETTE[:len(seconds)])
-    panel.bar_label(bars, fmt="%.0f ×", padding=4)
+    for (name, value), colour in zip(seconds.items(), PALETTE, strict=False):
+        times = slowest / value
+        panel.plot(times, name, "o", color=colour, markersize=8)
+        panel.annotate(f"{times:.0f} ×", xy=(times, name), xytext=(9, 0), textcoords="offset points", va="center")
     panel.set_xscale("log")
-    panel.set(xlabel="times as fast as the loop, on the machine that drew this", xlim=(0.8, None))
-    panel.margins(x=0.15)
-    panel.invert_yaxis()
+    panel.grid(axis="x", alpha=0.3)
+    panel.set(
+        xlabel="times as fast as the loop, on the machine that drew this",
+        xlim=(0.6, 6 * slowest / min(seconds.values())),
+        ylim=(len(seconds) - 0.5, -0.5),
+    )
     return figure
 
 
@@ -99,9 +118,10 @@ def clock_hands(frequencies, positions):
             shade = 0.25 + 0.75 * (place + 1) / len(positions)
             _arrow(panel, (np.cos(angle), np.sin(angle)), BLUE, alpha=shade)
             if place == len(positions) - 1 or frequency * (positions[place + 1] - position) > 0.2:  # room for a number
-                panel.annotate(str(position), xy=(1.2 * np.cos(angle), 1.2 * np.sin(angle)), ha="center",
-                               va="center", fontsize=8)
-        panel.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), title=f"turns by {frequency:.3g} per token")
+                panel.annotate(
+                    str(position), xy=(1.2 * np.cos(angle), 1.2 * np.sin(angle)), ha="center", va="center", fontsize=8
+                )
+        panel.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), title=f"turns by {frequency:.3g} rad per token")
         panel.title.set_fontsize(9)
         panel.set_aspect("equal")
         panel.axis("off")
@@ -117,20 +137,24 @@ def _circle():
 def all_heads(weights):
     """Return the figure of every head of every layer as a small picture; weights (layers, heads, tokens, tokens).
 
-    Of a large model it shows the first eight layers and heads.
+    Of a large model it shows the first eight layers and heads. The future, where nobody looks, stays blank.
     """
     shown = np.asarray(weights)[:8, :8]
-    layers, heads = shown.shape[:2]
-    figure, first = axes(1.15 * heads + 0.4, 1.15 * layers + 0.4)
+    layers, heads, tokens = shown.shape[:3]
+    shown = np.where(np.tri(tokens, dtype=bool), shown, np.nan)
+    figure, first = axes(1.15 * heads + 1.4, 1.15 * layers + 0.6)
     first.remove()
     grid = figure.subplots(layers, heads, squeeze=False)
     for (layer, head), panel in np.ndenumerate(grid):
-        panel.imshow(shown[layer, head], cmap="cividis", vmin=0, vmax=1)
+        image = panel.imshow(shown[layer, head], cmap="cividis", vmin=0, vmax=1)
         panel.set(xticks=[], yticks=[])
         if head == 0:
             panel.set_ylabel(f"layer {layer}", fontsize=9)
         if layer == 0:
             panel.set_title(f"head {head}", fontsize=9)
+    figure.colorbar(image, ax=grid, label="weight", shrink=0.7)
+    figure.supxlabel("across: the token that is looked at", fontsize=9)
+    figure.supylabel("down: the token that looks", fontsize=9)
     return figure
 
 
@@ -146,23 +170,43 @@ def attention_map(weights, labels: list[str]):
     weights = np.asarray(weights)
     rows = [[_rows(head) for head in layer] for layer in weights]
     hover = "“%{y}” gives “%{x}” the weight %{z}<extra></extra>"
-    figure = go.Figure([go.Heatmap(z=numbers, x=labels, y=labels, zmin=0, zmax=1, colorscale="Cividis",
-                                   hovertemplate=hover, visible=head == 0, colorbar={"title": "weight"})
-                        for head, numbers in enumerate(rows[0])])
-    by_layer = [{"label": f"layer {layer}", "method": "restyle", "args": [{"z": numbers}]}
-                for layer, numbers in enumerate(rows)]
+    figure = go.Figure(
+        [
+            go.Heatmap(
+                z=numbers,
+                x=labels,
+                y=labels,
+                zmin=0,
+                zmax=1,
+                colorscale="Cividis",
+                hovertemplate=hover,
+                visible=head == 0,
+                colorbar={"title": "weight"},
+            )
+            for head, numbers in enumerate(rows[0])
+        ]
+    )
+    by_layer = [
+        {"label": f"layer {layer}", "method": "restyle", "args": [{"z": numbers}]} for layer, numbers in enumerate(rows)
+    ]
     heads = weights.shape[1]
-    by_head = [{"label": f"head {head}", "method": "restyle", "args": [{"visible": [h == head for h in range(heads)]}]}
-               for head in range(heads)]
+    by_head = [
+        {"label": f"head {head}", "method": "restyle", "args": [{"visible": [h == head for h in range(heads)]}]}
+        for head in range(heads)
+    ]
     place = {"y": 1.02, "yanchor": "bottom", "xanchor": "left", "direction": "down"}
     figure.update_layout(
         updatemenus=[{"buttons": by_layer, "x": 0.0} | place, {"buttons": by_head, "x": 0.22} | place],
-        width=720, height=680, margin={"l": 100, "t": 60, "b": 100}, template="none",
+        width=720,
+        height=680,
+        margin={"l": 100, "t": 60, "b": 100},
+        template="none",
         xaxis={"title": {"text": "looks at"}, "tickangle": -60},
-        yaxis={"title": {"text": "token"}, "autorange": "reversed"})
+        yaxis={"title": {"text": "token"}, "autorange": "reversed"},
+    )
     return figure
 
 
 def _rows(head) -> list[list[float]]:
     """Return one head's weights rounded; each row ends at the diagonal, and plotly leaves the future blank."""
-    return [[round(float(value), 3) for value in line[:row + 1]] for row, line in enumerate(head)]
+    return [[round(float(value), 3) for value in line[: row + 1]] for row, line in enumerate(head)]
