@@ -54,17 +54,20 @@ class WordVectors:
 
     @cached_property
     def words(self) -> dict[str, int]:
-        """Every word of ASCII letters that is one token, in small letters -> its row.
+        """Every token that begins a word and has ASCII letters only, in small letters -> its row, by rows.
 
-        Of “king”, “King” and “KING” the commonest counts: the one with the lowest row, since the vocabulary is
-        ordered by how early the tokenizer's training merged a token. In the order of the rows.
+        Where “king”, “King” and “KING” all are tokens, the row is that of “king”; where none is in small letters,
+        as with “Monday”, it is the lowest.
+
+        Does not know whole words from beginnings of words: “happ” is there beside “happy”.
         """
         found = {}
         for row, token in enumerate(self.tokens):
             word = token.removeprefix(START)
             if token != word and len(word) > 1 and word.isascii() and word.isalpha():
-                found.setdefault(word.lower(), row)
-        return found
+                if word.islower() or word.lower() not in found:
+                    found[word.lower()] = row
+        return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 @lru_cache(maxsize=1)
@@ -169,8 +172,8 @@ def analogies(
 ) -> list[str]:
     """Return, for every question (a, b, c), the word in small letters nearest to b - a + c: a is to b as c is to it.
 
-    The three vectors have length 1 when they are added (Mikolov et al. 2013, section 4; Levy and Goldberg 2014 call it
-    3CosAdd). Candidates are `vectors.words`. `exclude=False` lets an answer be a, b or c, and
+    The three vectors have length 1 when they are added (Mikolov, Yih and Zweig 2013, section 4; Levy and Goldberg 2014
+    call it 3CosAdd). Candidates are `vectors.words`. `exclude=False` lets an answer be a, b or c, and
     `arithmetic=False` ignores a and b and takes the nearest to c.
 
     Raises `UnknownName` if a word of a question has no vector. The second answer below is wrong: it often is.
@@ -223,10 +226,10 @@ def precision_recall(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray
 
 
 def kmeans(points: np.ndarray, centres: np.ndarray, steps: int = 100) -> tuple[np.ndarray, np.ndarray]:
-    """Return (centres, labels) after Lloyd's algorithm from the given centres: assign, move, until nothing changes.
+    """Return (centres, labels) after Lloyd's algorithm (Lloyd 1982) from the given centres: assign, move, repeat.
 
     `points` is (n, numbers), `centres` is (k, numbers), `labels` is (n,) with entries below k. A centre that
-    loses all its points stays where it is; scikit-learn sends it to a far point instead (Lloyd 1982).
+    loses all its points stays where it is; scikit-learn sends it to a far point instead. It ends when nothing moves.
 
     Does not choose k or the first centres, and finds a local optimum: other first centres, other clusters.
 

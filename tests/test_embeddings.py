@@ -45,11 +45,12 @@ def test_a_word_of_several_tokens_has_no_vector(vectors):
         vectors.vector("goose")
 
 
-def test_words_are_whole_plain_and_each_there_once_in_its_commonest_spelling(vectors):
+def test_words_are_plain_each_there_once_and_in_small_letters_where_there_is_a_choice(vectors):
     assert all(word.isascii() and word.isalpha() and word.islower() for word in vectors.words)
     rows = list(vectors.words.values())
     assert rows == sorted(set(rows)) and len(rows) > 10_000
-    assert vectors.words["king"] == min(vectors.row("King"), vectors.row("king"))
+    assert vectors.row("King") < vectors.row("king") == vectors.words["king"]
+    assert vectors.words["napoli"] == vectors.row("Napoli")
 
 
 def test_without_wordllama_the_error_gives_the_command(monkeypatch):
@@ -211,3 +212,9 @@ def test_the_map_holds_every_word_in_its_group(rng, dimensions):
     assert {trace["type"] for trace in data} == {"scatter" if dimensions == 2 else "scatter3d"}
     assert data[0]["x"] == [round(points[0, 0], 3), round(points[2, 0], 3)]
     assert static.axes[0].get_xlabel() == "axis 1 (50%)"
+
+
+def test_labels_on_a_map_make_room_for_each_other():
+    words = ["left", "right", "alone"]
+    sides = plots._sides(np.array([[0.5, 0.5], [0.51, 0.5], [0.0, 1.0]]), words)
+    assert sides[0] != sides[1] and sides[2] == plots._sides(np.array([[0.0, 1.0]]), ["alone"])[0]

@@ -8,9 +8,9 @@ from llmnotes.exercises import Exercise
 A, B = np.array([3.0, 4.0, 0.0, 1.0]), np.array([1.0, -2.0, 2.0, 4.0])
 TABLE = np.random.default_rng(1).normal(size=(12, 5)) * np.linspace(0.2, 4, 12)[:, None]  # short rows to long ones
 TOKENS = np.random.default_rng(2).normal(size=(6, 4)) + 1  # 6 tokens, 4 numbers
-MASK = np.array([1, 1, 1, 1, 0, 0])  # the last two fill the sentence up to the common width
-SCORES = np.array([0.05, 0.11, 0.18, 0.22, 0.27, 0.31, 0.36, 0.42, 0.55, 0.63])
-LABELS = np.array([0, 0, 0, 0, 1, 1, 0, 0, 0, 1], dtype=bool)
+MASK = np.array([0, 1, 1, 1, 1, 0])  # padding on both sides, so that neither side can be taken for granted
+SCORES = np.array([0.05, 0.31, 0.63, 0.18, 0.42, 0.11, 0.27, 0.55, 0.22, 0.36])  # in no order, on purpose
+LABELS = np.isin(SCORES, [0.27, 0.31, 0.63])
 
 
 def _judge(found, right, mistakes: dict, other: str) -> str | None:
@@ -23,18 +23,22 @@ def _judge(found, right, mistakes: dict, other: str) -> str | None:
 
 
 def check_one_hot(answer) -> str | None:
-    """Return None for the one-hot matrix of some ids, or which mistake it looks like."""
-    ids, size = [2, 0, 3, 2], 5
-    right = np.eye(size)[ids]
-    mistakes = {
-        "transposed": right.T,
-        "one_vector": np.clip(right.sum(axis=0), 0, 1),
-        "counts": right.sum(axis=0),
-        "from_one": np.eye(size)[[1, 4, 2, 1]],
-        "values": right * np.array(ids)[:, None],
-        "square": np.eye(size)[:4],
-    }
-    return _judge(answer(list(ids), size), right, mistakes, "other")
+    """Return None for the one-hot matrix of some ids, one of them padding, or which mistake it looks like."""
+    ids, size = [2, 0, -1, 3, 2], 6
+    plain = np.eye(size)[ids]  # NumPy takes -1 for the last column
+    right = plain * (np.array(ids) >= 0)[:, None]
+    shifted = np.eye(size)[np.array(ids) - 1]
+    mistakes = {"padding": plain, "square": np.eye(len(ids), size), "dropped": right[np.array(ids) >= 0]}
+    for mark, rows in (("", right), ("_", plain)):  # with the padding understood, and without
+        mistakes |= {
+            f"transposed{mark}": rows.T,
+            f"one_vector{mark}": np.clip(rows.sum(axis=0), 0, 1),
+            f"counts{mark}": rows.sum(axis=0),
+            f"from_one{mark}": shifted * rows.sum(axis=1, keepdims=True),
+            f"values{mark}": rows * np.array(ids)[:, None],
+        }
+    key = _judge(answer(list(ids), size), right, mistakes, "other")
+    return key and key.rstrip("_")
 
 
 def check_cosine(answer) -> str | None:
@@ -83,6 +87,7 @@ def check_mean_pool(answer) -> str | None:
     masked = TOKENS * MASK[:, None]
     mistakes = {
         "padding": TOKENS.mean(axis=0),
+        "front": TOKENS[: MASK.sum()].mean(axis=0),
         "all_counted": masked.sum(axis=0) / len(TOKENS),
         "sum": masked.sum(axis=0),
         "axis": TOKENS[MASK == 1].mean(axis=1),
@@ -105,6 +110,8 @@ def check_threshold(answer) -> str | None:
     def best(aim: str, strict: bool = False) -> float:
         return max(SCORES, key=lambda score: _quality(score, strict)[aim])
 
+    found, called = np.cumsum(LABELS[::-1])[::-1], np.arange(len(SCORES), 0, -1)  # as if the scores rose
+    place = int(np.argmax(found / (called + LABELS.sum())))
     mistakes = {
         "value": _quality(best("f1"))["f1"],
         "accuracy": best("accuracy"),
@@ -112,8 +119,11 @@ def check_threshold(answer) -> str | None:
         "strict": best("f1", strict=True),
         "midway": (SCORES[LABELS].mean() + SCORES[~LABELS].mean()) / 2,
         "index": int(np.argmax([_quality(score)["f1"] for score in SCORES])),
+        "sorted": SCORES[place],
+        "sorted_": np.sort(SCORES)[place],  # the scores sorted, the labels left behind
     }
-    return _judge(answer(LABELS.copy(), SCORES.copy()), best("f1"), mistakes, "other")
+    key = _judge(answer(LABELS.copy(), SCORES.copy()), best("f1"), mistakes, "other")
+    return key and key.rstrip("_")
 
 
 # What every answer begins with; its body follows.
@@ -132,15 +142,25 @@ EXERCISES = [
         level="easy",
         minutes=5,
         task="Write `one_hot(ids, size)`: a matrix with one row for each id and `size` columns, which is 1 where the "
-        "column is the id and 0 elsewhere. The same id may occur twice.",
-        clue="Start from `np.zeros((len(ids), size))`, and put one 1 into each row.",
+        "column is the id and 0 elsewhere. The same id may occur twice. An id of -1 marks padding, which stands for no "
+        "token at all: its row is all zeros.",
+        clue="Start from `np.zeros((len(ids), size))`. What does NumPy take an index of -1 for?",
         name="one_hot",
         stub=_code(ONE_HOT, "...  # return an array of shape (len(ids), size)"),
         solution=_code(
-            ONE_HOT, "rows = np.zeros((len(ids), size))", "rows[np.arange(len(ids)), ids] = 1", "return rows"
+            ONE_HOT,
+            "rows = np.zeros((len(ids), size))",
+            "for row, token in enumerate(ids):",
+            "    if token >= 0:",
+            "        rows[row, token] = 1",
+            "return rows",
         ),
         check=check_one_hot,
         hints={
+            "padding": "All rows are right but that of the padding, which has a 1 at its end: to NumPy, -1 is the last "
+            "column.",
+            "dropped": "The padding has no row at all in your matrix. It should keep its place, so that the rows still "
+            "stand beside their tokens.",
             "transposed": "Your matrix stands on its side: each token gets a column. A matrix product with the table, "
             "tokens first, wants each token to have a row.",
             "one_vector": "You return one row that marks which ids occur. That loses their order and how often each "
@@ -153,12 +173,14 @@ EXERCISES = [
             "an id is a name, not an amount.",
             "square": "You return the first rows of the identity matrix. Which rows of it do the ids ask for?",
             "other": "The shape or the numbers differ from what is asked: one row for each id, `size` columns, a "
-            "single 1 in each row.",
+            "single 1 in each row that is not padding.",
         },
         wrong={
+            "padding": _code(ONE_HOT, "return np.eye(size)[ids]"),
+            "dropped": _code(ONE_HOT, "return np.eye(size)[[i for i in ids if i >= 0]]"),
             "transposed": _code(ONE_HOT, "return np.eye(size)[ids].T"),
             "one_vector": _code(ONE_HOT, "row = np.zeros(size)", "row[ids] = 1", "return row"),
-            "counts": _code(ONE_HOT, "return np.bincount(ids, minlength=size)"),
+            "counts": _code(ONE_HOT, "return np.bincount([i for i in ids if i >= 0], minlength=size)"),
             "from_one": _code(
                 ONE_HOT,
                 "rows = np.zeros((len(ids), size))",
@@ -272,8 +294,8 @@ EXERCISES = [
         level="medium",
         minutes=10,
         task="Sentences in one batch are filled up to the same width with padding tokens. Write `pool(vectors, mask)`: "
-        "`vectors` has one row for each token, `mask` is 1 for a real token and 0 for padding. Return the mean of the "
-        "real tokens' vectors.",
+        "`vectors` has one row for each token, `mask` is 1 for a real token and 0 for padding, which some tokenizers "
+        "put first and others last. Return the mean of the real tokens' vectors.",
         clue="Two things must ignore the padding: what is added up, and what it is divided by.",
         name="pool",
         stub=_code(POOL, "...  # vectors (tokens, numbers), mask (tokens,); return (numbers,)"),
@@ -281,6 +303,8 @@ EXERCISES = [
         check=check_mean_pool,
         hints={
             "padding": "The padding is part of your mean: the same sentence would get another vector in a wider batch.",
+            "front": "You take as many rows as there are real tokens, but from the front, where padding may stand. The "
+            "mask says how many are real, and also which.",
             "all_counted": "You add up the real tokens and divide by the number of all: the sentence shrinks as the "
             "batch grows wider.",
             "sum": "This is the sum: a long sentence gets a long vector. By how many tokens is it to be divided?",
@@ -291,20 +315,21 @@ EXERCISES = [
         },
         wrong={
             "padding": _code(POOL, "return vectors.mean(axis=0)"),
+            "front": _code(POOL, "return vectors[: mask.sum()].mean(axis=0)"),
             "all_counted": _code(POOL, "return (vectors * mask[:, None]).mean(axis=0)"),
             "sum": _code(POOL, "return mask @ vectors"),
             "axis": _code(POOL, "return vectors[mask == 1].mean(axis=1)"),
-            "last": _code(POOL, "return vectors[mask.sum() - 1]"),
+            "last": _code(POOL, "return vectors[mask == 1][-1]"),
             "other": _code(POOL, "return vectors[mask == 0].mean(axis=0)"),
         },
     ),
     Exercise(
         id="01.5",
         title="Choose a threshold",
-        level="hard",
-        minutes=15,
-        task="Write `best_threshold(labels, scores)`. A pair is called a match if its score is at least the threshold. "
-        "Try every score as the threshold and return the one with the largest F1, which is "
+        level="medium",
+        minutes=10,
+        task="Write `best_threshold(labels, scores)`, for scores in no order. A pair is called a match if its score is "
+        "at least the threshold. Try every score as the threshold and return the one with the largest F1, which is "
         "`2 · precision · recall / (precision + recall)`.",
         clue="With `right` true matches among the `called` ones, F1 is also `2 · right / (called + true)`: no division "
         "by zero, as long as one label is true.",
@@ -322,6 +347,8 @@ EXERCISES = [
         hints={
             "value": "You return the largest F1 itself. We want the threshold at which it is reached.",
             "index": "You return the place of the threshold in the list. We want the score that stands there.",
+            "sorted": "This would be right if labels and scores stood in the order of the scores. They come in no "
+            "order: sort both alike, or do not rely on places.",
             "accuracy": "You count right answers of both kinds. Most pairs are no match, so a threshold that finds "
             "hardly any match looks accurate.",
             "recall": "You maximise recall, and calling everything a match reaches it. What does that do to precision?",
@@ -340,6 +367,12 @@ EXERCISES = [
                 THRESHOLD,
                 "called = scores >= scores[:, None]",
                 "return (2 * (called & labels).sum(axis=1) / (called.sum(axis=1) + labels.sum())).argmax()",
+            ),
+            "sorted": _code(
+                THRESHOLD,
+                "right = np.cumsum(labels[::-1])[::-1]",
+                "called = np.arange(len(scores), 0, -1)",
+                "return scores[np.argmax(2 * right / (called + labels.sum()))]",
             ),
             "accuracy": _code(THRESHOLD, "return max(scores, key=lambda score: ((scores >= score) == labels).mean())"),
             "recall": _code(THRESHOLD, "return max(scores, key=lambda score: ((scores >= score) & labels).sum())"),

@@ -49,10 +49,32 @@ def precision_recall_curve(curves: dict[str, tuple], points: dict[str, tuple[flo
     return figure
 
 
+# Where a label stands from its point, in plotly's words; and how matplotlib then aligns it.
+COLUMNS, ROWS = {"center": 0, "right": 1, "left": -1}, {"top": 1, "bottom": -1, "middle": 0}
+ALIGN = {"right": "left", "left": "right", "center": "center", "top": "bottom", "bottom": "top", "middle": "center"}
+
+
+def _sides(points: np.ndarray, words: list[str]) -> list[str]:
+    """Return for each point (words, 2) the side where its label covers least of the other labels and points."""
+    spots = (points - points.min(axis=0)) / np.maximum(np.ptp(points, axis=0), 1e-9)
+    sizes = np.array([(0.013 * len(word), 0.035) for word in words])  # in shares of the figure, roughly
+    sides = [f"{up} {across}" for up in ROWS for across in COLUMNS if (up, across) != ("middle", "center")]
+    steps = np.array([(COLUMNS[side.split()[1]], ROWS[side.split()[0]]) for side in sides])
+    chosen = np.zeros(len(words), dtype=int)
+    for _ in range(5):  # each label in turn moves to where it covers least, given where the others are now
+        for index, (spot, size) in enumerate(zip(spots, sizes, strict=True)):
+            others = np.arange(len(words)) != index
+            centres = np.concatenate([(spots + steps[chosen] * (sizes / 2 + 0.012))[others], spots[others]])
+            extents = np.concatenate([sizes[others], np.full((others.sum(), 2), 0.02)])
+            gaps = np.abs((spot + steps * (size / 2 + 0.012))[:, None] - centres)  # (sides, labels and points, 2)
+            chosen[index] = np.maximum((extents + size) / 2 - gaps, 0).prod(axis=-1).sum(axis=-1).argmin()
+    return [sides[choice] for choice in chosen]
+
+
 def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[str]], shares: np.ndarray):
     """Return (interactive figure, static figure) of words at `coordinates` (words, 2 or 3), a colour for each group.
 
-    `shares` are the parts of the variance that the axes show.
+    `shares` are the parts of the variance that the axes show. The static figure in 3-D names two words a group.
     """
     import plotly.graph_objects as go
 
@@ -60,24 +82,28 @@ def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[s
     points = np.round(coordinates, 3)
     names = [f"axis {n + 1} ({share:.0%})" for n, share in enumerate(shares)]
     figure, (static, panel) = go.Figure(), _panel(solid)
+    side_of = dict(zip(words, _sides(points[:, :2], words), strict=True))
     for (group, members), colour in zip(groups.items(), PALETTE, strict=False):
         rows = points[[words.index(word) for word in members]]
         place = dict(zip("xyz", rows.T.tolist(), strict=False))
         kind = go.Scatter3d if solid else go.Scatter
         marker = {"color": colour, "size": 4 if solid else 9}
-        sides = ["top center", "bottom center", "middle right", "middle left"] * len(members)
         text = {
             "text": members,
-            "textposition": sides[: len(members)],
+            "textposition": [side_of[word] for word in members],
             "mode": "markers+text",
             "textfont": {"color": colour},
         }
         figure.add_trace(kind(**place, **text, name=group, marker=marker))
         panel.scatter(*rows.T, color=colour, label=group, s=18)
-        for word, row, side in zip(members, rows, sides, strict=False):
-            across = "left" if "right" in side else "right" if "left" in side else "center"
-            up = "bottom" if "top" in side else "top" if "bottom" in side else "center"
-            panel.text(*row, f" {word} ", fontsize=7, color=colour, ha=across, va=up)
+        for word, row in list(zip(members, rows, strict=True))[: 2 if solid else None]:
+            up, across = side_of[word].split()
+            style = {"fontsize": 8 if solid else 7, "color": colour, "ha": ALIGN[across], "va": ALIGN[up]}
+            if solid:
+                panel.text(*row, f" {word} ", **style)
+            else:
+                away = 4 * COLUMNS[across], 3 * ROWS[up]
+                panel.annotate(word, row, xytext=away, textcoords="offset points", **style)
     low, high = points.min(axis=0), points.max(axis=0)
     room = 0.1 * (high - low)  # for the words beside the outermost points
     titles = {
@@ -131,8 +157,8 @@ def cosine_histograms(samples: dict[str, np.ndarray]):
     """Return the figure of how often each cosine occurs between random pairs; `samples` is {label: cosines}."""
     figure, panel = axes(6.4, 3.0)
     for label, values in samples.items():
-        panel.hist(values, bins=np.linspace(-1, 1, 81), density=True, histtype="step", lw=2, label=label)
+        panel.hist(values, bins=np.linspace(-1, 1, 101), density=True, histtype="step", lw=2, label=label)
     panel.axvline(0, color=BLACK, lw=0.6)
-    panel.set(xlabel="cosine of two random vectors", ylabel="density", xlim=(-0.7, 1))
+    panel.set(xlabel="cosine of two random vectors", ylabel="density", xlim=(-0.4, 0.7))
     panel.legend(fontsize=8, frameon=False, loc="upper left")
     return figure
