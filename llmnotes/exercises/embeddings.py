@@ -9,8 +9,8 @@ A, B = np.array([3.0, 4.0, 0.0, 1.0]), np.array([1.0, -2.0, 2.0, 4.0])
 TABLE = np.random.default_rng(1).normal(size=(12, 5)) * np.linspace(0.2, 4, 12)[:, None]  # short rows to long ones
 TOKENS = np.random.default_rng(2).normal(size=(6, 4)) + 1  # 6 tokens, 4 numbers
 MASK = np.array([0, 1, 1, 1, 1, 0])  # padding on both sides, so that neither side can be taken for granted
-SCORES = np.array([0.05, 0.31, 0.63, 0.18, 0.42, 0.11, 0.27, 0.55, 0.22, 0.36])  # in no order, on purpose
-LABELS = np.isin(SCORES, [0.27, 0.31, 0.63])
+SCORES = np.array([0.05, 0.63, 0.22, 0.42, 0.55, 0.11, 0.27, 0.18, 0.31, 0.36])  # in no order, on purpose
+LABELS = np.isin(SCORES, [0.18, 0.27, 0.31, 0.63])
 
 
 def _judge(found, right, mistakes: dict, other: str) -> str | None:
@@ -110,8 +110,9 @@ def check_threshold(answer) -> str | None:
     def best(aim: str, strict: bool = False) -> float:
         return max(SCORES, key=lambda score: _quality(score, strict)[aim])
 
-    found, called = np.cumsum(LABELS[::-1])[::-1], np.arange(len(SCORES), 0, -1)  # as if the scores rose
-    place = int(np.argmax(found / (called + LABELS.sum())))
+    size = np.arange(1, len(SCORES) + 1) + LABELS.sum()
+    rising = np.argmax((np.cumsum(LABELS[::-1]) / size)[::-1])  # the place of the best, as if the scores rose
+    falling = np.argmax(np.cumsum(LABELS) / size)
     mistakes = {
         "value": _quality(best("f1"))["f1"],
         "accuracy": best("accuracy"),
@@ -119,8 +120,9 @@ def check_threshold(answer) -> str | None:
         "strict": best("f1", strict=True),
         "midway": (SCORES[LABELS].mean() + SCORES[~LABELS].mean()) / 2,
         "index": int(np.argmax([_quality(score)["f1"] for score in SCORES])),
-        "sorted": SCORES[place],
-        "sorted_": np.sort(SCORES)[place],  # the scores sorted, the labels left behind
+        "sorted": SCORES[rising],
+        "sorted_": np.sort(SCORES)[rising],  # the scores sorted, the labels left behind
+        "sorted__": SCORES[falling],
     }
     key = _judge(answer(LABELS.copy(), SCORES.copy()), best("f1"), mistakes, "other")
     return key and key.rstrip("_")

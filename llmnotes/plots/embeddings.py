@@ -74,7 +74,7 @@ def _sides(points: np.ndarray, words: list[str]) -> list[str]:
 def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[str]], shares: np.ndarray):
     """Return (interactive figure, static figure) of words at `coordinates` (words, 2 or 3), a colour for each group.
 
-    `shares` are the parts of the variance that the axes show. The static figure in 3-D names two words a group.
+    `shares` are the parts of the variance that the axes show. In 3-D the static figure names one word a group.
     """
     import plotly.graph_objects as go
 
@@ -96,7 +96,10 @@ def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[s
         }
         figure.add_trace(kind(**place, **text, name=group, marker=marker))
         panel.scatter(*rows.T, color=colour, label=group, s=18)
-        for word, row in list(zip(members, rows, strict=True))[: 2 if solid else None]:
+        outermost = members[np.linalg.norm(rows - points.mean(axis=0), axis=1).argmax()]
+        for word, row in zip(members, rows, strict=True):
+            if solid and word != outermost:
+                continue
             up, across = side_of[word].split()
             style = {"fontsize": 8 if solid else 7, "color": colour, "ha": ALIGN[across], "va": ALIGN[up]}
             if solid:
@@ -105,7 +108,7 @@ def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[s
                 away = 4 * COLUMNS[across], 3 * ROWS[up]
                 panel.annotate(word, row, xytext=away, textcoords="offset points", **style)
     low, high = points.min(axis=0), points.max(axis=0)
-    room = 0.1 * (high - low)  # for the words beside the outermost points
+    room = 0.14 * (high - low)  # for the words beside the outermost points
     titles = {
         f"{letter}axis": {"title": {"text": name}, "range": [round(float(end), 3) for end in ends]}
         for letter, name, ends in zip("xyz", names, zip(low - room, high + room, strict=True), strict=False)
@@ -114,6 +117,7 @@ def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[s
         **({"scene": titles} if solid else titles), height=520, margin={"l": 10, "r": 10, "t": 10, "b": 10}
     )
     panel.set(**{f"{letter}label": name for letter, name in zip("xyz", names, strict=False)})
+    panel.set(**{f"{axis[0]}lim": title["range"] for axis, title in titles.items()})
     panel.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.15 if solid else 1, 1))
     return figure, static
 
