@@ -178,8 +178,8 @@ def analogies(
 
     Raises `UnknownName` if a word of a question has no vector. The second answer below is wrong: it often is.
 
-    >>> analogies(load_vectors(), [("big", "bigger", "small"), ("Paris", "France", "Rome")])
-    ['smaller', 'roman']
+    >>> analogies(load_vectors(), [("big", "bigger", "small"), ("man", "king", "woman")])
+    ['smaller', 'lady']
     """
     words = list(vectors.words)
     place = {word: index for index, word in enumerate(words)}
