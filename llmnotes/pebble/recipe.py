@@ -39,7 +39,7 @@ class Recipe:
     long_steps: int = 1_000  # the last steps of pretraining, with rows of the full context
     chat_steps: int = 1_000
     rate: float = 1.5e-3
-    chat_rate: float = 4e-4
+    chat_rate: float = 2e-4
     every: int = 500
     temperature: float = 1.0
     sentences: int = 500
