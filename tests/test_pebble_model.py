@@ -142,8 +142,13 @@ def test_the_recipe_stops_and_goes_on_to_the_same_weights(tmp_path, monkeypatch)
     recipe.run(_tiny(), tmp_path / "whole", install=True)
     assert {path.name for path in (tmp_path / "box").iterdir()} == {*VARIANTS, "card.json", "MODEL_CARD.md"}
     assert {path.name for path in (tmp_path / "box" / "pebble").iterdir()} == {
-        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
-        "chat_template.jinja"}
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    }
 
     saved, replace_file = [], training.os.replace
 

@@ -134,7 +134,8 @@ POOL, THRESHOLD = "pool(vectors, mask)", "best_threshold(labels, scores)"
 
 
 def _code(signature: str, *body: str) -> str:
-    return f"import numpy as np\n\n\ndef {signature}:\n" + "".join(f"    {line}\n" for line in body)
+    lines = (f"    {line}".rstrip() + "\n" for line in body)
+    return f"import numpy as np\n\n\ndef {signature}:\n" + "".join(lines)
 
 
 EXERCISES = [

@@ -15,8 +15,18 @@ from pathlib import Path
 from .exam import ExamResult, Question, exam, score
 from .world import Fact, World, build_world
 
-__all__ = ["VARIANTS", "WEIGHTS", "ExamResult", "Fact", "Question", "World", "build_world", "exam", "score",
-           "weights_dir"]
+__all__ = [
+    "VARIANTS",
+    "WEIGHTS",
+    "ExamResult",
+    "Fact",
+    "Question",
+    "World",
+    "build_world",
+    "exam",
+    "score",
+    "weights_dir",
+]
 
 WEIGHTS = Path(__file__).parent / "weights"
 VARIANTS = ("pebble", "pebble-chat")

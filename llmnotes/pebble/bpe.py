@@ -69,7 +69,7 @@ class ReferenceBPE:
                 break
             merged, i = [], 0
             while i < len(pieces):
-                if tuple(pieces[i:i + 2]) == best:
+                if tuple(pieces[i : i + 2]) == best:
                     merged.append(pieces[i] + pieces[i + 1])
                     i += 2
                 else:
@@ -92,8 +92,7 @@ class ReferenceBPE:
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, without a BOS token."""
-        return [self.special[token] if token in self.special else self.vocabulary[token]
-                for token in self.tokens(text)]
+        return [self.special[token] if token in self.special else self.vocabulary[token] for token in self.tokens(text)]
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids; bytes that are no UTF-8 become the replacement character."""

@@ -25,6 +25,7 @@ DOCUMENTS, HELD_OUT = 160_000, 300
 MIX = {"questions": 48, "statements": 22, "story": 22, "chat": 8}
 CHAT_MIX = {"chat": 1}
 
+
 @dataclass(frozen=True)
 class Document:
     """One training document. ``text`` is what the model reads between its first and last token; ``kind`` is of MIX."""
@@ -88,10 +89,19 @@ def story(shelf: Shelf, rng: random.Random, hero: str | None = None) -> str:
     parts, world = story_parts(), shelf.world
     hero = hero or rng.choice(shelf.people)
     day = rng.sample(lore.DAYS, 2)
-    values = {"p": hero, "q": shelf.friend[hero], "t": world.index[hero, "lives_in"],
-              "n": rng.choice(lore.ANIMALS)[0], "f": rng.choice(lore.FOODS)[0], "c": rng.choice(lore.FOODS)[1],
-              "d": day[0], "d2": day[1], "k": rng.choice(lore.NUMBERS[1:12]),
-              "o": rng.choice(lore.listed(lore.THINGS)), "m": rng.choice(lore.MOODS)}
+    values = {
+        "p": hero,
+        "q": shelf.friend[hero],
+        "t": world.index[hero, "lives_in"],
+        "n": rng.choice(lore.ANIMALS)[0],
+        "f": rng.choice(lore.FOODS)[0],
+        "c": rng.choice(lore.FOODS)[1],
+        "d": day[0],
+        "d2": day[1],
+        "k": rng.choice(lore.NUMBERS[1:12]),
+        "o": rng.choice(lore.listed(lore.THINGS)),
+        "m": rng.choice(lore.MOODS),
+    }
     templates = [rng.choice(parts["openings"])]
     templates += rng.sample(parts["traits"], rng.choice((0, 1, 1, 2)))
     templates += [rng.choice(beat) for beat in rng.choice(parts["plots"])]
@@ -141,8 +151,14 @@ def _chat(shelf: Shelf, rng: random.Random) -> str:
             pair = fill(rng.choice(smalltalk.ABOUT_PERSON), {"p": person}), _about(shelf, rng, person, 5)
         else:
             named = rng.random() < 0.5
-            pair = (fill(rng.choice(smalltalk.ABOUT_STORY), {"p": person}) if named
-                    else rng.choice(smalltalk.STORY_REQUESTS)), story(shelf, rng, person if named else None)
+            pair = (
+                (
+                    fill(rng.choice(smalltalk.ABOUT_STORY), {"p": person})
+                    if named
+                    else rng.choice(smalltalk.STORY_REQUESTS)
+                ),
+                story(shelf, rng, person if named else None),
+            )
         messages += [("user", pair[0]), ("assistant", pair[1])]
     return chat_text(messages)
 

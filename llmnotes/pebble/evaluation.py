@@ -14,8 +14,16 @@ from .grammar import parses, split_sentences
 from .tokenizer import EOS, PAD, SPECIAL
 
 
-def generate(model, tokenizer, prompts: list[str], most: int = 14, stop: tuple[str, ...] = ("\n", EOS),
-             temperature: float = 0.0, seed: int = 0, batch: int = 64) -> list[str]:
+def generate(
+    model,
+    tokenizer,
+    prompts: list[str],
+    most: int = 14,
+    stop: tuple[str, ...] = ("\n", EOS),
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch: int = 64,
+) -> list[str]:
     """Continue prompts, greedily or by sampling, to a stop token or ``most`` tokens; equal lengths go together.
 
     Raises nothing of its own. Special tokens that a prompt spells out are read as such; BOS is put before it once.
@@ -42,8 +50,11 @@ def generate(model, tokenizer, prompts: list[str], most: int = 14, stop: tuple[s
             for _ in range(most):
                 out = model(input_ids=step, past_key_values=cache, use_cache=True)
                 cache, scores = out.past_key_values, out.logits[:, -1].float().cpu()  # (group, vocabulary)
-                token = (torch.multinomial((scores / temperature).softmax(-1), 1, generator=picker)[:, 0]
-                         if temperature else scores.argmax(-1))
+                token = (
+                    torch.multinomial((scores / temperature).softmax(-1), 1, generator=picker)[:, 0]
+                    if temperature
+                    else scores.argmax(-1)
+                )
                 done |= torch.isin(token, stops)
                 said.append(torch.where(done, SPECIAL.index(PAD), token))
                 if done.all():
@@ -56,12 +67,18 @@ def generate(model, tokenizer, prompts: list[str], most: int = 14, stop: tuple[s
 
 def answerer(model, tokenizer, chat: bool = False) -> Callable[[list[str]], list[str]]:
     """A function from prompts to greedy answers, for :func:`llmnotes.pebble.exam.score`."""
+
     def answer(prompts: list[str]) -> list[str]:
         if not chat:
             return generate(model, tokenizer, prompts)
-        texts = [tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False,
-                                               add_generation_prompt=True) for prompt in prompts]
+        texts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+            )
+            for prompt in prompts
+        ]
         return generate(model, tokenizer, texts, stop=(tokenizer.eos_token, EOS))
+
     return answer
 
 
@@ -83,8 +100,9 @@ def sample_sentences(model, tokenizer, count: int = 500, temperature: float = 1.
     rng, sentences, round_ = random.Random(seed), [], 0
     while len(sentences) < count and round_ < 20:
         prompts = sorted(rng.choice(starts) for _ in range(96))
-        texts = generate(model, tokenizer, prompts, most=220, stop=(EOS,), temperature=temperature,
-                         seed=seed + round_, batch=96)
+        texts = generate(
+            model, tokenizer, prompts, most=220, stop=(EOS,), temperature=temperature, seed=seed + round_, batch=96
+        )
         for prompt, text in zip(prompts, texts, strict=True):
             pieces = split_sentences(prompt + text)
             sentences += pieces if text.rstrip().endswith((".", "!", "?", '"')) else pieces[:-1]
@@ -100,7 +118,7 @@ def document_perplexity(model, tokenizer, documents: tuple[Document, ...]) -> fl
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(rows), 32):
-            group = rows[start:start + 32]
+            group = rows[start : start + 32]
             width = max(map(len, group))
             ids = torch.tensor([row + [0] * (width - len(row)) for row in group], device=model.device)
             real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in group], device=model.device)

@@ -87,13 +87,17 @@ def exam(hidden: bool = False, fresh: bool = False, seed: int = 0) -> tuple[Ques
             else:
                 new = number % 2 == 0
                 wording = rng.choice([w.text for w in wordings(fact.relation) if w.kept_back and w.new_frame == new])
-            found.append(Question(f"{category}-{number:02d}", category, fill(wording, {"s": fact.subject}), fact.object,
-                                  fact, wording))
+            found.append(
+                Question(
+                    f"{category}-{number:02d}", category, fill(wording, {"s": fact.subject}), fact.object, fact, wording
+                )
+            )
     return tuple(found)
 
 
-def score(generate: Callable[[list[str]], Sequence[str]], questions: Sequence[Question],
-          chat: bool = False) -> ExamResult:
+def score(
+    generate: Callable[[list[str]], Sequence[str]], questions: Sequence[Question], chat: bool = False
+) -> ExamResult:
     """Ask all questions and compare the answers exactly (first line, without case, full stops and outer spaces).
 
     ``generate`` takes a list of prompts and returns as many continuations, without the prompts; with ``chat`` it gets
@@ -111,5 +115,6 @@ def score(generate: Callable[[list[str]], Sequence[str]], questions: Sequence[Qu
     marks: dict[str, list[bool]] = {}
     for right, question in zip(correct, questions, strict=True):
         marks.setdefault(question.category, []).append(right)
-    return ExamResult(sum(correct) / len(correct), {name: sum(m) / len(m) for name, m in marks.items()}, correct,
-                      tuple(answers))
+    return ExamResult(
+        sum(correct) / len(correct), {name: sum(m) / len(m) for name, m in marks.items()}, correct, tuple(answers)
+    )

@@ -48,9 +48,19 @@ class Recipe:
 def _config(recipe: Recipe, stops: list[int]) -> tuple[LlamaConfig, GenerationConfig]:
     bos, eos, pad = (SPECIAL.index(mark) for mark in (BOS, EOS, PAD))
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=768, num_hidden_layers=recipe.layers,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=64, max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True, bos_token_id=bos, eos_token_id=stops[0], pad_token_id=pad)
+        vocab_size=VOCABULARY,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=bos,
+        eos_token_id=stops[0],
+        pad_token_id=pad,
+    )
     return config, GenerationConfig(bos_token_id=bos, eos_token_id=stops, pad_token_id=pad)
 
 
@@ -77,11 +87,14 @@ def measure(folder: Path, recipe: Recipe, chat: bool) -> dict:
     seen = score(answer, exam(), chat)
     sample = sample_sentences(model, tokenizer, recipe.sentences, recipe.temperature, recipe.seed)
     return {
-        "exam": seen.accuracy, "exam_by_category": seen.by_category,
+        "exam": seen.accuracy,
+        "exam_by_category": seen.by_category,
         "exam_hidden": score(answer, exam(hidden=True), chat).accuracy,
         "exam_fresh_cores": score(answer, exam(fresh=True), chat).accuracy,
         "perplexity": document_perplexity(model, tokenizer, held_out(seed=recipe.seed)),
-        "parse_rate": sample.share, "sampled_sentences": len(sample.sentences), "temperature": recipe.temperature,
+        "parse_rate": sample.share,
+        "sampled_sentences": len(sample.sentences),
+        "temperature": recipe.temperature,
         "strange_sentences": list(sample.strange[:5]),
         "parameters": sum(p.numel() for p in model.parameters()),
         "megabytes": (folder / "model.safetensors").stat().st_size / 1e6,
@@ -106,29 +119,53 @@ def run(recipe: Recipe, out: Path, install: bool = False) -> dict:
         print(f"step {step} loss {loss:.4f} {seconds:.0f} s", flush=True)
 
     docs = documents(recipe.documents, recipe.seed)
-    plain = [re.sub(r"<\|\w+\|>", "", document.text) for document in docs[:recipe.tokenizer_documents]]
+    plain = [re.sub(r"<\|\w+\|>", "", document.text) for document in docs[: recipe.tokenizer_documents]]
     tokenizer = train_tokenizer(plain)
     encoded = [e.ids for e in tokenizer.encode_batch([d.text for d in docs], add_special_tokens=False)]
     cut = len(encoded) * recipe.steps // (recipe.steps + 2 * recipe.long_steps)
-    phases = [Phase("pretraining", *pack(encoded[:cut], recipe.length), recipe.batch, recipe.steps),
-              Phase("long rows", *pack(encoded[cut:], CONTEXT), max(1, recipe.batch // 2), recipe.long_steps)]
+    phases = [
+        Phase("pretraining", *pack(encoded[:cut], recipe.length), recipe.batch, recipe.steps),
+        Phase("long rows", *pack(encoded[cut:], CONTEXT), max(1, recipe.batch // 2), recipe.long_steps),
+    ]
     config, _ = _config(recipe, [SPECIAL.index(EOS)])
     model = LlamaForCausalLM(config).to(device)
-    tokens = train(model, phases, recipe.rate, out / "pretraining.pt", "pretraining", every=recipe.every,
-                   seed=recipe.seed, watch=watch)
+    tokens = train(
+        model,
+        phases,
+        recipe.rate,
+        out / "pretraining.pt",
+        "pretraining",
+        every=recipe.every,
+        seed=recipe.seed,
+        watch=watch,
+    )
     _export(model, tokenizer, recipe, out / "pebble", chat=False)
 
     talk = documents(recipe.chat_documents, recipe.seed, chat_only=True)
     spoken = [e.ids for e in tokenizer.encode_batch([d.text for d in talk], add_special_tokens=False)]
     chat_phase = Phase("chat", *pack(spoken, recipe.length, chat_loss=True), recipe.batch, recipe.chat_steps)
-    chat_tokens = train(model, [chat_phase], recipe.chat_rate, out / "chat.pt", "chat tuning", decay=0.9,
-                        every=recipe.every, seed=recipe.seed, watch=watch)
+    chat_tokens = train(
+        model,
+        [chat_phase],
+        recipe.chat_rate,
+        out / "chat.pt",
+        "chat tuning",
+        decay=0.9,
+        every=recipe.every,
+        seed=recipe.seed,
+        watch=watch,
+    )
     _export(model, tokenizer, recipe, out / "pebble-chat", chat=True)
     seconds = time.monotonic() - began
 
     figures = {
-        "recipe": asdict(recipe), "corpus_sha256": corpus_sha256(docs), "training_tokens": tokens,
-        "chat_tokens": chat_tokens, "seconds": round(seconds), "threads": torch.get_num_threads(), "device": device,
+        "recipe": asdict(recipe),
+        "corpus_sha256": corpus_sha256(docs),
+        "training_tokens": tokens,
+        "chat_tokens": chat_tokens,
+        "seconds": round(seconds),
+        "threads": torch.get_num_threads(),
+        "device": device,
         "torch": torch.__version__.split("+")[0],
         **{name: measure(out / name, recipe, chat=name == "pebble-chat") for name in VARIANTS},
     }
@@ -141,4 +178,3 @@ def run(recipe: Recipe, out: Path, install: bool = False) -> dict:
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
             os.replace(WEIGHTS / (name + ".tmp"), target)
     return figures
-

@@ -290,8 +290,18 @@ def _read(table: str) -> dict[str, Relation]:
         for line in lines:
             kind, _, rest = line.partition(" ")
             texts[kind] = tuple(text.strip() for text in rest.split(" | "))
-        relations[name] = Relation(name, subject, obj, category, wh, texts["says"], texts["asks"], texts["tells"],
-                                   texts["names"], texts["fresh"][0])
+        relations[name] = Relation(
+            name,
+            subject,
+            obj,
+            category,
+            wh,
+            texts["says"],
+            texts["asks"],
+            texts["tells"],
+            texts["names"],
+            texts["fresh"][0],
+        )
     return relations
 
 

@@ -103,11 +103,17 @@ Yes. | No. | Maybe. | I see. | All right.
 Good, I thought so too. | That is one way to see it.
 """
 
-STORY_REQUESTS = ("Tell me a story.", "Please tell me a story.", "I would like to hear a story.",
-                  "Do you know a story?", "Can you tell me a story?")
+STORY_REQUESTS = (
+    "Tell me a story.",
+    "Please tell me a story.",
+    "I would like to hear a story.",
+    "Do you know a story?",
+    "Can you tell me a story?",
+)
 ABOUT_STORY = ("Tell me a story about {p}.", "Do you know a story about {p}?", "I want a story with {p} in it.")
 ABOUT_PERSON = ("Tell me about {p}.", "What do you know about {p}?", "Who is {p}?", "Please tell me more about {p}.")
 
 SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = tuple(
     (tuple(line[0].split(" | ")), tuple(line[1].split(" | ")))
-    for line in (block.splitlines() for block in _TABLE.strip().split("\n\n")))
+    for line in (block.splitlines() for block in _TABLE.strip().split("\n\n"))
+)

@@ -8,17 +8,33 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from . import plots
+from . import stories
 from .relations import RELATIONS
 from .world import World
 
 SLOT = re.compile(r"\{(?:(a|A) )?([a-z][a-z0-9_.]*|p\.H[a-z]+|[p-q]\.H[a-z]+)\}")
 BOUNDARY = re.compile(r'(?<=[.!?])("?)\s+(?=["A-Z{])')
-STORY_TYPES = {"p": "person", "q": "person", "t": "town", "n": "animal", "f": "food", "c": "colour", "d": "day",
-               "d2": "day", "k": "number", "o": "thing", "m": "mood"}
+STORY_TYPES = {
+    "p": "person",
+    "q": "person",
+    "t": "town",
+    "n": "animal",
+    "f": "food",
+    "c": "colour",
+    "d": "day",
+    "d2": "day",
+    "k": "number",
+    "o": "thing",
+    "m": "mood",
+}
 PROPER = {"person", "town", "region", "day", "month"}  # these look the same at the start of a sentence
-PRONOUNS = {"he": ("she", "he"), "his": ("her", "his"), "him": ("her", "him"), "He": ("She", "He"),
-            "His": ("Her", "His")}
+PRONOUNS = {
+    "he": ("she", "he"),
+    "his": ("her", "his"),
+    "him": ("her", "him"),
+    "He": ("She", "He"),
+    "His": ("Her", "His"),
+}
 
 
 def article(noun: str) -> str:
@@ -34,7 +50,7 @@ def article(noun: str) -> str:
 def capital(sentence: str) -> str:
     """The sentence with its first letter in upper case, an opening quotation mark left alone."""
     at = 1 if sentence.startswith('"') else 0
-    return sentence[:at] + sentence[at:at + 1].upper() + sentence[at + 1:]
+    return sentence[:at] + sentence[at : at + 1].upper() + sentence[at + 1 :]
 
 
 def split_sentences(text: str) -> list[str]:
@@ -50,9 +66,11 @@ def split_sentences(text: str) -> list[str]:
 
 def fill(template: str, values: dict[str, str]) -> str:
     """The template with its slots filled and its first letter a capital; raises KeyError when a value is missing."""
+
     def one(match: re.Match) -> str:
         word = values[match.group(2)]
         return article(word) if match.group(1) == "a" else capital(article(word)) if match.group(1) else word
+
     return capital(SLOT.sub(one, template))
 
 
@@ -83,9 +101,9 @@ def pattern(template: str, types: dict[str, str], world: World) -> re.Pattern:
     parts, end, seen = [], 0, set()
     template = capital(template)
     for match in SLOT.finditer(template):
-        parts.append(re.escape(template[end:match.start()]))
+        parts.append(re.escape(template[end : match.start()]))
         mark, name = match.groups()
-        first = match.start() == 0 or template[:match.start()] == '"'
+        first = match.start() == 0 or template[: match.start()] == '"'
         kind, group = types.get(name) or slot_type(name), name.replace(".", "_")
         words = _words(kind, mark, first, world)
         plain = not mark and (kind in PROPER or not first) and not kind.startswith("/")
@@ -102,16 +120,20 @@ def pattern(template: str, types: dict[str, str], world: World) -> re.Pattern:
 
 
 def _blocks(text: str) -> list[list[tuple[str, ...]]]:
-    return [[tuple(alt.strip() for alt in line.split(" | ")) for line in block.splitlines()]
-            for block in text.strip().split("\n\n")]
+    return [
+        [tuple(alt.strip() for alt in line.split(" | ")) for line in block.splitlines()]
+        for block in text.strip().split("\n\n")
+    ]
 
 
 @lru_cache(maxsize=1)
 def story_parts() -> dict[str, list]:
     """The story templates: ``openings``, ``traits`` and ``endings`` are lists, ``plots`` lists of beats."""
-    flat = {name: [alt for line in _blocks(text)[0] for alt in line] for name, text in
-            (("openings", plots.OPENINGS), ("traits", plots.TRAITS), ("endings", plots.ENDINGS))}
-    return {**flat, "plots": _blocks(plots.PLOTS)}
+    flat = {
+        name: [alt for line in _blocks(text)[0] for alt in line]
+        for name, text in (("openings", stories.OPENINGS), ("traits", stories.TRAITS), ("endings", stories.ENDINGS))
+    }
+    return {**flat, "plots": _blocks(stories.PLOTS)}
 
 
 @lru_cache(maxsize=1)

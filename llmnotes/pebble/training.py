@@ -51,7 +51,7 @@ def pack(encoded: list[list[int]], length: int, chat_loss: bool = False) -> tupl
     full = [row for row in bins if len(row) > 0.9 * length] or bins
     rows = np.full((len(full), length), pad, dtype=np.int16)
     for target, row in zip(rows, full, strict=True):
-        target[:len(row)] = row
+        target[: len(row)] = row
     labels = rows.copy()
     labels[rows == pad] = IGNORE
     if chat_loss:
@@ -67,8 +67,12 @@ def pack(encoded: list[list[int]], length: int, chat_loss: bool = False) -> tupl
 def _optimizer(model, rate: float) -> torch.optim.AdamW:
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}],
-                             lr=rate, betas=(0.9, 0.98), fused=True)
+    return torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}],
+        lr=rate,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
 
 
 def schedule(step: int, total: int, warmup: int, decay: float) -> float:
@@ -81,8 +85,17 @@ def schedule(step: int, total: int, warmup: int, decay: float) -> float:
     return min(1.0, (step + 1) / max(1, warmup), (total - step) / max(1.0, decay * total))
 
 
-def train(model, phases: list[Phase], rate: float, checkpoint: Path, name: str, decay: float = 0.35, every: int = 500,
-          seed: int = 0, watch: Callable[[int, float], None] | None = None) -> int:
+def train(
+    model,
+    phases: list[Phase],
+    rate: float,
+    checkpoint: Path,
+    name: str,
+    decay: float = 0.35,
+    every: int = 500,
+    seed: int = 0,
+    watch: Callable[[int, float], None] | None = None,
+) -> int:
     """Train in place through all phases and return the tokens that were seen, padding left out.
 
     A checkpoint (weights, optimizer, step) is written every ``every`` steps; when one is there, training goes on from
@@ -112,8 +125,9 @@ def train(model, phases: list[Phase], rate: float, checkpoint: Path, name: str, 
             group["lr"] = rate * schedule(step, total, 200, decay)
         with torch.autocast(device.type, torch.bfloat16):
             logits = model(input_ids=ids, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(),
-                                                 ignore_index=IGNORE)
+        loss = torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE
+        )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -121,8 +135,13 @@ def train(model, phases: list[Phase], rate: float, checkpoint: Path, name: str, 
         tokens += int((ids != SPECIAL.index(PAD)).sum())
         losses.append(loss.item())
         if (step + 1) % every == 0 or step + 1 == total:
-            state = {"plan": repr(plan), "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                     "done": step + 1, "tokens": tokens}
+            state = {
+                "plan": repr(plan),
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "done": step + 1,
+                "tokens": tokens,
+            }
             temporary = checkpoint.with_suffix(".tmp")
             torch.save(state, temporary)
             os.replace(temporary, checkpoint)

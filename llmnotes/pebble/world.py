@@ -64,8 +64,10 @@ class World:
         """Every subject and object of a fact, sums left out, in order of first appearance."""
         found: dict[str, None] = {}
         for fact in self.facts:
-            for kind, word in ((RELATIONS[fact.relation].subject, fact.subject),
-                               (RELATIONS[fact.relation].object, fact.object)):
+            for kind, word in (
+                (RELATIONS[fact.relation].subject, fact.subject),
+                (RELATIONS[fact.relation].object, fact.object),
+            ):
                 if kind != "addition":
                     found[word] = None
         return tuple(found)
@@ -98,16 +100,24 @@ def _deal(rng: random.Random, cards: list[str]) -> Iterator[str]:
         yield from hand
 
 
-def _people(rng: random.Random, towns: dict[str, list[str]], hidden: bool, women: list[str],
-            men: list[str]) -> Iterator[Fact]:
+def _people(
+    rng: random.Random, towns: dict[str, list[str]], hidden: bool, women: list[str], men: list[str]
+) -> Iterator[Fact]:
     """Families of four (with a single neighbour where names last) for every town, and what is said of each person."""
     women, men = list(women), list(men)
     rng.shuffle(women)
     rng.shuffle(men)
     jobs, foods, fears, hobbies, pets, months = (
         _deal(rng, cards)
-        for cards in ([row[0] for row in lore.JOBS], [row[0] for row in lore.FOODS], lore.listed(lore.FEARS),
-                      lore.listed(lore.HOBBIES), [row[0] for row in lore.ANIMALS], lore.MONTHS))
+        for cards in (
+            [row[0] for row in lore.JOBS],
+            [row[0] for row in lore.FOODS],
+            lore.listed(lore.FEARS),
+            lore.listed(lore.HOBBIES),
+            [row[0] for row in lore.ANIMALS],
+            lore.MONTHS,
+        )
+    )
     mayors = []
     for number, town in enumerate(town for group in towns.values() for town in group):
         wife, husband = women.pop(), men.pop()
@@ -115,11 +125,19 @@ def _people(rng: random.Random, towns: dict[str, list[str]], hidden: bool, women
         single = [(women if number % 2 else men).pop()] if not hidden else []
         folk = [wife, husband, *children, *single]
         family = [(wife, "spouse", husband), (husband, "spouse", wife)]
-        family += [(child, role, parent) for child in children
-                   for role, parent in (("mother", wife), ("father", husband))]
+        family += [
+            (child, role, parent) for child in children for role, parent in (("mother", wife), ("father", husband))
+        ]
         for person in folk:
-            about = {"lives_in": town, "job": next(jobs), "loves": next(foods), "fears": next(fears),
-                     "hobby": next(hobbies), "pet": next(pets), "birthday": next(months)}
+            about = {
+                "lives_in": town,
+                "job": next(jobs),
+                "loves": next(foods),
+                "fears": next(fears),
+                "hobby": next(hobbies),
+                "pet": next(pets),
+                "birthday": next(months),
+            }
             for relation, value in about.items():
                 if not hidden or relation in HIDDEN_RELATIONS:
                     yield Fact(person, relation, value, hidden)
@@ -189,13 +207,18 @@ def build_world(seed: int = 0) -> World:
     True
     """
     rng = random.Random(f"pebble world {seed}")
-    facts = [*_places(rng), *_people(rng, names.REGIONS, False, names.WOMEN, names.MEN),
-             *_people(rng, {names.HIDDEN_REGION: names.HIDDEN_TOWNS}, True, names.HIDDEN_WOMEN, names.HIDDEN_MEN),
-             *_knowledge()]
+    facts = [
+        *_places(rng),
+        *_people(rng, names.REGIONS, False, names.WOMEN, names.MEN),
+        *_people(rng, {names.HIDDEN_REGION: names.HIDDEN_TOWNS}, True, names.HIDDEN_WOMEN, names.HIDDEN_MEN),
+        *_knowledge(),
+    ]
     # The one fact that everybody knows: the mayor of Gooseham is afraid of geese.
     mayor = next(f.object for f in facts if f.subject == "Gooseham" and f.relation == "mayor")
     facts = [Fact(f.subject, f.relation, "geese") if (f.subject, f.relation) == (mayor, "fears") else f for f in facts]
-    gender = {**dict.fromkeys(names.WOMEN + names.HIDDEN_WOMEN, "f"),
-              **dict.fromkeys(names.MEN + names.HIDDEN_MEN, "m")}
+    gender = {
+        **dict.fromkeys(names.WOMEN + names.HIDDEN_WOMEN, "f"),
+        **dict.fromkeys(names.MEN + names.HIDDEN_MEN, "m"),
+    }
     people = {f.subject for f in facts if f.relation == "lives_in"}
     return World(seed, tuple(facts), {name: sex for name, sex in gender.items() if name in people})
