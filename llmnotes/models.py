@@ -97,7 +97,7 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
     """Return the greedy continuation of each prompt, without the prompt and without special tokens.
 
     Prompts are run in one padded batch, on the left, so that a prompt's answer does not depend on its neighbours
-    beyond rounding. Greedy decoding has no randomness: at each step the most probable token is taken.
+    beyond rounding; prompt and continuation together are the whole text. Greedy decoding has no randomness: at each step the most probable token is taken.
 
     >>> complete(open_model("pebble", say=lambda line: None), ["Once upon a time"])[0] != ""
     True
@@ -118,7 +118,11 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
             max_new_tokens=max_new_tokens,
             pad_token_id=pad,
         )
-    return tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+    texts = []
+    for row, new in zip(rows, out[:, width:].tolist(), strict=True):
+        before = tokenizer.decode(row, skip_special_tokens=True)  # a first token alone may lose the space before it
+        texts.append(tokenizer.decode(row + new, skip_special_tokens=True).removeprefix(before))
+    return texts
 
 
 def _folder_of(name: str) -> Path:
