@@ -96,8 +96,9 @@ def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=p
 def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) -> list[str]:
     """Return the greedy continuation of each prompt, without the prompt and without special tokens.
 
-    Prompts are run in one padded batch, on the left, so that a prompt's answer does not depend on its neighbours
-    beyond rounding; prompt and continuation together are the whole text. Greedy decoding has no randomness: at each step the most probable token is taken.
+    Prompts are run in one batch, padded on the left, so that a prompt's answer does not depend on its neighbours
+    beyond rounding; prompt and continuation together are the whole text. Greedy decoding has no randomness: at each
+    step the most probable token is taken.
 
     >>> complete(open_model("pebble", say=lambda line: None), ["Once upon a time"])[0] != ""
     True
