@@ -25,7 +25,7 @@ SETTINGS = {"windowingMode": "none"}  # every cell is in the page, also those fa
 STATE = """() => {
   const cells = [...document.querySelectorAll('.jp-CodeCell')];
   const pictures = [...document.querySelectorAll('.jp-RenderedImage img')];
-  const plots = [...document.querySelectorAll('.jp-OutputArea-output .js-plotly-plot')];
+  const plots = [...document.querySelectorAll('.jp-RenderedPlotly')];
   const text = selector => [...document.querySelectorAll(selector)].map(node => node.innerText);
   return {
     cells: cells.length,
