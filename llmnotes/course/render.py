@@ -14,7 +14,7 @@ PLOTLY = "application/vnd.plotly.v1+json"
 STYLE = """\
 :root { color-scheme: light; --ink: #1b1b1b; --paper: #fff; --soft: #f5f5f2; --line: #d8d8d2; --link: #0060a0; }
 body { font: 17px/1.6 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
-       max-width: 52rem; padding: 1.5rem; }
+       max-width: 60rem; padding: 1.5rem; }
 a { color: var(--link); } h1, h2, h3 { line-height: 1.25; margin-top: 2.2rem; } .anchor-link { display: none; }
 nav { font-size: .9rem; border-bottom: 1px solid var(--line); padding-bottom: .6rem; }
 pre { overflow-x: auto; font: 14px/1.45 ui-monospace, monospace; margin: .4rem 0; padding: .7rem .9rem; }
