@@ -3,7 +3,7 @@
 import numpy as np
 
 from llmnotes.attention import attention, causal_mask, rotary, rotary_frequencies, softmax
-from llmnotes.exercises import Exercise
+from llmnotes.exercises import Exercise, recognize
 
 PEOPLE = np.array(
     [  # years, kilograms, centimetres
@@ -26,15 +26,6 @@ WORDS = np.random.default_rng(8).normal(size=(4, 6))  # 4 tokens, 6 numbers
 POSITIONS = np.array([0, 1, 2, 9])
 
 
-def _judge(found, right, mistakes: dict, other: str) -> str | None:
-    """Return None if `found` is `right`, else the key of the mistake that has the same numbers, else `other`."""
-    found = np.asarray(found, dtype=float)
-    for key, numbers in [(None, right), *mistakes.items()]:
-        if found.shape == np.shape(numbers) and np.allclose(found, numbers, rtol=1e-6, atol=1e-9, equal_nan=True):
-            return key
-    return other
-
-
 def check_without(answer) -> str | None:
     """Return None for what is left without the direction, or which mistake the numbers look like."""
     direction = np.array([2.0, -1.0, 0.5, 1.0])
@@ -49,7 +40,7 @@ def check_without(answer) -> str | None:
         "added": K + shadows,
         "numbers": K - dots / length**2,
     }
-    return _judge(answer(K.copy(), direction), K - shadows, mistakes, "other")
+    return recognize(answer(K.copy(), direction), K - shadows, mistakes)
 
 
 def _most_alike(table: np.ndarray, cosine: bool = True, least: bool = False, itself: bool = False) -> np.ndarray:
@@ -77,7 +68,7 @@ def check_most_alike(answer) -> str | None:
         "zero": _most_alike(PEOPLE / PEOPLE.std(axis=0)),
         "least": _most_alike(scaled, least=True),
     }
-    return _judge([answer(PEOPLE.copy(), who) for who in range(len(PEOPLE))], _most_alike(scaled), mistakes, "other")
+    return recognize([answer(PEOPLE.copy(), who) for who in range(len(PEOPLE))], _most_alike(scaled), mistakes)
 
 
 def check_softmax(answer) -> str | None:
@@ -97,9 +88,9 @@ def check_softmax(answer) -> str | None:
         ("one_shift", SCORES + np.array([[1000], [-1000]])),
     ]
     with np.errstate(all="ignore"):
-        key = _judge(answer(SCORES.copy()), softmax(SCORES), mistakes, "other")
+        key = recognize(answer(SCORES.copy()), softmax(SCORES), mistakes)
         for mistake, scores in large:
-            key = key or _judge(answer(scores), softmax(scores), {}, mistake)
+            key = key or recognize(answer(scores), softmax(scores), {}, mistake)
     return key
 
 
@@ -116,7 +107,7 @@ def check_causal_attention(answer) -> str | None:
             "zero": softmax(scores * mask) @ V,
             "future": softmax(np.where(mask.T, scores, -np.inf)) @ V,
         }
-        return _judge(answer(Q.copy(), K.copy(), V.copy()), attention(Q, K, V, mask)[0], mistakes, "other")
+        return recognize(answer(Q.copy(), K.copy(), V.copy()), attention(Q, K, V, mask)[0], mistakes)
 
 
 def _neighbours(x: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -136,7 +127,7 @@ def check_rotate(answer) -> str | None:
         "one_speed": rotary(WORDS, POSITIONS, np.ones(dim // 2)),
         "no_position": rotary(WORDS, np.ones(len(WORDS))),
     }
-    return _judge(answer(WORDS.copy(), POSITIONS.copy()), rotary(WORDS, POSITIONS), mistakes, "other")
+    return recognize(answer(WORDS.copy(), POSITIONS.copy()), rotary(WORDS, POSITIONS), mistakes)
 
 
 def _def(head: str, line: str) -> str:

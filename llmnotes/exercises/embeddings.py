@@ -3,7 +3,7 @@
 import numpy as np
 
 from llmnotes.embeddings import unit
-from llmnotes.exercises import Exercise
+from llmnotes.exercises import Exercise, recognize
 
 A, B = np.array([3.0, 4.0, 0.0, 1.0]), np.array([1.0, -2.0, 2.0, 4.0])
 TABLE = np.random.default_rng(1).normal(size=(12, 5)) * np.linspace(0.2, 4, 12)[:, None]  # short rows to long ones
@@ -11,15 +11,6 @@ TOKENS = np.random.default_rng(2).normal(size=(6, 4)) + 1  # 6 tokens, 4 numbers
 MASK = np.array([0, 1, 1, 1, 1, 0])  # padding on both sides, so that neither side can be taken for granted
 SCORES = np.array([0.05, 0.63, 0.22, 0.42, 0.55, 0.11, 0.27, 0.18, 0.31, 0.36])  # in no order, on purpose
 LABELS = np.isin(SCORES, [0.18, 0.27, 0.31, 0.63])
-
-
-def _judge(found, right, mistakes: dict, other: str) -> str | None:
-    """Return None if `found` is `right`, else the key of the mistake that has the same numbers, else `other`."""
-    found = np.asarray(found, dtype=float)
-    for key, numbers in [(None, right), *mistakes.items()]:
-        if found.shape == np.shape(numbers) and np.allclose(found, numbers, rtol=1e-6, atol=1e-9, equal_nan=True):
-            return key
-    return other
 
 
 def check_one_hot(answer) -> str | None:
@@ -37,7 +28,7 @@ def check_one_hot(answer) -> str | None:
             f"from_one{mark}": shifted * rows.sum(axis=1, keepdims=True),
             f"values{mark}": rows * np.array(ids)[:, None],
         }
-    key = _judge(answer(list(ids), size), right, mistakes, "other")
+    key = recognize(answer(list(ids), size), right, mistakes)
     return key and key.rstrip("_")
 
 
@@ -53,7 +44,7 @@ def check_cosine(answer) -> str | None:
         "distance": np.linalg.norm(A - B),
         "count": dot / len(A),
     }
-    key = _judge(answer(A.copy(), B.copy()), dot / (a * b), mistakes, "other")
+    key = recognize(answer(A.copy(), B.copy()), dot / (a * b), mistakes)
     return "one_length" if key == "one_length_" else key
 
 
@@ -77,7 +68,7 @@ def check_nearest(answer) -> str | None:
         "backwards": [_nearest(alike, row, k)[::-1] for row in asked],
     }
     found = [np.asarray(answer(row, TABLE.copy(), k)) for row in asked]
-    key = _judge(found, [_nearest(alike, row, k) for row in asked], mistakes, "other")
+    key = recognize(found, [_nearest(alike, row, k) for row in asked], mistakes)
     return "dot" if key == "dot_itself" else key
 
 
@@ -93,7 +84,7 @@ def check_mean_pool(answer) -> str | None:
         "axis": TOKENS[MASK == 1].mean(axis=1),
         "last": TOKENS[MASK == 1][-1],
     }
-    return _judge(answer(TOKENS.copy(), MASK.copy()), right, mistakes, "other")
+    return recognize(answer(TOKENS.copy(), MASK.copy()), right, mistakes)
 
 
 def _quality(threshold: float, strict: bool = False) -> dict[str, float]:
@@ -124,7 +115,7 @@ def check_threshold(answer) -> str | None:
         "sorted_": np.sort(SCORES)[rising],  # the scores sorted, the labels left behind
         "sorted__": SCORES[falling],
     }
-    key = _judge(answer(LABELS.copy(), SCORES.copy()), best("f1"), mistakes, "other")
+    key = recognize(answer(LABELS.copy(), SCORES.copy()), best("f1"), mistakes)
     return key and key.rstrip("_")
 
 

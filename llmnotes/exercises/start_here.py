@@ -1,29 +1,20 @@
 """The exercise of notebook 00: how many bits does each weight take?"""
 
-from llmnotes.exercises import Exercise
+from llmnotes.exercises import Exercise, recognize
 
 CASES = [(100, 200, 4.0), (2_000, 1_000, 16.0), (7_345_000, 3_670_000, 8 * 7_345_000 / 3_670_000)]
 
 
 def check_bits_per_weight(answer) -> str | None:
     """Return None for bits per weight, or which mistake the numbers look like."""
-    found = [float(answer(size, parameters)) for size, parameters, _ in CASES]
-    shapes = {
+    found = [answer(size, parameters) for size, parameters, _ in CASES]
+    mistakes = {
         "bytes": [size / parameters for size, parameters, _ in CASES],
         "upside_down": [8 * parameters / size for size, parameters, _ in CASES],
         "kibi": [8 * size / 1024 / parameters for size, parameters, _ in CASES],
-        "whole": [float(8 * size // parameters) for size, parameters, _ in CASES],
+        "whole": [8 * size // parameters for size, parameters, _ in CASES],
     }
-    if _close(found, [right for _, _, right in CASES]):
-        return None
-    for key, shape in shapes.items():
-        if _close(found, shape):
-            return key
-    return "other"
-
-
-def _close(found: list[float], expected: list[float]) -> bool:
-    return all(abs(a - b) <= 1e-9 * abs(b) for a, b in zip(found, expected, strict=True))
+    return recognize(found, [right for _, _, right in CASES], mistakes)
 
 
 EXERCISES = [
