@@ -51,5 +51,11 @@ def claim(statement: str, holds: bool | Callable[[], bool], *, when: bool = True
 
 
 def ledger() -> list[Claim]:
-    """Return the claims made so far in this process, in order; a copy, so that nobody edits history."""
+    """Return the claims made so far in this process, in order; a copy, so that nobody edits history.
+
+    >>> claim("One is odd", 1 % 2 == 1)
+    ✓ One is odd
+    >>> ledger()[-1]
+    Claim(statement='One is odd', held=True)
+    """
     return list(_ledger)

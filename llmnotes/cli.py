@@ -14,6 +14,7 @@ from llmnotes.errors import LLMNotesError, UnknownName
 
 
 def doctor(arguments) -> int:
+    """Print the machine's report; 1 if a part is missing."""
     from llmnotes.hardware import describe, report
 
     machine = report()
@@ -22,6 +23,7 @@ def doctor(arguments) -> int:
 
 
 def run(arguments) -> int:
+    """Run notebooks and print what they cost; 1 if one of them fails."""
     from tqdm import tqdm
 
     from llmnotes.course import notebooks, root
@@ -48,6 +50,7 @@ def run(arguments) -> int:
 
 
 def lab(arguments) -> int:
+    """Open JupyterLab at the first notebook; its own exit status."""
     from llmnotes.course import notebooks, root
     from llmnotes.course.run import environment
 
@@ -63,6 +66,7 @@ def lab(arguments) -> int:
 
 
 def claims(arguments) -> int:
+    """Print every claim that the saved notebooks show."""
     import nbformat
 
     from llmnotes.course import claims as claims_of
@@ -77,6 +81,7 @@ def claims(arguments) -> int:
 
 
 def progress(arguments) -> int:
+    """Print which exercises the reader has solved."""
     from llmnotes.exercises import MODULES, load, solved
 
     done = set(solved())

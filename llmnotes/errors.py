@@ -21,10 +21,6 @@ class ClaimFailed(LLMNotesError, AssertionError):
     """A statement of the course does not hold here."""
 
 
-class NotebookFailed(LLMNotesError):
-    """A cell of a notebook raised an error."""
-
-
 class UnknownName(LLMNotesError):
     """A word that the course does not know: an exercise, a notebook, a word without a vector."""
 

@@ -43,7 +43,13 @@ class Machine:
 
 
 def cores() -> int:
-    """Return how many cores this process may use, at least 1 (a container may allow fewer than the machine has)."""
+    """Return how many cores this process may use, at least 1; the scheduler may allow fewer than the machine has.
+
+    Does not know about a container's quota of processor time, which is a share and no number of cores.
+
+    >>> cores() >= 1
+    True
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -53,6 +59,10 @@ def memory() -> tuple[int, int]:
     """Return (total, available) main memory in bytes, as the operating system reports it.
 
     Does not know about the quota of a container: there the machine's own memory is returned.
+
+    >>> total, available = memory()
+    >>> 0 < available <= total
+    True
     """
     import psutil
 
@@ -61,7 +71,13 @@ def memory() -> tuple[int, int]:
 
 
 def peak_memory() -> int:
-    """Return the most main memory that this process has held so far, in bytes (its peak resident set)."""
+    """Return the most main memory that this process has held so far, in bytes (its peak resident set).
+
+    Does not count the process's children, nor memory on a GPU.
+
+    >>> peak_memory() > 1_000_000
+    True
+    """
     status = Path("/proc/self/status")
     if status.exists():  # Linux; getrusage would report the parent's peak until ours passes it
         return 1024 * int(status.read_text(encoding="utf-8").split("VmHWM:")[1].split()[0])
@@ -120,7 +136,11 @@ def report() -> Machine:
 
 
 def describe(machine: Machine) -> str:
-    """Return the report as text, one fact a line, memory in GiB."""
+    """Return the report as text, one fact a line, memory in GiB.
+
+    >>> print(describe(report()).splitlines()[1])                          # doctest: +ELLIPSIS
+    cores    ...
+    """
     gib = 2**30
     lines = [
         f"system   {machine.system}, Python {machine.python}",

@@ -17,6 +17,11 @@ def perplexity(model, tokenizer, text: str, window: int = 256) -> float:
 
     Raises `UnknownName` if the text has fewer than two tokens.
 
+    >>> from llmnotes.models import open_model
+    >>> lm = open_model("pebble", say=lambda line: None)
+    >>> perplexity(lm.model, lm.tokenizer, "The goose says honk.") < 50
+    True
+
     Does not slide the window: tokens early in a window have little context, so the figure is usually higher than
     that of a sliding window.
     """
@@ -31,6 +36,13 @@ def kl_divergence(reference, other, tokenizer, text: str, window: int = 256) -> 
     tokens, in the windows that `perplexity` describes (Kullback and Leibler, On Information and Sufficiency, 1951).
 
     Raises `UnknownName` if the text has fewer than two tokens, `ValueError` if the vocabularies differ in size.
+
+    >>> from llmnotes.models import open_model
+    >>> pebble, chat = (open_model(name, say=lambda line: None) for name in ("pebble", "pebble-chat"))
+    >>> kl_divergence(pebble.model, chat.model, pebble.tokenizer, "The goose says honk.") > 0
+    True
+
+    Does not tell which model is better, only how far the second strays from the first.
     """
     p = _log_probs(reference, tokenizer, text, window, pick=False).double()  # (positions, vocabulary)
     q = _log_probs(other, tokenizer, text, window, pick=False).double()
@@ -41,6 +53,8 @@ def kl_divergence(reference, other, tokenizer, text: str, window: int = 256) -> 
 
 def bits_per_weight(size: int, parameters: int) -> float:
     """Return how many bits of a file of `size` bytes fall to each of its `parameters`, scales and headers included.
+
+    Does not read a file: ask `Path.stat` for its size, and the model for its parameters.
 
     >>> bits_per_weight(2_000_000, 1_000_000)
     16.0

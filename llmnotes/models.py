@@ -28,7 +28,11 @@ class LanguageModel:
 
 
 def chosen() -> str:
-    """Return the model that the course runs with: the environment variable LLMNOTES_MODEL, by default "pebble"."""
+    """Return the model that the course runs with: the environment variable LLMNOTES_MODEL, by default "pebble".
+
+    >>> chosen()
+    'pebble'
+    """
     return os.environ.get(VARIABLE) or "pebble"
 
 

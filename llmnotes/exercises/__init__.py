@@ -76,6 +76,9 @@ def load(number: str) -> list[Exercise]:
     """Return the exercises of notebook `number` ("01"), in order.
 
     Raises `UnknownName` if that notebook has none.
+
+    >>> load("00")[0].title
+    'Bits per weight'
     """
     if number not in MODULES:
         raise UnknownName(f"There are no exercises for “{number}”; there are some for {', '.join(MODULES)}.")
@@ -94,8 +97,10 @@ def find(exercise_id: str) -> Exercise:
 def assess(exercise: Exercise, answer: object) -> Verdict:
     """Return the verdict on `answer`: prints nothing, keeps no record.
 
-    Raises whatever the check itself raises on purpose to nobody: an error inside the reader's function is
-    part of the verdict, and only that.
+    Raises nothing: an error inside the reader's function becomes part of the verdict.
+
+    >>> assess(find("00.1"), lambda size, parameters: size / parameters).state
+    'bytes'
     """
     if answer is None or answer is ...:
         return Verdict("to do", f"still to do: replace the dots, so that {exercise.name} has a value")
@@ -115,6 +120,9 @@ def check(exercise_id: str, answer: object) -> None:
     """Print the verdict on `answer`, and remember the exercise as solved if it is right.
 
     Raises `UnknownName` for an id that does not exist; never for a wrong answer.
+
+    >>> check("00.1", lambda size, parameters: None)
+    ○ 00.1 Bits per weight: still to do: bits_per_weight returns nothing yet
     """
     exercise = find(exercise_id)
     verdict = assess(exercise, answer)
@@ -125,7 +133,11 @@ def check(exercise_id: str, answer: object) -> None:
 
 
 def reveal(guess: object, truth: object) -> None:
-    """Print what the reader guessed beside what is true; `guess` is None where the reader made no guess."""
+    """Print what the reader guessed beside what is true; `guess` is None where the reader made no guess.
+
+    >>> reveal("Paris", "something else")
+    You guessed Paris. It is something else.
+    """
     if guess is None:
         print(f"No guess yet. It is {truth}.")
     elif guess == truth:
