@@ -5,21 +5,10 @@ import numpy as np
 from llmnotes.attention import attention, causal_mask, rotary, rotary_frequencies, softmax
 from llmnotes.exercises import Exercise, recognize
 
-PEOPLE = np.array(
-    [  # years, kilograms, centimetres
-        [70, 91, 146],
-        [39, 67, 172],
-        [72, 80, 186],
-        [48, 42, 190],
-        [79, 77, 185],
-        [10, 98, 161],
-        [30, 90, 174],
-        [70, 65, 199],
-        [46, 59, 190],
-        [21, 70, 149],
-    ],
-    dtype=float,
-)
+YEARS = [70, 39, 72, 48, 79, 10, 30, 70, 46, 21]
+KILOGRAMS = [91, 67, 80, 42, 77, 98, 90, 65, 59, 70]
+CENTIMETRES = [146, 172, 186, 190, 185, 161, 174, 199, 190, 149]
+PEOPLE = np.array([YEARS, KILOGRAMS, CENTIMETRES], dtype=float).T
 SCORES = np.array([[1.0, 2.0, 4.0], [0.5, 0.25, 3.0]])
 Q, K, V = np.random.default_rng(7).normal(size=(3, 5, 4))  # 5 tokens, 4 numbers
 WORDS = np.random.default_rng(8).normal(size=(4, 6))  # 4 tokens, 6 numbers
