@@ -120,6 +120,7 @@ FAULTS = {
     "no title “# NN": lambda nb: nb.cells[0].update(source="# Start"),
     "starts with": lambda nb: nb.cells.pop(1),
     "no part “Recap”": lambda nb: [c.update(source=c.source.replace("## Recap", "## End")) for c in nb.cells],
+    "sections numbered 1, 3": lambda nb: [c.update(source=c.source.replace("## 00.2", "## Two")) for c in nb.cells],
     "out of order": lambda nb: nb.cells.insert(5, v4.new_markdown_cell("## Exercises")),
     "outdated generated cell": lambda nb: nb.cells[2].update(source="pass"),
     "does not hold exercise": lambda nb: [c.metadata.update(tags=[]) for c in nb.cells[4:]],

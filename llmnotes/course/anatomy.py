@@ -174,6 +174,9 @@ def lint(notebook, name: str) -> list[str]:
     found = [place for place in places[1:] if place is not None]
     if found != sorted(found):
         wrong.append("has its last parts out of order: " + ", ".join(headings))
+    numbers = re.findall(rf"(?m)^## {name[:2]}\.(\d+) ", text)
+    if numbers != [str(i + 1) for i in range(len(numbers))] or not numbers:
+        wrong.append(f"has its sections numbered {', '.join(numbers)}")
     copy = nbformat.from_dict(notebook)
     fill(copy, name)
     wrong += [

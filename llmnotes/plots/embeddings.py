@@ -114,7 +114,7 @@ def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[s
         for letter, name, ends in zip("xyz", names, zip(low - room, high + room, strict=True), strict=False)
     }
     figure.update_layout(
-        **({"scene": titles} if solid else titles), height=520, margin={"l": 10, "r": 10, "t": 10, "b": 10}
+        **({"scene": titles} if solid else titles), height=520, margin={"l": 10, "r": 10, "t": 40, "b": 10}
     )
     panel.set(**{f"{letter}label": name for letter, name in zip("xyz", names, strict=False)})
     panel.set(**{f"{axis[0]}lim": title["range"] for axis, title in titles.items()})
