@@ -95,6 +95,12 @@ def test_held_out_documents_are_not_in_the_corpus():
     assert not any(document.text in seen for document in held_out())
 
 
+def test_a_document_that_training_has_cannot_be_held_out(monkeypatch):
+    first = held_out(3)
+    monkeypatch.setattr("llmnotes.pebble.corpus.documents", lambda count, seed: first[:1])
+    assert held_out(2) == first[1:3]
+
+
 def test_every_corpus_sentence_parses():
     for document in (*documents(DOCUMENTS)[::40], *documents(24_000, chat_only=True)[:1000], *held_out()):
         for sentence in document.sentences():
