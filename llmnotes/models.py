@@ -141,7 +141,7 @@ def _folder_of(name: str) -> Path:
         raise ModelNotFound(f"{name} is a file; give the folder that holds it together with its config.json.")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or "\\" in name:
         raise ModelNotFound(
-            f"There is no folder {name}; check the path; a relative one starts at the folder you are in."
+            f"There is no folder {name}; check the path (a relative one starts at the folder you are in)."
         )
     near = difflib.get_close_matches(name, IN_THE_BOX, n=1)
     if near:
