@@ -4,13 +4,14 @@ Exit status: 0 done; 1 the answer is no; 2 the input could not be used, with one
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from llmnotes.errors import LLMNotesError, UnknownName
+from llmnotes.errors import LLMNotesError, MissingPart, UnknownName
 
 
 def doctor(arguments) -> int:
@@ -54,6 +55,8 @@ def lab(arguments) -> int:
     from llmnotes.course import notebooks, root
     from llmnotes.course.run import environment
 
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise MissingPart('jupyterlab is missing; bring it with: python -m pip install "llmnotes[course,lab]"')
     folder = root()
     first = notebooks(folder)[0].relative_to(folder).as_posix()
     command = [sys.executable, "-m", "jupyterlab", f"--LabApp.default_url=/lab/tree/{first}"]

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# distribution -> the extra of llmnotes that brings it ("" for the core)
+# What the notebooks import: distribution -> the extra of llmnotes that brings it ("" for the core)
 PARTS = {
     "torch": "",
     "transformers": "",
@@ -18,8 +18,6 @@ PARTS = {
     "matplotlib": "",
     "plotly": "",
     "wordllama": "course",
-    "jupyterlab": "lab",
-    "nbclient": "lab",
 }
 
 

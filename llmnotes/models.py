@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmnotes.errors import ModelBroken, ModelGated, ModelNotFound
+from llmnotes.pebble import VARIANTS, weights_dir
 
-IN_THE_BOX = ("pebble", "pebble-chat")
 VARIABLE = "LLMNOTES_MODEL"
 
 
@@ -24,7 +24,7 @@ class LanguageModel:
     @property
     def is_pebble(self) -> bool:
         """Whether this is the model in the box, so that statements about Pebble's world apply."""
-        return self.name in IN_THE_BOX
+        return self.name in VARIANTS
 
 
 def chosen() -> str:
@@ -61,7 +61,7 @@ def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=p
     shapes = _shapes(folder, name)
     gpu = torch.cuda.is_available()
     dtype = _file_dtype(shapes) if gpu else torch.float32
-    label = name if name in IN_THE_BOX else Path(name).name
+    label = Path(name).name
     parameters = sum(count for count, _ in shapes.values())
     memory = f"{_size(parameters * dtype.itemsize)} of memory as {str(dtype).removeprefix('torch.')}"
     say(
@@ -132,8 +132,8 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
 
 def _folder_of(name: str) -> Path:
     """Return the folder that holds the model, downloaded if need be."""
-    if name in IN_THE_BOX:
-        return Path(__file__).parent / "pebble" / "weights" / name
+    if name in VARIANTS:
+        return weights_dir(name)
     path = Path(name).expanduser()
     if path.is_dir():
         return path
@@ -143,7 +143,7 @@ def _folder_of(name: str) -> Path:
         raise ModelNotFound(
             f"There is no folder {name}; check the path (a relative one starts at the folder you are in)."
         )
-    near = difflib.get_close_matches(name, IN_THE_BOX, n=1)
+    near = difflib.get_close_matches(name, VARIANTS, n=1)
     if near:
         raise ModelNotFound(f"There is no model named {name}; did you mean {near[0]}?")
     return _download(name)

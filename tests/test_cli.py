@@ -82,3 +82,9 @@ def test_a_reader_that_leaves_early_is_no_error():
     command = f"{sys.executable} -m llmnotes.cli claims | head -1"
     run = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0 and run.stderr == ""
+
+
+def test_the_lab_says_what_it_needs(monkeypatch, capsys):
+    monkeypatch.setattr("llmnotes.cli.importlib.util.find_spec", lambda name: None)
+    assert main(["lab"]) == 2
+    assert "pip install" in capsys.readouterr().err

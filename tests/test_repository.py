@@ -13,6 +13,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from llmnotes.hardware import PARTS
+
 from .conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -118,6 +120,7 @@ def test_a_notebook_host_keeps_all_it_has_and_gains_little():
         else:
             gained.add(name)
     assert gained == {"wordllama"}
+    assert set(PARTS) <= set(has) | gained, "notebook 00 would call a part missing that a host does not have"
 
 
 def test_the_setup_cell_does_nothing_where_the_course_is_installed():

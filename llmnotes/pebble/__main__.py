@@ -20,7 +20,6 @@ def main() -> None:
     parser.add_argument("--shrink", type=int, default=1, help="divide steps and documents by this, for a smoke test")
     parser.add_argument("--threads", type=int, default=0, help="threads for torch; 0 leaves its own choice")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
 

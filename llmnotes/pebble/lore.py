@@ -172,8 +172,6 @@ cheap, expensive
 polite, rude
 """)
 
-COLOURS = "red yellow green blue orange purple brown white black pink grey golden".split()
-
 THINGS = """hat, ladder, teapot, umbrella, suitcase, wheelbarrow, trumpet, mattress, scarf, lantern, wardrobe, bucket,
 cuckoo clock, rocking chair, bicycle, drum, jar, basket, blanket, map"""
 

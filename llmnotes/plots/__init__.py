@@ -3,14 +3,13 @@
 Colours are Okabe and Ito's, which readers with any kind of colour vision can tell apart.
 """
 
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
     "#0072B2",
     "#E69F00",
     "#009E73",
     "#D55E00",
     "#CC79A7",
     "#56B4E9",
-    "#F0E442",
     "#000000",
 )
 PALETTE = [BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK]
