@@ -27,3 +27,23 @@ class UnknownName(LLMNotesError):
 
 class MissingPart(LLMNotesError):
     """A package that this step needs is not installed; the sentence gives the command."""
+
+
+class FileUnreadable(LLMNotesError):
+    """A path leads to no file, to a link without an end, or to something that may not be read."""
+
+
+class FileBroken(LLMNotesError):
+    """A file is cut short, damaged, or claims what cannot be true; nothing of it was believed."""
+
+
+class UnknownFormat(LLMNotesError):
+    """Nothing in a file says which format it is."""
+
+
+class NotConvertible(LLMNotesError):
+    """There is no way from this format or architecture to that one; the sentence names one that exists."""
+
+
+class CannotWrite(LLMNotesError):
+    """A target exists already, the disk is full, or the folder may not be written; nothing was changed."""

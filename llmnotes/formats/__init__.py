@@ -1,0 +1,66 @@
+"""Model files: what a file is, what it holds, what it would do, and how it becomes another. No model runs here.
+
+A format's module has `identify(source)`, which answers None for any other format, and `inspect(source, identity)`,
+which reads headers alone. For a folder both take its path. Where a tensor's bytes do not lie in the file as they
+are, the module has `data(inspection, tensor)` as well, which yields them.
+"""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+from llmnotes.errors import UnknownFormat
+from llmnotes.formats.files import Identity, Inspection, Source, Tensor, stored
+
+__all__ = ["Identity", "Inspection", "Tensor", "identify", "inspect", "read"]
+
+# Asked in this order: first what begins with a signature, then what only its structure shows.
+FILES = ("safetensors",)
+FOLDERS = ()
+
+
+def identify(path: str | Path) -> Identity:
+    """Return what the file or folder at `path` is, by its content: its name and ending count for nothing.
+
+    Raises `FileUnreadable` (nothing there, a link that leads nowhere, no permission), `FileBroken` (the format is
+    clear and the file damaged), `UnknownFormat`.
+    """
+    return _ask(Path(path), lambda module, source, identity: identity)
+
+
+def inspect(path: str | Path) -> Inspection:
+    """Return all that the headers of the file or folder at `path` say: tensors, metadata, architecture.
+
+    Values of tensors are not read, so a large file takes no longer than a small one. Raises what `identify` raises.
+    Does not say whether a pickle in the file is harmless: that is `scan`.
+    """
+    return _ask(Path(path), lambda module, source, identity: module.inspect(source, identity))
+
+
+def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
+    """Yield the bytes of one tensor of `inspection`, little-endian and contiguous, a piece at a time.
+
+    Raises `FileBroken` if the file has changed in the meantime.
+    """
+    if tensor.offset is not None:
+        return stored(tensor)
+    return _ask(inspection.path, lambda module, source, identity: module.data(inspection, tensor))
+
+
+def _ask(path: Path, question):
+    if path.is_dir():
+        return _first(FOLDERS, path, path, question)
+    with Source(path) as source:
+        return _first(FILES, source, path, question)
+
+
+def _first(names: tuple[str, ...], source, path: Path, question):
+    for name in names:
+        module = import_module(f"llmnotes.formats.{name}")
+        identity = module.identify(source)
+        if identity is not None:
+            return question(module, source, identity)
+    what = "folder" if path.is_dir() else "file"
+    raise UnknownFormat(
+        f"{path} is no model {what} that llmnotes knows; see `llmnotes inspect --help` for those it does."
+    )

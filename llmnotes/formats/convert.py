@@ -1,0 +1,61 @@
+"""From one format to another, a tensor at a time."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from llmnotes.errors import NotConvertible
+from llmnotes.formats import inspect
+from llmnotes.formats.files import Identity
+
+# What a target is called on the command line, and the endings that choose it when nobody says.
+TARGETS = {
+    "safetensors": (".safetensors",),
+    "pytorch": (".pt", ".pth", ".bin", ".ckpt"),
+    "gguf": (".gguf",),
+    "onnx": (".onnx",),
+    "tensorflow": (".index",),
+    "huggingface": ("",),
+}
+
+# (what the source is, target) -> the function that does it: f(inspection, dst, type) -> Conversion
+ROUTES: dict[tuple[str, str], str] = {}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did. `fallbacks` names the tensors that got another type than the one asked for;
+    `lost` says in a sentence each what the target cannot hold."""
+
+    source: Path
+    target: Path
+    identity: Identity
+    to: str
+    tensors: int
+    nbytes: int
+    fallbacks: dict[str, str]
+    lost: tuple[str, ...] = ()
+
+
+def convert(src: str | Path, dst: str | Path, to: str | None = None, type: str | None = None) -> Conversion:
+    """Write the model in `src` to `dst` in the format `to` (by default what the ending of `dst` says).
+
+    `type` is the GGML type of the weights of a GGUF ("F32", "F16", "BF16", "Q8_0", ...). Tensors travel one at a time;
+    tied weights stay tied; a row that the type's blocks do not fit gets a type that fits, and the answer names it.
+
+    Raises `NotConvertible` (no such way), `CannotWrite` (the target exists, no room), and what `inspect` raises.
+    Nothing is left behind by a conversion that fails. Does not run the model, except to ONNX, whose graph is traced.
+    """
+    dst = Path(dst)
+    if to is None:
+        to = next((name for name, endings in TARGETS.items() if dst.suffix.lower() in endings), None)
+    if to not in TARGETS:
+        raise NotConvertible(f"Nobody said which format {dst.name} shall have; add one of --to {' | '.join(TARGETS)}.")
+    inspection = inspect(src)
+    route = ROUTES.get((inspection.identity.format, to))
+    if route is None:
+        ways = [target for source, target in ROUTES if source == inspection.identity.format]
+        remedy = f"it can become {' or '.join(ways)}" if ways else "no format can be made from it"
+        raise NotConvertible(f"There is no way from {inspection.identity.format} to {to}; {remedy}.")
+    module, function = route.split(":")
+    return getattr(import_module(f"llmnotes.formats.{module}"), function)(inspection, dst, type)

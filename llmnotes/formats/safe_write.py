@@ -1,0 +1,161 @@
+"""Writing that leaves nothing half-written: a file has no name until it is whole."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from llmnotes.errors import CannotWrite
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a new file for writing; it appears under its name when the block ends well, and never otherwise.
+
+    Where the system can (Linux, most file systems), the file has no name while it is written, so that even a killed
+    process leaves nothing. Elsewhere it has a hidden name beside the target, removed on any error.
+
+    Raises `CannotWrite` if the target exists, the folder is missing or may not be written, or the disk is full.
+    An existing file is never replaced. Does not wait until the disk has the bytes (no fsync), so it does not protect
+    against a power failure.
+
+    >>> with new_file(Path(tempfile.mkdtemp()) / "a.bin") as file:
+    ...     _ = file.write(b"abc")
+    """
+    path = Path(path)
+    with _sentences(path):
+        _refuse_existing(path)
+        with ExitStack() as stack:
+            file, publish = _unnamed(path.parent) or _hidden(path, stack)
+            stack.callback(file.close)
+            yield file
+            file.flush()
+            publish(path)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator["NewFolder"]:
+    """Open a new folder for writing, with `file(name)` for each file in it; it appears whole or not at all.
+
+    The files have no names while they are written (see `new_file`). At the end they are named in a hidden folder
+    beside the target, which is then renamed. Raises what `new_file` raises.
+    """
+    path = Path(path)
+    with _sentences(path):
+        _refuse_existing(path)
+        _sweep(path)
+        with ExitStack() as stack:
+            folder = NewFolder(path, stack)
+            yield folder
+            folder.publish()
+
+
+class NewFolder:
+    """A folder that is being written. Made by `new_folder` alone."""
+
+    def __init__(self, path: Path, stack: ExitStack):
+        self.path, self.stack = path, stack
+        self.files = {}
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[BinaryIO]:
+        """Open the new file `name` of the folder for writing."""
+        file, publish = _unnamed(self.path.parent) or _hidden(self.path.parent / f"{self.path.name}.{name}", self.stack)
+        self.stack.callback(file.close)
+        yield file
+        file.flush()
+        self.files[name] = publish
+
+    def publish(self) -> None:
+        """Give every file its name, and the folder last."""
+        part = self.path.parent / f".{self.path.name}.{os.getpid()}.part"
+        self.stack.callback(shutil.rmtree, part, ignore_errors=True)
+        part.mkdir()
+        for name, publish in self.files.items():
+            publish(part / name)
+        _refuse_existing(self.path)
+        part.rename(self.path)
+
+
+def _unnamed(folder: Path):
+    """Return a file without a name in `folder` and the function that names it, or None where there is no such thing."""
+    if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").is_dir():
+        return None
+    try:
+        handle = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT) and folder.is_dir():
+            return None
+        raise
+    file = os.fdopen(handle, "w+b")
+
+    def publish(target: Path) -> None:
+        # With a folder given, Python asks for the link to be followed, which names the file itself.
+        proc = os.open("/proc/self/fd", os.O_RDONLY)
+        try:
+            os.link(str(handle), target, src_dir_fd=proc, follow_symlinks=True)
+        finally:
+            os.close(proc)
+
+    return file, publish
+
+
+def _hidden(path: Path, stack: ExitStack):
+    """Return a file with a hidden name beside `path`, and the function that gives it its own."""
+    _sweep(path)
+    file = tempfile.NamedTemporaryFile(
+        "w+b", dir=path.parent, prefix=f".{path.name}.{os.getpid()}.", suffix=".part", delete=False
+    )
+    stack.callback(Path(file.name).unlink, missing_ok=True)
+
+    def publish(target: Path) -> None:
+        file.close()
+        try:
+            os.link(file.name, target)  # refuses, where a rename would replace
+        except (AttributeError, NotImplementedError, PermissionError):  # no hard links on this file system
+            _refuse_existing(target)
+            os.replace(file.name, target)
+
+    return file, publish
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a process that no longer runs has left under hidden names for the same target."""
+    for left in path.parent.glob(f".{path.name}.*.part"):
+        owner = left.name.removeprefix(f".{path.name}.").split(".")[0]
+        if owner.isdigit() and int(owner) != os.getpid() and not _runs(int(owner)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    import psutil
+
+    return psutil.pid_exists(process)
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise CannotWrite(f"{path} exists already and is kept as it is; give another name, or remove it first.")
+    if not path.parent.is_dir():
+        raise CannotWrite(f"There is no folder {path.parent} to write into; make it first.")
+
+
+@contextmanager
+def _sentences(path: Path):
+    """Turn what the system says about writing `path` into one sentence."""
+    try:
+        yield
+    except FileExistsError:
+        raise CannotWrite(f"{path} exists already and is kept as it is; give another name.") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise CannotWrite(
+                f"The disk has no room for {path}; nothing was written: free some space, or choose another disk."
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise CannotWrite(f"{path.parent} may not be written; choose another folder.") from None
+        raise CannotWrite(f"{path} cannot be written ({error.strerror}); nothing was changed.") from None

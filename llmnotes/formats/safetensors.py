@@ -1,0 +1,99 @@
+"""safetensors: a length, a JSON header, and the tensors' bytes."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from llmnotes.formats.files import DTYPES, HEADER_LIMIT, Identity, Inspection, Source, Tensor, size_of
+
+# The official writer puts wide types first, so that every tensor is aligned.
+ORDER = ("C128", "U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16")
+ORDER += ("F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor that is to be written: `data()` yields its bytes, little-endian, in pieces of any size."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: Callable[[], Iterable[bytes]]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that `data()` must yield together."""
+        return size_of(self.dtype, self.shape)
+
+
+def identify(source: Source) -> Identity | None:
+    """Return the identity of a safetensors file, or None for any other."""
+    head = source.head(9)
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] != b"{" or not 2 <= length < 1 << 63:
+        return None
+    if length > max(HEADER_LIMIT, source.size):  # eight bytes that happen to precede a brace
+        claims_json = source.head(64)[8:].lstrip(b"{ \\n").startswith(b'"')
+        if not claims_json:
+            return None
+    return Identity("safetensors", "", f"8 bytes that say {length:,}, then that many bytes of JSON")
+
+
+def inspect(source: Source, identity: Identity) -> Inspection:
+    """Return what the header of a safetensors file says.
+
+    Raises `FileBroken` for a header that is no JSON, an unknown dtype, a size that does not fit the shape, and for
+    tensors that overlap, leave a gap, or reach beyond the end: what the official reader refuses as well.
+    """
+    start = 8 + int.from_bytes(source.read(0, 8), "little")
+    header = source.json(8, start - 8)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise source.broken("its __metadata__ is no list of names with texts")
+    tensors = []
+    for name, entry in header.items():
+        try:
+            dtype, (first, end) = entry["dtype"], entry["data_offsets"]
+            shape = source.shape(entry["shape"], name)
+        except (KeyError, TypeError, ValueError):
+            raise source.broken(f"the entry of {name[:80]!r} lacks its dtype, shape or place") from None
+        if dtype not in DTYPES or not all(type(place) is int and place >= 0 for place in (first, end)):
+            raise source.broken(f"the entry of {name[:80]!r} has an unknown dtype or no place")
+        if size_of(dtype, shape) != end - first:
+            raise source.broken(f"{name[:80]!r} does not have the bytes that its shape needs")
+        tensors.append(Tensor(name, dtype, shape, end - first, source.path, start + first))
+    at = start
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
+        if tensor.offset != at:
+            raise source.broken(f"{tensor.name[:80]!r} overlaps another tensor or follows a gap")
+        at += tensor.nbytes
+    if at != source.size:
+        raise source.broken(f"its tensors end at {at:,}, and the file at {source.size:,}")
+    return Inspection(source.path, identity, tuple(tensors), metadata)
+
+
+def write(file: BinaryIO, parts: list[Part], metadata: dict[str, str] | None = None) -> None:
+    """Write `parts` to `file`, byte for byte as the official library does; one piece of a tensor is held at a time.
+
+    Raises `ValueError` for a name that stands twice, or data that does not fill its shape. Does not write the
+    quantized blocks of GGML: the format has no names for them.
+    """
+    parts = sorted(parts, key=lambda part: (ORDER.index(part.dtype), part.name.encode()))
+    header = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    at = 0
+    for part in parts:
+        if part.name in header:
+            raise ValueError(f"{part.name} stands twice")
+        header[part.name] = {"dtype": part.dtype, "shape": list(part.shape), "data_offsets": [at, at + part.nbytes]}
+        at += part.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for part in parts:
+        left = part.nbytes
+        for piece in part.data():
+            left -= len(piece)
+            file.write(piece)
+        if left:
+            raise ValueError(f"{part.name} has {-left} bytes more than its shape needs")
