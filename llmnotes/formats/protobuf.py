@@ -1,0 +1,163 @@
+"""Protocol Buffers' wire format: numbered fields one after the other, the payloads skipped and not read.
+
+A message does not say what it is: the meaning of a field's number stands in a schema elsewhere. ONNX, TensorFlow and
+SentencePiece each have one; this module knows none of them.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from llmnotes.errors import FileBroken
+from llmnotes.formats.files import METADATA_LIMIT, Source
+
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4 (groups) are out of use
+FIELDS_LIMIT = 1_500_000  # fields read in one file: a vocabulary of 300,000 tokens, or two seconds
+WINDOW = 1 << 13  # bytes read at a time around a position
+
+
+class Field(NamedTuple):
+    """One field: its number, its wire type, its value if that is a number, and where its payload lies."""
+
+    number: int
+    wire: int
+    value: int | None  # unsigned, for VARINT, FIXED64 and FIXED32; None for LENGTH
+    start: int
+    end: int
+
+
+class Message:
+    """The fields of a file, or of bytes in memory. Positions count from the beginning of the file or of the bytes.
+
+    Nothing here follows nested messages by itself, so no nesting is too deep: a caller who knows that a field holds a
+    message asks for its fields with `inside`. Every length is checked against the message around it.
+
+    >>> [(field.number, field.value) for field in Message(b"\\x08\\x96\\x01").fields()]
+    [(1, 150)]
+    """
+
+    def __init__(self, source: Source | bytes):
+        self.source = source
+        self.left = FIELDS_LIMIT
+        in_memory = isinstance(source, bytes)
+        self.window, self.first = (source if in_memory else b""), 0
+        self.size = len(source) if in_memory else source.size
+
+    def fields(self, start: int = 0, end: int | None = None) -> Iterator[Field]:
+        """Yield the fields of the message at `start:end`, by default all there is; `FileBroken` if it is none."""
+        position, end = start, self.size if end is None else end
+        while position < end:
+            self.left -= 1
+            if self.left < 0:
+                raise self.broken(f"it has more than {FIELDS_LIMIT:,} fields")
+            key, position = self._varint(position, end)
+            number, wire = key >> 3, key & 7
+            value = None
+            if wire == VARINT:
+                start = position
+                value, position = self._varint(position, end)
+            elif wire == LENGTH:
+                length, start = self._varint(position, end)
+                position = start + length
+            elif wire in (FIXED64, FIXED32):
+                start, position = position, position + (8 if wire == FIXED64 else 4)
+            else:
+                raise self.broken(f"at byte {position:,} it has a field of wire type {wire}")
+            if not 0 < number < 1 << 29 or position > end:
+                raise self.broken(f"the field at byte {start:,} reaches beyond its message, or has no valid number")
+            if wire in (FIXED64, FIXED32):
+                value = int.from_bytes(self._read(start, position), "little")
+            yield Field(number, wire, value, start, position)
+
+    def inside(self, field: Field) -> Iterator[Field]:
+        """Yield the fields of the message that `field` holds."""
+        if field.wire != LENGTH:
+            raise self.broken(f"field {field.number} at byte {field.start:,} is a number, and no message")
+        return self.fields(field.start, field.end)
+
+    def bytes(self, field: Field, limit: int = METADATA_LIMIT) -> bytes:
+        """Return the payload of `field`; `FileBroken` for one that is a number or has more than `limit` bytes."""
+        if field.wire != LENGTH or field.end - field.start > limit:
+            raise self.broken(f"field {field.number} at byte {field.start:,} is no text of at most {limit:,} bytes")
+        return self._read(field.start, field.end)
+
+    def text(self, field: Field, limit: int = 1 << 20) -> str:
+        """Return the payload of `field` as text; bytes that are no UTF-8 are replaced."""
+        return self.bytes(field, limit).decode("utf-8", "replace")
+
+    def numbers(self, field: Field, limit: int = 1 << 20) -> list[int]:
+        """Return the whole numbers of one repeated field: a single one, or several packed into one payload."""
+        if field.value is not None:
+            return [field.value]
+        if field.end - field.start > limit:
+            raise self.broken(f"field {field.number} at byte {field.start:,} is no list of at most {limit:,} bytes")
+        found, position = [], field.start
+        while position < field.end:
+            value, position = self._varint(position, field.end)
+            found.append(value)
+        return found
+
+    def broken(self, what: str) -> FileBroken:
+        """Return the error that says what is wrong with these bytes."""
+        if isinstance(self.source, bytes):
+            return FileBroken(f"A message in a file is damaged: {what}; copy or download the file again.")
+        return self.source.broken(what)
+
+    def _read(self, start: int, end: int) -> bytes:
+        """Return the bytes `start:end`; small pieces come from a window: not each costs a call to the system."""
+        first = self.first
+        if end > self.size:
+            raise self.broken("it ends in the middle of a field")
+        if start < first or end > first + len(self.window):
+            if end - start > WINDOW:
+                return self.source.read(start, end - start)
+            self.window = self.source.read(start, min(WINDOW, self.size - start))
+            self.first = first = start
+        return self.window[start - first : end - first]
+
+    def _varint(self, position: int, end: int) -> tuple[int, int]:
+        """Return the number at `position`, seven bits to a byte and the lowest first, and the position behind it."""
+        index = position - self.first
+        if position < end and 0 <= index < len(self.window) and self.window[index] < 128:
+            return self.window[index], position + 1  # most are of one byte
+        data = self._read(position, min(position + 10, end))
+        value = 0
+        for index, byte in enumerate(data):
+            value |= (byte & 127) << 7 * index
+            if byte < 128:
+                if value >> 64:
+                    break
+                return value, position + index + 1
+        raise self.broken(f"the number at byte {position:,} has no end")
+
+
+def signed(value: int) -> int:
+    """Return the int64 whose two's complement a varint holds.
+
+    >>> signed(2**64 - 1)
+    -1
+    """
+    return value - (1 << 64) if value >> 63 else value
+
+
+def varint(value: int) -> bytes:
+    """Return a whole number, 0 or more, as a varint.
+
+    >>> varint(300).hex()
+    'ac02'
+    """
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    """Return a field as bytes: a number as a varint, bytes with their length before them.
+
+    >>> field(1, 150).hex(), field(2, b"abc").hex()
+    ('089601', '1203616263')
+    """
+    if isinstance(value, int):
+        return varint(number << 3 | VARINT) + varint(value)
+    return varint(number << 3 | LENGTH) + varint(len(value)) + value
