@@ -15,8 +15,11 @@ from llmnotes.formats.files import Identity, Inspection, Source, Tensor, stored
 __all__ = ["Identity", "Inspection", "Tensor", "identify", "inspect", "read"]
 
 # Asked in this order: first what begins with a signature, then what only its structure shows.
-FILES = ("safetensors",)
-FOLDERS = ()
+FILES = (
+    "huggingface",
+    "safetensors",
+)
+FOLDERS = ("huggingface",)
 
 
 def identify(path: str | Path) -> Identity:

@@ -165,27 +165,27 @@ class Source:
         for position in range(offset, end, chunk):
             yield self.read(position, min(chunk, end - position))
 
-    def json(self, offset: int, count: int) -> dict:
+    def json(self, offset: int, count: int, unique: bool = True) -> dict:
         """Return the JSON object in `count` bytes from `offset`; `FileBroken` if there is none."""
         if count > HEADER_LIMIT:
             raise self.broken(f"its header claims {count:,} bytes, more than any model needs")
-        return self.parse(self.read(offset, count))
+        return self.parse(self.read(offset, count), unique)
 
-    def parse(self, text: bytes) -> dict:
-        """Return the JSON object that `text` holds; `FileBroken` if it is none, or has a key twice."""
+    def parse(self, text: bytes, unique: bool = True) -> dict:
+        """Return the JSON object that `text` holds; `FileBroken` if it is none, or has a key twice and must not."""
 
-        def unique(pairs):
+        def once(pairs):
             keys = dict(pairs)
-            if len(keys) != len(pairs):
-                raise self.broken("its header has the same key twice")
+            if unique and len(keys) != len(pairs):
+                raise self.broken("its JSON has the same key twice")
             return keys
 
         try:
-            value = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+            value = json.loads(text.decode("utf-8"), object_pairs_hook=once)
         except (ValueError, RecursionError):
-            raise self.broken("its header is no valid JSON") from None
+            raise self.broken("its JSON is not valid") from None
         if not isinstance(value, dict):
-            raise self.broken("its header is no JSON object")
+            raise self.broken("its JSON is no object")
         return value
 
     def shape(self, sides, where: str) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ def identify(source: Source) -> Identity | None:
     if head[8:9] != b"{" or not 2 <= length < 1 << 63:
         return None
     if length > max(HEADER_LIMIT, source.size):  # eight bytes that happen to precede a brace
-        claims_json = source.head(64)[8:].lstrip(b"{ \\n").startswith(b'"')
+        claims_json = source.head(64)[8:].lstrip(b"{ \n").startswith(b'"')
         if not claims_json:
             return None
     return Identity("safetensors", "", f"8 bytes that say {length:,}, then that many bytes of JSON")
