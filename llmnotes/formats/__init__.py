@@ -18,6 +18,7 @@ __all__ = ["Identity", "Inspection", "Tensor", "identify", "inspect", "read"]
 FILES = (
     "huggingface",
     "safetensors",
+    "onnx",
 )
 FOLDERS = ("huggingface",)
 

@@ -19,7 +19,9 @@ TARGETS = {
 }
 
 # (what the source is, target) -> the function that does it: f(inspection, dst, type) -> Conversion
-ROUTES: dict[tuple[str, str], str] = {}
+ROUTES: dict[tuple[str, str], str] = {
+    ("Hugging Face folder", "onnx"): "onnx_export:from_huggingface",
+}
 
 
 @dataclass(frozen=True)

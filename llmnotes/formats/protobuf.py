@@ -37,7 +37,7 @@ class Message:
 
     def __init__(self, source: Source | bytes):
         self.source = source
-        self.left = FIELDS_LIMIT
+        self.left, self.room = FIELDS_LIMIT, METADATA_LIMIT
         in_memory = isinstance(source, bytes)
         self.window, self.first = (source if in_memory else b""), 0
         self.size = len(source) if in_memory else source.size
@@ -75,8 +75,12 @@ class Message:
         return self.fields(field.start, field.end)
 
     def bytes(self, field: Field, limit: int = METADATA_LIMIT) -> bytes:
-        """Return the payload of `field`; `FileBroken` for one that is a number or has more than `limit` bytes."""
-        if field.wire != LENGTH or field.end - field.start > limit:
+        """Return the payload of `field`; `FileBroken` for a number, and for more than `limit` bytes.
+
+        All payloads of a file together may have `METADATA_LIMIT` bytes.
+        """
+        self.room -= field.end - field.start
+        if field.wire != LENGTH or field.end - field.start > limit or self.room < 0:
             raise self.broken(f"field {field.number} at byte {field.start:,} is no text of at most {limit:,} bytes")
         return self._read(field.start, field.end)
 
@@ -85,16 +89,20 @@ class Message:
         return self.bytes(field, limit).decode("utf-8", "replace")
 
     def numbers(self, field: Field, limit: int = 1 << 20) -> list[int]:
-        """Return the whole numbers of one repeated field: a single one, or several packed into one payload."""
-        if field.value is not None:
-            return [field.value]
-        if field.end - field.start > limit:
+        """Return the whole numbers of one repeated field: a single one, or at most `limit` bytes of packed ones."""
+        if field.wire == LENGTH and field.end - field.start > limit:
             raise self.broken(f"field {field.number} at byte {field.start:,} is no list of at most {limit:,} bytes")
-        found, position = [], field.start
+        return list(self.each_number(field))
+
+    def each_number(self, field: Field) -> Iterator[int]:
+        """Yield the whole numbers of one repeated field, of any length."""
+        if field.value is not None:
+            yield field.value
+            return
+        position = field.start
         while position < field.end:
             value, position = self._varint(position, field.end)
-            found.append(value)
-        return found
+            yield value
 
     def broken(self, what: str) -> FileBroken:
         """Return the error that says what is wrong with these bytes."""

@@ -1,0 +1,176 @@
+"""A Hugging Face folder becomes an ONNX graph, and onnxruntime proves that both give the same logits."""
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+
+from llmnotes.errors import MissingPart, NotConvertible
+from llmnotes.formats import inspect
+from llmnotes.formats.convert import Conversion
+from llmnotes.formats.files import CHUNK, Inspection
+from llmnotes.formats.safe_write import new_file
+
+ONE_FILE = 1_900_000_000  # bytes of weights; a message of Protocol Buffers may have 2 GB
+LARGEST = 1e-3  # how far a logit may differ from PyTorch's
+LOST = (
+    "The weights are float32, and most matrices are transposed and under other names: no state dict comes back.",
+    "The tokenizer, the chat template and the generation settings are not in the graph: keep the folder beside it.",
+    "The graph has no cache of keys and values: each step runs the whole text.",
+)
+
+
+def from_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Trace the causal language model of a Hugging Face folder and write it as one ONNX file, in float32.
+
+    The graph takes `input_ids` and `attention_mask` (batch, sequence) and gives `logits` (batch, sequence,
+    vocabulary), for any batch and length. Weights of more than 1.9 GB go to `DST.data` beside it. The whole model is
+    in memory meanwhile, several times.
+
+    Raises `MissingPart` without onnx, onnxruntime or onnxscript; `NotConvertible` if the model cannot be opened or
+    traced, if `type` is another than F32, or if a logit on one of two prompts differs by more than 1e-3 from
+    PyTorch's. Runs no code that comes with a model. Pads on the right only: it takes no positions.
+    """
+    _needs("onnx", "onnxruntime", "onnxscript")
+    if type not in (None, "F32"):
+        raise NotConvertible(f"An ONNX graph is written in float32, and not as {type}; leave --type out.")
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / dst.name
+        prompts, expected = _trace(inspection.path, path)
+        difference = max(
+            float(abs(onnx_logits(path, ids) - logits).max()) for ids, logits in zip(prompts, expected, strict=True)
+        )
+        if not difference <= LARGEST:
+            raise NotConvertible(
+                f"The graph's logits differ from PyTorch's by {difference:.2g}, more than {LARGEST}; nothing was "
+                "written: this architecture needs another exporter."
+            )
+        with ExitStack() as stack:
+            for file in sorted(Path(folder).iterdir(), key=lambda file: file != path):
+                with open(file, "rb") as made:
+                    shutil.copyfileobj(made, stack.enter_context(new_file(dst.parent / file.name)), CHUNK)
+    written = inspect(dst)
+    return Conversion(inspection.path, dst, inspection.identity, "onnx", len(written.tensors), written.nbytes, {}, LOST)
+
+
+def onnx_logits(path: str | Path, ids: list[int]):
+    """Return the float32 logits (tokens, vocabulary) that an ONNX causal language model gives for one text.
+
+    `ids` are its tokens. Inputs named `attention_mask` and `position_ids` are filled in. Raises `MissingPart` without
+    onnxruntime and `NotConvertible` if the graph cannot be run or needs other inputs, such as a cache. Opens the
+    graph anew each time; custom operators of its own are not loaded.
+    """
+    _needs("onnxruntime")
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = os.cpu_count() or 1
+    known = {
+        "input_ids": np.array([ids], dtype=np.int64),  # (1, tokens)
+        "attention_mask": np.ones((1, len(ids)), dtype=np.int64),
+        "position_ids": np.arange(len(ids), dtype=np.int64)[None],
+    }
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        names = [put.name for put in session.get_inputs()]
+        others = [name for name in names if name not in known]
+        if others or "input_ids" not in names:
+            raise NotConvertible(
+                f"{Path(path).name} is no graph from input_ids to logits (it takes {', '.join(names[:5])}); export it "
+                "without a cache."
+            )
+        answers = session.run(None, {name: known[name] for name in names})
+    except NotConvertible:
+        raise
+    except Exception as error:  # onnxruntime has a type of its own for each of many failures
+        raise NotConvertible(
+            f"onnxruntime cannot run {Path(path).name} ({error.__class__.__name__}); export it again."
+        ) from None
+    outputs = dict(zip([put.name for put in session.get_outputs()], answers, strict=True))
+    logits = np.asarray(outputs.get("logits", answers[0]), dtype=np.float32)
+    if logits.ndim != 3 or logits.shape[1] != len(ids):
+        raise NotConvertible(f"{Path(path).name} gives no logits for each token; export a causal language model.")
+    return logits[0]
+
+
+def _trace(folder: Path, path: Path):
+    """Write the graph to `path`; return two prompts as lists of tokens, and PyTorch's logits for each."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    class Logits(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids, attention_mask):
+            return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        ).eval()
+    except Exception as error:  # whatever a damaged or unknown folder sets off inside the library
+        raise NotConvertible(
+            f"transformers cannot open {folder.name} as a causal language model ({error.__class__.__name__}); check "
+            "its config.json and its weights."
+        ) from None
+    ids = torch.arange(12).reshape(2, 6) % model.config.get_text_config().vocab_size  # (batch, sequence)
+    sides = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+    try:
+        program = torch.onnx.export(
+            Logits(model).eval(),
+            (ids, torch.ones_like(ids)),
+            dynamo=True,
+            dynamic_shapes=(sides, sides),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    except Exception as error:  # the exporter names no type of its own for what it cannot trace
+        raise NotConvertible(
+            f"torch.onnx cannot trace {folder.name} ({error.__class__.__name__}); llmnotes can make "
+            "safetensors or a GGUF of it."
+        ) from None
+    program.model.metadata_props["architecture"] = type(model).__name__
+    weights = sum(parameter.numel() for parameter in model.parameters()) * 4
+    program.save(path, external_data=weights > ONE_FILE)
+    size = model.config.get_text_config().vocab_size
+    prompts = [[(7 * place + 3) % size for place in range(length)] for length in (3, 17)]
+    with torch.no_grad():
+        return prompts, [model(torch.tensor([prompt]), use_cache=False).logits[0].numpy() for prompt in prompts]
+
+
+def _needs(*parts: str) -> None:
+    missing = [part for part in parts if find_spec(part) is None]
+    if missing:
+        raise MissingPart(f'{missing[0]} is missing; bring it with: python -m pip install "llmnotes[onnx]"')
+
+
+@contextmanager
+def _quiet():
+    """Keep what the exporter's many parts print, log and warn of out of the reader's page."""
+    from transformers.utils import logging as transformers_logging
+
+    bars, disabled = transformers_logging.is_progress_bar_enabled(), logging.root.manager.disable
+    transformers_logging.disable_progress_bar()
+    logging.disable(logging.CRITICAL)
+    try:
+        with open(os.devnull, "w") as sink, redirect_stdout(sink), redirect_stderr(sink), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        if bars:
+            transformers_logging.enable_progress_bar()
