@@ -1,0 +1,214 @@
+"""GGML's types: weights in blocks that share a scale, byte for byte as llama.cpp stores them.
+
+All work is done on pieces that fit a processor's cache, so memory does not follow the size of a tensor.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+PIECE = 1 << 16  # elements that are worked on at a time; a multiple of every block
+HALF = np.float32(0.49999997)  # the float below a half: added before cutting, it rounds halves away from zero
+
+
+class BlockType(NamedTuple):
+    """A type: `elements` in a block, `nbytes` of a block, and the two ways.
+
+    `quantize` takes float32 (blocks, elements) and gives uint8 (blocks, nbytes); `dequantize` goes back.
+    """
+
+    elements: int
+    nbytes: int
+    quantize: Callable[[np.ndarray], np.ndarray]
+    dequantize: Callable[[np.ndarray], np.ndarray]
+
+
+def quantize(name: str, x: np.ndarray) -> np.ndarray:
+    """Return the rows of `x`, float32 (rows, n), in the type `name`: uint8 (rows, bytes of a row).
+
+    Bytes equal those of gguf-py, and of llama.cpp wherever C defines them.
+
+    Raises `KeyError` for a type that is not in `TYPES`, `ValueError` for rows that its blocks do not fit. Does not
+    choose another type, and does not weigh errors by importance.
+
+    >>> quantize("Q8_0", np.ones((2, 64), np.float32)).shape
+    (2, 68)
+    """
+    kind = TYPES[name]
+    if x.shape[-1] % kind.elements:
+        raise ValueError(f"rows of {x.shape[-1]} do not divide into blocks of {kind.elements} ({name})")
+    data = np.ascontiguousarray(x, np.float32).reshape(-1).view(np.uint8)
+
+    def change(piece):
+        return kind.quantize(piece.view(np.float32).reshape(-1, kind.elements))
+
+    return _changed(change, data, kind.elements, 4 * kind.elements, kind.nbytes).reshape(len(x), -1)
+
+
+def dequantize(name: str, data: bytes | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return float32 of `shape` from the bytes of a tensor in the type `name`.
+
+    Types that are not in `TYPES` are left to gguf-py. Raises `KeyError` for a type that it cannot undo either,
+    `ValueError` for bytes that do not fill the shape.
+
+    >>> dequantize("BF16", b"\\x80\\x3f\\x00\\xc0", (2,)).tolist()
+    [1.0, -2.0]
+    """
+    data = np.frombuffer(data, np.uint8)
+    elements, nbytes, undo = _undo(name)
+    if data.size % nbytes or data.size // nbytes * elements != np.prod(shape, dtype=np.int64):
+        raise ValueError(f"{data.size:,} bytes of {name} do not fill the shape {shape}")
+
+    def change(piece):
+        return undo(piece.reshape(-1, nbytes))
+
+    return _changed(change, data.reshape(-1), elements, nbytes, 4 * elements).view(np.float32).reshape(shape)
+
+
+def recoded(pieces: Iterable[bytes], source: str, target: str) -> Iterator[bytes]:
+    """Yield a tensor's bytes in the type `target`, from its bytes in the type `source`, in pieces of any size.
+
+    The rows must divide into the blocks of both; whoever knows the shape has checked it. What is equal stays as it is,
+    and a bfloat16 becomes a float16 without a float32 between. Raises `KeyError` for a type without the way needed.
+
+    >>> b"".join(recoded([b"\\x80", b"\\x3f"], "BF16", "F16")).hex()
+    '003c'
+    """
+    if source == target:
+        yield from pieces
+        return
+    elements, width, undo = _undo(source)
+    kind = TYPES[target]
+    unit = max(kind.elements, elements)  # elements that are whole blocks of both
+    step, result = unit // elements * width, unit // kind.elements * kind.nbytes
+
+    def change(piece):
+        if (source, target) == ("BF16", "F16"):
+            return _f16_of_bf16()[piece.view(np.uint16)]
+        return kind.quantize(undo(piece.reshape(-1, width)).reshape(-1, kind.elements))
+
+    left = b""
+    for piece in pieces:
+        piece = left + piece if left else piece
+        whole = len(piece) // step * step
+        left = piece[whole:]
+        yield _changed(change, np.frombuffer(piece, np.uint8, whole), unit, step, result).tobytes()
+    if left:
+        raise ValueError(f"{len(left)} bytes of {source} are left over, too few for a block of {target}")
+
+
+def _undo(name: str) -> tuple[int, int, Callable]:
+    """Return (elements, bytes, function) of a block's way back to float32."""
+    if name in TYPES:
+        kind = TYPES[name]
+        return kind.elements, kind.nbytes, kind.dequantize
+    if name in UNDONE:
+        return UNDONE[name]
+    import gguf
+
+    type_ = gguf.GGMLQuantizationType[name]
+    elements, nbytes = gguf.GGML_QUANT_SIZES[type_]
+    if type_ not in gguf.quants._type_traits:
+        raise KeyError(name)
+    return elements, nbytes, lambda blocks: gguf.dequantize(blocks, type_)
+
+
+def _changed(change: Callable, data: np.ndarray, elements: int, unit: int, result: int) -> np.ndarray:
+    """Return `change` of the bytes `data` by pieces: `unit` bytes, `elements` of them, become `result` bytes."""
+    out = np.empty((len(data) // unit, result), np.uint8)
+    step = PIECE // elements
+    with np.errstate(all="ignore"):  # infinities and what is not a number follow the arithmetic of C
+        for start in range(0, len(out), step):
+            made = change(data[start * unit : (start + step) * unit])
+            out[start : start + step] = made.view(np.uint8).reshape(-1, result)
+    return out.reshape(-1)
+
+
+@cache
+def _f16_of_bf16() -> np.ndarray:
+    """Return the float16 nearest to each of the 65,536 bfloat16 numbers."""
+    with np.errstate(over="ignore"):
+        return _from_bf16(np.arange(1 << 16, dtype=np.uint16)).astype(np.float16)
+
+
+def _to_bf16(x: np.ndarray) -> np.ndarray:
+    """Round to the nearest bfloat16, halves to even; what is not a number stays none."""
+    bits = x.view(np.uint32)
+    out = bits >> 16
+    out &= 1
+    out += bits
+    out += 0x7FFF
+    out >>= 16
+    nan = np.isnan(x)
+    if nan.any():
+        out[nan] = bits[nan] >> 16 | 64
+    return out.astype(np.uint16)
+
+
+def _from_bf16(data: np.ndarray) -> np.ndarray:
+    return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def _to_q8_0(x: np.ndarray) -> np.ndarray:
+    """Q8_0: the largest magnitude becomes 127; the scale is a float16, the weights are whole numbers."""
+    d = np.maximum.reduceat(np.abs(x).reshape(-1), np.arange(0, x.size, 32)) / np.float32(127)
+    q = x * np.divide(1, d, out=np.zeros_like(d), where=d != 0)[:, None]
+    q += np.copysign(HALF, q)
+    out = np.empty(len(x), [("d", "<f2"), ("q", "V32")])
+    out["d"] = d
+    out["q"] = q.astype(np.int8).view("V32").reshape(-1)
+    return out.view(np.uint8)
+
+
+def _float(data: np.ndarray, at: int) -> np.ndarray:
+    """Return the float16 at byte `at` of each block as float32 (blocks, 1)."""
+    return np.ascontiguousarray(data[:, at : at + 2]).view("<f2").astype(np.float32)
+
+
+def _nibbles(data: np.ndarray) -> np.ndarray:
+    """Return the 32 four-bit numbers in 16 bytes: first the lower halves of all bytes, then the upper ones."""
+    return np.concatenate([data & 15, data >> 4], axis=1)
+
+
+def _bits(data: np.ndarray) -> np.ndarray:
+    """Return the 32 bits in 4 bytes, the lowest first, each in the place of a fifth bit."""
+    return np.unpackbits(np.ascontiguousarray(data), axis=1, bitorder="little") << 4
+
+
+def _from_q4_0(data: np.ndarray) -> np.ndarray:
+    return (_nibbles(data[:, 2:]).astype(np.float32) - 8) * _float(data, 0)
+
+
+def _from_q4_1(data: np.ndarray) -> np.ndarray:
+    return _nibbles(data[:, 4:]).astype(np.float32) * _float(data, 0) + _float(data, 2)
+
+
+def _from_q5_0(data: np.ndarray) -> np.ndarray:
+    return ((_nibbles(data[:, 6:]) | _bits(data[:, 2:6])).astype(np.float32) - 16) * _float(data, 0)
+
+
+def _from_q5_1(data: np.ndarray) -> np.ndarray:
+    return (_nibbles(data[:, 8:]) | _bits(data[:, 4:8])).astype(np.float32) * _float(data, 0) + _float(data, 2)
+
+
+def _from_q8_0(data: np.ndarray) -> np.ndarray:
+    return data[:, 2:].view(np.int8).astype(np.float32) * _float(data, 0)
+
+
+# The types that can be made. A further one is one further line.
+TYPES = {
+    "F32": BlockType(1, 4, lambda x: x, lambda data: data.view("<f4")),
+    "F16": BlockType(1, 2, lambda x: x.astype("<f2"), lambda data: data.view("<f2").astype(np.float32)),
+    "BF16": BlockType(1, 2, _to_bf16, _from_bf16),
+    "Q8_0": BlockType(32, 34, _to_q8_0, _from_q8_0),
+}
+
+# The types that can be undone here; gguf-py undoes the rest.
+UNDONE = {
+    "Q4_0": (32, 18, _from_q4_0),
+    "Q4_1": (32, 20, _from_q4_1),
+    "Q5_0": (32, 22, _from_q5_0),
+    "Q5_1": (32, 24, _from_q5_1),
+}
