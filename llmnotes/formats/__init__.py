@@ -17,8 +17,10 @@ __all__ = ["Identity", "Inspection", "Tensor", "identify", "inspect", "read"]
 # Asked in this order: first what begins with a signature, then what only its structure shows.
 FILES = (
     "huggingface",
+    "gguf",
     "safetensors",
     "onnx",
+    "pytorch",
 )
 FOLDERS = ("huggingface",)
 

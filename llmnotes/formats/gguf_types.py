@@ -1,6 +1,7 @@
 """The numbers that GGUF gives to the kinds of values and tensors, and the other byte order."""
 
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from llmnotes.errors import NotConvertible
@@ -81,3 +82,30 @@ def _turned(dtype: str, piece: bytes) -> bytes:
         for at in range(width):
             out[at::width] = piece[width - 1 - at :: width]
     return bytes(out)
+
+
+class Texts(Sequence):
+    """An array of texts as it lies in a file, each behind its length: a vocabulary that takes no more than its bytes.
+
+    A text that is no UTF-8 shows replacement marks; `raw` has its bytes.
+    """
+
+    def __init__(self, blob: bytes, ends: array, width: int):
+        self.blob, self.ends, self.width = blob, ends, width
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        return self.raw(index).decode("utf-8", "replace")
+
+    def __repr__(self) -> str:
+        return f"Texts({len(self):,})"
+
+    def raw(self, index: int) -> bytes:
+        """Return the bytes of one text."""
+        index = range(len(self))[index]
+        start = self.ends[index - 1] if index else 0
+        return self.blob[start + self.width : self.ends[index]]

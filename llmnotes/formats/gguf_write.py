@@ -3,7 +3,7 @@
 import struct
 from typing import Any, BinaryIO
 
-from llmnotes.formats.gguf_types import KINDS, NUMBERS, Typed, swapped
+from llmnotes.formats.gguf_types import KINDS, NUMBERS, Texts, Typed, swapped
 from llmnotes.formats.safetensors import Part
 
 ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
@@ -24,7 +24,7 @@ def write(file: BinaryIO, metadata: dict[str, Any], parts: list[Part], byteorder
     order = {"little": "<", "big": ">"}[byteorder]
     alignment = metadata.get("general.alignment", ALIGNMENT)
     alignment = alignment.value if isinstance(alignment, Typed) else alignment
-    if alignment < 8 or alignment & (alignment - 1):
+    if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1):
         raise ValueError(f"an alignment is a power of two from 8, and not {alignment}")
     header = bytearray(b"GGUF" + struct.pack(order + "IQQ", 3, len(parts), len(metadata)))
     for key, value in metadata.items():
@@ -86,7 +86,8 @@ def _packed(order: str, kind: str, value: Any) -> bytes:
             return head + struct.pack(f"{order}{len(value)}{KINDS[inner][1]}", *value)
     except (struct.error, OverflowError):
         raise ValueError(f"{str(value)[:80]} is no {kind}") from None
-    return head + b"".join(_packed(order, inner, item) for item in value)
+    items = map(value.raw, range(len(value))) if isinstance(value, Texts) else value
+    return head + b"".join(_packed(order, inner, item) for item in items)
 
 
 def _text(order: str, text: str | bytes) -> bytes:
