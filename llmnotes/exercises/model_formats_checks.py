@@ -1,0 +1,200 @@
+"""The checks of notebook 03's exercises, and the bytes that they hand to an answer; the texts are in model_formats."""
+
+import io
+import itertools
+import json
+import math
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+
+from llmnotes.exercises import recognize
+
+NUMBERS = (1.0, -2.5, 0.15625, 3e38, -1e-30)
+
+
+def check_bfloat16(answer) -> str | None:
+    """Return None for the right numbers, or which mistake they look like."""
+    pairs = [struct.pack("<f", number)[2:] for number in NUMBERS]
+    right, *mistaken = zip(
+        *(
+            (
+                struct.unpack("<f", b"\0\0" + pair)[0],
+                struct.unpack("<e", pair)[0],
+                struct.unpack("<f", pair + b"\0\0")[0],
+                struct.unpack(">f", pair + b"\0\0")[0],
+                struct.unpack("<h", pair)[0],
+                struct.unpack("<H", pair)[0],
+            )
+            for pair in pairs
+        ),
+        strict=True,
+    )
+    keys = ("half", "low_end", "big_endian", "integer", "integer ")
+    key = recognize([answer(pair) for pair in pairs], right, dict(zip(keys, mistaken, strict=True)))
+    return key and key.strip()
+
+
+class _Asked(Exception):
+    """More was read than a file can have."""
+
+
+class _File(io.BytesIO):
+    """A file that notices who believes a length of many terabytes."""
+
+    def read(self, size=-1):
+        if size is not None and size > 1 << 40:
+            raise _Asked
+        return super().read(size)
+
+
+def check_place(answer) -> str | None:
+    """Return None for the right places, or which mistake they look like."""
+    tensors = {"second": ("F32", [3, 2], [6, 30]), "first": ("F16", [3], [0, 6])}
+    entries = {
+        name: dict(zip(("dtype", "shape", "data_offsets"), tensor, strict=True)) for name, tensor in tensors.items()
+    }
+    header = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(range(30))
+    start, places = 8 + len(header), np.array([offsets for _, _, offsets in tensors.values()])
+    mistakes = {
+        "relative": places,
+        "no_eight": places + len(header),
+        "only_eight": places + 8,
+        "length": np.stack([start + places[:, 0], places[:, 1] - places[:, 0]], axis=1),
+    }
+    try:
+        found = [answer(_File(content), name) for name in tensors]
+    except _Asked:
+        return "big_endian"
+    return recognize(found, start + places, mistakes)
+
+
+ran = []  # a pickle that is executed leaves a mark here
+
+
+def canary(word: str) -> str:
+    """Note that a pickle was executed; harmless, and the proof that somebody ran it."""
+    ran.append(word)
+    return word
+
+
+class _Bomb:
+    def __init__(self, function, word):
+        self.call = function, (word,)
+
+    def __reduce__(self):
+        return self.call
+
+
+def check_imports(answer) -> str | None:
+    """Return None for the right names, or which mistake was made."""
+    one = pickle.dumps({"weights": _Bomb(canary, "no module")}, protocol=2)
+    two = pickle.dumps([_Bomb(math.sqrt, 4)], protocol=2)
+    plain = pickle.dumps({"os": "os system", "step": 3}, protocol=2)
+    here = f"{__name__}.canary"
+    ran.clear()
+    cases = [
+        (one, {here}, "other"),
+        (plain, set(), "strings"),
+        (two + one, {"math.sqrt", here}, "first"),
+    ]
+    for content, right, mistake in cases:
+        found = answer(content)
+        if ran:
+            return "executed"
+        if found != right:
+            return "space" if set(found) == {name.replace(".canary", " canary") for name in right} else mistake
+    return None
+
+
+def _permuted(rows: np.ndarray, heads: int) -> np.ndarray:
+    return rows.reshape(heads, 2, -1, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def check_from_gguf(answer) -> str | None:
+    """Return None for PyTorch's matrix, or which mistake the numbers look like."""
+    right = np.random.default_rng(3).normal(size=(24, 5))  # 3 heads of 8 rows
+    stored = _permuted(right, 3)
+    flat, dims = stored.ravel(), (5, 24)
+    sideways = flat.reshape(dims).T
+    mistakes = {
+        "order": flat.reshape(dims),
+        "transposed": sideways,
+        "transposed ": sideways.reshape(3, -1, 2, 5).swapaxes(1, 2).reshape(24, 5),
+        "permuted": stored,
+        "again": _permuted(stored, 3),
+        "one_head": stored.reshape(1, -1, 2, 5).swapaxes(1, 2).reshape(24, 5),
+    }
+    key = recognize(answer(flat.copy(), dims, 3), right, mistakes)
+    return key and key.strip()
+
+
+def _zip(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"\x80\x02}.")
+    return buffer.getvalue()
+
+
+def _safetensors(header: bytes) -> bytes:
+    return len(header).to_bytes(8, "little") + header
+
+
+def check_what_is(answer) -> str | None:
+    """Return None if every content is recognized, or which mistake was made."""
+    header = b'{"w":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}'
+    cases = [
+        ("w.safetensors", _safetensors(header) + b"\0\0", "safetensors", "other"),
+        ("w.gguf", b"GGUF\3\0\0\0" + bytes(16), "GGUF", "other"),
+        ("w.pt", _zip("w/data.pkl", "w/data/0", "w/version"), "PyTorch zip", "other"),
+        ("w.pkl", b"\x80\x02}.", "pickle", "other"),
+        ("notes.txt", _safetensors(header) + b"\0\0", "safetensors", "name"),
+        ("w.safetensors", b"\x80\x02}.", "pickle", "name"),
+        ("w.bin", b"GGUF\3\0\0\0" + bytes(16), "GGUF", "name"),
+        ("config.json", b'{"hidden_size": 64, "layers": 2}', "unknown", "brace"),
+        ("photos.zip", _zip("a.jpg", "b.jpg"), "unknown", "any_zip"),
+        ("w.gguf", b"lmgg\3\0\0\0" + bytes(16), "unknown", "backwards"),
+        ("w.bin", b"", "unknown", "empty"),
+        ("w.safetensors", (1 << 60).to_bytes(8, "little") + header, "unknown", "believes"),
+    ]
+    for name, content, right, mistake in cases:
+        try:
+            found = answer(name, content)
+        except (IndexError, ValueError, struct.error, OverflowError, MemoryError):
+            if mistake not in ("empty", "brace", "believes"):
+                raise
+            return mistake
+        if found != right:
+            return mistake
+    return None
+
+
+def check_gguf_gib(answer) -> str | None:
+    """Return None for the right number of GiB, or which mistake it looks like."""
+    embedding = (49152, 2048)
+    tensors = {
+        "token_embd.weight": (embedding, "a"),
+        "output.weight": (embedding, "a"),
+        "blk.0.ffn_up.weight": ((8192, 2048), "b"),
+    } | {f"blk.{i}.attn_q.weight": ((33, 32), f"q{i}") for i in range(9000)}
+    storages = {storage: shape for shape, storage in tensors.values()}
+    blocks = [math.prod(shape) // 32 for shape in storages.values()]
+
+    def size(blocks, width=34, unit=2**30, padded=True):
+        return sum(-(-n * width // 32) * 32 if padded else n * width for n in blocks) / unit
+
+    everything = [math.prod(shape) // 32 for shape, _ in tensors.values()]
+    mistakes = {}
+    for names in itertools.chain.from_iterable(
+        itertools.combinations(("tied", "scales", "padding", "gb"), n) for n in (1, 2)
+    ):
+        arguments = {"width": 32 if "scales" in names else 34, "unit": 1e9 if "gb" in names else 2**30}
+        value = size(everything if "tied" in names else blocks, padded="padding" not in names, **arguments)
+        mistakes.setdefault(" ".join(names), value)
+    mistakes["bits"] = 8 * size(blocks)
+    key = recognize(answer(dict(tensors)), size(blocks), mistakes)
+    return key and key.split()[0]
