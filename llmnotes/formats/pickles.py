@@ -35,6 +35,7 @@ class Pickle:
     value: object = None
     imports: list[Global] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    references: list[PersistentId] = field(default_factory=list)
     changed: list[object] = field(default_factory=list)  # what is no result of a call and gets a new state
     steps: int = 0
     end: int = 0
@@ -286,6 +287,7 @@ class Machine:
 
     def PERSID(self, identifier):
         self.stack.append(PersistentId(identifier))
+        self.result.references.append(self.stack[-1])
 
     def BINPERSID(self, _):
-        self.stack.append(PersistentId(self.pop()))
+        self.PERSID(self.pop())
