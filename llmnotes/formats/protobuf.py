@@ -49,14 +49,14 @@ class Message:
             self.left -= 1
             if self.left < 0:
                 raise self.broken(f"it has more than {FIELDS_LIMIT:,} fields")
-            key, position = self._varint(position, end)
+            key, position = self.varint(position, end)
             number, wire = key >> 3, key & 7
             value = None
             if wire == VARINT:
                 start = position
-                value, position = self._varint(position, end)
+                value, position = self.varint(position, end)
             elif wire == LENGTH:
-                length, start = self._varint(position, end)
+                length, start = self.varint(position, end)
                 position = start + length
             elif wire in (FIXED64, FIXED32):
                 start, position = position, position + (8 if wire == FIXED64 else 4)
@@ -101,7 +101,7 @@ class Message:
             return
         position = field.start
         while position < field.end:
-            value, position = self._varint(position, field.end)
+            value, position = self.varint(position, field.end)
             yield value
 
     def broken(self, what: str) -> FileBroken:
@@ -122,7 +122,7 @@ class Message:
             self.first = first = start
         return self.window[start - first : end - first]
 
-    def _varint(self, position: int, end: int) -> tuple[int, int]:
+    def varint(self, position: int, end: int) -> tuple[int, int]:
         """Return the number at `position`, seven bits to a byte and the lowest first, and the position behind it."""
         index = position - self.first
         if position < end and 0 <= index < len(self.window) and self.window[index] < 128:
