@@ -9,6 +9,8 @@ os.environ.pop("LLMNOTES_MODEL", None)
 
 import pytest
 
+from .samples import write_tiny_model
+
 ROOT = Path(__file__).parent.parent
 LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")
 
@@ -35,29 +37,8 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     """A Hugging Face folder with a random Llama of 2 layers, width 32 and a byte-level tokenizer."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
     folder = tmp_path_factory.mktemp("tiny") / "tiny"
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=256,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        bos_token_id=None,
-        eos_token_id=None,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    write_tiny_model(folder)
     return folder
 
 

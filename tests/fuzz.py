@@ -179,10 +179,11 @@ class Harness:
 
     def read(self, path: Path) -> list[str]:
         """Ask everything of one file; return the exceptions that are none of ours and the sentences that are none."""
+        from llmnotes.formats.scan import scan
+
         from llmnotes.formats import identify, inspect
         from llmnotes.formats.convert import TARGETS, convert
         from llmnotes.formats.describe import as_dict, describe
-        from llmnotes.formats.scan import scan
 
         faults = []
         kinds = [to for to in TARGETS if to != "onnx"]  # a graph is traced in seconds; its reader is the folder's
