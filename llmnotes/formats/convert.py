@@ -20,7 +20,24 @@ TARGETS = {
 
 # (what the source is, target) -> the function that does it: f(inspection, dst, type) -> Conversion
 ROUTES: dict[tuple[str, str], str] = {
+    ("PyTorch zip", "safetensors"): "pytorch_convert:to_safetensors",
+    ("PyTorch legacy", "safetensors"): "pytorch_convert:to_safetensors",
+    ("PyTorch tar", "safetensors"): "pytorch_convert:to_safetensors",
+    ("TorchScript", "safetensors"): "pytorch_convert:to_safetensors",
+    ("sharded PyTorch", "safetensors"): "pytorch_convert:to_safetensors",
+    ("safetensors", "pytorch"): "pytorch_convert:from_safetensors",
+    ("sharded safetensors", "pytorch"): "pytorch_convert:from_safetensors",
+    ("safetensors", "safetensors"): "repack:to_safetensors",
+    ("sharded safetensors", "safetensors"): "repack:to_safetensors",
+    ("Hugging Face folder", "safetensors"): "repack:to_safetensors",
+    ("PEFT adapter", "safetensors"): "repack:to_safetensors",
+    ("PyTorch zip", "safetensors"): "repack:to_safetensors",
+    ("PyTorch legacy", "safetensors"): "repack:to_safetensors",
+    ("PyTorch tar", "safetensors"): "repack:to_safetensors",
+    ("sharded PyTorch", "safetensors"): "repack:to_safetensors",
+    ("Hugging Face folder", "huggingface"): "repack:to_safetensors",  # a folder with its weights in one file
     ("Hugging Face folder", "onnx"): "onnx_export:from_huggingface",
+    ("Hugging Face folder", "gguf"): "to_gguf:convert",
 }
 
 

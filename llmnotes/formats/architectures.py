@@ -1,0 +1,187 @@
+"""What the tensors and settings of each architecture are called in a Hugging Face folder and in GGUF."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmnotes.errors import NotConvertible
+from llmnotes.formats.gguf_types import Typed
+
+# Hugging Face's name -> GGUF's, without ".weight" and ".bias"; {} is the number of the layer.
+WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+LAYER = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+QK_NORM = {"self_attn.q_layernorm.norms.{}": "attn_q_norm", "self_attn.k_layernorm.norms.{}": "attn_k_norm"}
+
+# The setting's name in config.json -> (GGUF's key behind the architecture's name, kind)
+SETTINGS = {
+    "num_hidden_layers": ("block_count", "U32"),
+    "max_position_embeddings": ("context_length", "U32"),
+    "hidden_size": ("embedding_length", "U32"),
+    "intermediate_size": ("feed_forward_length", "U32"),
+    "num_attention_heads": ("attention.head_count", "U32"),
+    "num_key_value_heads": ("attention.head_count_kv", "U32"),
+    "rope_theta": ("rope.freq_base", "F32"),
+    "rms_norm_eps": ("attention.layer_norm_rms_epsilon", "F32"),
+    "layer_norm_eps": ("attention.layer_norm_epsilon", "F32"),
+    "use_parallel_residual": ("use_parallel_residual", "BOOL"),
+    "vocab_size": ("vocab_size", "U32"),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture: its names in both worlds, what its settings are where config.json leaves them out.
+
+    `permuted`: GGUF interleaves the rows of q and k, because llama.cpp rotates neighbours where transformers rotates
+    the two halves of a head. `omitted` are the keys that llama.cpp's converter does not write for it.
+    """
+
+    gguf: str
+    model_type: str
+    hugging_face: str
+    defaults: dict[str, Any]
+    permuted: bool = False
+    omitted: tuple[str, ...] = ()
+
+
+LLAMA_DEFAULTS = {
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "mlp_bias": False,
+}
+MISTRAL_DEFAULTS = LLAMA_DEFAULTS | {"max_position_embeddings": 131072, "num_key_value_heads": 8}
+QWEN_DEFAULTS = {key: value for key, value in LLAMA_DEFAULTS.items() if not key.endswith("_bias")}
+QWEN_DEFAULTS |= {"max_position_embeddings": 32768, "vocab_size": 151936}
+STABLE_DEFAULTS = {
+    "vocab_size": 50304,
+    "max_position_embeddings": 4096,
+    "layer_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "use_qkv_bias": False,
+    "qk_layernorm": False,
+    "use_parallel_residual": False,
+    "partial_rotary_factor": 0.25,
+}
+
+ARCHITECTURES = (
+    Architecture("llama", "llama", "LlamaForCausalLM", LLAMA_DEFAULTS, permuted=True),
+    Architecture("llama", "mistral", "MistralForCausalLM", MISTRAL_DEFAULTS, permuted=True),
+    Architecture("qwen2", "qwen2", "Qwen2ForCausalLM", QWEN_DEFAULTS, omitted=("vocab_size",)),
+    Architecture("stablelm", "stablelm", "StableLmForCausalLM", STABLE_DEFAULTS, omitted=("vocab_size", "rope_theta")),
+)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One tensor of GGUF: its name and shape, the tensors it is made of (several are stacked), and the number of
+    heads whose rows are interleaved, or 0."""
+
+    name: str
+    shape: tuple[int, ...]
+    sources: tuple[str, ...]
+    heads: int = 0
+
+
+def of_config(config: dict) -> Architecture:
+    """Return the architecture that config.json names; raise `NotConvertible` for one without names here."""
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    for architecture in ARCHITECTURES:
+        if name == architecture.hugging_face or (name is None and config.get("model_type") == architecture.model_type):
+            return architecture
+    asked = str(name or config.get("model_type") or "a model without a name")[:60]
+    raise NotConvertible(f"There is no table of names for {asked}; {_known()} work.")
+
+
+def of_gguf(name: str) -> Architecture:
+    """Return the architecture that GGUF's general.architecture names; raise `NotConvertible` for one unknown here."""
+    for architecture in ARCHITECTURES:
+        if architecture.gguf == name:
+            return architecture
+    raise NotConvertible(f"There is no table of names for the architecture {str(name)[:60]}; {_known()} work.")
+
+
+def weights(architecture: Architecture, sizes: dict) -> list[Weight]:
+    """Return all tensors that a model with these settings has, in the order in which GGUF files have them.
+
+    `sizes` are whole settings as `rope.settings` gives them; nothing in them is a guess any more.
+    """
+    hidden, heads, groups = sizes["hidden_size"], sizes["num_attention_heads"], sizes["num_key_value_heads"]
+    inner, dim = sizes["intermediate_size"], sizes["head_dim"]
+    shapes = {
+        "token_embd": (sizes["vocab_size"], hidden),
+        "output": (sizes["vocab_size"], hidden),
+        "attn_q": (heads * dim, hidden),
+        "attn_k": (groups * dim, hidden),
+        "attn_v": (groups * dim, hidden),
+        "attn_output": (hidden, heads * dim),
+        "ffn_gate": (inner, hidden),
+        "ffn_up": (inner, hidden),
+        "ffn_down": (hidden, inner),
+    }
+    permuted = {"attn_q": heads, "attn_k": groups} if architecture.permuted else {}
+    biased = _biased(architecture, sizes)
+    norms = {"output_norm", "attn_norm", "ffn_norm"}
+
+    def pair(ours: str, theirs: str, prefix: str = ""):
+        shape = (hidden,) if ours in norms else shapes[ours]
+        yield Weight(f"{prefix}{ours}.weight", shape, (f"{theirs}.weight",), permuted.get(ours, 0))
+        if ours in biased:
+            yield Weight(f"{prefix}{ours}.bias", shape[:1], (f"{theirs}.bias",), permuted.get(ours, 0))
+
+    found = [] if sizes["tie_word_embeddings"] else [*pair("output", "lm_head")]
+    found += pair("token_embd", "model.embed_tokens")
+    for layer in range(sizes["num_hidden_layers"]):
+        for theirs, ours in LAYER.items():
+            if not (ours == "ffn_norm" and sizes.get("use_parallel_residual")):
+                found += pair(ours, f"model.layers.{layer}.{theirs}", f"blk.{layer}.")
+        for (theirs, ours), count in zip(QK_NORM.items(), (heads, groups), strict=True):
+            if sizes.get("qk_layernorm"):
+                many = tuple(f"model.layers.{layer}.{theirs.format(head)}.weight" for head in range(count))
+                found.append(Weight(f"blk.{layer}.{ours}.weight", (count, dim), many))
+    return [*found, *pair("output_norm", "model.norm")]
+
+
+def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
+    """Return GGUF's keys for the settings, in the order of llama.cpp's converter."""
+    found = {}
+    for setting, (key, kind) in SETTINGS.items():
+        if setting in sizes and setting not in architecture.omitted:
+            found[key] = Typed(kind, sizes[setting])
+    if sizes["rope_theta"] != 10000 and "rope_theta" in architecture.omitted:
+        found["rope.freq_base"] = Typed("F32", sizes["rope_theta"])  # the converter loses it
+    if architecture.gguf == "llama" or "head_dim" in sizes["stated"]:
+        found["attention.key_length"] = found["attention.value_length"] = Typed("U32", sizes["head_dim"])
+    if architecture.gguf in ("llama", "stablelm"):
+        found["rope.dimension_count"] = Typed("U32", int(sizes.get("partial_rotary_factor", 1) * sizes["head_dim"]))
+    return {f"{architecture.gguf}.{key}": value for key, value in found.items()}
+
+
+def _biased(architecture: Architecture, sizes: dict) -> set[str]:
+    """Return the tensors (in GGUF's names) that have a bias."""
+    if architecture.gguf == "stablelm":
+        return {"attn_norm", "ffn_norm", "output_norm"} | (
+            {"attn_q", "attn_k", "attn_v"} if sizes["use_qkv_bias"] else set()
+        )
+    if architecture.gguf == "qwen2":
+        return {"attn_q", "attn_k", "attn_v"}
+    found = {"attn_q", "attn_k", "attn_v", "attn_output"} if sizes.get("attention_bias") else set()
+    return found | ({"ffn_gate", "ffn_up", "ffn_down"} if sizes.get("mlp_bias") else set())
+
+
+def _known() -> str:
+    return ", ".join(architecture.hugging_face for architecture in ARCHITECTURES)

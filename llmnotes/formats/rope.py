@@ -1,0 +1,129 @@
+"""The settings of a model checked and made whole, and its scaling of the rotary position embedding."""
+
+import math
+from typing import Any
+
+from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.formats.architectures import Architecture
+from llmnotes.formats.gguf_types import Typed
+
+LIMIT = 1 << 24  # the largest size in a config that is believed
+COUNTS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+COUNTS += ("vocab_size", "max_position_embeddings", "head_dim")
+NUMBERS = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "partial_rotary_factor")
+FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_qkv_bias", "qk_layernorm", "use_parallel_residual")
+YARN = {  # the setting -> GGUF's key behind rope.scaling.
+    "extrapolation_factor": "yarn_ext_factor",
+    "attention_factor": "yarn_attn_factor",
+    "beta_fast": "yarn_beta_fast",
+    "beta_slow": "yarn_beta_slow",
+}
+# The settings with which models of the Llama 3 family were published: factor, low, high, original context.
+LLAMA3 = ((8.0, 1.0, 4.0, 8192), (32.0, 1.0, 4.0, 8192), (16.0, 1.0, 1.0, 8192))
+
+
+def settings(architecture: Architecture, config: dict, layers_limit: int) -> dict[str, Any]:
+    """Return the settings that shape a model, each checked, those left out filled in with the architecture's defaults.
+
+    `"stated"` holds the names that config.json itself has; `"rope"` the rope parameters, with "rope_type".
+    Raises `FileBroken` for a value that no model has: a size below 1 or above 2**24, more layers than
+    `layers_limit` (the number of tensors at hand), heads that do not divide.
+    """
+    rope = _rope(config)
+    found = architecture.defaults | {key: value for key, value in config.items() if value is not None}
+    for key in ("rope_theta", "partial_rotary_factor"):
+        found |= {key: rope[key]} if rope.get(key) is not None and key in architecture.defaults else {}
+    found.setdefault("num_key_value_heads", found.get("num_attention_heads"))
+    for key in COUNTS[:-1]:
+        _check(key, found.get(key), type(found.get(key)) is int and 0 < found[key] <= LIMIT)
+    found.setdefault("head_dim", found["hidden_size"] // found["num_attention_heads"])
+    heads, groups, dim = found["num_attention_heads"], found["num_key_value_heads"], found["head_dim"]
+    _check("head_dim", dim, type(dim) is int and 0 < dim <= LIMIT and (dim % 2 == 0 or not architecture.permuted))
+    _check("num_key_value_heads", groups, heads % groups == 0)
+    _check("num_hidden_layers", found["num_hidden_layers"], found["num_hidden_layers"] <= layers_limit)
+    for key in set(NUMBERS) & set(architecture.defaults):
+        value = found[key]
+        _check(key, value, isinstance(value, int | float) and 0 <= value < 1e30)
+    for key in set(FLAGS) & set(architecture.defaults):
+        _check(key, found[key], isinstance(found[key], bool))
+    names = (*architecture.defaults, *COUNTS)
+    stated = {key for key, value in config.items() if value is not None}
+    return {key: found[key] for key in names} | {"rope": rope, "stated": stated}
+
+
+def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
+    """Return GGUF's keys for the scaling of the positions; raise `NotConvertible` for a kind that GGUF lacks."""
+    rope, found = sizes["rope"], {}
+    kind = rope["rope_type"]
+    if kind not in ("default", "llama3", "linear", "yarn") or (kind != "default" and architecture.gguf == "stablelm"):
+        raise NotConvertible(
+            f"Positions scaled in the way {str(kind)[:40]} have no place in a GGUF of {architecture.hugging_face}; "
+            "use a model without them, or with linear, llama3 or yarn."
+        )
+    if kind in ("linear", "yarn"):
+        found["type"] = kind
+        found["factor"] = Typed("F32", number(rope, "factor"))
+    if kind == "yarn":
+        original = number(rope, "original_max_position_embeddings", sizes["max_position_embeddings"])
+        found["original_context_length"] = Typed("U32", int(original))
+        for setting, key in YARN.items():
+            if rope.get(setting) is not None:
+                found[key] = Typed("F32", number(rope, setting))
+    return {f"{architecture.gguf}.rope.scaling.{key}": value for key, value in found.items()}
+
+
+def llama3(rope: dict, theta: float, dim: int):
+    """Return the factor by which Llama 3 slows each pair's rotation: float32 (dim // 2).
+
+    Short waves stay, long ones are slowed by `factor`, those between by a mean. Computed in float32 where PyTorch
+    does, so that the bits agree with llama.cpp's converter.
+    """
+    import numpy as np
+
+    factor, low, high = (number(rope, *pair) for pair in LLAMA3_DEFAULTS[:3])
+    original = number(rope, *LLAMA3_DEFAULTS[3])
+    steps = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
+    frequencies = np.float32(1) / np.power(np.float32(theta), steps)
+    factors = []
+    for frequency in frequencies:
+        wave = np.float32(2 * math.pi) / frequency
+        if wave < original / high:
+            factors.append(np.float32(1))
+        elif wave > original / low:
+            factors.append(np.float32(factor))
+        else:
+            share = (np.float32(original) / wave - np.float32(low)) / np.float32(high - low)
+            factors.append(np.float32(1) / ((np.float32(1) - share) / np.float32(factor) + share))
+    return np.array(factors, np.float32)
+
+
+LLAMA3_DEFAULTS = (
+    ("factor", 8.0),
+    ("low_freq_factor", 1.0),
+    ("high_freq_factor", 4.0),
+    ("original_max_position_embeddings", 8192),
+)
+
+
+def number(rope: dict, key: str, default: float | None = None) -> float:
+    """Return one number of the rope parameters; raise `FileBroken` if it is none, or not above 0."""
+    value = rope.get(key)
+    value = default if value is None else value
+    _check(key, value, isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e30)
+    return value
+
+
+def _rope(config: dict) -> dict:
+    """Return the rope parameters under today's names; older configs have rope_theta beside rope_scaling."""
+    rope = config.get("rope_parameters", config.get("rope_scaling")) or {}
+    _check("rope_parameters", rope, isinstance(rope, dict))
+    kind = rope.get("rope_type", rope.get("type")) or "default"
+    outside = {key: config[key] for key in ("rope_theta", "partial_rotary_factor") if key in config}
+    return outside | rope | {"rope_type": kind}
+
+
+def _check(key: str, value: Any, holds: bool) -> None:
+    if not holds:
+        raise FileBroken(
+            f"config.json says {key} is {str(value)[:40]}, which no model has; copy the folder again from its source."
+        )

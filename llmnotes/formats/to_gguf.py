@@ -1,0 +1,226 @@
+"""A Hugging Face folder becomes one GGUF file."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
+from llmnotes.formats import architectures, gguf_tokenizer, gguf_write, read, rope
+from llmnotes.formats.architectures import Architecture, Weight
+from llmnotes.formats.convert import Conversion
+from llmnotes.formats.files import Inspection, Tensor, size_of
+from llmnotes.formats.gguf_types import Typed
+from llmnotes.formats.huggingface import settings
+from llmnotes.formats.progress import progress
+from llmnotes.formats.safe_write import new_file
+from llmnotes.formats.safetensors import Part
+
+# llama.cpp's number for a file whose large tensors have this type
+FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K": 11}
+FILE_TYPES |= {"Q4_K": 14, "Q5_K": 16, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30, "BF16": 32}
+SAMPLING = {
+    "top_k": ("top_k", "I32"),
+    "top_p": ("top_p", "F32"),
+    "min_p": ("min_p", "F32"),
+    "temperature": ("temp", "F32"),
+}
+SOURCES = ("F32", "F16", "BF16")
+LIMIT = 1 << 27  # bytes of the largest group of rows that is held at a time
+UNUSED = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias")
+
+
+def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Write the model in a Hugging Face folder as a GGUF of one `type`: F32, F16, BF16, Q8_0 or a type of `blocks`.
+
+    Without a type it is the folder's own (BF16 for a BF16 model, F16 for all others), as llama.cpp's converter does.
+    Vectors and norms stay F32; a row that the blocks do not fit becomes F16 and is named in `fallbacks`. Tied
+    embeddings are stored once, without an output.weight. Memory holds one piece of one tensor.
+
+    Raises `NotConvertible` (architecture, type, tokenizer or position scaling without a place in GGUF, weights that
+    are quantized already) and `FileBroken` (tensors missing, left over, or of another shape than config.json says).
+    Does not quantize with importance weights and does not mix types as llama-quantize does.
+    """
+    config = inspection.metadata["config"]
+    architecture = architectures.of_config(config)
+    sizes = rope.settings(architecture, config, len(inspection.tensors))
+    wanted = architectures.weights(architecture, sizes)
+    at_hand = _matched(inspection, wanted, sizes)
+    type = _type(type, inspection)
+    position_keys = rope.keys(architecture, sizes)
+    tokenizer, lost = gguf_tokenizer.keys(
+        inspection.path, config | {"vocab_size": sizes["vocab_size"]}, architecture.gguf
+    )
+    fallbacks: dict[str, str] = {}
+    with progress(inspection.nbytes, dst.name) as advance:
+        parts = [_part(weight, at_hand, inspection, type, fallbacks, advance) for weight in wanted]
+        parts = _rope_factors(architecture, sizes) + parts
+        metadata = general(inspection, architecture, parts) | architectures.keys(architecture, sizes) | position_keys
+        metadata |= {"general.file_type": FILE_TYPES[type], "general.quantization_version": 2} | tokenizer
+        with new_file(dst) as file:
+            gguf_write.write(file, metadata, parts)
+    lost += _lost(architecture, config)
+    nbytes = sum(part.nbytes for part in parts)
+    return Conversion(inspection.path, dst, inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost))
+
+
+def general(inspection: Inspection, architecture: Architecture, parts: list[Part]) -> dict[str, Any]:
+    """Return the keys that say what the model is: its name from the folder's, its size, how to sample."""
+    found: dict[str, Any] = {"general.architecture": architecture.gguf, "general.type": "model"}
+    try:
+        generation = settings(inspection.path / "generation_config.json")
+    except (FileBroken, FileUnreadable):
+        generation = {}
+    for setting, (key, kind) in SAMPLING.items():
+        value = generation.get(setting)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 31:
+            found[f"general.sampling.{key}"] = Typed(kind, int(value) if kind == "I32" else float(value))
+    words = inspection.path.resolve().name.replace("-", " ").split()
+    found["general.name"] = " ".join(_title(word) for word in words) or "model"
+    count = 0
+    for part in parts:
+        sides = 1
+        for side in part.shape:
+            sides *= side
+        count += sides
+    return found | {"general.size_label": _size_label(count)}
+
+
+def permuted(pieces: Iterable[bytes], rows: int, width: int, back: bool = False) -> Iterator[bytes]:
+    """Yield the rows of q or k, each of `width` bytes, `rows` of them to a head, with the two halves of every head
+    interleaved: row i and row i + rows / 2 become neighbours. `back=True` undoes it.
+
+    >>> b"".join(permuted([b"abcdef"], 6, 1)), b"".join(permuted([b"adbecf"], 6, 1, back=True))
+    (b'adbecf', b'abcdef')
+    """
+    import numpy as np
+
+    head, left = rows * width, b""
+    if head > LIMIT:
+        raise NotConvertible(f"One head of attention has {head:,} bytes, more than any model's; use another model.")
+    sides = (-1, rows // 2, 2, width) if back else (-1, 2, rows // 2, width)
+    for piece in pieces:
+        piece = left + piece if left else piece
+        whole = len(piece) // head * head
+        left = piece[whole:]
+        yield np.frombuffer(piece, np.uint8, whole).reshape(sides).swapaxes(1, 2).tobytes()
+    if left:
+        yield left  # whoever counts the bytes will say so
+
+
+def _matched(inspection: Inspection, wanted: list[Weight], sizes: dict) -> dict[str, Tensor]:
+    """Return the folder's tensors by name, once they are exactly those that its settings promise."""
+    at_hand = {tensor.name: tensor for tensor in inspection.tensors if not tensor.name.endswith(UNUSED)}
+    if sizes["tie_word_embeddings"]:
+        at_hand.pop("lm_head.weight", None)  # a copy of the embeddings
+    promised = {source: weight for weight in wanted for source in weight.sources}
+    folder = inspection.path.name
+    lost = [name for name in promised if name not in at_hand]
+    extra = [name for name in at_hand if name not in promised]
+    if lost:
+        raise FileBroken(
+            f"{folder} lacks {len(lost)} tensors that its config.json promises, {lost[0]} first; copy it again."
+        )
+    if extra:
+        raise NotConvertible(
+            f"{folder} has {len(extra)} tensors that its config.json says nothing of, {extra[0][:80]} first; "
+            "correct config.json, or merge an adapter first."
+        )
+    for name, weight in promised.items():
+        shape = weight.shape if len(weight.sources) == 1 else weight.shape[1:]
+        if at_hand[name].shape != shape:
+            raise FileBroken(
+                f"{name[:80]} in {folder} has the shape {at_hand[name].shape}, and config.json promises {shape}; copy it again."
+            )
+        if at_hand[name].dtype not in SOURCES:
+            raise NotConvertible(
+                f"{name[:80]} is stored as {at_hand[name].dtype}; convert the model in its original precision instead."
+            )
+    return at_hand
+
+
+def _type(type: str | None, inspection: Inspection) -> str:
+    """Return the type asked for, or the one that llama.cpp's converter takes by itself."""
+    from llmnotes.quantization.blocks import TYPES
+
+    if type is None:
+        first = next((tensor.dtype for tensor in inspection.tensors if len(tensor.shape) > 1), "F16")
+        return "BF16" if first == "BF16" else "F16"
+    known = [name for name in TYPES if name in FILE_TYPES]
+    if type.upper() not in known:
+        raise NotConvertible(f"The type {type[:40]} cannot be written; take one of {', '.join(known)}.")
+    return type.upper()
+
+
+def _part(
+    weight: Weight,
+    at_hand: dict[str, Tensor],
+    inspection: Inspection,
+    type: str,
+    fallbacks: dict[str, str],
+    advance: Callable[[int], None],
+) -> Part:
+    """Return one tensor of the GGUF, ready to be written."""
+    tensors = [at_hand[name] for name in weight.sources]
+    dtype = type
+    if len(weight.shape) == 1 or weight.name.endswith("_norm.weight"):
+        dtype = "F32"
+    elif size_of(type, weight.shape) is None:
+        dtype = fallbacks[weight.name] = "F16"
+    return Part(weight.name, dtype, weight.shape, partial(_data, weight, tensors, inspection, dtype, advance))
+
+
+def _data(weight: Weight, tensors: list[Tensor], inspection: Inspection, dtype: str, advance) -> Iterator[bytes]:
+    from llmnotes.quantization.blocks import recoded
+
+    for tensor in tensors:
+        pieces = read(inspection, tensor)
+        if weight.heads:
+            rows = tensor.shape[0] // weight.heads
+            pieces = permuted(pieces, rows, tensor.nbytes // tensor.shape[0])
+        yield from recoded(_counted(pieces, advance), tensor.dtype, dtype)
+
+
+def _counted(pieces: Iterable[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        advance(len(piece))
+
+
+def _rope_factors(architecture: Architecture, sizes: dict) -> list[Part]:
+    """Return the tensor that slows the rotations of Llama 3's positions, if the model has it."""
+    if sizes["rope"]["rope_type"] != "llama3":
+        return []
+    if not architecture.permuted:
+        raise NotConvertible(
+            f"llama.cpp scales no {architecture.hugging_face} the way of Llama 3; use its unscaled model."
+        )
+    factors = rope.llama3(sizes["rope"], sizes["rope_theta"], sizes["head_dim"])
+    return [Part("rope_freqs.weight", "F32", factors.shape, lambda: [factors.tobytes()])]
+
+
+def _lost(architecture: Architecture, config: dict) -> list[str]:
+    lost = []
+    if architecture.model_type == "mistral":
+        lost.append("GGUF calls Mistral llama: the way back gives a LlamaForCausalLM with the same weights.")
+        if config.get("sliding_window"):
+            lost.append("llama.cpp attends to the whole text, and this model to a sliding window of it.")
+    return lost
+
+
+def _title(word: str) -> str:
+    return word.title() if word.islower() and not re.match(r"v?\d+(\.\d+)*$|\d", word) else word
+
+
+def _size_label(count: int) -> str:
+    """Return a count of parameters with two digits: 3.7M, 260K.
+
+    >>> _size_label(3_672_320), _size_label(260_032)
+    ('3.7M', '260K')
+    """
+    for step, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if count > step or letter == "K":
+            digits = len(str(round(count / step)).lstrip("0"))
+            return f"{count / step:.{max(2 - digits, 0)}f}{letter}"
+    raise AssertionError

@@ -1,0 +1,60 @@
+"""Tiny random models of every architecture that becomes a GGUF, saved by transformers itself."""
+
+import shutil
+from pathlib import Path
+
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 172,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": None,
+}
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0}
+LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 1e6,
+    "factor": 4.0,
+    "original_max_position_embeddings": 128,
+    "beta_fast": 30.0,
+}
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
+
+VARIANTS = {
+    "llama_mha": ("Llama", {"num_key_value_heads": 4}),
+    "llama_gqa_tied": ("Llama", {"tie_word_embeddings": True}),
+    "llama_head_dim": ("Llama", {"head_dim": 32, "hidden_size": 256, "intermediate_size": 512}),
+    "llama_biases": ("Llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama_rope_llama3": ("Llama", {"rope_parameters": LLAMA3, "head_dim": 64}),
+    "llama_rope_linear": ("Llama", {"rope_parameters": LINEAR}),
+    "llama_rope_yarn": ("Llama", {"rope_parameters": YARN}),
+    "mistral": ("Mistral", {"sliding_window": 64}),
+    "qwen2": ("Qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
+    "qwen2_tied": ("Qwen2", {"tie_word_embeddings": True}),
+    "stablelm": ("StableLm", {"use_qkv_bias": True}),
+    "stablelm_qk_norm": ("StableLm", {"qk_layernorm": True, "use_parallel_residual": True}),
+}
+
+
+def make(name: str, folder: Path, tokenizer: Path, dtype: str = "float32") -> Path:
+    """Save the variant `name` with the tokenizer of another folder, and return its folder."""
+    import torch
+    import transformers
+
+    kind, changes = VARIANTS[name]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**SIZES | changes)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).to(getattr(torch, dtype))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape) * 0.05 + (parameter.ndim == 1))  # biases and norms too
+    model.save_pretrained(folder)
+    for file in tokenizer.glob("token*"):
+        shutil.copy(file, folder)
+    return folder
