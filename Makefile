@@ -1,6 +1,8 @@
 # make course  runs every notebook and writes its pages to build/course
 # make test    proves that the course is true
 # make lab     opens JupyterLab at the first notebook
+# make fuzz    throws 20,000 broken files at every reader
+# make bench   measures the converters against their peers
 # make pebble  trains the model in the box again, into build/pebble
 
 PYTHON ?= python3
@@ -16,7 +18,7 @@ TEST_ENV := HF_HUB_OFFLINE=1 LLMNOTES_HOME="$(CURDIR)/build/test-home" LLMNOTES_
 # Where the system allows it, the tests run in a network of their own that holds nothing but this machine.
 OFFLINE := $(shell unshare -rn sh -c 'ip link set lo up' 2>/dev/null && echo "unshare -rn sh -c 'ip link set lo up && exec \"\$$@\"' --")
 
-.PHONY: course test lint lab pebble
+.PHONY: course test lint lab fuzz bench pebble
 
 course: $(READY)
 	@$(BIN)/llmnotes run --pages build/course
@@ -31,6 +33,12 @@ lint: $(READY)
 
 lab: $(READY)
 	@$(BIN)/llmnotes lab
+
+fuzz: $(READY)
+	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m tests.fuzz
+
+bench: $(READY)
+	env $(TEST_ENV) $(BIN)/python benchmarks/formats.py
 
 pebble: $(READY)
 	$(BIN)/python -m llmnotes.pebble
