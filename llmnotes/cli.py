@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 from llmnotes.errors import LLMNotesError, MissingPart, UnknownName
+from llmnotes.formats.convert import TARGETS
+from llmnotes.formats.describe import visible
 
 
 def doctor(arguments) -> int:
@@ -98,6 +100,26 @@ def progress(arguments) -> int:
     return 0
 
 
+def inspect(arguments) -> int:
+    """Print what a model file or folder is and holds."""
+    from llmnotes import formats
+    from llmnotes.formats.describe import as_dict, describe
+
+    found = formats.inspect(_model(arguments.file))
+    print(json.dumps(as_dict(found), indent=1, allow_nan=False) if arguments.json else describe(found))
+    return 0
+
+
+def convert(arguments) -> int:
+    """Write a model in another format and print what was lost."""
+    from llmnotes.formats.convert import convert as write
+    from llmnotes.formats.describe import conversion_dict, report
+
+    done = write(_model(arguments.source), arguments.target, arguments.to, arguments.type)
+    print(json.dumps(conversion_dict(done), indent=1) if arguments.json else report(done))
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
     about = "A course that takes one language model apart and puts it back together, on your own machine."
@@ -123,6 +145,18 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--costs", action="store_true", help="keep what was measured as the course's figures")
     sub = word(lab, "Open JupyterLab at the first notebook.", "llmnotes lab", data=False)
     sub.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
+    model = "a file, a folder, a name on the hub, pebble or pebble-chat"
+    sub = word(inspect, "Show what a model file is and what it holds.", "llmnotes inspect pebble")
+    sub.add_argument("file", help=model)
+    sub = word(
+        convert,
+        "Write a model in another format; a target that exists is never replaced.",
+        "llmnotes convert pebble p.gguf --to gguf --type Q8_0",
+    )
+    sub.add_argument("source", metavar="SRC", help=model)
+    sub.add_argument("target", metavar="DST", type=Path, help="the new file or folder")
+    sub.add_argument("--to", metavar="FORMAT", help=", ".join(TARGETS) + "; by default what the ending of DST says")
+    sub.add_argument("--type", metavar="TYPE", help="the type of a GGUF's weights, such as F16 or Q8_0")
     word(claims, "List every claim of the course, as its notebooks show them.", "llmnotes claims")
     word(progress, "Show which exercises you have solved.", "llmnotes progress")
     return top
@@ -136,13 +170,22 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return arguments.function(arguments)
     except LLMNotesError as error:
-        print(error, file=sys.stderr)
+        print(visible(str(error)), file=sys.stderr)
     except ModuleNotFoundError as error:
         print(f'{error.name} is missing; bring it with: python -m pip install "llmnotes[course,lab]"', file=sys.stderr)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 2
+
+
+def _model(name: str) -> Path:
+    path = Path(name)
+    if path.exists() and (path.suffix or len(path.parts) > 1):  # no name of a model in the box
+        return path
+    from llmnotes.models import path_of
+
+    return path_of(name)
 
 
 def _notebook(path: Path) -> Path:

@@ -72,6 +72,11 @@ def empty(folder):
     (folder / "model.safetensors").write_bytes(b"")
 
 
+def only_an_index(folder):
+    (folder / "model.safetensors").rename(folder / "model.safetensors.index.json")
+    (folder / "model.safetensors.index.json").write_text("[]")
+
+
 def drop_a_tensor(folder):
     from safetensors.torch import load_file, save_file
 
@@ -92,9 +97,9 @@ def other_shape(folder):
         (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
-        (lambda folder: (folder / "model.safetensors.index.json").write_text("[]"), "index of weight files"),
-        (cut, "cut short or damaged"),
-        (empty, "cut short or damaged"),
+        (only_an_index, "no index of them"),
+        (cut, "model.safetensors is damaged"),
+        (empty, "holds no weights"),
         (drop_a_tensor, "lacks 1 of its tensors, model.norm.weight"),
         (other_shape, "do not fit its config.json"),
     ],

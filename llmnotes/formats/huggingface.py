@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmnotes import formats
-from llmnotes.errors import FileBroken, FileUnreadable
+from llmnotes.errors import FileBroken, FileUnreadable, UnknownFormat
 from llmnotes.formats.files import HEADER_LIMIT, Identity, Inspection, Source, Tensor
 
 # In the order in which transformers looks for them.
@@ -48,7 +48,10 @@ def inspect(source: Source | Path, identity: Identity) -> Inspection:
     if not found:
         need = ADAPTER[0] if adapter else WEIGHTS[0]
         raise FileBroken(f"{source} has settings and no {need}; copy the weights to where the settings are.")
-    weights = formats.inspect(source / found[0])
+    try:
+        weights = formats.inspect(source / found[0])
+    except UnknownFormat:
+        raise FileBroken(f"{source / found[0]} holds no weights and no index of them; copy it again.") from None
     notes = (*weights.notes, *_notes(source, config, weights, found))
     metadata = {"config": config} | ({"weights": weights.metadata} if weights.metadata else {})
     return Inspection(source, identity, weights.tensors, metadata, None if adapter else _architecture(config), notes)

@@ -2,14 +2,17 @@
 
 import errno
 import os
+import platform
 import shutil
-import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from llmnotes.errors import CannotWrite
+
+_ours: set[Path] = set()  # hidden names that this process is using
 
 
 @contextmanager
@@ -23,12 +26,14 @@ def new_file(path: str | Path) -> Iterator[BinaryIO]:
     An existing file is never replaced. Does not wait until the disk has the bytes (no fsync), so it does not protect
     against a power failure.
 
+    >>> import tempfile
     >>> with new_file(Path(tempfile.mkdtemp()) / "a.bin") as file:
     ...     _ = file.write(b"abc")
     """
     path = Path(path)
     with _sentences(path):
         _refuse_existing(path)
+        _sweep(path)
         with ExitStack() as stack:
             file, publish = _unnamed(path.parent) or _hidden(path, stack)
             stack.callback(file.close)
@@ -64,7 +69,7 @@ class NewFolder:
     @contextmanager
     def file(self, name: str) -> Iterator[BinaryIO]:
         """Open the new file `name` of the folder for writing."""
-        file, publish = _unnamed(self.path.parent) or _hidden(self.path.parent / f"{self.path.name}.{name}", self.stack)
+        file, publish = _unnamed(self.path.parent) or _hidden(self.path, self.stack)
         self.stack.callback(file.close)
         yield file
         file.flush()
@@ -72,7 +77,7 @@ class NewFolder:
 
     def publish(self) -> None:
         """Give every file its name, and the folder last."""
-        part = self.path.parent / f".{self.path.name}.{os.getpid()}.part"
+        part = _part(self.path, self.stack)
         self.stack.callback(shutil.rmtree, part, ignore_errors=True)
         part.mkdir()
         for name, publish in self.files.items():
@@ -88,7 +93,8 @@ def _unnamed(folder: Path):
     try:
         handle = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
     except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT) and folder.is_dir():
+        without = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EISDIR, errno.EINVAL, errno.ENOENT)
+        if error.errno in without and folder.is_dir():
             return None
         raise
     file = os.fdopen(handle, "w+b")
@@ -106,28 +112,43 @@ def _unnamed(folder: Path):
 
 def _hidden(path: Path, stack: ExitStack):
     """Return a file with a hidden name beside `path`, and the function that gives it its own."""
-    _sweep(path)
-    file = tempfile.NamedTemporaryFile(
-        "w+b", dir=path.parent, prefix=f".{path.name}.{os.getpid()}.", suffix=".part", delete=False
-    )
-    stack.callback(Path(file.name).unlink, missing_ok=True)
+    part = _part(path, stack)
+    stack.callback(part.unlink, missing_ok=True)
+    file = os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0), 0o666), "w+b")
 
     def publish(target: Path) -> None:
         file.close()
         try:
-            os.link(file.name, target)  # refuses, where a rename would replace
+            os.link(part, target)  # refuses, where a rename would replace
         except (AttributeError, NotImplementedError, PermissionError):  # no hard links on this file system
             _refuse_existing(target)
-            os.replace(file.name, target)
+            os.replace(part, target)
 
     return file, publish
 
 
+def _part(path: Path, stack: ExitStack) -> Path:
+    """Return a new hidden name beside `path`, in which stand this machine and this process."""
+    part = path.parent / f".{path.name}.{_machine()}.{os.getpid()}.{os.urandom(4).hex()}.part"
+    _ours.add(part)
+    stack.callback(_ours.discard, part)
+    return part
+
+
+def _machine() -> str:
+    """Return a mark of this machine: the numbers of processes mean nothing to another one on the same network disk."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
 def _sweep(path: Path) -> None:
-    """Remove what a process that no longer runs has left under hidden names for the same target."""
-    for left in path.parent.glob(f".{path.name}.*.part"):
-        owner = left.name.removeprefix(f".{path.name}.").split(".")[0]
-        if owner.isdigit() and int(owner) != os.getpid() and not _runs(int(owner)):
+    """Remove what a process that no longer runs on this machine has left under hidden names for the same target."""
+    start = f".{path.name}.{_machine()}."
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(start) and entry.name.endswith(".part")]
+    for left in (path.parent / name for name in names):
+        owner = left.name.removeprefix(start).split(".")[0]
+        ours = owner == str(os.getpid())  # in a container every process may have the same number
+        if owner.isdigit() and (left not in _ours if ours else not _runs(int(owner))):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
@@ -158,4 +179,4 @@ def _sentences(path: Path):
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise CannotWrite(f"{path.parent} may not be written; choose another folder.") from None
-        raise CannotWrite(f"{path} cannot be written ({error.strerror}); nothing was changed.") from None
+        raise CannotWrite(f"{path} cannot be written ({error.strerror}); choose another name or folder.") from None

@@ -8,8 +8,8 @@ from typing import BinaryIO
 from llmnotes.formats.files import DTYPES, HEADER_LIMIT, Identity, Inspection, Source, Tensor, size_of
 
 # The official writer puts wide types first, so that every tensor is aligned.
-ORDER = ("C128", "U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16")
-ORDER += ("F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL")
+ORDER = ("U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16")
+ORDER += ("F8_E5M2FNUZ", "F8_E4M3FNUZ", "F8_E8M0", "F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL")
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def write(file: BinaryIO, parts: list[Part], metadata: dict[str, str] | None = N
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
     for part in parts:
-        left = part.nbytes
+        written = 0
         for piece in part.data():
-            left -= len(piece)
+            written += len(piece)
             file.write(piece)
-        if left:
-            raise ValueError(f"{part.name} has {-left} bytes more than its shape needs")
+        if written != part.nbytes:
+            raise ValueError(f"{part.name} has {written} bytes, and its shape needs {part.nbytes}")

@@ -3,14 +3,20 @@
 import difflib
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmnotes.errors import ModelBroken, ModelGated, ModelNotFound
+from llmnotes import formats
+from llmnotes.errors import FileBroken, FileUnreadable, ModelBroken, ModelGated, ModelNotFound, UnknownFormat
+from llmnotes.formats.convert import convert
+from llmnotes.formats.files import Inspection
 from llmnotes.pebble import VARIANTS, weights_dir
 
 VARIABLE = "LLMNOTES_MODEL"
+ENDINGS = (".gguf", ".onnx", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pb", ".h5", ".keras", ".npz", ".json")
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,10 @@ def chosen() -> str:
 def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=print) -> LanguageModel:
     """Open a causal language model, and say first what it is and how much memory its weights take.
 
-    `name` is "pebble", "pebble-chat", a folder in the Hugging Face layout, or a name on the hub; None means
-    `chosen()`. `attention="eager"` is what `output_attentions=True` needs. The weights become float32 on a CPU
-    and keep the type of their files on a GPU. `say` receives the one line that announces the model.
+    `name` is "pebble", "pebble-chat", a folder in the Hugging Face layout, a GGUF file, or a name on the hub; None
+    means `chosen()`. A GGUF's blocks become floating-point numbers again. `attention="eager"` is what
+    `output_attentions=True` needs. The weights become float32 on a CPU and keep the type of their files on a GPU.
+    `say` receives the one line that announces the model.
 
     Raises `ModelNotFound` (wrong path, unknown name, no network), `ModelGated` (the hub wants to know who asks),
     `ModelBroken` (no config, no tokenizer, weights missing or cut short).
@@ -52,17 +59,21 @@ def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=p
     >>> lm = open_model("pebble")                                          # doctest: +ELLIPSIS
     pebble: ...
     """
+    name = str(name) if name is not None else chosen()
+    with _folder_of(path_of(name), name) as folder:
+        return _open(folder, name, attention, say)
+
+
+def _open(folder: Path, name: str, attention: str, say) -> LanguageModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    name = str(name) if name is not None else chosen()
-    folder = _folder_of(name)
     config = _read_config(folder, name)
-    shapes = _shapes(folder, name)
+    found = _inspect(folder, name)
     gpu = torch.cuda.is_available()
-    dtype = _file_dtype(shapes) if gpu else torch.float32
+    dtype = _file_dtype(found) if gpu else torch.float32
     label = Path(name).name
-    parameters = sum(count for count, _ in shapes.values())
+    parameters = found.parameters
     memory = f"{_size(parameters * dtype.itemsize)} of memory as {str(dtype).removeprefix('torch.')}"
     say(
         f"{label}: {config.get('model_type')} with {parameters / 1e6:.2f} million parameters in "
@@ -77,7 +88,7 @@ def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=p
                 "tokenizer_config.json beside config.json."
             ) from error
         try:
-            model, found = AutoModelForCausalLM.from_pretrained(
+            model, loaded = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
                 attn_implementation=attention,
@@ -91,8 +102,8 @@ def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=p
                 f"{label} has weights that do not fit its config.json ({type(error).__name__}); "
                 "copy or download the folder again."
             ) from error
-    if found["missing_keys"]:
-        lost = sorted(found["missing_keys"])
+    if loaded["missing_keys"]:
+        lost = sorted(loaded["missing_keys"])
         raise ModelBroken(f"{label} lacks {len(lost)} of its tensors, {lost[0]} first; copy the folder again.")
     return LanguageModel(label, model.to("cuda" if gpu else "cpu").eval(), tokenizer)
 
@@ -130,15 +141,23 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
     return texts
 
 
-def _folder_of(name: str) -> Path:
-    """Return the folder that holds the model, downloaded if need be."""
+def path_of(name: str) -> Path:
+    """Return the file or folder of a model: "pebble", "pebble-chat", a path, or a name on the hub (downloaded).
+
+    Raises `ModelNotFound` and `ModelGated`. Does not look into what it finds.
+
+    >>> path_of("pebble-chat").name
+    'pebble-chat'
+    """
     if name in VARIANTS:
         return weights_dir(name)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if path.exists():
         return path
-    if path.is_file():
-        raise ModelNotFound(f"{name} is a file; give the folder that holds it together with its config.json.")
+    if path.suffix.lower() in ENDINGS:
+        raise ModelNotFound(
+            f"There is no file {name}; check the path (a relative one starts at the folder you are in)."
+        )
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or "\\" in name:
         raise ModelNotFound(
             f"There is no folder {name}; check the path (a relative one starts at the folder you are in)."
@@ -147,6 +166,27 @@ def _folder_of(name: str) -> Path:
     if near:
         raise ModelNotFound(f"There is no model named {name}; did you mean {near[0]}?")
     return _download(name)
+
+
+@contextmanager
+def _folder_of(path: Path, name: str) -> Iterator[Path]:
+    """Give the Hugging Face folder of a model; that of a GGUF file is written for the occasion and removed again."""
+    if path.is_dir():
+        yield path
+        return
+    if not _is_gguf(path):
+        raise ModelNotFound(f"{name} is a file; give the folder that holds it together with its config.json.")
+    with tempfile.TemporaryDirectory(prefix="llmnotes-") as temporary:
+        folder = Path(temporary) / "model"
+        convert(path, folder, to="huggingface")
+        yield folder
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        return formats.identify(path).format == "GGUF"
+    except UnknownFormat:
+        return False
 
 
 def _download(name: str) -> Path:
@@ -195,44 +235,26 @@ def _read_config(folder: Path, name: str) -> dict:
         ) from None
 
 
-def _shapes(folder: Path, name: str) -> dict[str, tuple[int, str]]:
-    """Return {tensor: (number of elements, dtype in the file)} from the headers of the safetensors files."""
-    from safetensors import SafetensorError, safe_open
-
-    index = folder / "model.safetensors.index.json"
+def _inspect(folder: Path, name: str) -> Inspection:
+    """Return what the headers of the weights say."""
     try:
-        files = (
-            sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            if index.is_file()
-            else ["model.safetensors"]
+        found = formats.inspect(folder)
+    except (FileBroken, FileUnreadable, UnknownFormat) as error:
+        raise ModelBroken(f"{name} cannot be opened: {error}") from None
+    if not any((folder / weights).exists() for weights in ("model.safetensors", "model.safetensors.index.json")):
+        raise ModelBroken(
+            f"{name} has its weights in a pickle, which is not opened; write them as safetensors with "
+            "`llmnotes convert`, and open that folder."
         )
-    except (ValueError, KeyError, TypeError):
-        raise ModelBroken(f"{name} has an index of weight files that cannot be read; copy the folder again.") from None
-    shapes = {}
-    for file in files:
-        try:
-            with safe_open(folder / file, framework="numpy") as tensors:
-                for key in tensors.keys():  # noqa: SIM118 - a safe_open has no __iter__
-                    part = tensors.get_slice(key)
-                    count = 1
-                    for side in part.get_shape():
-                        count *= side
-                    shapes[key] = (count, part.get_dtype())
-        except FileNotFoundError:
-            raise ModelBroken(
-                f"{name} has no {file}; copy it from where the model came from (weights in a pickle, "
-                "such as pytorch_model.bin, are not opened)."
-            ) from None
-        except SafetensorError:
-            raise ModelBroken(f"{name} has a {file} that is cut short or damaged; copy or download it again.") from None
-    return shapes
+    return found
 
 
-def _file_dtype(shapes: dict[str, tuple[int, str]]):
+def _file_dtype(found: Inspection):
     import torch
 
     kinds = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-    return kinds.get(max(shapes.values())[1], torch.float32)
+    largest = max(found.tensors, key=lambda tensor: tensor.elements, default=None)
+    return kinds.get(largest and largest.dtype, torch.float32)
 
 
 def _size(count: int) -> str:

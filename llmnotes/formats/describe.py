@@ -1,0 +1,131 @@
+"""The answer of `inspect` as text for a reader and as plain data; nothing that a file holds reaches a terminal raw."""
+
+import math
+
+from llmnotes.formats.convert import Conversion
+from llmnotes.formats.files import Inspection
+
+WIDTH = 100  # characters of a value that a reader sees
+DEPTH = 40  # levels of nesting that are followed
+
+
+def describe(inspection: Inspection) -> str:
+    """Return what `inspection` says, as lines to be read; long values are shortened, control characters escaped."""
+    identity = inspection.identity
+    lines = [f"{inspection.path}: {identity.format} {identity.version}".rstrip(), f"evidence   {identity.evidence}"]
+    if inspection.architecture:
+        lines.append(f"model      {inspection.architecture}")
+    if inspection.tensors:
+        lines.append(
+            f"weights    {inspection.parameters:,} parameters in {len(inspection.tensors):,} tensors, "
+            f"{inspection.nbytes:,} bytes, {inspection.bits_per_weight or 0:.2f} bits per weight"
+        )
+    lines += [f"note       {note}" for note in inspection.notes]
+    if inspection.metadata:
+        lines += ["", "metadata", *(f"  {key}  {value}" for key, value in _flat("", inspection.metadata, 4))]
+    if inspection.tensors:
+        lines += ["", "tensors", *_table(inspection)]
+    return "\n".join(map(visible, lines))
+
+
+def as_dict(inspection: Inspection) -> dict:
+    """Return what `inspection` says as plain data that any JSON reader accepts, with nothing shortened."""
+    identity = inspection.identity
+    return {
+        "path": visible(str(inspection.path)),
+        "format": identity.format,
+        "version": plain(identity.version),
+        "evidence": plain(identity.evidence),
+        "architecture": plain(inspection.architecture),
+        "parameters": inspection.parameters,
+        "bytes": inspection.nbytes,
+        "bits_per_weight": inspection.bits_per_weight,
+        "metadata": plain(inspection.metadata),
+        "notes": plain(inspection.notes),
+        "tensors": [
+            {"name": plain(t.name), "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes}
+            | ({"file": visible(t.path.name)} if t.path and t.path != inspection.path else {})
+            | ({"offset": t.offset} if t.offset is not None else {})
+            | ({"same_as": plain(t.alias)} if t.alias else {})
+            for t in inspection.tensors
+        ],
+    }
+
+
+def report(conversion: Conversion) -> str:
+    """Return what a conversion did, as lines to be read."""
+    lines = [f"{conversion.target}: {conversion.tensors:,} tensors, {conversion.nbytes:,} bytes, as {conversion.to}"]
+    lines += [f"other type  {name} became {kind}" for name, kind in conversion.fallbacks.items()]
+    lines += [f"lost        {sentence}" for sentence in conversion.lost]
+    return "\n".join(map(visible, lines))
+
+
+def conversion_dict(conversion: Conversion) -> dict:
+    """Return what a conversion did as plain data."""
+    return {
+        "source": visible(str(conversion.source)),
+        "target": visible(str(conversion.target)),
+        "from": conversion.identity.format,
+        "to": conversion.to,
+        "tensors": conversion.tensors,
+        "bytes": conversion.nbytes,
+        "fallbacks": plain(conversion.fallbacks),
+        "lost": plain(conversion.lost),
+    }
+
+
+def visible(text: str) -> str:
+    """Return `text` with every character escaped that a terminal would obey, or that UTF-8 has no bytes for.
+
+    >>> visible("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def plain(value, depth: int = DEPTH):
+    """Return `value` made of what JSON has: bytes as hexadecimal digits, numbers that are none as their names."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    if depth == 0:
+        return "…"
+    if isinstance(value, dict):
+        return {str(plain(key, 1)): plain(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item, depth - 1) for item in value]
+    return plain(value.tolist() if hasattr(value, "tolist") else str(value), depth - 1)
+
+
+def _flat(prefix: str, value: dict, depth: int):
+    """Yield (dotted key, shortened value) for each setting."""
+    for key, item in value.items():
+        name = _short(f"{prefix}{key}")
+        if isinstance(item, dict) and item and depth:
+            yield from _flat(f"{name}.", item, depth - 1)
+        elif isinstance(item, list | tuple) and len(item) > 8:
+            head = ", ".join(_short(repr(plain(part, 3)), 20) for part in item[:3])
+            yield name, f"[{head}, … {len(item):,} values]"
+        else:
+            yield name, _short(item if isinstance(item, str) else str(plain(item, 4)))
+
+
+def _short(text: str, width: int = WIDTH) -> str:
+    return text if len(text) <= width else f"{text[:width]}… ({len(text):,} characters)"
+
+
+def _table(inspection: Inspection):
+    rows = [
+        (_short(t.name), t.dtype, " × ".join(map(str, t.shape)) or "1", f"= {t.alias}" if t.alias else f"{t.nbytes:,}")
+        for t in inspection.tensors
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        yield "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])

@@ -1,0 +1,9 @@
+"""Open a model, let it continue a text, and compare it with another form of itself. Importing it does not load torch.
+
+>>> from llmnotes.models import open_model, complete, parity
+"""
+
+from llmnotes.models.opening import VARIABLE, LanguageModel, chosen, complete, open_model, path_of
+from llmnotes.models.parity import Parity, parity
+
+__all__ = ["VARIABLE", "LanguageModel", "Parity", "chosen", "complete", "open_model", "parity", "path_of"]

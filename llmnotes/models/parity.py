@@ -1,0 +1,220 @@
+"""Whether two forms of one model are still the same: tokens, logits, text, and what was lost on the way."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from llmnotes import formats
+from llmnotes.errors import NotConvertible, UnknownName
+from llmnotes.models.opening import LanguageModel, open_model, path_of
+
+TEXT = "Once upon a time there was a little girl. She had 2 red cats, and they said: Hello! What is your name?\n"
+STRINGS = (
+    TEXT,
+    " two  spaces\tand a tab\n\nnew",
+    "Grüße, 世界 🙂",
+    "1234567890 3.14",
+    "don't WE'LL it's",
+    "<s> </s> [INST]",
+)
+PROMPTS = ("Once upon a time", "The cat")
+# What a config says about its own history, not about the model.
+HISTORY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What comparing `a` with `b` found. None means that one side could not be asked.
+
+    `largest_logit_difference` is the largest absolute difference of two logits, `kl` the mean KL(a ‖ b) in nats per
+    token (`metrics.kl_divergence`). `lost` has a sentence for each piece of metadata that differs.
+    """
+
+    a: str
+    b: str
+    strings: int
+    same_tokens: int
+    largest_logit_difference: float | None
+    kl: float | None
+    prompts: int
+    same_text: int
+    lost: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether tokens and greedy texts are all equal and no metadata was lost; logits may differ by rounding."""
+        return self.same_tokens == self.strings and self.same_text == self.prompts and not self.lost
+
+    def as_dict(self) -> dict:
+        """Return the findings as plain data."""
+        return asdict(self) | {"same": self.same}
+
+    def __str__(self) -> str:
+        def number(value):
+            return "not asked" if value is None else f"{value:.3g}"
+
+        rows = [
+            ("same tokens", f"{self.same_tokens} of {self.strings} strings"),
+            ("largest logit difference", number(self.largest_logit_difference)),
+            ("KL divergence", number(self.kl) + (" nats per token" if self.kl is not None else "")),
+            ("same greedy text", f"{self.same_text} of {self.prompts} prompts"),
+            ("metadata lost", "; ".join(self.lost) or "nothing"),
+        ]
+        return "\n".join([f"{self.a} against {self.b}", *(f"  {name:<26}{value}" for name, value in rows)])
+
+
+@dataclass(frozen=True)
+class Side:
+    """One form of the model: what it makes of a string, what it scores, how it goes on."""
+
+    name: str
+    tokens: Callable[[str], list[int]]
+    greedy: Callable[[list[int], int], list[int]]
+    lm: LanguageModel | None
+
+
+def parity(a, b, *, text: str = TEXT, strings=STRINGS, prompts=PROMPTS, tokens: int = 64, engine: str | None = None):
+    """Compare two forms of one model and return a `Parity`, which prints as a short table.
+
+    `a` and `b` are what `open_model` takes, an opened `LanguageModel`, or an `.onnx` file, which has no tokenizer and
+    borrows the other's. A GGUF file is opened through its own numbers (dequantized); with `engine="llama.cpp"` it is
+    run by llama.cpp instead, which gives tokens and text and no logits for a whole text. `strings` are cut into tokens
+    by both; logits and KL are taken on the tokens that `a` makes of `text`; the greedy continuations of `prompts` have
+    `tokens` tokens, or end earlier at the end token.
+
+    Raises what `open_model` raises, `NotConvertible` for two ONNX files, `UnknownName` for another engine or a text of
+    fewer than two tokens, `MissingPart` without onnxruntime or xllamacpp.
+
+    Does not decide whether a difference matters: a quantized model differs, and KL says by how much. Does not compare
+    weights, and says nothing about texts that were not asked.
+
+    >>> print(parity("pebble", "pebble").same)
+    True
+    """
+    from llmnotes.metrics import kl_divergence
+
+    if engine not in (None, "llama.cpp"):
+        raise UnknownName(f"There is no engine {engine}; give llama.cpp, or none for PyTorch.")
+    kinds = [_kind(side) for side in (a, b)]
+    if kinds == ["ONNX", "ONNX"]:
+        raise NotConvertible("Neither ONNX file has a tokenizer; compare each with the folder it was made from.")
+    sides = [None, None]
+    for place in sorted((0, 1), key=lambda place: kinds[place] == "ONNX"):  # who has a tokenizer comes first
+        sides[place] = _side((a, b)[place], kinds[place], sides[1 - place], engine)
+    left, right = sides
+    end = next((side.lm.tokenizer.eos_token_id for side in sides if side.lm), None)
+    same_tokens = sum(left.tokens(string) == right.tokens(string) for string in strings)
+    difference = kl = None
+    if left.lm and right.lm:
+        difference = _largest_difference(left.lm, right.lm, text)
+        kl = None if difference is None else kl_divergence(left.lm.model, right.lm.model, left.lm.tokenizer, text)
+    same_text = 0
+    for prompt in prompts:
+        ids = left.tokens(prompt)
+        same_text += _until(left.greedy(ids, tokens), end) == _until(right.greedy(ids, tokens), end)
+    lost = _lost(left.lm, right.lm) if left.lm and right.lm else ()
+    return Parity(left.name, right.name, len(strings), same_tokens, difference, kl, len(prompts), same_text, lost)
+
+
+def _kind(what) -> str:
+    if isinstance(what, LanguageModel):
+        return "opened"
+    path = path_of(str(what))
+    return formats.identify(path).format if path.is_file() else "folder"
+
+
+def _side(what, kind: str, other: Side | None, engine: str | None) -> Side:
+    if kind == "GGUF" and engine:
+        from llmnotes.models.llama_cpp import tokens_and_greedy
+
+        path = path_of(str(what))
+        return Side(path.name, *tokens_and_greedy(path), None)
+    if kind == "ONNX":
+        path = path_of(str(what))
+        lm = LanguageModel(path.name, _Onnx(path), other.lm.tokenizer if other.lm else None)
+        return Side(lm.name, other.tokens, lambda ids, count: _greedy(lm.model, ids, count), lm if other.lm else None)
+    lm = what if kind == "opened" else open_model(what, say=lambda line: None)
+    return Side(
+        lm.name,
+        lambda string: list(lm.tokenizer(string)["input_ids"]),
+        lambda ids, count: _greedy(lm.model, ids, count),
+        lm,
+    )
+
+
+class _Onnx:
+    """An ONNX file that is called as a transformers model is."""
+
+    device = "cpu"
+    config = None
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __call__(self, ids):  # (1, tokens) -> an answer whose logits are (1, tokens, vocabulary)
+        import torch
+
+        from llmnotes.formats.onnx_export import onnx_logits
+
+        logits = torch.from_numpy(onnx_logits(self.path, ids[0].tolist()))
+        return type("Answer", (), {"logits": logits[None]})
+
+
+def _greedy(model, ids: list[int], count: int) -> list[int]:
+    """Return the `count` most probable tokens after `ids`, the whole text run again for each."""
+    import torch
+
+    row = torch.tensor([ids], device=model.device)
+    with torch.no_grad():
+        for _ in range(count):
+            row = torch.cat([row, model(row).logits[:, -1].argmax(-1, keepdim=True)], 1)
+    return row[0, len(ids) :].tolist()
+
+
+def _until(ids: list[int], end: int | None) -> list[int]:
+    """Return `ids` up to the end token, which some engines give and others keep to themselves."""
+    return ids[: ids.index(end)] if end in ids else ids
+
+
+def _largest_difference(a: LanguageModel, b: LanguageModel, text: str) -> float | None:
+    """Return the largest absolute difference of logits on `text`, None where the vocabularies differ in size."""
+    import torch
+
+    ids = torch.tensor([a.tokenizer(text)["input_ids"][:256]])
+    with torch.no_grad():
+        left, right = (lm.model(ids.to(lm.model.device)).logits.float().cpu() for lm in (a, b))
+    return (left - right).abs().max().item() if left.shape == right.shape else None
+
+
+def _lost(a: LanguageModel, b: LanguageModel) -> tuple[str, ...]:
+    """Return a sentence for each piece of metadata in which `b` differs from `a`."""
+    lost = []
+    if b.tokenizer is not a.tokenizer:
+        left, right = (_manners(lm.tokenizer) for lm in (a, b))
+        lost += [
+            f"{name}: {_short(left[name])} became {_short(right[name])}" for name in left if left[name] != right[name]
+        ]
+    if a.model.config is not None and b.model.config is not None:
+        left, right = (lm.model.config.to_dict() for lm in (a, b))
+        keys = [key for key in left if key not in HISTORY and left[key] != right.get(key)]
+        lost += [f"config {key}: {_short(left[key])} became {_short(right.get(key))}" for key in keys]
+    return tuple(lost)
+
+
+def _manners(tokenizer) -> dict:
+    """Return how a tokenizer treats special tokens and turns of a chat."""
+    ids = tokenizer("a")["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    special = {name: getattr(tokenizer, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    return special | {
+        "added special tokens": sorted(map(str, tokenizer.all_special_tokens)),
+        "tokens before a text": ids[: ids.index(bare[0])] if bare and bare[0] in ids else None,
+        "tokens after a text": ids[len(ids) - ids[::-1].index(bare[-1]) :] if bare and bare[-1] in ids else None,
+        "chat template": tokenizer.chat_template,
+        "vocabulary": len(tokenizer),
+    }
+
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
