@@ -14,7 +14,7 @@ from llmnotes.formats import inspect, read
 from llmnotes.formats.convert import Conversion
 from llmnotes.formats.files import Inspection, Tensor
 from llmnotes.formats.progress import progress
-from llmnotes.formats.repack import copy_beside, ties_of
+from llmnotes.formats.repack import copy_beside, parts_and_ties
 from llmnotes.formats.safe_write import new_folder
 from llmnotes.formats.safetensors import Part, write
 
@@ -70,7 +70,7 @@ def apply_delta(base: str | Path, delta: str | Path, dst: str | Path) -> Convers
 
 def fingerprint(inspection: Inspection) -> str:
     """Return 32 hexadecimal digits for the names, shapes, dtypes and first 64 kB of all tensors of a model."""
-    ties = ties_of(inspection)
+    _, ties = parts_and_ties(inspection)
     digest = hashlib.sha256()
     for tensor in sorted(inspection.tensors, key=lambda tensor: tensor.name):
         if tensor.name not in ties:
@@ -106,7 +106,7 @@ def _combine(base: Inspection, other: Inspection, dst: Path, function, metadata:
     if strange is not None:
         raise NotConvertible(f"{strange.name[:80]!r} is {strange.dtype}; a delta is between F32, F16 or BF16.")
     old = {tensor.name: tensor for tensor in base.tensors if tensor.dtype in FLOATS}
-    ties = ties_of(other)
+    _, ties = parts_and_ties(other)
     with progress(other.nbytes, dst.name) as advance, new_folder(dst) as folder:
         lost = copy_beside(other, folder)
         parts = []

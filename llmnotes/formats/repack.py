@@ -1,16 +1,19 @@
 """The same tensors in another container: a file or a folder of safetensors or of PyTorch; nothing is computed."""
 
 from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import read
+from llmnotes.formats import pytorch_write, safetensors
 from llmnotes.formats.convert import TARGETS, Conversion
-from llmnotes.formats.files import Inspection, Source, Tensor
+from llmnotes.formats.files import Inspection, Source
 from llmnotes.formats.progress import progress
+from llmnotes.formats.pytorch_convert import parts_of
 from llmnotes.formats.safe_write import NewFolder, new_file, new_folder
-from llmnotes.formats.safetensors import ORDER, Part
+from llmnotes.formats.safetensors import Part
 
 # What the weights of a folder are called.
 NAMES = {
@@ -19,7 +22,6 @@ NAMES = {
     ("PEFT adapter", "safetensors"): "adapter_model.safetensors",
     ("PEFT adapter", "pytorch"): "adapter_model.bin",
 }
-WRITERS = {"safetensors": "llmnotes.formats.safetensors", "pytorch": "llmnotes.formats.pytorch_write"}
 BESIDE = (".json", ".jinja", ".txt", ".md", ".model", ".tiktoken", "")  # settings, tokenizer, templates, licences
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".data", ".h5", ".msgpack", ".pb")
 
@@ -43,46 +45,25 @@ def to_pytorch(inspection: Inspection, dst: Path, type: str | None = None) -> Co
     return _repack("pytorch", inspection, dst, type)
 
 
-def parts_of(inspection: Inspection, advance: Callable[[int], None] = lambda count: None) -> list[Part]:
-    """Return each tensor that has bytes of its own, ready to be written; `advance` hears how many bytes have passed."""
-    tied = ties_of(inspection)
+def parts_and_ties(
+    inspection: Inspection, advance: Callable[[int], None] = lambda count: None
+) -> tuple[list[Part], dict[str, str]]:
+    """Return each tensor that has bytes of its own, ready to be written, and {further name: the tensor it is tied to}.
 
-    def reader(tensor: Tensor) -> Callable[[], Iterator[bytes]]:
-        def pieces():
-            for piece in read(inspection, tensor):
-                yield piece
-                advance(len(piece))
+    Ties are storages that are shared, and what the metadata of safetensors says of names that were left out.
+    `advance` hears how many bytes have passed.
+    """
+    parts, ties = parts_of(inspection, [(tensor.name, tensor) for tensor in inspection.tensors])
+    names = {part.name for part in parts}
+    said = weights_metadata(inspection).items()
+    ties |= {name: kept for name, kept in said if name not in names and name not in ties and kept in names}
 
-        return pieces
+    def watched(data: Callable[[], Iterable[bytes]]) -> Iterator[bytes]:
+        for piece in data():
+            yield piece
+            advance(len(piece))
 
-    return [
-        Part(tensor.name, tensor.dtype, tensor.shape, reader(tensor))
-        for tensor in inspection.tensors
-        if tensor.name not in tied
-    ]
-
-
-def ties_of(inspection: Inspection) -> dict[str, str]:
-    """Return {name: the tensor it is tied to}: those with one storage, and those that safetensors' metadata names."""
-    tensors = {tensor.name: tensor for tensor in inspection.tensors}
-    ties = {}
-    for tensor in inspection.tensors:
-        kept = tensors.get(tensor.alias)
-        if (
-            kept
-            and kept.alias is None
-            and (kept.dtype, kept.shape, kept.offset)
-            == (
-                tensor.dtype,
-                tensor.shape,
-                tensor.offset,
-            )
-        ):
-            ties[tensor.name] = kept.name
-    if inspection.tensors and not ties:
-        said = _metadata(inspection)
-        ties = {name: kept for name, kept in said.items() if name not in tensors and kept in tensors}
-    return ties
+    return [replace(part, data=partial(watched, part.data)) for part in parts], ties
 
 
 def copy_beside(inspection: Inspection, folder: NewFolder) -> tuple[str, ...]:
@@ -110,41 +91,36 @@ def copy_beside(inspection: Inspection, folder: NewFolder) -> tuple[str, ...]:
 def _repack(to: str, inspection: Inspection, dst: Path, type: str | None) -> Conversion:
     if type is not None:
         raise NotConvertible(f"A type is chosen for GGUF alone, and {to} keeps the types as they are; leave it out.")
-    strange = next((tensor for tensor in inspection.tensors if tensor.dtype not in ORDER), None)
-    if strange is not None:
-        raise NotConvertible(f"{to} has no name for the type {strange.dtype} of {strange.name[:80]!r}; leave it.")
-    write, ties, lost = import_module(WRITERS[to]).write, ties_of(inspection), ()
+    lost = ()
     name = NAMES.get((inspection.identity.format, to))
     with progress(inspection.nbytes, dst.name) as advance:
-        parts = parts_of(inspection, advance)
+        parts, ties = parts_and_ties(inspection, advance)
         if name and dst.suffix.lower() not in TARGETS[to]:
             with new_folder(dst) as folder:
                 lost = copy_beside(inspection, folder)
                 with folder.file(name) as file:
-                    lost += _write(write, file, parts, ties, inspection, to)
+                    lost += _write(file, parts, ties, inspection, to)
         else:
             lost = ("One file holds the weights alone: settings and tokenizer stay in the folder.",) * bool(name)
             with new_file(dst) as file:
-                lost += _write(write, file, parts, ties, inspection, to)
+                lost += _write(file, parts, ties, inspection, to)
     nbytes = sum(part.nbytes for part in parts)
     return Conversion(inspection.path, dst, inspection.identity, to, len(parts), nbytes, {}, lost)
 
 
-def _write(write, file, parts: Iterable[Part], ties: dict[str, str], inspection: Inspection, to: str) -> tuple:
-    metadata = {key: value for key, value in _metadata(inspection).items() if key not in ties}
+def _write(file: BinaryIO, parts: list[Part], ties: dict[str, str], inspection: Inspection, to: str) -> tuple:
+    metadata = {key: value for key, value in weights_metadata(inspection).items() if key not in ties}
     if to == "safetensors":
-        write(file, parts, {"format": "pt"} | metadata | ties)
+        safetensors.write(file, parts, {"format": "pt"} | metadata | ties)
         return ()
-    write(file, parts, ties)
-    return (f"A state dict holds no metadata: {', '.join(metadata)[:200]}.",) * bool(metadata.keys() - {"format"})
+    pytorch_write.write(file, parts, ties)
+    other = sorted(metadata.keys() - {"format"})
+    return (f"A state dict has no metadata: {', '.join(other)[:200]}.",) if other else ()
 
 
-def _metadata(inspection: Inspection) -> dict[str, str]:
-    """Return the texts that the weights' own header holds; a pickle's are its own affair."""
+def weights_metadata(inspection: Inspection) -> dict[str, str]:
+    """Return the texts that the header of the weights holds; what a pickle holds besides tensors is not among them."""
+    found = inspection.metadata
     if inspection.identity.format in ("Hugging Face folder", "PEFT adapter"):
-        found = inspection.metadata.get("weights", {})
-    elif inspection.identity.format.endswith("safetensors"):
-        found = inspection.metadata
-    else:
-        return {}
+        found = found.get("weights", {})
     return {key: value for key, value in found.items() if isinstance(value, str)}
