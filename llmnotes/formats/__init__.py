@@ -21,8 +21,9 @@ FILES = (
     "safetensors",
     "onnx",
     "pytorch",
+    "tf_bundle",
 )
-FOLDERS = ("huggingface",)
+FOLDERS = ("huggingface", "tf_bundle")
 
 
 def identify(path: str | Path) -> Identity:
@@ -54,6 +55,9 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
 
 
 def _ask(path: Path, question):
+    index = path.with_name(f"{path.name}.index")  # TensorFlow calls a checkpoint by what its files' names begin with
+    if path.name and not path.exists() and index.is_file():
+        path = index
     if path.is_dir():
         return _first(FOLDERS, path, path, question)
     with Source(path) as source:
