@@ -22,8 +22,9 @@ FILES = (
     "onnx",
     "pytorch",
     "tf_bundle",
+    "tensorflow",
 )
-FOLDERS = ("huggingface", "tf_bundle")
+FOLDERS = ("huggingface", "tf_bundle", "tensorflow")
 
 
 def identify(path: str | Path) -> Identity:
