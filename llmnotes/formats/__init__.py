@@ -18,11 +18,13 @@ __all__ = ["Identity", "Inspection", "Tensor", "identify", "inspect", "read"]
 FILES = (
     "huggingface",
     "gguf",
+    "ggml",
     "safetensors",
     "onnx",
     "pytorch",
     "tf_bundle",
     "tensorflow",
+    "keras",
 )
 FOLDERS = ("huggingface", "tf_bundle", "tensorflow")
 
