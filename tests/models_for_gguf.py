@@ -31,14 +31,14 @@ VARIANTS = {
     "llama_gqa_tied": ("Llama", {"tie_word_embeddings": True}),
     "llama_head_dim": ("Llama", {"head_dim": 32, "hidden_size": 256, "intermediate_size": 512}),
     "llama_biases": ("Llama", {"attention_bias": True, "mlp_bias": True}),
-    "llama_rope_llama3": ("Llama", {"rope_parameters": LLAMA3, "head_dim": 64}),
+    "llama_rope_llama3": ("Llama", {"rope_parameters": LLAMA3, "head_dim": 64, "max_position_embeddings": 16384}),
     "llama_rope_linear": ("Llama", {"rope_parameters": LINEAR}),
     "llama_rope_yarn": ("Llama", {"rope_parameters": YARN}),
     "mistral": ("Mistral", {"sliding_window": 64}),
     "qwen2": ("Qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
     "qwen2_tied": ("Qwen2", {"tie_word_embeddings": True}),
-    "stablelm": ("StableLm", {"use_qkv_bias": True}),
-    "stablelm_qk_norm": ("StableLm", {"qk_layernorm": True, "use_parallel_residual": True}),
+    "stablelm": ("StableLm", {"use_qkv_bias": True, "vocab_size": 2048}),
+    "stablelm_qk_norm": ("StableLm", {"qk_layernorm": True, "use_parallel_residual": True, "vocab_size": 2048}),
 }
 
 

@@ -33,6 +33,9 @@ ROUTES: dict[tuple[str, str], str] = {
     ("PEFT adapter", "safetensors"): "repack:to_safetensors",
     ("PEFT adapter", "pytorch"): "repack:to_pytorch",
     ("Hugging Face folder", "huggingface"): "repack:to_safetensors",  # a folder with its weights in one file
+    ("GGML", "gguf"): "ggml_convert:to_gguf",
+    ("GGMF", "gguf"): "ggml_convert:to_gguf",
+    ("GGJT", "gguf"): "ggml_convert:to_gguf",
     ("Hugging Face folder", "onnx"): "onnx_export:from_huggingface",
     ("TensorFlow checkpoint", "safetensors"): "tf_bundle:to_safetensors",
     ("TensorFlow checkpoint", "pytorch"): "tf_bundle:to_pytorch",
@@ -43,6 +46,8 @@ ROUTES: dict[tuple[str, str], str] = {
     ("sharded PyTorch", "tensorflow"): "tf_bundle:write",
     ("Hugging Face folder", "tensorflow"): "tf_bundle:write",
     ("Hugging Face folder", "gguf"): "to_gguf:convert",
+    ("GGUF", "huggingface"): "from_gguf:to_huggingface",
+    ("GGUF", "safetensors"): "from_gguf:to_safetensors",
 }
 
 

@@ -131,7 +131,8 @@ def _matched(inspection: Inspection, wanted: list[Weight], sizes: dict) -> dict[
         shape = weight.shape if len(weight.sources) == 1 else weight.shape[1:]
         if at_hand[name].shape != shape:
             raise FileBroken(
-                f"{name[:80]} in {folder} has the shape {at_hand[name].shape}, and config.json promises {shape}; copy it again."
+                f"{name[:80]} in {folder} has the shape {at_hand[name].shape}, and config.json promises {shape}; "
+                "copy it again."
             )
         if at_hand[name].dtype not in SOURCES:
             raise NotConvertible(

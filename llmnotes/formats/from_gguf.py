@@ -1,0 +1,211 @@
+"""A GGUF file becomes a Hugging Face folder, or plain safetensors."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.formats import architectures, hf_tokenizer, read, rope, safetensors
+from llmnotes.formats.architectures import SETTINGS, Architecture, Weight
+from llmnotes.formats.convert import Conversion
+from llmnotes.formats.files import Inspection, Tensor
+from llmnotes.formats.progress import progress
+from llmnotes.formats.safe_write import new_file, new_folder
+from llmnotes.formats.safetensors import Part
+from llmnotes.formats.to_gguf import permuted
+
+FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+STACK_LIMIT = 1 << 26  # bytes of a stack of vectors that is taken apart in memory
+LOST = (
+    "GGUF does not say in which precision the model was trained; the folder has what the file stores.",
+    "How to sample (generation_config.json) and the settings of training are not in a GGUF.",
+)
+
+
+def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Write the model in a GGUF file as a folder with config.json, model.safetensors and its tokenizer.
+
+    F32, F16 and BF16 tensors keep their type and their bits; blocks of fewer bits become F32, which holds exactly the
+    numbers that they stand for. `type` asks for one of the three for all tensors. Tied embeddings stay tied.
+
+    Raises `NotConvertible` (architecture, tokenizer or type without a way back), `FileBroken` (tensors missing or of
+    another shape than the keys say).
+    """
+    metadata, at_hand = inspection.metadata, {tensor.name: tensor for tensor in inspection.tensors}
+    architecture = architectures.of_gguf(metadata.get("general.architecture"))
+    asked = _asked(type)
+    config = _config(architecture, metadata, at_hand)
+    sizes = rope.settings(architecture, config, len(at_hand))
+    config |= _slowed(architecture, at_hand.pop("rope_freqs.weight", None), inspection, sizes)
+    wanted = architectures.weights(architecture, sizes)
+    _check(inspection, wanted, at_hand)
+    tokenizer = hf_tokenizer.files(metadata, inspection.path.name)
+    lost = list(LOST)
+    blocks = sorted({tensor.dtype for tensor in at_hand.values()} - set(FLOATS))
+    if blocks:
+        lost.append(f"The weights in {' and '.join(blocks)} stay as coarse as they are, and take more room.")
+    with progress(inspection.nbytes, dst.name) as advance, new_folder(dst) as folder:
+        parts = [part for weight in wanted for part in _parts(weight, at_hand[weight.name], inspection, asked, advance)]
+        common = Counter()
+        for part in parts:
+            common[part.dtype] += part.nbytes
+        config["dtype"] = FLOATS[common.most_common(1)[0][0]]
+        for name, text in ({"config.json": json.dumps(config, indent=2)} | tokenizer).items():
+            with folder.file(name) as file:
+                file.write(text.encode("utf-8", "replace"))
+        with folder.file("model.safetensors") as file:
+            safetensors.write(file, parts, {"format": "pt"})
+    nbytes = sum(part.nbytes for part in parts)
+    return Conversion(inspection.path, dst, inspection.identity, "huggingface", len(parts), nbytes, {}, tuple(lost))
+
+
+def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Write the tensors of a GGUF file as safetensors under the names and in the order of rows that GGUF has.
+
+    Types as in `to_huggingface`. The keys stay behind.
+    """
+    asked = _asked(type)
+    with progress(inspection.nbytes, dst.name) as advance, new_file(dst) as file:
+        parts = [
+            part
+            for tensor in inspection.tensors
+            for part in _parts(Weight(tensor.name, tensor.shape, (tensor.name,)), tensor, inspection, asked, advance)
+        ]
+        safetensors.write(file, parts, {"format": "pt"})
+    nbytes = sum(part.nbytes for part in parts)
+    lost = ("safetensors has no place for the keys of a GGUF: settings and tokenizer stay behind.",)
+    return Conversion(inspection.path, dst, inspection.identity, "safetensors", len(parts), nbytes, {}, lost)
+
+
+def _asked(type: str | None) -> str | None:
+    if type is not None and type.upper() not in FLOATS:
+        raise NotConvertible(f"safetensors has no type {type[:40]} for weights; take one of {', '.join(FLOATS)}.")
+    return type and type.upper()
+
+
+def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[str, Tensor]) -> dict[str, Any]:
+    """Return config.json's settings from GGUF's keys and from which tensors there are."""
+    name, table = architecture.gguf, at_hand.get("token_embd.weight")
+    config: dict[str, Any] = {"architectures": [architecture.hugging_face], "model_type": architecture.model_type}
+    for setting, (key, _) in SETTINGS.items():
+        value = metadata.get(f"{name}.{key}")
+        if value is not None and setting in {*architecture.defaults, *rope.COUNTS}:
+            config[setting] = _shortest(value)
+    if table is not None and len(table.shape) == 2:
+        config["vocab_size"] = table.shape[0]
+    if metadata.get(f"{name}.attention.key_length") is not None:
+        config["head_dim"] = metadata[f"{name}.attention.key_length"]
+    first = {
+        "attention_bias": "blk.0.attn_q.bias",
+        "mlp_bias": "blk.0.ffn_gate.bias",
+        "use_qkv_bias": "blk.0.attn_q.bias",
+        "qk_layernorm": "blk.0.attn_q_norm.weight",
+    }
+    config |= {setting: tensor in at_hand for setting, tensor in first.items() if setting in architecture.defaults}
+    if "use_parallel_residual" in architecture.defaults:
+        config["use_parallel_residual"] = "blk.0.ffn_norm.weight" not in at_hand
+    config["tie_word_embeddings"] = "output.weight" not in at_hand
+    for short in ("bos", "eos"):
+        config[f"{short}_token_id"] = metadata.get(f"tokenizer.ggml.{short}_token_id")
+    config["pad_token_id"] = metadata.get("tokenizer.ggml.padding_token_id")
+    config["rope_parameters"] = _positions(architecture, metadata, config)
+    return config
+
+
+def _positions(architecture: Architecture, metadata: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Return config.json's rope parameters."""
+    name = f"{architecture.gguf}.rope"
+    found = {"rope_type": "default", "rope_theta": config.pop("rope_theta", 10000.0)}
+    kind = metadata.get(f"{name}.scaling.type", "none")
+    if kind not in ("none", "linear", "yarn"):
+        raise NotConvertible(
+            f"Positions scaled in the way {str(kind)[:40]} have no way back here; linear and yarn have."
+        )
+    if kind != "none":
+        found |= {"rope_type": kind, "factor": _shortest(metadata.get(f"{name}.scaling.factor"))}
+    if kind == "yarn":
+        found["original_max_position_embeddings"] = metadata.get(f"{name}.scaling.original_context_length")
+        for setting, key in rope.YARN.items():
+            if metadata.get(f"{name}.scaling.{key}") is not None:
+                found[setting] = _shortest(metadata[f"{name}.scaling.{key}"])
+    if "partial_rotary_factor" in architecture.defaults:
+        heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
+        turned = metadata.get(f"{name}.dimension_count")
+        if all(type(value) is int and value > 0 for value in (heads, hidden, turned)):
+            found["partial_rotary_factor"] = turned / max(hidden // heads, 1)
+    return found
+
+
+def _slowed(architecture: Architecture, tensor: Tensor | None, inspection: Inspection, sizes: dict) -> dict[str, Any]:
+    """Return the rope parameters of Llama 3 whose factors the tensor holds: those of a published model."""
+    if tensor is None:
+        return {}
+    if tensor.dtype == "F32" and tensor.shape == (sizes["head_dim"] // 2,) and tensor.nbytes < STACK_LIMIT:
+        data = b"".join(read(inspection, tensor))
+        for values in rope.LLAMA3:
+            names = [name for name, _ in rope.LLAMA3_DEFAULTS]
+            found = dict(zip(names, values, strict=True)) | {"rope_type": "llama3", "rope_theta": sizes["rope_theta"]}
+            if rope.llama3(found, sizes["rope_theta"], sizes["head_dim"]).tobytes() == data:
+                return {"rope_parameters": found}
+    raise NotConvertible(
+        "Its rope_freqs.weight are the factors of no published Llama 3, and config.json needs the settings behind "
+        "them; use the original folder."
+    )
+
+
+def _shortest(value: Any) -> Any:
+    """Return the shortest decimal number that is the same float32: 1e-06 and not 9.999999974752427e-07."""
+    if not isinstance(value, float):
+        return value
+    import numpy as np
+
+    return float(str(np.float32(value)))
+
+
+def _check(inspection: Inspection, wanted: list[Weight], at_hand: dict[str, Tensor]) -> None:
+    name = inspection.path.name
+    for weight in wanted:
+        tensor = at_hand.get(weight.name)
+        if tensor is None or tensor.shape != weight.shape:
+            what = f"lacks {weight.name}" if tensor is None else f"has {weight.name} with the shape {tensor.shape}"
+            raise FileBroken(f"{name} {what}, and its keys promise {weight.shape}; copy or download it again.")
+    extra = sorted(at_hand.keys() - {weight.name for weight in wanted})
+    if extra:
+        raise NotConvertible(
+            f"{name} has {len(extra)} tensors that its architecture does not have, {extra[0][:80]} first; "
+            "use its original folder."
+        )
+
+
+def _parts(weight: Weight, tensor: Tensor, inspection: Inspection, asked: str | None, advance) -> Iterator[Part]:
+    """Yield the tensors that one of GGUF's becomes: one, or those that were stacked."""
+    dtype = asked or (tensor.dtype if tensor.dtype in FLOATS else "F32")
+    many = len(weight.sources)
+    if many > 1 and (tensor.nbytes > STACK_LIMIT or tensor.nbytes % many):
+        raise NotConvertible(f"{weight.name} is too large for a stack of vectors; use the original folder.")
+    for at, name in enumerate(weight.sources):
+        shape = weight.shape if many == 1 else weight.shape[1:]
+        span = None if many == 1 else (at * tensor.nbytes // many, (at + 1) * tensor.nbytes // many)
+        yield Part(name, dtype, shape, partial(_data, weight, tensor, inspection, dtype, span, advance))
+
+
+def _data(weight: Weight, tensor: Tensor, inspection: Inspection, dtype: str, span, advance) -> Iterator[bytes]:
+    from llmnotes.quantization.blocks import recoded
+
+    pieces = read(inspection, tensor)
+    if span is not None:
+        pieces = [b"".join(pieces)[slice(*span)]]
+    if weight.heads:
+        rows = tensor.shape[0] // weight.heads
+        pieces = permuted(pieces, rows, tensor.nbytes // tensor.shape[0], back=True)
+    try:
+        for piece in recoded(pieces, tensor.dtype, dtype):
+            yield piece
+            advance(len(piece))
+    except KeyError:
+        raise NotConvertible(
+            f"Nobody here can undo the type {tensor.dtype} of {tensor.name[:80]}; use its original."
+        ) from None

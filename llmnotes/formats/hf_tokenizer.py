@@ -1,0 +1,166 @@
+"""The keys of GGUF as a tokenizer's files: tokenizer.json, tokenizer_config.json and the chat template."""
+
+import json
+from typing import Any
+
+from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.formats.gguf_tokenizer import CONTROL, PRE, SPECIAL, UNUSED, USER_DEFINED
+
+LONGEST = 400  # characters of a token that is joined from others; the longest in published models are rows of spaces
+CUTS = 20_000_000  # characters that are looked at to find the pairs of which tokens are made
+
+
+def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
+    """Return {file name: text} of a tokenizer that gives the same tokens as the GGUF called `name`.
+
+    Raises `NotConvertible` for a tokenizer that is no BPE or whose pre-tokenizer is not known here, `FileBroken` for
+    lists that do not belong together. Does not restore what GGUF never held: whether a word must stand alone, how
+    texts are normalized (except for qwen2, whose normalization is known), names of further special tokens.
+    """
+    kind = metadata.get("tokenizer.ggml.model")
+    tokens = _texts(metadata, "tokens", name)
+    kinds = list(metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens))
+    if len(kinds) != len(tokens):
+        raise _broken(name, f"it has {len(tokens):,} tokens and {len(kinds):,} types of tokens")
+    if kind == "gpt2":
+        pre = metadata.get("tokenizer.ggml.pre")
+        if pre not in PRE:
+            raise NotConvertible(
+                f"The pre-tokenizer {str(pre)[:40]} is not known here; those known are {', '.join(PRE)}."
+            )
+        merges = [text.split(" ", 1) for text in _texts(metadata, "merges", name)]
+        parts = _byte_level(pre)
+    elif kind == "llama":
+        scores = list(metadata.get("tokenizer.ggml.scores") or ())
+        if len(scores) != len(tokens):
+            raise _broken(name, f"it has {len(tokens):,} tokens and {len(scores):,} scores")
+        merges = _merges(tokens, scores, kinds)
+        parts = _sentencepiece(metadata.get("tokenizer.ggml.add_space_prefix") is not False)
+    else:
+        raise NotConvertible(f"A tokenizer of the kind {str(kind)[:40]} is not known here; gpt2 and llama are.")
+    ids = {short: metadata.get(f"tokenizer.ggml.{long}_token_id") for short, long in SPECIAL.items()}
+    special = {f"{short}_token": tokens[n] for short, n in ids.items() if type(n) is int and 0 <= n < len(tokens)}
+    vocab = {token: number for number, token in enumerate(tokens) if kinds[number] != UNUSED}
+    if len(vocab) != sum(number != UNUSED for number in kinds):
+        raise _broken(name, "a token stands twice in its vocabulary")
+    fast = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [_added(n, tokens[n], kinds[n]) for n in range(len(tokens)) if _is_added(n, kinds, ids)],
+        **parts,
+    }
+    fast["post_processor"] = _template(metadata, kind, special, vocab)
+    fast["model"] |= {"vocab": vocab, "merges": merges}
+    own = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | special
+    own |= {key: _adds(metadata, kind, key) for key in ("add_bos_token", "add_eos_token")}
+    context = metadata.get(f"{metadata.get('general.architecture')}.context_length")
+    own |= {"model_max_length": context} if type(context) is int else {}
+    made = {"tokenizer.json": json.dumps(fast, ensure_ascii=False, indent=1)}
+    made["tokenizer_config.json"] = json.dumps(own, ensure_ascii=False, indent=2)
+    template = metadata.get("tokenizer.chat_template")
+    return made | ({"chat_template.jinja": template} if isinstance(template, str) else {})
+
+
+def _byte_level(pre: str) -> dict[str, Any]:
+    steps, skips = PRE[pre]
+    steps = [step | {"trim_offsets": True} if step["type"] == "ByteLevel" else step for step in steps]
+    cut = steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    return {
+        "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
+        "pre_tokenizer": cut,
+        "post_processor": None,
+        "decoder": level,
+        "model": _model(byte_fallback=False, ignore_merges=skips),
+    }
+
+
+def _sentencepiece(prefix: bool) -> dict[str, Any]:
+    steps = [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}]
+    steps += [{"type": "Fuse"}]
+    steps += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefix else []
+    scheme = "first" if prefix else "never"
+    return {
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": False},
+        "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": steps},
+        "model": _model(byte_fallback=True, ignore_merges=False),
+    }
+
+
+def _model(byte_fallback: bool, ignore_merges: bool) -> dict[str, Any]:
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": byte_fallback,
+        "byte_fallback": byte_fallback,
+        "ignore_merges": ignore_merges,
+    }
+
+
+def _merges(tokens: list[str], scores: list[float], kinds: list[int]) -> list[list[str]]:
+    """Return the pairs that make each token, the token with the best score first."""
+    vocab = {token: number for number, token in enumerate(tokens)}
+    left, pairs = CUTS, []
+    for number in sorted(range(len(tokens)), key=lambda number: -scores[number]):
+        token = tokens[number]
+        if kinds[number] != 1 or not 1 < len(token) <= LONGEST:
+            continue
+        left -= len(token) ** 2
+        if left < 0:
+            raise NotConvertible("Its tokens are too long to find the pairs they are made of; use the original folder.")
+        cuts = [(token[:at], token[at:]) for at in range(1, len(token))]
+        found = [(vocab[a], vocab[b], a, b) for a, b in cuts if a in vocab and b in vocab]
+        pairs += [[a, b] for _, _, a, b in sorted(found)]
+    return pairs
+
+
+def _is_added(number: int, kinds: list[int], ids: dict) -> bool:
+    return kinds[number] in (CONTROL, USER_DEFINED) or number in ids.values()
+
+
+def _added(number: int, text: str, kind: int) -> dict[str, Any]:
+    entry = {"id": number, "content": text, "single_word": False, "lstrip": False, "rstrip": False}
+    return entry | {"normalized": False, "special": kind != USER_DEFINED}
+
+
+def _adds(metadata: dict[str, Any], kind: str, key: str) -> bool:
+    """Return whether a token is added; where a file does not say, llama.cpp adds BOS to a SentencePiece text."""
+    default = key == "add_bos_token" and (kind == "llama" or metadata.get("tokenizer.ggml.pre") == "llama-bpe")
+    said = metadata.get(f"tokenizer.ggml.{key}")
+    return said if isinstance(said, bool) else default
+
+
+def _template(metadata: dict[str, Any], kind: str, special: dict[str, str], vocab: dict[str, int]) -> dict[str, Any]:
+    def shape(*names: str) -> list[dict]:
+        out = []
+        for type_id, name in enumerate(names):
+            first = [special["bos_token"]] if bos else []
+            last = [special["eos_token"]] if eos else []
+            out += [{"SpecialToken": {"id": token, "type_id": type_id}} for token in first]
+            out += [{"Sequence": {"id": name, "type_id": type_id}}]
+            out += [{"SpecialToken": {"id": token, "type_id": type_id}} for token in last]
+        return out
+
+    bos = _adds(metadata, kind, "add_bos_token") and "bos_token" in special
+    eos = _adds(metadata, kind, "add_eos_token") and "eos_token" in special
+    used = [special["bos_token"]] * bos + [special["eos_token"]] * eos
+    entries = {token: {"id": token, "ids": [vocab[token]], "tokens": [token]} for token in used}
+    return {"type": "TemplateProcessing", "single": shape("A"), "pair": shape("A", "B"), "special_tokens": entries}
+
+
+def _texts(metadata: dict[str, Any], key: str, name: str) -> list[str]:
+    found = metadata.get(f"tokenizer.ggml.{key}")
+    texts = list(found) if found is not None and not isinstance(found, str | bytes | int | float) else []
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise _broken(name, f"its {key} are missing, or no texts")
+    return texts
+
+
+def _broken(name: str, what: str) -> FileBroken:
+    return FileBroken(f"{name} is damaged: {what}; copy or download it again.")
