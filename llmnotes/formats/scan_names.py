@@ -1,0 +1,87 @@
+"""Which names a pickle of tensors needs, and which run whatever they are given."""
+
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+
+from llmnotes.formats.pytorch_tensors import NAMES, STORAGES
+
+TENSOR = {
+    "_codecs": {"encode"},
+    "builtins": {
+        "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set",
+        "slice", "str", "tuple",
+    },
+    "collections": {"OrderedDict", "defaultdict"},
+    "copyreg": {"_reconstructor"},
+    "numpy": {"dtype", "ndarray"},
+    "numpy.core.multiarray": {"_reconstruct", "scalar"},
+    "numpy.core.numeric": {"_frombuffer"},
+    "torch": {
+        "Size", "Tensor", "complex32", "device", "per_channel_affine", "per_tensor_affine", "qint32", "qint8", "quint8",
+        "sparse_coo", "strided", *NAMES,
+    },
+    "torch._tensor": {"_rebuild_from_type_v2"},
+    "torch._utils": {
+        "_rebuild_meta_tensor_no_storage", "_rebuild_parameter", "_rebuild_parameter_with_state", "_rebuild_qtensor",
+        "_rebuild_sparse_tensor", "_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3",
+    },
+    "torch.jit._pickle": {
+        "build_boollist", "build_doublelist", "build_intlist", "build_tensor_from_id", "build_tensorlist",
+        "restore_type_tag",
+    },
+    "torch.nn.parameter": {"Buffer", "Parameter"},
+    "torch.serialization": {"_get_layout"},
+    "torch.storage": {"TypedStorage", "UntypedStorage"},
+    "torch.torch_version": {"TorchVersion"},
+}  # fmt: skip
+TENSOR["torch"] |= {f"{word}Storage" for word in [*STORAGES, "QInt8", "QInt32", "QUInt8", "QUInt4x2", "QUInt2x4"]}
+TENSOR["torch.cuda"] = {name for name in TENSOR["torch"] if name.endswith("Storage")}
+
+# Modules in which every name is suspect of running programs, opening files or reaching for the network.
+EXECUTORS = set(
+    "_aix_support _ctypes _io _osx_support _pickle _posixsubprocess _pyrepl _winapi antigravity asyncio bdb cProfile "
+    "cffi cloudpickle code codeop commands ctypes dbm dill distutils doctest ensurepip faulthandler ftplib gc http "
+    "idlelib imaplib imp importlib inspect joblib lib2to3 linecache logging marshal mmap msvcrt multiprocessing nt "
+    "ntpath operator _operator os pdb pickle pip pkgutil platform poplib popen2 posix posixpath profile pty pydoc "
+    "requests runpy setuptools shelve shutil signal site smtplib socket socketserver sqlite3 ssl subprocess sys "
+    "sysconfig telnetlib tempfile test threading timeit trace types unittest urllib urllib2 urllib3 uuid venv "
+    "webbrowser winreg xmlrpc zipimport".split()
+)
+# Single names that do the same in modules with harmless ones.
+CALLS = {
+    "builtins": {
+        "__build_class__", "__import__", "apply", "breakpoint", "classmethod", "compile", "delattr", "eval", "exec",
+        "execfile", "exit", "getattr", "globals", "help", "input", "locals", "map", "filter", "open", "print", "quit",
+        "setattr", "staticmethod", "type", "vars",
+    },
+    "codecs": {"open"},
+    "functools": {"partial", "partialmethod", "reduce"},
+    "io": {"FileIO", "open", "open_code"},
+    "numpy": {"load", "loadtxt", "fromfile", "memmap", "save", "f2py", "testing", "lib", "genfromtxt"},
+    "pandas": {"read_pickle", "eval"},
+    "tensorflow": {"io", "keras", "load_op_library", "py_function", "saved_model"},
+    "torch": {
+        "_dynamo", "_inductor", "classes", "compile", "fx", "hub", "jit", "load", "ops", "package", "save", "utils",
+    },
+}  # fmt: skip
+# As they stand inside a name with dots, for what a module has imported itself: torch.serialization.os.system.
+INSIDE = {"os", "subprocess", "sys", "builtins", "__builtins__", "__globals__", "__import__", "__dict__", "importlib"}
+INSIDE |= {"__subclasses__", "__class__", "__reduce__", "__loader__", "eval", "exec", "system", "popen"}
+
+
+def judge(module: str, name: str, torchscript: bool = False) -> str:
+    """Return "safe", "suspicious" or "dangerous" for the import of `name` from `module`.
+
+    Names are those of Python 3; a name of Python 2 is judged as what it becomes. A TorchScript archive names types of
+    its own below `__torch__`, which are no Python modules.
+
+    >>> judge("collections", "OrderedDict"), judge("__builtin__", "eval"), judge("my_model", "Net")
+    ('safe', 'dangerous', 'suspicious')
+    """
+    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+    module = module.replace("numpy._core", "numpy.core", 1)
+    if name in TENSOR.get(module, ()) or (torchscript and module.split(".")[0] == "__torch__"):
+        return "safe"
+    words = f"{module}.{name}".split(".")
+    if module in ("?", "") or words[0] in EXECUTORS or words[1] in CALLS.get(words[0], ()) or set(words[1:]) & INSIDE:
+        return "dangerous"
+    return "suspicious"
