@@ -2,6 +2,7 @@
 # make test    proves that the course is true
 # make lab     opens JupyterLab at the first notebook
 # make fuzz    throws 20,000 broken files at every reader
+# make peers   brings TensorFlow, in an environment of its own, for the tests that compare with it
 # make bench   measures the converters against their peers
 # make pebble  trains the model in the box again, into build/pebble
 
@@ -18,7 +19,7 @@ TEST_ENV := HF_HUB_OFFLINE=1 LLMNOTES_HOME="$(CURDIR)/build/test-home" LLMNOTES_
 # Where the system allows it, the tests run in a network of their own that holds nothing but this machine.
 OFFLINE := $(shell unshare -rn sh -c 'ip link set lo up' 2>/dev/null && echo "unshare -rn sh -c 'ip link set lo up && exec \"\$$@\"' --")
 
-.PHONY: course test lint lab fuzz bench pebble
+.PHONY: course test lint lab fuzz peers bench pebble
 
 course: $(READY)
 	@$(BIN)/llmnotes run --pages build/course
@@ -36,6 +37,15 @@ lab: $(READY)
 
 fuzz: $(READY)
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m tests.fuzz
+
+# The tests compare with these programs where they are, and are skipped where not.
+peers: build/peers/tensorflow/installed
+
+build/peers/tensorflow/installed: requirements-tf.txt
+	rm -rf build/peers/tensorflow
+	$(PYTHON) -m venv build/peers/tensorflow
+	build/peers/tensorflow/$(notdir $(BIN))/python -m pip install --quiet --requirement requirements-tf.txt
+	@touch $@
 
 bench: $(READY)
 	env $(TEST_ENV) $(BIN)/python benchmarks/formats.py

@@ -20,24 +20,31 @@ from .conftest import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def pins() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+EXTRAS = PROJECT["optional-dependencies"]
+# Each list of pins, and the requirements it answers: TensorFlow has an environment of its own.
+PINNED = {
+    "requirements.txt": PROJECT["dependencies"] + [line for name in EXTRAS if name != "tf" for line in EXTRAS[name]],
+    "requirements-tf.txt": EXTRAS["tf"],
+}
+
+
+def pins(file: str) -> dict[str, str]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     rows = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {canonicalize_name(name): version for name, version in rows}
 
 
-def test_every_requirement_is_pinned_within_its_bounds():
-    extras = PROJECT["optional-dependencies"]
-    for line in PROJECT["dependencies"] + [line for extra in extras.values() for line in extra]:
+@pytest.mark.parametrize("file", PINNED)
+def test_every_requirement_is_pinned_within_its_bounds(file):
+    for line in PINNED[file]:
         requirement = Requirement(line)
-        assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)]), line
+        assert requirement.specifier.contains(pins(file)[canonicalize_name(requirement.name)]), line
 
 
-def test_the_pins_come_first_those_we_name():
-    named = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
-    for extra in PROJECT["optional-dependencies"].values():
-        named |= {canonicalize_name(Requirement(line).name) for line in extra}
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("# ...")[0]
+@pytest.mark.parametrize("file", PINNED)
+def test_the_pins_come_first_those_we_name(file):
+    named = {canonicalize_name(Requirement(line).name) for line in PINNED[file]}
+    text = (ROOT / file).read_text(encoding="utf-8").split("# ... then")[0]
     assert {canonicalize_name(name) for name in re.findall(r"(?m)^([\w.-]+)==", text)} == named
 
 
