@@ -21,6 +21,7 @@ FILES = (
     "ggml",
     "safetensors",
     "onnx",
+    "numpy",
     "pytorch",
     "tf_bundle",
     "tensorflow",

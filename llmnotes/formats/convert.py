@@ -13,6 +13,7 @@ TARGETS = {
     "safetensors": (".safetensors",),
     "pytorch": (".pt", ".pth", ".bin", ".ckpt"),
     "gguf": (".gguf",),
+    "mmproj": (),  # a GGUF as well, and only asked for by name
     "onnx": (".onnx",),
     "tensorflow": (".index",),
     "huggingface": ("",),
@@ -46,6 +47,7 @@ ROUTES: dict[tuple[str, str], str] = {
     ("sharded PyTorch", "tensorflow"): "tf_bundle:write",
     ("Hugging Face folder", "tensorflow"): "tf_bundle:write",
     ("Hugging Face folder", "gguf"): "to_gguf:convert",
+    ("Hugging Face folder", "mmproj"): "to_mmproj:convert",
     ("GGUF", "huggingface"): "from_gguf:to_huggingface",
     ("GGUF", "safetensors"): "from_gguf:to_safetensors",
 }

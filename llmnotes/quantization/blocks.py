@@ -99,6 +99,19 @@ def recoded(pieces: Iterable[bytes], source: str, target: str) -> Iterator[bytes
         raise ValueError(f"{len(left)} bytes of {source} are left over, too few for a block of {target}")
 
 
+def laid_anew(pieces: Iterable[bytes], target: str) -> Iterator[bytes]:
+    """Yield blocks of Q5_0_V1 or Q5_1_V1 as Q5_0 or Q5_1 (`target`): the same numbers in another order."""
+    width, left = UNDONE[target][1], b""
+    for piece in pieces:
+        piece = left + piece if left else piece
+        whole = len(piece) // width * width
+        left = piece[whole:]
+        blocks = np.frombuffer(piece, np.uint8, whole)
+        yield _changed(lambda part: _split(part.reshape(-1, width)), blocks, 32, width, width).tobytes()
+    if left:
+        raise ValueError(f"{len(left)} bytes are left over, too few for a block of {target}")
+
+
 def _undo(name: str) -> tuple[int, int, Callable]:
     """Return (elements, bytes, function) of a block's way back to float32."""
     if name in TYPES:
@@ -162,14 +175,25 @@ def _to_q8_0(x: np.ndarray) -> np.ndarray:
     return out.view(np.uint8)
 
 
-def _float(data: np.ndarray, at: int) -> np.ndarray:
-    """Return the float16 at byte `at` of each block as float32 (blocks, 1)."""
-    return np.ascontiguousarray(data[:, at : at + 2]).view("<f2").astype(np.float32)
+def _float(data: np.ndarray, at: int, kind: str = "<f2") -> np.ndarray:
+    """Return the number at byte `at` of each block as float32 (blocks, 1)."""
+    return np.ascontiguousarray(data[:, at : at + int(kind[2])]).view(kind).astype(np.float32)
 
 
 def _nibbles(data: np.ndarray) -> np.ndarray:
     """Return the 32 four-bit numbers in 16 bytes: first the lower halves of all bytes, then the upper ones."""
     return np.concatenate([data & 15, data >> 4], axis=1)
+
+
+def _pairs(data: np.ndarray) -> np.ndarray:
+    """Return the four-bit numbers in bytes of which each holds two neighbours."""
+    return np.stack([data & 15, data >> 4], axis=2).reshape(len(data), -1)
+
+
+def _split(data: np.ndarray) -> np.ndarray:
+    """Return blocks (blocks, bytes) whose last 16 bytes hold neighbours as blocks that hold numbers j and j + 16."""
+    numbers = _pairs(data[:, -16:])
+    return np.concatenate([data[:, :-16], numbers[:, :16] | numbers[:, 16:] << 4], axis=1)
 
 
 def _bits(data: np.ndarray) -> np.ndarray:
@@ -205,10 +229,20 @@ TYPES = {
     "Q8_0": BlockType(32, 34, _to_q8_0, _from_q8_0),
 }
 
-# The types that can be undone here; gguf-py undoes the rest.
+# The types that can be undone here; gguf-py undoes the rest. The second group is in files from before August 2023:
+# V1 has two neighbours in a byte, V2 has numbers j and j + 16; V1 and V2 of Q4 and Q8 have float32 for scales.
 UNDONE = {
     "Q4_0": (32, 18, _from_q4_0),
     "Q4_1": (32, 20, _from_q4_1),
     "Q5_0": (32, 22, _from_q5_0),
     "Q5_1": (32, 24, _from_q5_1),
+    "Q4_0_V1": (32, 20, lambda data: (_pairs(data[:, 4:]).astype(np.float32) - 8) * _float(data, 0, "<f4")),
+    "Q4_0_V2": (32, 20, lambda data: (_nibbles(data[:, 4:]).astype(np.float32) - 8) * _float(data, 0, "<f4")),
+    "Q4_1_V1": (32, 24, lambda data: _pairs(data[:, 8:]) * _float(data, 0, "<f4") + _float(data, 4, "<f4")),
+    "Q4_1_V2": (32, 24, lambda data: _nibbles(data[:, 8:]) * _float(data, 0, "<f4") + _float(data, 4, "<f4")),
+    "Q4_2": (16, 10, lambda data: (_pairs(data[:, 2:]).astype(np.float32) - 8) * _float(data, 0)),
+    "Q4_3": (16, 12, lambda data: _pairs(data[:, 4:]) * _float(data, 0) + _float(data, 2)),
+    "Q5_0_V1": (32, 22, lambda data: _from_q5_0(_split(data))),
+    "Q5_1_V1": (32, 24, lambda data: _from_q5_1(_split(data))),
+    "Q8_0_V1": (32, 36, lambda data: data[:, 4:].view(np.int8) * _float(data, 0, "<f4")),
 }

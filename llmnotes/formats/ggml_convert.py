@@ -1,0 +1,194 @@
+"""A LLaMA model from before GGUF becomes a GGUF."""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.formats import gguf_write, read
+from llmnotes.formats.convert import Conversion
+from llmnotes.formats.files import Inspection, Tensor, size_of
+from llmnotes.formats.gguf_types import NUMBERS, Typed
+from llmnotes.formats.progress import progress
+from llmnotes.formats.safe_write import new_file
+from llmnotes.formats.safetensors import Part
+from llmnotes.formats.to_gguf import FILE_TYPES
+
+# The name of a tensor before ".weight" -> GGUF's
+WHOLE = {"tok_embeddings": "token_embd", "norm": "output_norm", "output": "output"}
+LAYER = {
+    "attention.wq": "attn_q",
+    "attention.wk": "attn_k",
+    "attention.wv": "attn_v",
+    "attention.wo": "attn_output",
+    "attention_norm": "attn_norm",
+    "feed_forward.w1": "ffn_gate",
+    "feed_forward.w2": "ffn_down",
+    "feed_forward.w3": "ffn_up",
+    "ffn_norm": "ffn_norm",
+}
+LAID_ANEW = {"Q5_0_V1": "Q5_0", "Q5_1_V1": "Q5_1"}  # the same numbers in another order
+NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # types of tokens
+CONTEXT, EPSILON = 2048, 5e-6  # what llama.cpp took for these files
+
+
+def to_gguf(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Write the LLaMA model in a GGML, GGMF or GGJT file as a GGUF; rows of q and k already stand in GGUF's order.
+
+    Without a `type` each tensor keeps its own, bit for bit, wherever today's GGML has it; blocks whose scales were
+    float32 (Q4 and Q8 before GGJT 3) have no such type and become F16, named in `fallbacks`. With a type all matrices
+    become it.
+
+    Raises `NotConvertible` (another model than LLaMA, one file of several, an unknown type) and `FileBroken` (tensors
+    missing, left over, or of another shape than the file's numbers say). Does not know what these files never said:
+    `lost` lists it.
+    """
+    sizes = _sizes(inspection)
+    type = _type(type)
+    fallbacks: dict[str, str] = {}
+    tensors = [tensor for tensor in inspection.tensors if not tensor.name.endswith("rope.freqs")]
+    with progress(inspection.nbytes, dst.name) as advance:
+        parts = [_part(tensor, inspection, type, fallbacks, advance) for tensor in tensors]
+        with new_file(dst) as file:
+            gguf_write.write(file, _keys(inspection, sizes, _file_type(inspection, parts)), parts)
+    nbytes = sum(part.nbytes for part in parts)
+    lost = [
+        f"The file does not say its context length and the epsilon of its norms: {CONTEXT} and {EPSILON} were taken, "
+        "as llama.cpp does."
+    ]
+    if "scores" not in inspection.metadata:
+        lost.append("The file has no scores of tokens: they were given by order, as LLaMA's own vocabulary has them.")
+    return Conversion(inspection.path, dst, inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost))
+
+
+def name_of(old: str) -> str | None:
+    """Return GGUF's name of a tensor, or None.
+
+    >>> name_of("layers.3.attention.wq.weight"), name_of("norm.weight")
+    ('blk.3.attn_q.weight', 'output_norm.weight')
+    """
+    found = re.fullmatch(r"(?:layers\.(\d{1,5})\.)?([a-z_.0-9]+)\.weight", old)
+    layer, stem = found.groups() if found else (None, "")
+    new = WHOLE.get(stem) if layer is None else LAYER.get(stem)
+    return new and (f"{new}.weight" if layer is None else f"blk.{layer}.{new}.weight")
+
+
+def _sizes(inspection: Inspection) -> dict[str, int]:
+    """Return the model's sizes, once the tensors are exactly those that they promise."""
+    name, found = inspection.path.name, inspection.metadata
+    if inspection.architecture is None or inspection.notes:
+        raise NotConvertible(f"{name} cannot become a GGUF ({inspection.notes[0]}); take a whole LLaMA model.")
+    shapes = {tensor.name: tensor.shape for tensor in inspection.tensors}
+    heads, width, layers = found["n_head"], found["n_embd"], found["n_layer"]
+    vocabulary = found["n_vocab"]
+    hidden = shapes.get("layers.0.feed_forward.w1.weight", (0,))[0]
+    keys = shapes.get("layers.0.attention.wk.weight", (0,))[0]
+    if not heads or width % heads or layers > len(shapes) or keys % (width // heads) or not keys or vocabulary < 3:
+        raise FileBroken(f"{name} is damaged: its numbers and its first layer contradict each other; copy it again.")
+    promised = {f"{stem}.weight": (vocabulary, width) for stem in ("tok_embeddings", "output")}
+    promised["norm.weight"] = (width,)
+    for layer in range(layers):
+        sides = {"attention.wq": (width, width), "attention.wk": (keys, width), "attention.wv": (keys, width)}
+        sides |= {"attention.wo": (width, width), "attention_norm": (width,), "ffn_norm": (width,)}
+        sides |= {"feed_forward.w1": (hidden, width), "feed_forward.w2": (width, hidden)}
+        sides |= {"feed_forward.w3": (hidden, width)}
+        promised |= {f"layers.{layer}.{stem}.weight": shape for stem, shape in sides.items()}
+    wrong = [name for name, shape in promised.items() if shapes.get(name) != shape]
+    wrong += [name for name in shapes if name not in promised and not name.endswith("rope.freqs")]
+    if wrong:
+        raise FileBroken(
+            f"{name} is damaged: its numbers promise other tensors than it has, {wrong[0][:80]} first; copy it again."
+        )
+    return {"hidden": hidden, "kv": keys * heads // width}
+
+
+def _type(type: str | None) -> str | None:
+    from llmnotes.quantization.blocks import TYPES
+
+    known = [name for name in TYPES if name in FILE_TYPES]
+    if type is not None and type.upper() not in known:
+        raise NotConvertible(f"The type {type[:40]} cannot be written; take one of {', '.join(known)}.")
+    return type and type.upper()
+
+
+def _part(tensor: Tensor, inspection: Inspection, type: str | None, fallbacks: dict[str, str], advance) -> Part:
+    name = name_of(tensor.name)
+    kept = LAID_ANEW.get(tensor.dtype, tensor.dtype)
+    dtype = kept if type is None else type
+    if len(tensor.shape) == 1:
+        dtype = "F32"
+    elif dtype not in NUMBERS or size_of(dtype, tensor.shape) is None:
+        dtype = fallbacks[name] = "F16"
+    return Part(name, dtype, tensor.shape, partial(_data, tensor, inspection, dtype, advance))
+
+
+def _data(tensor: Tensor, inspection: Inspection, dtype: str, advance) -> Iterator[bytes]:
+    from llmnotes.quantization.blocks import laid_anew, recoded
+
+    def counted():
+        for piece in read(inspection, tensor):
+            yield piece
+            advance(len(piece))
+
+    if LAID_ANEW.get(tensor.dtype) == dtype:
+        return laid_anew(counted(), dtype)
+    return recoded(counted(), tensor.dtype, dtype)
+
+
+def _file_type(inspection: Inspection, parts: list[Part]) -> int:
+    """Return llama.cpp's number for what most of the matrices are."""
+    if {part.dtype for part in parts} <= {tensor.dtype for tensor in inspection.tensors}:
+        return inspection.metadata["ftype"]
+    matrices = [part.dtype for part in parts if len(part.shape) > 1]
+    return FILE_TYPES[max(FILE_TYPES, key=matrices.count)]
+
+
+def _keys(inspection: Inspection, sizes: dict[str, int], file_type: int) -> dict[str, Any]:
+    numbers, identity = inspection.metadata, inspection.identity
+    return {
+        "general.architecture": "llama",
+        "general.name": inspection.path.stem,
+        "general.description": f"converted from {identity.format} {identity.version}".rstrip(),
+        "general.file_type": file_type,
+        "general.quantization_version": 2,
+        "llama.context_length": CONTEXT,
+        "llama.embedding_length": numbers["n_embd"],
+        "llama.block_count": numbers["n_layer"],
+        "llama.feed_forward_length": sizes["hidden"],
+        "llama.rope.dimension_count": numbers["n_embd"] // numbers["n_head"],
+        "llama.attention.head_count": numbers["n_head"],
+        "llama.attention.head_count_kv": sizes["kv"],
+        "llama.attention.layer_norm_rms_epsilon": EPSILON,
+        "llama.vocab_size": numbers["n_vocab"],
+        **_tokenizer(numbers),
+    }
+
+
+def _tokenizer(numbers: dict) -> dict[str, Any]:
+    """Return LLaMA's SentencePiece vocabulary: 0 unknown, 1 begin, 2 end, then 256 bytes, then pieces by rank."""
+    tokens: list[bytes] = [b"<unk>", b"<s>", b"</s>"]
+    kinds = [UNKNOWN, CONTROL, CONTROL]
+    for number in range(3, len(numbers["tokens"])):
+        token = numbers["tokens"].raw(number)
+        kind = NORMAL
+        if not token:
+            kind = CONTROL
+        elif number <= 258 and len(token) == 1:
+            token, kind = b"<0x%02X>" % token[0], BYTE
+        tokens.append(token.replace(b" ", "▁".encode()))
+        kinds.append(kind)
+    ranks = [0.0 if kind != NORMAL else -float(max(at - 259, 0)) for at, kind in enumerate(kinds)]
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.tokens": Typed("[STRING]", tokens),
+        "tokenizer.ggml.scores": Typed("[F32]", numbers.get("scores", ranks)),
+        "tokenizer.ggml.token_type": Typed("[I32]", kinds),
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_eos_token": False,
+    }
