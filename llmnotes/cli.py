@@ -110,6 +110,21 @@ def inspect(arguments) -> int:
     return 0
 
 
+def scan(arguments) -> int:
+    """Print what the pickles in a file would do; 1 if that is suspicious or dangerous."""
+    from llmnotes.formats.describe import visible
+    from llmnotes.formats.scan import scan as scan_file
+
+    found = scan_file(_model(arguments.file))
+    if arguments.json:
+        print(json.dumps(found.as_dict(), indent=1))
+    else:
+        print(visible(f"{found.path.name}: {found.verdict}; pickles read: {found.pickles}"))
+        for finding in found.findings:
+            print(visible(f"  {finding.verdict}: {finding.where} {finding.what}"))
+    return int(found.verdict in ("suspicious", "dangerous"))
+
+
 def convert(arguments) -> int:
     """Write a model in another format and print what was lost."""
     from llmnotes.formats.convert import convert as write
@@ -147,6 +162,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     model = "a file, a folder, a name on the hub, pebble or pebble-chat"
     sub = word(inspect, "Show what a model file is and what it holds.", "llmnotes inspect pebble")
+    sub.add_argument("file", help=model)
+    sub = word(
+        scan,
+        "Show what the pickles in a file would import and call, without executing any. Exit status: 0 for safe or no "
+        "pickle, 1 for suspicious or dangerous.",
+        "llmnotes scan pytorch_model.bin",
+    )
     sub.add_argument("file", help=model)
     sub = word(
         convert,

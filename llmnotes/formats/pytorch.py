@@ -5,13 +5,11 @@ A pickle is never loaded; `pickles` reads it. The zip's layout is that of `torch
 """
 
 import io
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import lru_cache
 
 from llmnotes.formats import zips
-from llmnotes.formats.files import CHUNK, Identity, Inspection, Source, Tensor
+from llmnotes.formats.files import Identity, Inspection, Source, Tensor
 from llmnotes.formats.pickles import Pickle, Window, run
 from llmnotes.formats.pytorch_legacy import MAGIC, is_legacy, legacy, tar, tar_members
 from llmnotes.formats.pytorch_tensors import Contents, Storage, collect, describe, gather, storage_dtype
@@ -78,7 +76,7 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
         if storage.offset is not None:
             yield from gather(lambda first, count: source.read(storage.offset + first, count), view)
         else:
-            with _unpacked(source, storage) as read:
+            with zips.unpacked(source, storage.entry) as read:
                 yield from gather(read, view)
 
 
@@ -150,19 +148,3 @@ def _record(source: Source, entries: dict, name: str) -> str:
     if name not in entries:
         return ""
     return zips.content(source, entries[name], 64).decode("ascii", "replace").strip()
-
-
-@contextmanager
-def _unpacked(source: Source, storage: Storage) -> Iterator[Callable[[int, int], bytes]]:
-    """Give a function that reads the compressed storage by position, out of a temporary file without a name."""
-    if storage.nbytes > max(100 * storage.entry.packed, CHUNK):
-        raise source.broken(f"{storage.entry.packed:,} compressed bytes claim to be {storage.nbytes:,}")
-    with tempfile.TemporaryFile() as file:
-        for piece in zips.stream(source, storage.entry):
-            file.write(piece)
-
-        def read(first: int, count: int) -> bytes:
-            file.seek(first)
-            return file.read(count)
-
-        yield read

@@ -76,18 +76,6 @@ def scan(path: str | Path) -> Scan:
     return Scan(path, worst, tuple(search.findings), search.pickles)
 
 
-class _Memory(Source):
-    """Bytes that were unpacked from an archive, read like a file."""
-
-    def __init__(self, path: Path, data: bytes):
-        self.path, self.data, self.size = path, data, len(data)
-
-    def read(self, offset: int, count: int) -> bytes:
-        if offset < 0 or count < 0 or offset + count > self.size:
-            raise self.broken("it is shorter than it says")
-        return self.data[offset : offset + count]
-
-
 class _Search:
     """A walk through a file and what is inside it, with one account of work for all of it."""
 
@@ -158,14 +146,14 @@ class _Search:
             self.add(where.split(":")[0], "suspicious", f"holds more than {FILES_LIMIT:,} members; not all were read")
             return
         if entry.method == zips.STORED:
-            self.inside(_Part(source, entry.offset, entry.size), where, depth)
+            self.inside(zips.Part(source, entry.offset, entry.size), where, depth)
             return
         self.bytes -= entry.size
         if entry.size > MEMBER_LIMIT or self.bytes < 0:
             self.add(where, "suspicious", f"would unpack to {entry.size:,} bytes, more than is read here")
             return
         data = zips.content(source, entry, MEMBER_LIMIT, strict=False)
-        self.inside(_Memory(source.path, data), where, depth)
+        self.inside(zips.Memory(source.path, data), where, depth)
 
     def inside(self, source: Source, where: str, depth: int) -> None:
         if depth < DEPTH:
@@ -188,7 +176,7 @@ class _Search:
             if not plain or at + 512 + size > source.size or self.members < 0:
                 self.add(where, "suspicious", f"the tar archive cannot be read beyond {name[:80]!r}")
                 return
-            self.inside(_Part(source, at + 512, size), f"{where}:{name}", depth)
+            self.inside(zips.Part(source, at + 512, size), f"{where}:{name}", depth)
             at += 512 + (size + 511) // 512 * 512
 
     def npy(self, source: Source, where: str) -> None:
@@ -271,18 +259,6 @@ class _Search:
             self.add(where, "suspicious", f"picklescan cannot read it ({type(error).__name__})")
         finally:
             log.setLevel(level)
-
-
-class _Part(Source):
-    """A part of a file that is read like a file of its own."""
-
-    def __init__(self, source: Source, start: int, size: int):
-        self.path, self.source, self.start, self.size = source.path, source, start, size
-
-    def read(self, offset: int, count: int) -> bytes:
-        if offset < 0 or count < 0 or offset + count > self.size:
-            raise self.broken("it is shorter than it says")
-        return self.source.read(self.start + offset, count)
 
 
 # How archives begin that are not opened here: 7z, gzip, bzip2, xz, zstd, rar, lz4; zlib as joblib writes it.

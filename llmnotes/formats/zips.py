@@ -4,11 +4,14 @@ Layout: PKWARE's APPNOTE 6.3, sections 4.3.7 (local header), 4.3.12 (central dir
 """
 
 import struct
+import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from llmnotes.formats.files import METADATA_LIMIT, Source
+from llmnotes.formats.files import CHUNK, METADATA_LIMIT, Source
 
 STORED, DEFLATED = 0, 8
 ENTRIES_LIMIT = 200_000
@@ -25,6 +28,30 @@ class Entry:
     size: int
     method: int
     crc: int
+
+
+class Memory(Source):
+    """Bytes that were unpacked from an archive, read like a file."""
+
+    def __init__(self, path: Path, data: bytes):
+        self.path, self.data, self.size = path, data, len(data)
+
+    def read(self, offset: int, count: int) -> bytes:
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise self.broken("it is shorter than it says")
+        return self.data[offset : offset + count]
+
+
+class Part(Source):
+    """A part of a file that is read like a file of its own."""
+
+    def __init__(self, source: Source, start: int, size: int):
+        self.path, self.source, self.start, self.size = source.path, source, start, size
+
+    def read(self, offset: int, count: int) -> bytes:
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise self.broken("it is shorter than it says")
+        return self.source.read(self.start + offset, count)
 
 
 def entries(source: Source) -> dict[str, Entry]:
@@ -112,6 +139,22 @@ def stream(source: Source, entry: Entry, strict: bool = True) -> Iterator[bytes]
         left = -1
     if left and strict:
         raise source.broken(f"its entry {entry.name[:80]!r} cannot be unpacked")
+
+
+@contextmanager
+def unpacked(source: Source, entry: Entry) -> Iterator[Callable[[int, int], bytes]]:
+    """Give a function that reads a compressed entry by position, out of a temporary file without a name."""
+    if entry.size > max(100 * entry.packed, CHUNK):
+        raise source.broken(f"{entry.packed:,} compressed bytes claim to be {entry.size:,}")
+    with tempfile.TemporaryFile() as file:
+        for piece in stream(source, entry):
+            file.write(piece)
+
+        def read(first: int, count: int) -> bytes:
+            file.seek(first)
+            return file.read(count)
+
+        yield read
 
 
 def _central_directory(source: Source) -> tuple[int, int, int] | str:
