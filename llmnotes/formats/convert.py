@@ -34,6 +34,7 @@ ROUTES: dict[tuple[str, str], str] = {
     ("PEFT adapter", "safetensors"): "repack:to_safetensors",
     ("PEFT adapter", "pytorch"): "repack:to_pytorch",
     ("Hugging Face folder", "huggingface"): "repack:to_safetensors",  # a folder with its weights in one file
+    ("llama2.c", "safetensors"): "repack:to_safetensors",
     ("GGML", "gguf"): "ggml_convert:to_gguf",
     ("GGMF", "gguf"): "ggml_convert:to_gguf",
     ("GGJT", "gguf"): "ggml_convert:to_gguf",

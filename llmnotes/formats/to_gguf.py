@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
-from llmnotes.formats import architectures, gguf_tokenizer, gguf_write, read, rope
+from llmnotes.formats import architectures, gguf_tokenizer, gguf_write, llava, read, rope
 from llmnotes.formats.architectures import Architecture, Weight
 from llmnotes.formats.convert import Conversion
 from llmnotes.formats.files import Inspection, Tensor, size_of
@@ -40,14 +40,16 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
 
     Raises `NotConvertible` (architecture, type, tokenizer or position scaling without a place in GGUF, weights that
     are quantized already) and `FileBroken` (tensors missing, left over, or of another shape than config.json says).
-    Does not quantize with importance weights and does not mix types as llama-quantize does.
+    Of a LLaVA it writes the language model alone; --to mmproj writes the rest. Does not quantize with importance
+    weights and does not mix types as llama-quantize does.
     """
+    inspection, left = llava.language_model(inspection)
     config = inspection.metadata["config"]
     architecture = architectures.of_config(config)
     sizes = rope.settings(architecture, config, len(inspection.tensors))
     wanted = architectures.weights(architecture, sizes)
     at_hand = _matched(inspection, wanted, sizes)
-    type = _type(type, inspection)
+    type = type_of(type, inspection)
     position_keys = rope.keys(architecture, sizes)
     tokenizer, lost = gguf_tokenizer.keys(
         inspection.path, config | {"vocab_size": sizes["vocab_size"]}, architecture.gguf
@@ -60,7 +62,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
         metadata |= {"general.file_type": FILE_TYPES[type], "general.quantization_version": 2} | tokenizer
         with new_file(dst) as file:
             gguf_write.write(file, metadata, parts)
-    lost += _lost(architecture, config)
+    lost = left + lost + _lost(architecture, config)
     nbytes = sum(part.nbytes for part in parts)
     return Conversion(inspection.path, dst, inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost))
 
@@ -114,8 +116,13 @@ def _matched(inspection: Inspection, wanted: list[Weight], sizes: dict) -> dict[
     at_hand = {tensor.name: tensor for tensor in inspection.tensors if not tensor.name.endswith(UNUSED)}
     if sizes["tie_word_embeddings"]:
         at_hand.pop("lm_head.weight", None)  # a copy of the embeddings
+    matched(wanted, at_hand, inspection.path.name)
+    return at_hand
+
+
+def matched(wanted: list[Weight], at_hand: dict[str, Tensor], folder: str) -> None:
+    """Raise the sentence that says so where the tensors `at_hand` are not those that are `wanted`, shapes included."""
     promised = {source: weight for weight in wanted for source in weight.sources}
-    folder = inspection.path.name
     lost = [name for name in promised if name not in at_hand]
     extra = [name for name in at_hand if name not in promised]
     if lost:
@@ -138,10 +145,9 @@ def _matched(inspection: Inspection, wanted: list[Weight], sizes: dict) -> dict[
             raise NotConvertible(
                 f"{name[:80]} is stored as {at_hand[name].dtype}; convert the model in its original precision instead."
             )
-    return at_hand
 
 
-def _type(type: str | None, inspection: Inspection) -> str:
+def type_of(type: str | None, inspection: Inspection) -> str:
     """Return the type asked for, or the one that llama.cpp's converter takes by itself."""
     from llmnotes.quantization.blocks import TYPES
 
@@ -163,12 +169,17 @@ def _part(
     advance: Callable[[int], None],
 ) -> Part:
     """Return one tensor of the GGUF, ready to be written."""
-    tensors = [at_hand[name] for name in weight.sources]
     dtype = type
     if len(weight.shape) == 1 or weight.name.endswith("_norm.weight"):
         dtype = "F32"
     elif size_of(type, weight.shape) is None:
         dtype = fallbacks[weight.name] = "F16"
+    return part_of(weight, at_hand, inspection, dtype, advance)
+
+
+def part_of(weight: Weight, at_hand: dict[str, Tensor], inspection: Inspection, dtype: str, advance) -> Part:
+    """Return one tensor of a GGUF in the type `dtype`, ready to be written; `advance` hears how many bytes are read."""
+    tensors = [at_hand[name] for name in weight.sources]
     return Part(weight.name, dtype, weight.shape, partial(_data, weight, tensors, inspection, dtype, advance))
 
 

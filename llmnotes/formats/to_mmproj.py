@@ -1,0 +1,89 @@
+"""A LLaVA's vision tower and projector become the second GGUF file that llama.cpp reads beside the language model."""
+
+from pathlib import Path
+from typing import Any
+
+from llmnotes.errors import NotConvertible
+from llmnotes.formats import gguf_write, llava
+from llmnotes.formats.convert import Conversion
+from llmnotes.formats.files import Inspection, size_of
+from llmnotes.formats.gguf_types import Typed
+from llmnotes.formats.progress import progress
+from llmnotes.formats.safe_write import new_file
+from llmnotes.formats.to_gguf import FILE_TYPES, matched, part_of, type_of
+
+# A convolution and a table that is looked up by row: GGML computes them from floats alone.
+FLOATS = ("v.patch_embd.weight", "v.position_embd.weight")
+
+
+def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Write the vision tower and the projector of a LLaVA folder as a projector file: F16 unless `type` says otherwise.
+
+    In F16 the file equals, byte for byte, that of llama.cpp's convert_image_encoder_to_gguf.py given the same settings.
+    Vectors and norms are F32; in all types but F32 the patches' convolution and the positions are F16, as is every
+    matrix whose rows the type's blocks do not fit; what differs from the type is named in `fallbacks`. The layers
+    behind the one that the projector looks at are left out.
+
+    Raises `NotConvertible` (no LLaVA, or a setting that llama.cpp does not compute) and `FileBroken` (tensors missing,
+    left over, or of another shape than config.json says). Does not write the language model: that is --to gguf.
+    """
+    if not llava.is_llava(inspection.metadata["config"]):
+        raise NotConvertible(
+            f"{inspection.architecture or 'This model'} has no vision tower that is known here; "
+            f"use a {llava.NAME}, or write a language model with --to gguf."
+        )
+    seen = llava.vision(inspection)
+    wanted, at_hand, unseen = llava.weights(inspection, seen)
+    matched(wanted, at_hand, inspection.path.name)
+    type = "F16" if type is None else type_of(type, inspection)
+    fallbacks: dict[str, str] = {}
+    with progress(sum(tensor.nbytes for tensor in at_hand.values()), dst.name) as advance:
+        parts = []
+        for weight in wanted:
+            dtype = "F32" if len(weight.shape) == 1 else type
+            if type != "F32" and (weight.name in FLOATS or size_of(dtype, weight.shape) is None):
+                dtype = "F16"
+            if dtype != type and len(weight.shape) > 1:
+                fallbacks[weight.name] = dtype
+            parts.append(part_of(weight, at_hand, inspection, dtype, advance))
+        with new_file(dst) as file:
+            gguf_write.write(file, keys(inspection, seen, type), parts)
+    lost = [f"The projector never sees {len(unseen)} tensors of the last layers; they are not in the file."] * bool(
+        unseen
+    )
+    if seen.crops:
+        lost.append("llama.cpp pads an image that is not square, and this model's processor cuts its sides off.")
+    lost.append("llama.cpp computes the projector's GELU by a formula with tanh, and transformers exactly.")
+    nbytes = sum(part.nbytes for part in parts)
+    return Conversion(inspection.path, dst, inspection.identity, "mmproj", len(parts), nbytes, fallbacks, tuple(lost))
+
+
+def keys(inspection: Inspection, seen: llava.Vision, type: str) -> dict[str, Any]:
+    """Return the keys of a projector file, in llama.cpp's order.
+
+    `clip.vision.feature_layer` is always there. Files that lack it make llama.cpp stop one layer before the last one
+    in the file, which is one too early for LLaVA.
+    """
+    sizes = seen.sizes
+    return {
+        "general.architecture": "clip",
+        "clip.has_text_encoder": False,
+        "clip.has_vision_encoder": True,
+        "clip.has_llava_projector": True,
+        "general.file_type": FILE_TYPES[type],
+        "general.name": inspection.path.resolve().name,
+        "general.description": "image encoder for LLaVA",
+        "clip.projector_type": "mlp",
+        "clip.vision.image_size": sizes["image_size"],
+        "clip.vision.patch_size": sizes["patch_size"],
+        "clip.vision.embedding_length": sizes["hidden_size"],
+        "clip.vision.feed_forward_length": sizes["intermediate_size"],
+        "clip.vision.projection_dim": sizes["projection_dim"],
+        "clip.vision.attention.head_count": sizes["num_attention_heads"],
+        "clip.vision.attention.layer_norm_epsilon": Typed("F32", sizes["layer_norm_eps"]),
+        "clip.vision.block_count": max(seen.features),
+        "clip.vision.feature_layer": seen.features,
+        "clip.vision.image_mean": seen.mean,
+        "clip.vision.image_std": seen.std,
+        "clip.use_gelu": sizes["hidden_act"] == "gelu",
+    }
