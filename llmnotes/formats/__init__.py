@@ -26,6 +26,7 @@ FILES = (
     "tf_bundle",
     "tensorflow",
     "keras",
+    "llama2c",
 )
 FOLDERS = ("huggingface", "tf_bundle", "tensorflow")
 
