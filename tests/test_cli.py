@@ -88,3 +88,94 @@ def test_the_lab_says_what_it_needs(monkeypatch, capsys):
     monkeypatch.setattr("llmnotes.cli.importlib.util.find_spec", lambda name: None)
     assert main(["lab"]) == 2
     assert "pip install" in capsys.readouterr().err
+
+
+HOSTILE = "\x1b[2Jname\ud800\n\u202e"
+
+
+def hostile_folder(folder):
+    (folder / "config.json").write_text(
+        json.dumps(
+            {"model_type": "llama", HOSTILE: [float("nan"), float("inf")], "long": "x" * 10_000, "\x07": "\x9b1m"}
+        )
+    )
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+
+
+def test_inspect_says_what_a_model_is(capsys):
+    assert main(["inspect", "pebble"]) == 0
+    out = capsys.readouterr().out
+    assert "Hugging Face folder" in out and "3,672,320 parameters" in out and "16.00 bits per weight" in out
+    assert "model.embed_tokens.weight" in out and "2048 × 256" in out
+    assert main(["inspect", "pebble", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (
+        found["architecture"] == "LlamaForCausalLM" and len(found["tensors"]) == 38 and found["parameters"] == 3672320
+    )
+
+
+def test_what_a_file_holds_does_not_reach_the_terminal_raw(tmp_path, capsys):
+    hostile_folder(tmp_path)
+    assert main(["inspect", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert (
+        all(line.isprintable() for line in out.split("\n")) and "\\x1b[2Jname" in out and "(10,000 characters)" in out
+    )
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    text = capsys.readouterr().out
+    found = json.loads(text, parse_constant=refuse)
+    json.dumps(found, ensure_ascii=False).encode()
+    assert "nan" in text and len(found["metadata"]["config"]["long"]) == 10_000
+    (tmp_path / "a\x1b[2J").write_bytes(b"no model")
+    assert main(["inspect", str(tmp_path / "a\x1b[2J")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.strip().isprintable()
+
+
+def test_inspect_is_quick_and_frugal(tmp_path):
+    length = 1 << 29
+    header = json.dumps({"a": {"dtype": "U8", "shape": [length], "data_offsets": [0, length]}}).encode()
+    with open(tmp_path / "big", "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + length)
+    code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+    code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    command = [sys.executable, "-m", "llmnotes.cli", "inspect", str(tmp_path / "big")]
+    run = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 60_000
+    modules = "import sys; from llmnotes.cli import main; main(sys.argv[1:]); print('numpy' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", modules, *command[3:]], capture_output=True, text=True, check=True)
+    assert run.stdout.endswith("False\n")
+
+
+def test_convert_writes_and_says_what_was_lost(tmp_path, capsys):
+    target = tmp_path / "p.safetensors"
+    assert main(["convert", "pebble", str(target)]) == 0
+    assert "lost        One file holds the weights alone" in capsys.readouterr().out
+    before = target.read_bytes()
+    assert main(["convert", "pebble", str(target)]) == 2
+    assert "exists already" in capsys.readouterr().err and target.read_bytes() == before
+    assert main(["convert", str(target), str(tmp_path / "p.pt"), "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["to"] == "pytorch" and done["tensors"] == 38 and done["lost"] == []
+
+
+@pytest.mark.parametrize(
+    "words, remedy",
+    [
+        (["inspect", "nothing.gguf"], "There is no file nothing.gguf"),
+        (["inspect", "peble"], "did you mean pebble"),
+        (["inspect", "./nowhere/x"], "check the path"),
+        (["convert", "pebble", "no/such/folder/p.safetensors"], "make it first"),
+        (["convert", "pebble", "p.xyz"], "add one of --to"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence(words, remedy, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert remedy in error and error.count("\n") == 1

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from llmnotes.formats.files import DTYPES, HEADER_LIMIT, Identity, Inspection, Source, Tensor, size_of
+from llmnotes.formats.files import HEADER_LIMIT, Identity, Inspection, Source, Tensor, size_of
 
 # The official writer puts wide types first, so that every tensor is aligned.
 ORDER = ("U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16")
@@ -48,6 +48,10 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     """
     start = 8 + int.from_bytes(source.read(0, 8), "little")
     header = source.json(8, start - 8)
+    try:
+        "".join(header).encode()
+    except UnicodeEncodeError:  # JSON can hold half of a surrogate pair
+        raise source.broken("a name in its header is no Unicode") from None
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise source.broken("its __metadata__ is no list of names with texts")
@@ -58,7 +62,7 @@ def inspect(source: Source, identity: Identity) -> Inspection:
             shape = source.shape(entry["shape"], name)
         except (KeyError, TypeError, ValueError):
             raise source.broken(f"the entry of {name[:80]!r} lacks its dtype, shape or place") from None
-        if dtype not in DTYPES or not all(type(place) is int and place >= 0 for place in (first, end)):
+        if dtype not in ORDER or not all(type(place) is int and place >= 0 for place in (first, end)):
             raise source.broken(f"the entry of {name[:80]!r} has an unknown dtype or no place")
         if size_of(dtype, shape) != end - first:
             raise source.broken(f"{name[:80]!r} does not have the bytes that its shape needs")
@@ -83,8 +87,8 @@ def write(file: BinaryIO, parts: list[Part], metadata: dict[str, str] | None = N
     header = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     at = 0
     for part in parts:
-        if part.name in header:
-            raise ValueError(f"{part.name} stands twice")
+        if part.name in header or part.name == "__metadata__":
+            raise ValueError(f"{part.name} stands twice, or is the name of the metadata")
         header[part.name] = {"dtype": part.dtype, "shape": list(part.shape), "data_offsets": [at, at + part.nbytes]}
         at += part.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
