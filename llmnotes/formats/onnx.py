@@ -45,6 +45,8 @@ def identify(source: Source) -> Identity | None:
                 opsets.update([_opset(message, field)])
         if not 1 <= version < 1000 or len(graphs) != 1 or graphs[0].start == graphs[0].end:
             return None
+        if version >= 3 and not opsets:
+            raise message.broken("it does not say which version of the operators it needs")
         for _, field in zip(range(LOOK), message.inside(graphs[0]), strict=False):
             if GRAPH.get(field.number) != field.wire:
                 return None

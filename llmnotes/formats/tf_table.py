@@ -28,7 +28,8 @@ def entries(source: Source) -> Iterator[tuple[bytes, bytes]]:
     if source.size > LIMIT:
         raise source.broken(f"its index has more than {LIMIT:,} bytes")
     footer = source.read(source.size - FOOTER, FOOTER)
-    _, position = _handle(source, footer, 0)
+    about, position = _handle(source, footer, 0)
+    list(_block(source, *about))  # about the table itself; TensorFlow writes nothing there
     index, _ = _handle(source, footer, position)
     last, used = None, 0
     for _, place in _block(source, *index):

@@ -1,0 +1,119 @@
+"""ONNX, compared with the onnx library and onnxruntime."""
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible, UnknownFormat
+from llmnotes.formats import identify, inspect, read
+from llmnotes.formats.convert import convert
+from llmnotes.formats.onnx_export import onnx_logits
+
+
+def model(initializers, **settings):
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y], initializers)
+    return helper.make_model(graph, producer_name="tests", opset_imports=[helper.make_opsetid("", 18)], **settings)
+
+
+TYPED = [
+    ("float_data", TensorProto.FLOAT, [1.5, -2.0]),
+    ("double_data", TensorProto.DOUBLE, [1.5, -2.0]),
+    ("int8", TensorProto.INT8, [-1, 127]),
+    ("int32", TensorProto.INT32, [-1, 1 << 30]),
+    ("int64", TensorProto.INT64, [-5, 1 << 60]),
+    ("uint64", TensorProto.UINT64, [5, (1 << 64) - 1]),
+    ("half", TensorProto.FLOAT16, [1.0, -0.5]),
+    ("bfloat16", TensorProto.BFLOAT16, [1.0, -0.5]),
+    ("bool", TensorProto.BOOL, [True, False]),
+    ("complex", TensorProto.COMPLEX64, [1 + 2j, 3 - 1j]),
+]
+
+
+@pytest.mark.parametrize("name, kind, numbers", TYPED, ids=[row[0] for row in TYPED])
+def test_typed_values_are_those_of_the_library(tmp_path, name, kind, numbers):
+    typed = helper.make_tensor("t", kind, [2], numbers)
+    raw = numpy_helper.from_array(numpy_helper.to_array(typed), "r")
+    onnx.save(model([typed, raw]), tmp_path / "m")
+    found = inspect(tmp_path / "m")
+    expected = numpy_helper.to_array(typed).tobytes()
+    assert [b"".join(read(found, tensor)) for tensor in found.tensors] == [expected, expected]
+    assert found.tensors[1].offset is not None and found.tensors[0].dtype == found.tensors[1].dtype
+
+
+def test_the_header_says_what_the_library_says(tmp_path):
+    onnx.save(model([], ir_version=9), tmp_path / "m.txt")
+    found = inspect(tmp_path / "m.txt")
+    assert (found.identity.format, found.identity.version) == ("ONNX", "9")
+    assert found.metadata["opsets"] == {"ai.onnx": 18} and found.metadata["operators"] == {"Relu": 1}
+    assert found.metadata["inputs"] == {"x": ["F32", ["batch", 3]]} and found.metadata["producer_name"] == "tests"
+
+
+def test_external_data_stay_in_the_folder(tmp_path):
+    weights = numpy_helper.from_array(torch.arange(2000.0).numpy(), "w")
+    onnx.save(model([weights]), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    found = inspect(tmp_path / "m.onnx")
+    assert found.tensors[0].path.name == "m.data" and b"".join(read(found, found.tensors[0])) == weights.raw_data
+    (tmp_path / "m.data").rename(tmp_path / "away")
+    found = inspect(tmp_path / "m.onnx")
+    assert "not there" in found.notes[0]
+    with pytest.raises(FileBroken, match="not beside"):
+        b"".join(read(found, found.tensors[0]))
+    for location in ("../away", "/etc/passwd", "a/../../x", "C:\\x", "\\x", ""):
+        outside = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=1)
+        outside.external_data.add(key="location", value=location)
+        (tmp_path / "out").write_bytes(model([outside]).SerializeToString())
+        with pytest.raises(FileBroken, match="outside"):
+            inspect(tmp_path / "out")
+
+
+def test_cut_anywhere_it_is_damaged_or_no_onnx(tmp_path):
+    data = model([numpy_helper.from_array(torch.ones(3, 3).numpy(), "w")]).SerializeToString()
+    for length in range(len(data)):
+        (tmp_path / "m").write_bytes(data[:length])
+        try:
+            inspect(tmp_path / "m")
+        except LLMNotesError:
+            continue
+        raise AssertionError(length)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello, world\n", b"\x08\x01", b"\x08\x0a\x12\x03abc", bytes(range(256))])
+def test_what_is_no_onnx_is_not_called_so(tmp_path, data):
+    (tmp_path / "m").write_bytes(data)
+    with pytest.raises(UnknownFormat):
+        identify(tmp_path / "m")
+
+
+def test_a_shape_that_claims_more_than_there_is(tmp_path):
+    for shape in ([1 << 62], [-1], [3]):
+        tensor = onnx.TensorProto(name="w", data_type=1, dims=shape, raw_data=b"12345678")
+        (tmp_path / "m").write_bytes(model([tensor]).SerializeToString())
+        with pytest.raises(FileBroken):
+            inspect(tmp_path / "m")
+
+
+def test_an_exported_llama_gives_pytorchs_logits(tmp_path, tiny_folder, capfd):
+    answer = convert(tiny_folder, tmp_path / "p.onnx")
+    assert capfd.readouterr() == ("", "")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["p.onnx"] and answer.lost
+    onnx.checker.check_model(tmp_path / "p.onnx")
+    found = inspect(tmp_path / "p.onnx")
+    assert found.architecture == "LlamaForCausalLM"
+    from llmnotes.models import open_model
+
+    lm = open_model(tiny_folder, say=lambda line: None)
+    for ids in ([5], list(range(40))):
+        with torch.no_grad():
+            expected = lm.model(torch.tensor([ids])).logits[0].numpy()
+        assert abs(onnx_logits(tmp_path / "p.onnx", ids) - expected).max() < 1e-4
+    with pytest.raises(NotConvertible, match="float32"):
+        convert(tiny_folder, tmp_path / "q.onnx", type="F16")
+
+
+def test_a_graph_with_other_inputs_is_refused(tmp_path):
+    onnx.save(model([], ir_version=9), tmp_path / "m.onnx")
+    with pytest.raises(NotConvertible, match="input_ids"):
+        onnx_logits(tmp_path / "m.onnx", [1])
