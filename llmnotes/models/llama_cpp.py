@@ -26,21 +26,18 @@ def tokens_and_greedy(path: Path) -> tuple[Callable[[str], list[int]], Callable[
     server = xllamacpp.Server(params)
     opener = build_opener(ProxyHandler({}))  # a proxy knows nothing of this machine's own ports
 
+    def ask(page: str, **wish) -> dict:
+        request = Request(
+            server.listening_address + page, json.dumps(wish).encode(), {"Content-Type": "application/json"}
+        )
+        with opener.open(request, timeout=600) as answer:
+            return json.load(answer)
+
     def tokens(string: str) -> list[int]:
-        body = json.dumps({"content": string, "add_special": True, "parse_special": True}).encode()
-        request = Request(f"{server.listening_address}/tokenize", body, {"Content-Type": "application/json"})
-        with opener.open(request, timeout=60) as answer:
-            return json.load(answer)["tokens"]
+        return ask("/tokenize", content=string, add_special=True, parse_special=True)["tokens"]
 
     def greedy(ids: list[int], count: int) -> list[int]:
-        wish = {
-            "prompt": ids,
-            "n_predict": count,
-            "temperature": 0,
-            "top_k": 1,
-            "return_tokens": True,
-            "repeat_penalty": 1,
-        }
-        return server.handle_completions(wish | {"cache_prompt": False, "stream": False})["tokens"]
+        wish = {"n_predict": count, "temperature": 0, "top_k": 1, "repeat_penalty": 1}
+        return ask("/completion", prompt=ids, return_tokens=True, cache_prompt=False, **wish)["tokens"]
 
     return tokens, greedy
