@@ -11,7 +11,8 @@ from llmnotes.errors import FileBroken
 from llmnotes.formats.files import METADATA_LIMIT, Source
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4 (groups) are out of use
-FIELDS_LIMIT = 1_500_000  # fields read in one file: a vocabulary of 300,000 tokens, or two seconds
+FIELDS_LIMIT = 400_000  # fields read in one file: a graph of 50,000 operators, or two seconds
+IN_MEMORY_LIMIT = 1_500_000  # fields read in bytes that a caller holds: a vocabulary of 300,000 tokens
 WINDOW = 1 << 13  # bytes read at a time around a position
 
 
@@ -37,8 +38,9 @@ class Message:
 
     def __init__(self, source: Source | bytes):
         self.source = source
-        self.left, self.room = FIELDS_LIMIT, METADATA_LIMIT
         in_memory = isinstance(source, bytes)
+        self.limit = self.left = IN_MEMORY_LIMIT if in_memory else FIELDS_LIMIT
+        self.room = METADATA_LIMIT
         self.window, self.first = (source if in_memory else b""), 0
         self.size = len(source) if in_memory else source.size
 
@@ -48,7 +50,7 @@ class Message:
         while position < end:
             self.left -= 1
             if self.left < 0:
-                raise self.broken(f"it has more than {FIELDS_LIMIT:,} fields")
+                raise self.broken(f"it has more than {self.limit:,} fields")
             key, position = self.varint(position, end)
             number, wire = key >> 3, key & 7
             value = None
