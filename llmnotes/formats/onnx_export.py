@@ -57,46 +57,58 @@ def from_huggingface(inspection: Inspection, dst: Path, type: str | None = None)
     return Conversion(inspection.path, dst, inspection.identity, "onnx", len(written.tensors), written.nbytes, {}, LOST)
 
 
-def onnx_logits(path: str | Path, ids: list[int]):
-    """Return the float32 logits (tokens, vocabulary) that an ONNX causal language model gives for one text.
+def onnx_session(path: str | Path):
+    """Return an onnxruntime session for a graph; `onnx_logits` takes it in place of the path, for many texts.
 
-    `ids` are its tokens. Inputs named `attention_mask` and `position_ids` are filled in. Raises `MissingPart` without
-    onnxruntime and `NotConvertible` if the graph cannot be run or needs other inputs, such as a cache. Opens the
-    graph anew each time; custom operators of its own are not loaded.
+    Raises `MissingPart` without onnxruntime and `NotConvertible` if it cannot run the graph. Loads no custom operators.
     """
     _needs("onnxruntime")
-    import numpy as np
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = os.cpu_count() or 1
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a type of its own for each of many failures
+        raise _cannot_run(Path(path).name, error) from None
+
+
+def onnx_logits(graph, ids: list[int]):
+    """Return the float32 logits (tokens, vocabulary) that an ONNX causal language model gives for one text.
+
+    `graph` is a path, or what `onnx_session` returned for it; `ids` are the text's tokens. Inputs named
+    `attention_mask` and `position_ids` are filled in. Raises what `onnx_session` raises, and `NotConvertible` if the
+    graph needs other inputs, such as a cache.
+    """
+    import numpy as np
+
+    name = Path(graph).name if isinstance(graph, str | Path) else "the graph"
+    session = onnx_session(graph) if isinstance(graph, str | Path) else graph
     known = {
         "input_ids": np.array([ids], dtype=np.int64),  # (1, tokens)
         "attention_mask": np.ones((1, len(ids)), dtype=np.int64),
         "position_ids": np.arange(len(ids), dtype=np.int64)[None],
     }
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        names = [put.name for put in session.get_inputs()]
-        others = [name for name in names if name not in known]
-        if others or "input_ids" not in names:
-            raise NotConvertible(
-                f"{Path(path).name} is no graph from input_ids to logits (it takes {', '.join(names[:5])}); export it "
-                "without a cache."
-            )
-        answers = session.run(None, {name: known[name] for name in names})
-    except NotConvertible:
-        raise
-    except Exception as error:  # onnxruntime has a type of its own for each of many failures
+    names = [put.name for put in session.get_inputs()]
+    others = [other for other in names if other not in known]
+    if others or "input_ids" not in names:
         raise NotConvertible(
-            f"onnxruntime cannot run {Path(path).name} ({error.__class__.__name__}); export it again."
-        ) from None
+            f"{name} is no graph from input_ids to logits (it takes {', '.join(names[:5])}); export it without a cache."
+        )
+    try:
+        answers = session.run(None, {put: known[put] for put in names})
+    except Exception as error:
+        raise _cannot_run(name, error) from None
     outputs = dict(zip([put.name for put in session.get_outputs()], answers, strict=True))
     logits = np.asarray(outputs.get("logits", answers[0]), dtype=np.float32)
     if logits.ndim != 3 or logits.shape[1] != len(ids):
-        raise NotConvertible(f"{Path(path).name} gives no logits for each token; export a causal language model.")
+        raise NotConvertible(f"{name} gives no logits for each token; export a causal language model.")
     return logits[0]
+
+
+def _cannot_run(name: str, error: Exception) -> NotConvertible:
+    return NotConvertible(f"onnxruntime cannot run {name} ({error.__class__.__name__}); export it again.")
 
 
 def _trace(folder: Path, path: Path):
