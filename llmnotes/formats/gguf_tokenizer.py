@@ -8,7 +8,7 @@ from typing import Any
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.files import METADATA_LIMIT, Source
 from llmnotes.formats.gguf_types import Typed
-from llmnotes.formats.protobuf import Message, signed
+from llmnotes.formats.protobuf import VOCABULARY_LIMIT, Message, signed
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask"}
@@ -69,7 +69,10 @@ def keys(folder: Path, config: dict, architecture: str) -> tuple[dict[str, Any],
         if own.get("add_prefix_space") is not None or not prefix:
             found["tokenizer.ggml.add_space_prefix"] = prefix
         if _scheme(fast) == "first":
-            lost.append("llama.cpp puts a space before text that follows a special token; this tokenizer does not.")
+            lost.append(
+                "llama.cpp, as SentencePiece, puts a space before a text that begins with one already, and before text "
+                "that follows a special token; this tokenizer.json does not."
+            )
     count = len(found["tokenizer.ggml.tokens"].value)
     found |= _special_ids(fast, own, config, count)
     bos, eos = _adds(fast, own)
@@ -128,7 +131,7 @@ def _pieces(path: Path, size: int) -> dict[int, tuple[str, float, int]]:
     """Return {id: (piece, score, type)} of a SentencePiece model."""
     tokens, algorithm = {}, 1
     with Source(path) as source:
-        message = Message(source)
+        message = Message(source, VOCABULARY_LIMIT)
         for field in message.fields():
             if field.number == 1:
                 piece, score, kind = "", 0.0, NORMAL

@@ -12,7 +12,7 @@ from llmnotes.formats.files import METADATA_LIMIT, Source
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4 (groups) are out of use
 FIELDS_LIMIT = 400_000  # fields read in one file: a graph of 50,000 operators, or two seconds
-IN_MEMORY_LIMIT = 1_500_000  # fields read in bytes that a caller holds: a vocabulary of 300,000 tokens
+VOCABULARY_LIMIT = 1_500_000  # for a caller who expects a vocabulary: 300,000 tokens
 WINDOW = 1 << 13  # bytes read at a time around a position
 
 
@@ -36,10 +36,10 @@ class Message:
     [(1, 150)]
     """
 
-    def __init__(self, source: Source | bytes):
+    def __init__(self, source: Source | bytes, limit: int = FIELDS_LIMIT):
         self.source = source
         in_memory = isinstance(source, bytes)
-        self.limit = self.left = IN_MEMORY_LIMIT if in_memory else FIELDS_LIMIT
+        self.limit = self.left = limit
         self.room = METADATA_LIMIT
         self.window, self.first = (source if in_memory else b""), 0
         self.size = len(source) if in_memory else source.size
