@@ -50,7 +50,7 @@ class View:
         """Whether the elements lie one after the other in the order in which they are counted."""
         step = 1
         for side, stride in zip(self.shape[::-1], self.strides[::-1], strict=True):
-            if side > 1 and stride != step:
+            if side > 1 and stride != step and 0 not in self.shape:
                 return False
             step *= side
         return True
