@@ -88,6 +88,28 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
 
 
+def measure(code: str, setup: str = "", folder: str | Path | None = None) -> tuple[float, int]:
+    """Return (seconds, bytes) that `code` takes in a fresh process, run in `folder` after `setup`.
+
+    The bytes are how far the process's peak memory has grown beyond what it was after `setup`. Raises
+    `subprocess.CalledProcessError` if the process fails. Runs once: a first run may wait for a disk.
+
+    >>> seconds, grown = measure("x = b'x' * 50_000_000")
+    >>> seconds < 10 and grown > 40_000_000
+    True
+    """
+    import subprocess
+
+    script = (
+        f"{setup}\nimport time as _time\nfrom llmnotes.hardware import peak_memory as _peak\n"
+        f"_before, _start = _peak(), _time.perf_counter()\n{code}\n"
+        "print(_time.perf_counter() - _start, _peak() - _before)"
+    )
+    child = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True)
+    seconds, grown = child.stdout.split()[-2:]
+    return float(seconds), int(grown)
+
+
 def gpu() -> tuple[str | None, int]:
     """Return (name, memory in bytes) of the first accelerator that torch can use, or (None, 0).
 
