@@ -1,12 +1,11 @@
-"""The exercises of notebook 03: two bytes as a number, a tensor's place, imports, GGUF's order, lying names, size."""
+"""The exercises of notebook 03: a tensor's first number, imports, GGUF's order, lying names, size."""
 
 from llmnotes.exercises import Exercise
 from llmnotes.exercises.model_formats_checks import (
-    check_bfloat16,
+    check_first_number,
     check_from_gguf,
     check_gguf_gib,
     check_imports,
-    check_place,
     check_what_is,
 )
 
@@ -16,19 +15,18 @@ def _def(head: str, *lines: str, imports: str = "") -> str:
     return f"{imports}{chr(10) * 3 if imports else ''}def {head}:\n    {body}"
 
 
-def _bfloat16(line: str) -> str:
-    return _def("bfloat16(pair)", f"return {line}", imports="import struct")
-
-
-def _place(start: str = "8 + length", order: str = "little", last: str = "start + first, start + end") -> str:
+def _first_number(
+    place: str = "8 + length + first", order: str = "little", last: str = 'struct.unpack("<f", b"\\0\\0" + pair)[0]'
+) -> str:
     return _def(
-        "place(file, name)",
+        "first_number(file, name)",
         f'length = int.from_bytes(file.read(8), "{order}")',
         "header = json.loads(file.read(length))",
         'first, end = header[name]["data_offsets"]',
-        f"start = {start}",
+        f"file.seek({place})",
+        "pair = file.read(2)",
         f"return {last}",
-        imports="import json",
+        imports="import json\nimport struct",
     )
 
 
@@ -101,67 +99,42 @@ def _gib(
 EXERCISES = [
     Exercise(
         id="03.1",
-        title="Two bytes, one number",
-        level="easy",
-        minutes=5,
-        task="""Write `bfloat16(pair)`, which turns the two bytes of a BF16, as they lie in a file, into a number. BF16
-is the more significant half of a float32; the half that is missing is zero.""",
-        clue="`struct.unpack` reads a little-endian float32 from four bytes, the most significant ones last.",
-        name="bfloat16",
-        stub='''def bfloat16(pair):
-    """Return the number that two bytes in BF16 stand for."""
+        title="The first number of a tensor",
+        level="medium",
+        minutes=15,
+        task="""Write `first_number(file, name)`. `file` is a safetensors file, opened for reading bytes; the tensor is
+in BF16. Return its first number. BF16 is the more significant half of a float32; the half that is missing is zero.""",
+        clue="`file.read(8)` is the length of the header, then comes the header; what do its offsets count from? "
+        '`struct.unpack("<f", four_bytes)` reads a little-endian float32.',
+        name="first_number",
+        stub='''def first_number(file, name):
+    """Return the first number of a BF16 tensor in an open safetensors file."""
     ...''',
-        solution=_bfloat16('struct.unpack("<f", b"\\0\\0" + pair)[0]'),
-        check=check_bfloat16,
+        solution=_first_number(),
+        check=check_first_number,
         hints={
+            "relative": "this counts the tensor's place from the beginning of the file, not from the header's end.",
+            "no_eight": "8 bytes too early: before the header stands its length.",
+            "big_endian": "the header's length came out as many terabytes: its least significant byte comes first.",
             "half": "this reads F16, which has as many bits and shares them out otherwise: 5 bits of exponent, not 8.",
             "low_end": "the zeros are on the wrong side: little-endian, the more significant half comes last.",
-            "big_endian": "this reads the two bytes the other way round. Here the least significant one comes first.",
-            "integer": "this is a whole number with the same bits. Nobody has told sign, exponent and fraction apart.",
+            "reversed": "the two bytes are read the other way round: the least significant one comes first.",
+            "integer": "a whole number with the same bits. Nobody has told sign, exponent and fraction apart.",
             "other": "the numbers differ. The bytes 80 3f stand for 1.",
         },
         wrong={
-            "half": _bfloat16('struct.unpack("<e", pair)[0]'),
-            "low_end": _bfloat16('struct.unpack("<f", pair + b"\\0\\0")[0]'),
-            "big_endian": _bfloat16('struct.unpack(">f", pair + b"\\0\\0")[0]'),
-            "integer": _bfloat16('struct.unpack("<h", pair)[0]'),
-            "other": _bfloat16('struct.unpack("<f", b"\\0\\0" + pair)[0] / 2'),
+            "relative": _first_number("first"),
+            "no_eight": _first_number("length + first"),
+            "big_endian": _first_number(order="big"),
+            "half": _first_number(last='struct.unpack("<e", pair)[0]'),
+            "low_end": _first_number(last='struct.unpack("<f", pair + b"\\0\\0")[0]'),
+            "reversed": _first_number(last='struct.unpack(">f", pair + b"\\0\\0")[0]'),
+            "integer": _first_number(last='struct.unpack("<h", pair)[0]'),
+            "other": _first_number("8 + length + end - 2"),
         },
     ),
     Exercise(
         id="03.2",
-        title="Where does a tensor lie?",
-        level="medium",
-        minutes=10,
-        task="""Write `place(file, name)`. `file` is a safetensors file, opened for reading bytes, at its beginning.
-Return the position of the tensor's first byte, counted from the beginning of the file, and the position after its
-last.""",
-        clue="`file.read(8)` is the length of the header, then comes the header. What do its offsets count from?",
-        name="place",
-        stub='''def place(file, name):
-    """Return (first byte, byte after the last) of a tensor in an open safetensors file."""
-    ...''',
-        solution=_place(),
-        check=check_place,
-        hints={
-            "relative": "these are the offsets as the header has them. They count from the end of the header.",
-            "no_eight": "8 bytes too early: before the header stands its length.",
-            "only_eight": "this skips the length, and not the header after it.",
-            "length": "the second number is the tensor's length; the task asks for the position after its last byte.",
-            "big_endian": "the header's length came out as many terabytes: its least significant byte comes first.",
-            "other": "the positions differ. The first tensor's data begins right after the header.",
-        },
-        wrong={
-            "relative": _place("0"),
-            "no_eight": _place("length"),
-            "only_eight": _place("8"),
-            "length": _place(last="start + first, end - first"),
-            "big_endian": _place(order="big"),
-            "other": _place("16 + length"),
-        },
-    ),
-    Exercise(
-        id="03.3",
         title="What would it import?",
         level="hard",
         minutes=15,
@@ -198,7 +171,7 @@ nothing.""",
         },
     ),
     Exercise(
-        id="03.4",
+        id="03.3",
         title="Back from GGUF",
         level="hard",
         minutes=15,
@@ -232,13 +205,13 @@ order.""",
         },
     ),
     Exercise(
-        id="03.5",
+        id="03.4",
         title="What is it?",
         level="medium",
         minutes=10,
         task="""Write `what_is(name, content)`, which returns `"safetensors"`, `"GGUF"`, `"PyTorch zip"`, `"pickle"`
 (its first byte is 80) or `"unknown"`. Half of the names lie, and no length may be believed before it is checked.""",
-        clue="Section 03.8 has the evidence for each. Inside a zip of torch.save, one name ends in `/data.pkl`.",
+        clue="Section 03.9 has the evidence for each. Inside a zip of torch.save, one name ends in `/data.pkl`.",
         name="what_is",
         stub='''def what_is(name, content):
     """Return the format of a file with this name and content, or "unknown"."""
@@ -270,7 +243,7 @@ order.""",
         },
     ),
     Exercise(
-        id="03.6",
+        id="03.5",
         title="How large will it be?",
         level="medium",
         minutes=10,

@@ -12,30 +12,6 @@ import numpy as np
 
 from llmnotes.exercises import recognize
 
-NUMBERS = (1.0, -2.5, 0.15625, 3e38, -1e-30)
-
-
-def check_bfloat16(answer) -> str | None:
-    """Return None for the right numbers, or which mistake they look like."""
-    pairs = [struct.pack("<f", number)[2:] for number in NUMBERS]
-    right, *mistaken = zip(
-        *(
-            (
-                struct.unpack("<f", b"\0\0" + pair)[0],
-                struct.unpack("<e", pair)[0],
-                struct.unpack("<f", pair + b"\0\0")[0],
-                struct.unpack(">f", pair + b"\0\0")[0],
-                struct.unpack("<h", pair)[0],
-                struct.unpack("<H", pair)[0],
-            )
-            for pair in pairs
-        ),
-        strict=True,
-    )
-    keys = ("half", "low_end", "big_endian", "integer", "integer ")
-    key = recognize([answer(pair) for pair in pairs], right, dict(zip(keys, mistaken, strict=True)))
-    return key and key.strip()
-
 
 class _Asked(Exception):
     """More was read than a file can have."""
@@ -50,26 +26,32 @@ class _File(io.BytesIO):
         return super().read(size)
 
 
-def check_place(answer) -> str | None:
-    """Return None for the right places, or which mistake they look like."""
-    tensors = {"second": ("F32", [3, 2], [6, 30]), "first": ("F16", [3], [0, 6])}
-    entries = {
-        name: dict(zip(("dtype", "shape", "data_offsets"), tensor, strict=True)) for name, tensor in tensors.items()
-    }
+def check_first_number(answer) -> str | None:
+    """Return None for the right numbers, or which mistake they look like."""
+    halves = np.array([7.0] * 6 + [3.0, 0.15625, -2.5, 1e-3, 700.0, -0.375], dtype="<f4").view("<u2")[1::2].tobytes()
+    entries = {"late": ([2, 2], [16, 24]), "early": ([2], [12, 16]), "first": ([6], [0, 12])}
+    entries = {name: {"dtype": "BF16", "shape": shape, "data_offsets": at} for name, (shape, at) in entries.items()}
     header = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
-    content = len(header).to_bytes(8, "little") + header + bytes(range(30))
-    start, places = 8 + len(header), np.array([offsets for _, _, offsets in tensors.values()])
+    content = len(header).to_bytes(8, "little") + header + halves
+    end = 8 + len(header)
+
+    def numbers(start=end, code="<f", front=b"\0\0", back=b""):
+        pairs = [content[start + entries[name]["data_offsets"][0] :][:2] for name in ("late", "early")]
+        return [struct.unpack(code, front + pair + back)[0] for pair in pairs]
+
     mistakes = {
-        "relative": places,
-        "no_eight": places + len(header),
-        "only_eight": places + 8,
-        "length": np.stack([start + places[:, 0], places[:, 1] - places[:, 0]], axis=1),
+        "relative": numbers(0),
+        "no_eight": numbers(end - 8),
+        "half": numbers(code="<e", front=b""),
+        "low_end": numbers(front=b"", back=b"\0\0"),
+        "reversed": numbers(code=">f", front=b"", back=b"\0\0"),
+        "integer": numbers(code="<h", front=b""),
     }
     try:
-        found = [answer(_File(content), name) for name in tensors]
+        found = [answer(_File(content), name) for name in ("late", "early")]
     except _Asked:
         return "big_endian"
-    return recognize(found, start + places, mistakes)
+    return recognize(found, numbers(), mistakes)
 
 
 ran = []  # a pickle that is executed leaves a mark here
