@@ -11,6 +11,7 @@ from llmnotes.errors import LLMNotesError, NotConvertible, UnknownName
 from llmnotes.formats.convert import convert
 from llmnotes.metrics import kl_divergence
 from llmnotes.models import open_model, parity
+from llmnotes.pebble import weights_dir
 
 
 def quiet(line):
@@ -66,7 +67,7 @@ def test_other_tokens_are_counted(tiny_folder, tmp_path):
 
 
 def test_a_gguf_is_opened_and_equals_its_source(tmp_path):
-    convert("llmnotes/pebble/weights/pebble", tmp_path / "p.gguf", type="F32")
+    convert(weights_dir("pebble"), tmp_path / "p.gguf", type="F32")
     lm = open_model(tmp_path / "p.gguf", say=quiet)
     assert lm.name == "p.gguf"
     found = parity("pebble", lm, tokens=16)
