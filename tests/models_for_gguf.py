@@ -9,7 +9,7 @@ SIZES = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "vocab_size": 512,
+    "vocab_size": 2048,
     "max_position_embeddings": 512,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -37,8 +37,8 @@ VARIANTS = {
     "mistral": ("Mistral", {"sliding_window": 64}),
     "qwen2": ("Qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
     "qwen2_tied": ("Qwen2", {"tie_word_embeddings": True}),
-    "stablelm": ("StableLm", {"use_qkv_bias": True, "vocab_size": 2048}),
-    "stablelm_qk_norm": ("StableLm", {"qk_layernorm": True, "use_parallel_residual": True, "vocab_size": 2048}),
+    "stablelm": ("StableLm", {"use_qkv_bias": True}),
+    "stablelm_qk_norm": ("StableLm", {"qk_layernorm": True, "use_parallel_residual": True}),
 }
 
 

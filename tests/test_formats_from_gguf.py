@@ -1,0 +1,152 @@
+"""A GGUF becomes a Hugging Face folder again: the same weights, the same tokens, the same template."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.formats import gguf, gguf_write, inspect
+from llmnotes.formats.convert import convert
+from llmnotes.formats.files import stored
+from llmnotes.formats.safetensors import Part
+from llmnotes.pebble import weights_dir
+from tests.models_for_gguf import VARIANTS, make
+from tests.test_formats_to_gguf import strings
+
+
+@pytest.fixture(scope="module")
+def pebble() -> Path:
+    return weights_dir("pebble")
+
+
+def there_and_back(folder: Path, tmp_path: Path, kind: str = "F32", back: str | None = None) -> Path:
+    convert(folder, tmp_path / "model.gguf", type=kind)
+    convert(tmp_path / "model.gguf", tmp_path / "back", to="huggingface", type=back)
+    return tmp_path / "back"
+
+
+def weights(folder: Path) -> dict:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def same_words(folder: Path, back: Path, count: int) -> None:
+    from transformers import AutoTokenizer
+
+    one, other = AutoTokenizer.from_pretrained(folder), AutoTokenizer.from_pretrained(back)
+    texts = strings(count)
+    texts += [" " + text for text in texts[:50]]
+    texts += [text + token + text for token in one.all_special_tokens for text in texts[:20]]
+    assert [text for text in texts if one(text)["input_ids"] != other(text)["input_ids"]] == []
+    assert one.chat_template == other.chat_template
+    assert [one.decode(one(text)["input_ids"]) for text in texts[:200]] == [
+        other.decode(other(text)["input_ids"]) for text in texts[:200]
+    ]
+    assert (one.bos_token, one.eos_token, one.pad_token) == (other.bos_token, other.eos_token, other.pad_token)
+
+
+@pytest.mark.parametrize("name", ["pebble", "pebble-chat", "stories"])
+def test_round_trip_keeps_every_bit_every_token_and_the_template(name, request, tmp_path):
+    import torch
+
+    folder = request.getfixturevalue("stories") if name == "stories" else weights_dir(name)
+    back = there_and_back(folder, tmp_path)
+    before, after = weights(folder), weights(back)
+    assert before.keys() == after.keys()  # tied embeddings are stored once, as before
+    assert all(torch.equal(before[name].float(), after[name]) for name in before)
+    assert all(torch.equal(before[name], after[name].to(before[name].dtype)) for name in before)
+    same_words(folder, back, 2000)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_computes_the_same_after_the_round_trip(name, pebble, tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = make(name, tmp_path / "model", pebble)
+    back = there_and_back(folder, tmp_path)
+    one, other = (AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for path in (folder, back))
+    ids = torch.arange(3, 60)[None]
+    with torch.no_grad():
+        if name == "mistral":  # GGUF has no sliding window: the same up to its width
+            ids = ids[:, :57]
+        assert torch.equal(one(ids).logits, other(ids).logits)
+    before, after = weights(folder), weights(back)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_type_can_be_asked_for_and_is_the_folders_own_otherwise(pebble, tmp_path):
+    import torch
+
+    back = there_and_back(pebble, tmp_path, "F32", "BF16")
+    before, after = weights(pebble), weights(back)
+    assert all(torch.equal(before[name], after[name]) for name in before)  # the very types and bits of the original
+    assert json.loads((back / "config.json").read_text())["dtype"] == "bfloat16"
+    convert(pebble, tmp_path / "own.gguf", type="BF16")
+    convert(tmp_path / "own.gguf", tmp_path / "own", to="huggingface")
+    assert weights(tmp_path / "own")["model.embed_tokens.weight"].dtype == torch.bfloat16
+    with pytest.raises(NotConvertible, match="BF16"):
+        convert(tmp_path / "own.gguf", tmp_path / "none", to="huggingface", type="Q8_0")
+
+
+def test_blocks_become_the_numbers_that_they_stand_for(pebble, tmp_path):
+    import gguf as peer
+    import numpy as np
+
+    back = weights(there_and_back(pebble, tmp_path, "Q8_0"))
+    reader = peer.GGUFReader(tmp_path / "model.gguf")
+    tensors = {tensor.name: peer.dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
+    assert np.array_equal(back["model.layers.1.mlp.up_proj.weight"].numpy(), tensors["blk.1.ffn_up.weight"])
+    assert np.array_equal(back["model.embed_tokens.weight"].numpy(), tensors["token_embd.weight"])
+
+
+def test_plain_safetensors_keeps_the_names_of_gguf(pebble, tmp_path):
+    convert(pebble, tmp_path / "model.gguf", type="F16")
+    done = convert(tmp_path / "model.gguf", tmp_path / "model.safetensors")
+    ours, theirs = inspect(tmp_path / "model.safetensors"), inspect(tmp_path / "model.gguf")
+    assert {t.name: t.dtype for t in ours.tensors} == {t.name: t.dtype for t in theirs.tensors}
+    assert done.tensors == 38 and done.lost
+
+
+def rewritten(source: Path, target: Path, change) -> Path:
+    """Write a GGUF again with other keys."""
+    keys = gguf.entries(source)
+    change(keys)
+    parts = [Part(t.name, t.dtype, t.shape, partial(stored, t)) for t in inspect(source).tensors]
+    with target.open("wb") as file:
+        gguf_write.write(file, keys, parts)
+    return target
+
+
+def put(key, value):
+    return lambda keys: keys.update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "word"),
+    [
+        (put("general.architecture", "mamba"), NotConvertible, "LlamaForCausalLM"),
+        (put("llama.block_count", 5), (FileBroken, NotConvertible), "lacks"),
+        (put("llama.block_count", 3), (FileBroken, NotConvertible), "does not have"),
+        (put("llama.block_count", 4_000_000_000), FileBroken, "num_hidden_layers"),
+        (put("llama.attention.head_count", 3), FileBroken, "head"),
+        (put("llama.attention.head_count", 0), FileBroken, "head"),
+        (put("llama.embedding_length", "big"), FileBroken, "hidden_size"),
+        (put("tokenizer.ggml.pre", "viking"), NotConvertible, "viking"),
+        (put("tokenizer.ggml.model", "rwkv"), NotConvertible, "rwkv"),
+        (put("tokenizer.ggml.tokens", ["a", "b"]), FileBroken, "types of tokens"),
+        (put("tokenizer.ggml.tokens", ["a"] * 2048), FileBroken, "twice"),
+        (lambda keys: keys.pop("tokenizer.ggml.tokens"), FileBroken, "tokens"),
+        (put("llama.rope.scaling.type", "longrope"), NotConvertible, "longrope"),
+    ],
+)
+def test_what_cannot_go_back_is_said_in_one_sentence(change, error, word, pebble, tmp_path):
+    convert(pebble, tmp_path / "good.gguf", type="Q8_0")
+    bad = rewritten(tmp_path / "good.gguf", tmp_path / "bad.gguf", change)
+    with pytest.raises(error, match=word):
+        convert(bad, tmp_path / "back", to="huggingface")
+    assert not (tmp_path / "back").exists()
