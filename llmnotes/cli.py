@@ -7,7 +7,6 @@ import argparse
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -54,6 +53,8 @@ def run(arguments) -> int:
 
 def lab(arguments) -> int:
     """Open JupyterLab at the first notebook; its own exit status."""
+    import subprocess
+
     from llmnotes.course import notebooks, root
     from llmnotes.course.run import environment
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import pytorch_write, safetensors
+from llmnotes.formats import safetensors
 from llmnotes.formats.convert import TARGETS, Conversion
 from llmnotes.formats.files import Inspection, Source
 from llmnotes.formats.progress import progress
@@ -113,6 +113,8 @@ def _write(file: BinaryIO, parts: list[Part], ties: dict[str, str], inspection: 
     if to == "safetensors":
         safetensors.write(file, parts, {"format": "pt"} | metadata | ties)
         return ()
+    from llmnotes.formats import pytorch_write  # costs as much as the rest of a copy's start
+
     pytorch_write.write(file, parts, ties)
     other = sorted(metadata.keys() - {"format"})
     return (f"A state dict has no metadata: {', '.join(other)[:200]}.",) if other else ()
