@@ -3,7 +3,6 @@
 import errno
 import os
 import platform
-import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -78,7 +77,7 @@ class NewFolder:
     def publish(self) -> None:
         """Give every file its name, and the folder last."""
         part = _part(self.path, self.stack)
-        self.stack.callback(shutil.rmtree, part, ignore_errors=True)
+        self.stack.callback(_remove_folder, part)
         part.mkdir()
         for name, publish in self.files.items():
             publish(part / name)
@@ -149,7 +148,13 @@ def _sweep(path: Path) -> None:
         owner = left.name.removeprefix(start).split(".")[0]
         ours = owner == str(os.getpid())  # in a container every process may have the same number
         if owner.isdigit() and (left not in _ours if ours else not _runs(int(owner))):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+            _remove_folder(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _remove_folder(folder: Path) -> None:
+    import shutil  # with its compressors it costs a tenth of a large copy
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _runs(process: int) -> bool:
