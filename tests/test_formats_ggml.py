@@ -4,7 +4,6 @@ The proof: stories260K in each of these files becomes a GGUF from which llama.cp
 """
 
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -184,13 +183,12 @@ OTHERWISE = {
 }
 
 
-@pytest.mark.skipif(not os.environ.get("LLMNOTES_LLAMA_CPP"), reason="LLMNOTES_LLAMA_CPP names no llama.cpp sources")
 @pytest.mark.parametrize("dtype", ["F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
-def test_llama_cpps_own_converter_writes_the_same_tensors(tmp_path, llama, dtype):
+def test_llama_cpps_own_converter_writes_the_same_tensors(tmp_path, llama, converter, dtype):
     path = craft(tmp_path / "old.bin", llama, "GGJT", 3, dtype)
     convert(path, tmp_path / "ours.gguf")
     script = Path(__file__).parent / "peers" / "llama_cpp_ggml.py"
-    command = [sys.executable, script, os.environ["LLMNOTES_LLAMA_CPP"], path, tmp_path / "theirs.gguf"]
+    command = [sys.executable, script, converter, path, tmp_path / "theirs.gguf"]
     subprocess.run(command, check=True, capture_output=True)
     ours, theirs = (formats.inspect(tmp_path / f"{name}.gguf") for name in ("ours", "theirs"))
     bytes_of = [
