@@ -25,14 +25,8 @@ class LlamaCpp:
             "prompt_string": prompt.replace("<image>", marker),
             "multimodal_data": [base64.b64encode(image).decode()],
         }
-        body = {"prompt": media, "n_predict": count, "temperature": 0.0, "top_k": 1, "return_tokens": True}
-        request = urllib.request.Request(
-            f"{self.server.listening_address}/completion",
-            json.dumps(body | {"cache_prompt": False}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["tokens"]
+        wish = {"prompt": media, "n_predict": count, "temperature": 0.0, "top_k": 1, "return_tokens": True}
+        return self._ask("completion", wish)["tokens"]
 
     def greedy(self, prompt: str, count: int) -> tuple[str, list[int]]:
         """Return the text and the tokens that follow `prompt` when the most probable token is always taken."""

@@ -149,46 +149,34 @@ def vision(inspection: Inspection) -> Vision:
     )
 
 
-def weights(inspection: Inspection, seen: Vision) -> tuple[list[Weight], dict[str, Tensor], list[str]]:
-    """Return (the tensors of the projector file in llama.cpp's order, the folder's tensors by the names in them,
-    the names of those that the projector never sees: the last layers, and the norm behind them).
-
-    Raises `FileBroken` for a tensor that is missing, `NotConvertible` for one that has no place in such a file.
-    """
-    parts = _parts(inspection)
-    at_hand = {
-        f"{part}.{name}": tensor
-        for part in ("vision_tower", "multi_modal_projector")
-        for name, tensor in parts[part].items()
-    }
-    text, _ = language_model(inspection)
-    sizes, width = seen.sizes, text.metadata["config"].get("hidden_size")
+def weights(inspection: Inspection, seen: Vision) -> tuple[list[Weight], list[Weight], dict[str, Tensor]]:
+    """Return (the tensors of the projector file in llama.cpp's order, those that the projector never sees: the last
+    layers and the norm behind them, the folder's tensors by the names that the first two have for them)."""
+    width = language_model(inspection)[0].metadata["config"].get("hidden_size")
     _check("text_config.hidden_size", width, type(width) is int and 0 < width <= LIMIT)
+    sizes = seen.sizes
     hidden, inner, patch = sizes["hidden_size"], sizes["intermediate_size"], sizes["patch_size"]
-    patches = (sizes["image_size"] // patch) ** 2
-    found = []
+    found, unseen = [], []
     for ours, theirs, columns in (("mm.0", "linear_1", hidden * len(seen.features)), ("mm.2", "linear_2", width)):
         found.append(Weight(f"{ours}.weight", (width, columns), (f"multi_modal_projector.{theirs}.weight",)))
         found.append(Weight(f"{ours}.bias", (width,), (f"multi_modal_projector.{theirs}.bias",)))
-    shapes = {"v.patch_embd.weight": (hidden, 3, patch, patch), "v.position_embd.weight": (patches + 1, hidden)}
+    places = (sizes["image_size"] // patch) ** 2 + 1
+    shapes = {"v.patch_embd.weight": (hidden, 3, patch, patch), "v.position_embd.weight": (places, hidden)}
     for theirs, ours in WHOLE.items():
         found.append(Weight(ours, shapes.get(ours, (hidden,)), (f"vision_tower.{theirs}",)))
     sides = {"ffn_down": (inner, hidden), "ffn_up": (hidden, inner), "ln1": (hidden,), "ln2": (hidden,)}
-    for layer in range(max(seen.features)):
+    for layer in range(sizes["num_hidden_layers"]):
+        group = found if layer < max(seen.features) else unseen
         for theirs, ours in LAYER.items():
             shape, place = sides.get(ours, (hidden, hidden)), f"vision_tower.encoder.layers.{layer}.{theirs}"
-            found.append(Weight(f"v.blk.{layer}.{ours}.weight", shape, (f"{place}.weight",)))
-            found.append(Weight(f"v.blk.{layer}.{ours}.bias", shape[:1], (f"{place}.bias",)))
-    unseen = [
-        "vision_tower.embeddings.position_ids",
-        "vision_tower.post_layernorm.weight",
-        "vision_tower.post_layernorm.bias",
-    ]
-    for layer in range(max(seen.features), sizes["num_hidden_layers"]):
-        unseen += [
-            f"vision_tower.encoder.layers.{layer}.{name}.{kind}" for name in LAYER for kind in ("weight", "bias")
-        ]
-    return found, at_hand, [name for name in unseen if at_hand.pop(name, None)]
+            group.append(Weight(f"v.blk.{layer}.{ours}.weight", shape, (f"{place}.weight",)))
+            group.append(Weight(f"v.blk.{layer}.{ours}.bias", shape[:1], (f"{place}.bias",)))
+    for kind in ("weight", "bias"):
+        unseen.append(Weight(f"v.post_ln.{kind}", (hidden,), (f"vision_tower.post_layernorm.{kind}",)))
+    parts = _parts(inspection)
+    parts["vision_tower"].pop("embeddings.position_ids", None)  # the numbers from 0 on, which older versions saved
+    names = ("vision_tower", "multi_modal_projector")
+    return found, unseen, {f"{part}.{name}": tensor for part in names for name, tensor in parts[part].items()}
 
 
 def _parts(inspection: Inspection) -> dict[str, dict[str, Tensor]]:

@@ -33,11 +33,11 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
             f"use a {llava.NAME}, or write a language model with --to gguf."
         )
     seen = llava.vision(inspection)
-    wanted, at_hand, unseen = llava.weights(inspection, seen)
-    matched(wanted, at_hand, inspection.path.name)
+    wanted, unseen, at_hand = llava.weights(inspection, seen)
+    matched(wanted + unseen, at_hand, inspection.path.name)
     type = "F16" if type is None else type_of(type, inspection)
     fallbacks: dict[str, str] = {}
-    with progress(sum(tensor.nbytes for tensor in at_hand.values()), dst.name) as advance:
+    with progress(sum(at_hand[weight.sources[0]].nbytes for weight in wanted), dst.name) as advance:
         parts = []
         for weight in wanted:
             dtype = "F32" if len(weight.shape) == 1 else type
@@ -48,12 +48,11 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
             parts.append(part_of(weight, at_hand, inspection, dtype, advance))
         with new_file(dst) as file:
             gguf_write.write(file, keys(inspection, seen, type), parts)
-    lost = [f"The projector never sees {len(unseen)} tensors of the last layers; they are not in the file."] * bool(
-        unseen
-    )
+    lost = [f"The projector never sees {len(unseen)} tensors of the last layers; they are not in the file."]
     if seen.crops:
         lost.append("llama.cpp pads an image that is not square, and this model's processor cuts its sides off.")
     lost.append("llama.cpp computes the projector's GELU by a formula with tanh, and transformers exactly.")
+    lost.append("llama.cpp puts CLIP's class token behind the patches, and CLIP before them: images get other answers.")
     nbytes = sum(part.nbytes for part in parts)
     return Conversion(inspection.path, dst, inspection.identity, "mmproj", len(parts), nbytes, fallbacks, tuple(lost))
 
