@@ -12,16 +12,11 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-
-import numpy as np
-
-from llmnotes.formats.safe_write import new_file
-from llmnotes.formats.safetensors import Part, write
-from llmnotes.pebble import weights_dir
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -30,8 +25,14 @@ PEER = ROOT / "build" / "peers" / "llama_cpp"
 LAYERS, HIDDEN, INTERMEDIATE, VOCABULARY = 19, 1024, 2816, 2048
 
 
-def make_model(folder: Path) -> int:
-    """Write a random Llama in bfloat16 with Pebble's tokenizer into `folder`; return the bytes of its weights."""
+def make_model(folder: Path) -> None:
+    """Write a random Llama in bfloat16 with Pebble's tokenizer into `folder`."""
+    import numpy as np
+
+    from llmnotes.formats.safe_write import new_file
+    from llmnotes.formats.safetensors import Part, write
+    from llmnotes.pebble import weights_dir
+
     folder.mkdir()
     for file in weights_dir("pebble").iterdir():
         if file.name.startswith("tokenizer") or file.name in ("special_tokens_map.json", "generation_config.json"):
@@ -58,14 +59,14 @@ def make_model(folder: Path) -> int:
     parts = [Part(name, "BF16", shape, lambda shape=shape: values(shape)) for name, shape in shapes.items()]
     with new_file(folder / "model.safetensors") as file:
         write(file, parts, {"format": "pt"})
-    return (folder / "model.safetensors").stat().st_size
 
 
-def measure(command: list[str]) -> dict:
-    """Run `command` and return its wall and processor seconds and its peak memory in bytes."""
+def measure(command: list[str], jobs: Path | str = os.devnull) -> dict:
+    """Run `command`, which may read `jobs`; return its wall and processor seconds and its peak memory in bytes."""
     start = time.perf_counter()
     sink = os.open(os.devnull, os.O_WRONLY)
     streams = [(os.POSIX_SPAWN_DUP2, sink, 1), (os.POSIX_SPAWN_DUP2, sink, 2)]
+    streams.append((os.POSIX_SPAWN_OPEN, 0, str(jobs), os.O_RDONLY, 0))
     process = os.posix_spawnp(command[0], command, os.environ, file_actions=streams)
     _, status, usage = os.wait4(process, 0)
     os.close(sink)
@@ -75,8 +76,8 @@ def measure(command: list[str]) -> dict:
     return {"wall": time.perf_counter() - start, "cpu": usage.ru_utime + usage.ru_stime, "peak": peak}
 
 
-def commands(folder: Path, model: Path) -> dict[str, tuple[list[str], Path | None]]:
-    """Return each command with the file that it writes, which is removed before the next round."""
+def commands(folder: Path, model: Path) -> dict[str, tuple]:
+    """Return (command, the file that it writes and that is removed before the next round, what it reads) by label."""
     llmnotes = [sys.executable, "-m", "llmnotes.cli"]
     weights = model / "model.safetensors"
     ours, theirs, copy, cp = (folder / name for name in ("ours.gguf", "theirs.gguf", "copy.safetensors", "cp.bin"))
@@ -91,8 +92,9 @@ def commands(folder: Path, model: Path) -> dict[str, tuple[list[str], Path | Non
     if not found:
         raise SystemExit("llama.cpp's converter is not here; bring it with: make peers")
     for kind in ("f16", "q8_0"):
-        line = [sys.executable, str(CONVERTER), str(found[0]), str(model), str(theirs), kind]
-        rows[f"llama.cpp's converter to {kind}"] = (line, theirs)
+        jobs = folder / f"{kind}.json"
+        jobs.write_text(json.dumps([[str(model), str(theirs), kind]]), encoding="utf-8")
+        rows[f"llama.cpp's converter to {kind}"] = ([sys.executable, str(CONVERTER), str(found[0])], theirs, jobs)
     return rows
 
 
@@ -112,12 +114,14 @@ def run(rounds: int) -> dict:
     """Measure everything `rounds` times in turn, after one round that is not counted."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        nbytes = make_model(folder / "model")
+        # In a process of its own: a command's peak memory is never less than that of the process that starts it.
+        subprocess.run([sys.executable, __file__, "--make", str(folder / "model")], check=True)
+        nbytes = (folder / "model" / "model.safetensors").stat().st_size
         rows = commands(folder, folder / "model")
         runs = {label: [] for label in rows}
         for turn in range(rounds + 1):
-            for label, (command, target) in rows.items():
-                figures = measure(command)
+            for label, (command, target, *jobs) in rows.items():
+                figures = measure(command, *jobs)
                 if target:
                     target.unlink()
                 if turn:
@@ -158,7 +162,12 @@ def main() -> int:
     """Measure, save, and print the table; 1 if a bar is missed."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--rounds", type=int, default=5)
-    result = run(arguments.parse_args().rounds)
+    arguments.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    given = arguments.parse_args()
+    if given.make:
+        make_model(given.make)
+        return 0
+    result = run(given.rounds)
     (HERE / "results" / "formats.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     readme = HERE / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- formats -->\n")
