@@ -204,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _model(name: str) -> Path:
     path = Path(name)
-    if path.exists() and (path.suffix or len(path.parts) > 1):  # no name of a model in the box
+    if os.path.exists(path) and (path.suffix or len(path.parts) > 1):  # no name of a model in the box
         return path
     from llmnotes.models import path_of
 

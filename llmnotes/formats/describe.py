@@ -110,8 +110,8 @@ def _flat(prefix: str, value: dict, depth: int):
         name = _short(f"{prefix}{key}")
         if isinstance(item, dict) and item and depth:
             yield from _flat(f"{name}.", item, depth - 1)
-        elif isinstance(item, list | tuple) and len(item) > 8:
-            head = ", ".join(_short(repr(plain(part, 3)), 20) for part in item[:3])
+        elif hasattr(item, "__getitem__") and not isinstance(item, str | bytes | dict) and len(item) > 8:
+            head = ", ".join(_short(repr(plain(item[place], 3)), 20) for place in range(3))
             yield name, f"[{head}, … {len(item):,} values]"
         else:
             yield name, _short(item if isinstance(item, str) else str(plain(item, 4)))

@@ -152,7 +152,7 @@ def path_of(name: str) -> Path:
     if name in VARIANTS:
         return weights_dir(name)
     path = Path(name).expanduser()
-    if path.exists():
+    if os.path.lexists(path) or os.path.isfile(f"{path}.index"):  # a TensorFlow checkpoint has no file of its name
         return path
     if path.suffix.lower() in ENDINGS:
         raise ModelNotFound(
