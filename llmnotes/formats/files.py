@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache, wraps
 from pathlib import Path
 
 from llmnotes.errors import FileBroken, FileUnreadable
@@ -167,6 +168,13 @@ class Source:
             count -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def once(self, function):
+        """Return `function(self)`, computed at the first call: what identifies a file need not be found out again."""
+        known = self.__dict__.setdefault("known", {})
+        if function not in known:
+            known[function] = function(self)
+        return known[function]
+
     def head(self, count: int) -> bytes:
         """Return the first `count` bytes, or all there are."""
         return self.read(0, min(count, self.size))
@@ -218,6 +226,28 @@ def stored(tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a tensor as they lie in its file, at most `CHUNK` at a time."""
     with Source(tensor.path) as source:
         yield from source.stream(tensor.offset, tensor.nbytes)
+
+
+def remembered(files: int):
+    """Decorate `function(path)`, whose answers about the last few `files` are kept until the file changes.
+
+    What is needed for each tensor of a file, and says something about the whole file, is found out once.
+    """
+
+    def decorate(function):
+        kept = lru_cache(maxsize=files)(lambda path, changed, size: function(path))
+
+        @wraps(function)
+        def ask(path: Path):
+            try:
+                facts = path.stat()
+            except OSError:
+                return function(path)  # which has the sentence for it
+            return kept(path, facts.st_mtime_ns, facts.st_size)
+
+        return ask
+
+    return decorate
 
 
 def size_of(dtype: str, shape: tuple[int, ...]) -> int | None:

@@ -33,7 +33,7 @@ def identify(source: Source) -> Identity | None:
     if _signature(source, 0, source.size) is None:
         return None
     version = f"superblock {source.read(_signature(source, 0, source.size) + 8, 1)[0]}"
-    root = _child(source, 0, source.size) if find_spec("h5py") else {"attributes": {}, "groups": []}
+    root = source.once(_root) if find_spec("h5py") else {"attributes": {}, "groups": []}
     keras = {"layer_names", "keras_version", "model_config"} & root["attributes"].keys()
     if keras:
         return Identity(
@@ -63,7 +63,7 @@ def inspect(source: Source, identity: Identity) -> Inspection:
             notes.append(f"Its {WEIGHTS} is " + ("packed: unpack the archive to see them." if entry else "not there."))
             return Inspection(source.path, identity, (), metadata, _model(metadata), tuple(notes))
         first, count = entry.offset, entry.size
-    found = _child(source, first, count)
+    found = _child(source, first, count) if first else source.once(_root)
     for key, value in found["attributes"].items():
         metadata[key] = _parsed(source, value) if key in ("model_config", "training_config") else value
     tensors = []
@@ -143,6 +143,10 @@ def _model(metadata: dict) -> str | None:
     config = metadata.get("config") or metadata.get("model_config")
     name = config.get("class_name") if isinstance(config, dict) else None
     return name if isinstance(name, str) else None
+
+
+def _root(source: Source) -> dict:
+    return _child(source, 0, source.size)
 
 
 def _child(source: Source, first: int, count: int) -> dict:

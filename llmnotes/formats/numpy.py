@@ -6,9 +6,10 @@ The layout is that of `numpy.lib.format`, versions 1.0 to 3.0 (NumPy enhancement
 import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from llmnotes.formats import zips
-from llmnotes.formats.files import Identity, Inspection, Source, Tensor, size_of
+from llmnotes.formats.files import Identity, Inspection, Source, Tensor, remembered, size_of
 from llmnotes.formats.pytorch_tensors import Storage, View, gather, make_view
 
 MAGIC = b"\x93NUMPY"
@@ -52,7 +53,7 @@ def inspect(source: Source, identity: Identity) -> Inspection:
 def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of an array that is compressed, big-endian or in Fortran's order; C order, little-endian."""
     with Source(tensor.path) as source:
-        entry = next((entry for name, entry in _members(source, inspection.identity) if name == tensor.name), False)
+        entry = _entries(tensor.path).get(tensor.name, False)
         view = _describe(source, tensor.name, entry)[0] if entry is not False else None
         if view is None:
             raise source.broken(f"it no longer holds {tensor.name[:80]!r}")
@@ -61,8 +62,15 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
             yield from gather(lambda first, count: source.read(storage.offset + first, count), view)
         else:
             start = entry.size - storage.nbytes
-            with zips.unpacked(source, entry) as read:
-                yield from gather(lambda first, count: read(start + first, count), view)
+            read = zips.unpacked(source.path).reader(source, entry)
+            yield from gather(lambda first, count: read(start + first, count), view)
+
+
+@remembered(files=2)
+def _entries(path: Path) -> dict[str, zips.Entry | None]:
+    """Return the arrays of a file by name."""
+    with Source(path) as source:
+        return dict(_members(source, identify(source)))
 
 
 def _members(source: Source, identity: Identity) -> list[tuple[str, zips.Entry | None]]:

@@ -3,9 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from llmnotes.errors import FileBroken
-from llmnotes.formats.files import Identity, Inspection, Source, Tensor
+from llmnotes.formats.files import Identity, Inspection, Source, Tensor, remembered
 from llmnotes.formats.protobuf import FIXED32, FIXED64, LENGTH, VARINT, Field, Message, signed
 
 # TensorProto.DataType -> (name, bits of an element)
@@ -87,19 +88,26 @@ def inspect(source: Source, identity: Identity) -> Inspection:
 def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a tensor whose values are varints in the file, or repeated fields, a piece at a time."""
     with Source(inspection.path) as source:
-        message = Message(source)
-        tensors = {}
-        for field in message.fields():
-            if field.number == 7:
-                _graph(message, field, {}, tensors, [])
-        found, values = tensors.get(tensor.name, (None, []))
+        found, values = _values(inspection.path).get(tensor.name, (None, []))
         if found is None or (found.dtype, found.shape) != (tensor.dtype, tensor.shape):
             raise source.broken("it changed since its header was read")
         if tensor.dtype == "STRING":
             raise source.broken(f"the values of {tensor.name[:80]!r} are texts, which no other format here holds")
         if not values and tensor.nbytes:
             raise source.broken(f"the values of {tensor.name[:80]!r} are in a file that is not beside it")
-        yield from _decoded(message, tensor, values)
+        yield from _decoded(Message(source), tensor, values)
+
+
+@remembered(files=2)
+def _values(path: Path) -> dict[str, tuple[Tensor, list[Field]]]:
+    """Return each tensor of the graph with the fields that hold its values."""
+    tensors = {}
+    with Source(path) as source:
+        message = Message(source)
+        for field in message.fields():
+            if field.number == 7:
+                _graph(message, field, {}, tensors, [])
+    return tensors
 
 
 def _decoded(message: Message, tensor: Tensor, values: list[Field]) -> Iterator[bytes]:

@@ -6,10 +6,10 @@ A pickle is never loaded; `pickles` reads it. The zip's layout is that of `torch
 
 import io
 from collections.abc import Iterator
-from functools import lru_cache
+from pathlib import Path
 
 from llmnotes.formats import zips
-from llmnotes.formats.files import Identity, Inspection, Source, Tensor
+from llmnotes.formats.files import Identity, Inspection, Source, Tensor, remembered
 from llmnotes.formats.pickles import Pickle, Window, run
 from llmnotes.formats.pytorch_legacy import MAGIC, is_legacy, legacy, tar, tar_members
 from llmnotes.formats.pytorch_tensors import Contents, Storage, collect, describe, gather, storage_dtype
@@ -39,7 +39,7 @@ def identify(source: Source) -> Identity | None:
         return Identity("PyTorch tar", "0.1", "a tar archive with pickle, storages and tensors")
     signed = head.startswith(PICKLE_STARTS)
     if signed or (source.size <= PLAIN_LIMIT and source.head(source.size)[-1:] == b"."):
-        pickle = run(Window(source))
+        pickle = source.once(_plain)
         if signed and (not pickle.broken or pickle.imports or pickle.steps > 10):
             return Identity("pickle", f"protocol {head[1]}", f"the bytes 80 0{head[1]}, then instructions of pickle")
         if not signed and not pickle.broken and pickle.steps > 1 and pickle.end == source.size:
@@ -68,21 +68,20 @@ def inspect(source: Source, identity: Identity) -> Inspection:
 def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a tensor that does not lie in the file as it is: strided, compressed, or big-endian."""
     with Source(tensor.path) as source:
-        stat = source.path.stat()
-        view = _views(source.path, stat.st_mtime_ns, stat.st_size).get(tensor.name)
+        view = _views(source.path).get(tensor.name)
         if view is None:
             raise source.broken(f"it no longer holds {tensor.name[:80]!r}")
         storage = view.storage
         if storage.offset is not None:
             yield from gather(lambda first, count: source.read(storage.offset + first, count), view)
         else:
-            with zips.unpacked(source, storage.entry) as read:
-                yield from gather(read, view)
+            read = zips.unpacked(source.path).reader(source, storage.entry)
+            yield from gather(read, view)
 
 
-@lru_cache(maxsize=1)
-def _views(path, changed: int, size: int) -> dict:
-    """Return the views in the file; kept for the next tensor of the same file."""
+@remembered(files=2)
+def _views(path: Path) -> dict:
+    """Return the views in the file."""
     with Source(path) as source:
         return _contents(source, identify(source))[0].views
 
@@ -94,13 +93,17 @@ def _contents(source: Source, identity: Identity) -> tuple[Contents, dict, list[
     if identity.format == "PyTorch tar":
         return tar(source, tar_members(source)), {}, []
     if identity.format == "pickle":
-        pickle = run(Window(source))
+        pickle = source.once(_plain)
         notes = [f"The pickle {pickle.broken}."] if pickle.broken else []
         notes += [f"{source.size - pickle.end:,} bytes follow the pickle."] * (pickle.end < source.size)
         names = sorted({str(found)[:200] for found in pickle.imports})[:50]
         contents = collect(source, pickle.value, lambda reference, name: "a reference to something outside the pickle")
         return contents, {"imports": names}, notes
     return _zip(source)
+
+
+def _plain(source: Source) -> Pickle:
+    return run(Window(source))
 
 
 def _zip(source: Source) -> tuple[Contents, dict, list[str]]:

@@ -114,6 +114,9 @@ def describe(source: Source, views: dict[str, View]) -> tuple[Tensor, ...]:
         alias = first.setdefault(same, name) if nbytes else name
         alias = None if alias == name else alias
         tensors.append(Tensor(name, view.dtype, view.shape, nbytes, source.path, view.offset, alias))
+    stored = {view.storage.key: view.storage.nbytes for view in views.values()}
+    if sum(tensor.nbytes for tensor in tensors if tensor.alias is None) > 4 * sum(stored.values()) + (1 << 26):
+        raise source.broken("its tensors show the same bytes over and over, as no model does")
     return tuple(tensors)
 
 

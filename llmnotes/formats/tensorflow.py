@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmnotes.errors import FileBroken
 from llmnotes.formats import tf_bundle
-from llmnotes.formats.files import CHUNK, Identity, Inspection, Source, Tensor, size_of
+from llmnotes.formats.files import CHUNK, Identity, Inspection, Source, Tensor, remembered, size_of
 from llmnotes.formats.protobuf import LENGTH, VARINT, Field, Message
 from llmnotes.formats.tf_bundle import TYPES, shape_of
 
@@ -89,9 +89,8 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
         yield from tf_bundle.data(Inspection(index, inspection.identity), tensor)
         return
     with Source(inspection.path) as source:
-        message, tensors = Message(source), {}
-        _graph(message, message.fields(), Counter(), {}, tensors)
-        found, values = tensors.get(tensor.name, (None, []))
+        message = Message(source)
+        found, values = _values(inspection.path).get(tensor.name, (None, []))
         if found is None or (found.dtype, found.shape) != (tensor.dtype, tensor.shape):
             raise source.broken("it changed since its header was read")
         if tensor.dtype == "STRING" or tensor.nbytes > SPLAT_LIMIT:
@@ -112,6 +111,16 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
             count = min(left, CHUNK)
             yield last * (count // width)
             left -= count
+
+
+@remembered(files=2)
+def _values(path: Path) -> dict[str, tuple[Tensor, list[Field]]]:
+    """Return each constant of a graph with the fields that hold its values."""
+    tensors = {}
+    with Source(path) as source:
+        message = Message(source)
+        _graph(message, message.fields(), Counter(), {}, tensors)
+    return tensors
 
 
 def _saved_model(message: Message, tops: list[Field]) -> Identity | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats import read, repack, tf_table
 from llmnotes.formats.convert import Conversion
-from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, size_of
+from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, remembered, size_of
 from llmnotes.formats.protobuf import FIXED32, Field, Message, field, varint
 from llmnotes.formats.safe_write import new_file
 
@@ -88,7 +88,7 @@ def inspect(source: Source | Path, identity: Identity) -> Inspection:
 def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a variable that was cut into slices, and whose rows are whole, one slice after the other."""
     with Source(inspection.path) as source:
-        entries, shards, _, _ = _entries(source)
+        entries, shards = _kept(inspection.path)
         entry = entries.get(tensor.name)
         if entry is None or TYPES[entry.kind] != tensor.dtype or entry.shape != tensor.shape:
             raise source.broken("it changed since its header was read")
@@ -105,6 +105,12 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
                 yield from shard.stream(part.offset, part.size)
         if left:
             raise source.broken(f"the slices of {tensor.name[:80]!r} do not fill its shape")
+
+
+@remembered(files=2)
+def _kept(path: Path) -> tuple[dict[str, Entry], list]:
+    with Source(path) as source:
+        return _entries(source)[:2]
 
 
 def _rows(cut: tuple[tuple[int, int], ...], entry: Entry) -> bool:
@@ -148,8 +154,7 @@ def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Convers
 
     if type is not None:
         raise NotConvertible(f"Here every tensor keeps its type, and {type} was asked for; leave --type out.")
-    with Source(inspection.path) as source:
-        entries = _entries(source)[0]
+    entries = _kept(inspection.path)[0]
     short = {tensor.name: tensor.name.removesuffix(SUFFIX) for tensor in inspection.tensors}
     if len(set(short.values())) < len(short):
         short = {name: name for name in short}

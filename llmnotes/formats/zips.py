@@ -7,14 +7,14 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmnotes.formats.files import CHUNK, METADATA_LIMIT, Source
+from llmnotes.formats.files import CHUNK, METADATA_LIMIT, Source, remembered
 
 STORED, DEFLATED = 0, 8
 ENTRIES_LIMIT = 200_000
+ROOM = 1 << 30  # bytes of unpacked entries that are kept, and the last one
 RATIO = 1033  # deflate cannot shrink more than this, section 2 of its specification (RFC 1951)
 
 
@@ -68,6 +68,10 @@ def entries(source: Source) -> dict[str, Entry]:
 
 def directory(source: Source) -> tuple[list[Entry], list[str]]:
     """Return the entries that can be read, and a sentence on each thing that is wrong with the others."""
+    return source.once(_directory)
+
+
+def _directory(source: Source) -> tuple[list[Entry], list[str]]:
     place = _central_directory(source)
     if isinstance(place, str):
         return [], [place]
@@ -141,20 +145,38 @@ def stream(source: Source, entry: Entry, strict: bool = True) -> Iterator[bytes]
         raise source.broken(f"its entry {entry.name[:80]!r} cannot be unpacked")
 
 
-@contextmanager
-def unpacked(source: Source, entry: Entry) -> Iterator[Callable[[int, int], bytes]]:
-    """Give a function that reads a compressed entry by position, out of a temporary file without a name."""
-    if entry.size > max(100 * entry.packed, CHUNK):
-        raise source.broken(f"{entry.packed:,} compressed bytes claim to be {entry.size:,}")
-    with tempfile.TemporaryFile() as file:
-        for piece in stream(source, entry):
-            file.write(piece)
+class Unpacked:
+    """The compressed entries of an archive in a temporary file without a name: each is unpacked once, and not for each
+    tensor in it."""
+
+    def __init__(self, path: Path):
+        self.file, self.starts, self.end = tempfile.TemporaryFile(), {}, 0
+
+    def __del__(self):
+        self.file.close()
+
+    def reader(self, source: Source, entry: Entry) -> Callable[[int, int], bytes]:
+        """Return a function that reads `entry` by position."""
+        if entry.size > max(100 * entry.packed, CHUNK):
+            raise source.broken(f"{entry.packed:,} compressed bytes claim to be {entry.size:,}")
+        if entry not in self.starts:
+            if self.end > ROOM:
+                self.file.truncate(0)
+                self.starts, self.end = {}, 0
+            start = self.end
+            self.file.seek(start)
+            for piece in stream(source, entry):
+                self.file.write(piece)
+            self.starts[entry], self.end = start, start + entry.size
 
         def read(first: int, count: int) -> bytes:
-            file.seek(first)
-            return file.read(count)
+            self.file.seek(self.starts[entry] + first)
+            return self.file.read(count)
 
-        yield read
+        return read
+
+
+unpacked = remembered(files=1)(Unpacked)
 
 
 def _central_directory(source: Source) -> tuple[int, int, int] | str:
