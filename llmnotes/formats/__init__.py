@@ -5,12 +5,14 @@ which reads headers alone. For a folder both take its path. Where a tensor's byt
 are, the module has `data(inspection, tensor)` as well, which yields them.
 """
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from llmnotes.errors import UnknownFormat
-from llmnotes.formats.files import Identity, Inspection, Source, Tensor, stored
+from llmnotes.formats.files import Identity, Inspection, Source, Tensor, remembered, stored
 
 __all__ = ["Identity", "Inspection", "Tensor", "identify", "inspect", "read"]
 
@@ -56,14 +58,20 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """
     if tensor.offset is not None:
         return stored(tensor)
-    return _ask(inspection.path, lambda module, source, identity: module.data(inspection, tensor))
+    module, identity = _owner(inspection.path)
+    return module.data(replace(inspection, identity=identity), tensor)
+
+
+@remembered(files=1000)
+def _owner(path: Path):
+    """Return the module that reads a file, and the file's identity."""
+    return _ask(path, lambda module, source, identity: (module, identity))
 
 
 def _ask(path: Path, question):
-    index = path.with_name(f"{path.name}.index")  # TensorFlow calls a checkpoint by what its files' names begin with
-    if path.name and not path.exists() and index.is_file():
-        path = index
-    if path.is_dir():
+    if not os.path.exists(path) and os.path.isfile(f"{path}.index"):
+        path = Path(f"{path}.index")  # TensorFlow calls a checkpoint by what its files' names begin with
+    if os.path.isdir(path):
         return _first(FOLDERS, path, path, question)
     with Source(path) as source:
         return _first(FILES, source, path, question)
@@ -75,7 +83,7 @@ def _first(names: tuple[str, ...], source, path: Path, question):
         identity = module.identify(source)
         if identity is not None:
             return question(module, source, identity)
-    what = "folder" if path.is_dir() else "file"
+    what = "folder" if os.path.isdir(path) else "file"
     raise UnknownFormat(
         f"{path} is no model {what} that llmnotes knows; see `llmnotes inspect --help` for those it does."
     )
