@@ -18,6 +18,8 @@ PARTS = {
     "matplotlib": "",
     "plotly": "",
     "wordllama": "course",
+    "gguf": "course",
+    "picklescan": "course",
 }
 
 

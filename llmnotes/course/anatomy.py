@@ -17,7 +17,7 @@ import nbformat
 from llmnotes.course import costs, notebooks, root, source, tags
 from llmnotes.exercises import MODULES, Exercise, load
 
-LEVELS = {"00": "first steps", "01": "beginner", "02": "beginner"}  # of each notebook
+LEVELS = {"00": "first steps", "01": "beginner", "02": "beginner", "03": "intermediate"}  # of each notebook
 DIAMONDS = {"easy": "◆◇◇", "medium": "◆◆◇", "hard": "◆◆◆"}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

@@ -14,7 +14,7 @@ from pathlib import Path
 from llmnotes.errors import UnknownName
 
 # number of the notebook -> its module here
-MODULES = {"00": "start_here", "01": "embeddings", "02": "dot_products"}
+MODULES = {"00": "start_here", "01": "embeddings", "02": "dot_products", "03": "model_formats"}
 
 
 @dataclass(frozen=True)

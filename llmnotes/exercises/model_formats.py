@@ -31,7 +31,7 @@ def _first_number(
 
 
 def _imports(*lines: str) -> str:
-    return _def("imports(content)", *lines, imports="import io\nimport pickle\nimport pickletools")
+    return _def("imports(content)", *lines, imports="import io\nimport pickletools")
 
 
 _WALK = (
@@ -45,7 +45,7 @@ _WALK = (
 
 
 def _from_gguf(first: str, last: str) -> str:
-    return _def("from_gguf(numbers, dims, heads)", f"matrix = {first}", f"return {last}", imports="import numpy as np")
+    return _def("from_gguf(numbers, dims, heads)", f"matrix = {first}", f"return {last}")
 
 
 _MATRIX = "numbers.reshape(dims[::-1])"
@@ -157,7 +157,7 @@ nothing.""",
             "other": "the names differ. Only opcodes called GLOBAL import, and their argument says what.",
         },
         wrong={
-            "executed": _imports("pickle.loads(content)", *_WALK),
+            "executed": _imports("import pickle", "pickle.loads(content)", *_WALK),
             "first": _imports(*_WALK[:1], *(line[4:] for line in _WALK[2:5]), _WALK[5]),
             "space": _imports(*_WALK[:4], "            found.add(argument)", _WALK[5]),
             "strings": _imports(
