@@ -170,6 +170,8 @@ def test_convert_writes_and_says_what_was_lost(tmp_path, capsys):
         (["inspect", "nothing.gguf"], "There is no file nothing.gguf"),
         (["inspect", "peble"], "did you mean pebble"),
         (["inspect", "./nowhere/x"], "check the path"),
+        (["inspect", "."], "is no model folder"),
+        (["inspect", "a" * 300], "give pebble, pebble-chat, a folder"),
         (["convert", "pebble", "no/such/folder/p.safetensors"], "make it first"),
         (["convert", "pebble", "p.xyz"], "add one of --to"),
     ],

