@@ -162,7 +162,14 @@ def parser() -> argparse.ArgumentParser:
     sub = word(lab, "Open JupyterLab at the first notebook.", "llmnotes lab", data=False)
     sub.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     model = "a file, a folder, a name on the hub, pebble or pebble-chat"
-    sub = word(inspect, "Show what a model file is and what it holds.", "llmnotes inspect pebble")
+    sub = word(
+        inspect,
+        "Show what a model file is, by its content, and what it holds. Known are safetensors; PyTorch's zip, TorchScript, "
+        "legacy pickle and tar; GGUF, and GGML, GGMF, GGJT and GGLA before it; ONNX; TensorFlow's checkpoints, "
+        "SavedModels and frozen graphs; Keras and HDF5; NumPy's npy and npz; llama2.c; and the folders and indexes of "
+        "Hugging Face and PEFT.",
+        "llmnotes inspect pebble",
+    )
     sub.add_argument("file", help=model)
     sub = word(
         scan,
