@@ -164,10 +164,10 @@ def parser() -> argparse.ArgumentParser:
     model = "a file, a folder, a name on the hub, pebble or pebble-chat"
     sub = word(
         inspect,
-        "Show what a model file is, by its content, and what it holds. Known are safetensors; PyTorch's zip, TorchScript, "
-        "legacy pickle and tar; GGUF, and GGML, GGMF, GGJT and GGLA before it; ONNX; TensorFlow's checkpoints, "
-        "SavedModels and frozen graphs; Keras and HDF5; NumPy's npy and npz; llama2.c; and the folders and indexes of "
-        "Hugging Face and PEFT.",
+        "Show what a model file is, by its content, and what it holds. Known are safetensors; PyTorch's zip, "
+        "TorchScript, legacy pickle and tar; GGUF, and GGML, GGMF, GGJT and GGLA before it; ONNX; "
+        "TensorFlow's checkpoints, SavedModels and frozen graphs; Keras and HDF5; NumPy's npy and npz; llama2.c; "
+        "and the folders and indexes of Hugging Face and PEFT.",
         "llmnotes inspect pebble",
     )
     sub.add_argument("file", help=model)
