@@ -10,9 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-from llmnotes.errors import LLMNotesError, MissingPart, UnknownName
+from llmnotes.errors import LLMNotesError, MissingPart, UnknownName, visible
 from llmnotes.formats.convert import TARGETS
-from llmnotes.formats.describe import visible
 
 
 def doctor(arguments) -> int:
@@ -113,7 +112,6 @@ def inspect(arguments) -> int:
 
 def scan(arguments) -> int:
     """Print what the pickles in a file would do; 1 if that is suspicious or dangerous."""
-    from llmnotes.formats.describe import visible
     from llmnotes.formats.scan import scan as scan_file
 
     found = scan_file(_model(arguments.file))
@@ -200,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return arguments.function(arguments)
     except LLMNotesError as error:
-        print(visible(str(error)), file=sys.stderr)
+        print(error, file=sys.stderr)
     except ModuleNotFoundError as error:
         print(f'{error.name} is missing; bring it with: python -m pip install "llmnotes[course,lab]"', file=sys.stderr)
     except BrokenPipeError:  # the reader of a pipe has seen enough

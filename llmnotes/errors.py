@@ -1,8 +1,22 @@
 """Every error that a user can cause. Each is one sentence that ends in the remedy."""
 
 
+def visible(text: str) -> str:
+    """Return `text` with every character escaped that a terminal would obey, or that UTF-8 has no bytes for.
+
+    >>> visible("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class LLMNotesError(Exception):
     """The base of all errors below; the command line prints its sentence and exits with 2."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())  # a name in the sentence may come from a file that nobody trusts
 
 
 class ModelNotFound(LLMNotesError):

@@ -4,141 +4,34 @@
     python -m tests.fuzz --count 500 --seed 7     others
 
 Each file is read in a process with a limit on memory. It is a failure when anything but one of our errors comes out,
-when the sentence is no sentence, when a file costs more than 2 seconds or 300 MB, when code of the file runs, and when
-a conversion that fails leaves something behind.
+when the sentence is no sentence, when a question costs more than 2 seconds or 300 MB, when code of the file runs, when
+a file outside is opened, when a conversion that fails leaves something behind, and when one that does not fail wrote
+what cannot be read.
 """
 
 import argparse
-import gzip
-import io
 import json
 import os
 import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
+import traceback
+from functools import partial
 from pathlib import Path
 
 from llmnotes.errors import LLMNotesError
+from tests.bombs import bombs
+from tests.mutations import mutate
 
 SECONDS, MEMORY = 2.0, 300_000_000
-LENGTHS = (0, 1, 7, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**60, 2**63 - 1, 2**63, 2**64 - 1)
-
-
-def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
-    """Return `data` after one to four changes of the kinds that damage, transport and malice make."""
-    out = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        size = len(out)
-        if not size:
-            return bytes(out)
-        # headers stand at the beginning, a zip's directory at the end
-        at = rng.choice((rng.randrange(size), rng.randrange(min(size, 64)), max(0, size - 1 - rng.randrange(512))))
-        at = min(at, rng.randrange(size)) if rng.random() < 0.2 else at
-        kind = rng.randrange(9)
-        if kind == 0:
-            out[at] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            out[at] = rng.randrange(256)
-        elif kind == 2:
-            del out[at:]
-        elif kind == 3:  # a length that lies
-            width = rng.choice((4, 8))
-            value = rng.choice(LENGTHS) % (1 << 8 * width)
-            out[at : at + width] = value.to_bytes(width, rng.choice(("little", "big")))
-        elif kind == 4:
-            del out[at : at + rng.randrange(1, 65)]
-        elif kind == 5:
-            out[at:at] = rng.randbytes(rng.randrange(1, 65))
-        elif kind == 6:  # something stands twice
-            length = rng.randrange(1, 257)
-            out[at:at] = out[at : at + length]
-        elif kind == 7:  # the beginning of one format, the end of another
-            out[at:] = other[min(at, len(other)) :]
-        else:  # a number in text that lies
-            text = bytes(out)
-            digits = [i for i in range(max(0, at - 200), min(size, at + 200)) if text[i : i + 1].isdigit()]
-            if digits:
-                place = rng.choice(digits)
-                out[place : place + 1] = str(rng.choice(LENGTHS)).encode()
-    return bytes(out)
-
-
-def bombs(folder: Path) -> None:
-    """Write into `folder` the files that no accident makes."""
-    (folder / "empty").write_bytes(b"")
-    (folder / "folder").mkdir()
-    (folder / "dangling").symlink_to(folder / "nowhere")
-    (folder / "loop").symlink_to(folder / "loop")
-    os.mkfifo(folder / "fifo")
-    (folder / "text.gguf").write_text("no model at all\n" * 100)
-    (folder / "huge-header").write_bytes((2**60).to_bytes(8, "little") + b'{"a":{}}')
-    (folder / "deep-json").write_bytes((200_000).to_bytes(8, "little") + b'{"a":' * 40_000)
-    many = b'{"__metadata__":{},' + b",".join(b'"%d":{}' % i for i in range(200_000)) + b"}"
-    (folder / "many-entries").write_bytes(len(many).to_bytes(8, "little") + many)
-    digits = b'{"a":{"dtype":"F32","shape":[' + b"9" * 100_000 + b'],"data_offsets":[0,4]}}'
-    (folder / "long-number").write_bytes(len(digits).to_bytes(8, "little") + digits)
-    sides = b",".join([b"9223372036854775807"] * 50_000)
-    wide = b'{"a":{"dtype":"F32","shape":[' + sides + b'],"data_offsets":[0,4]}}'
-    (folder / "many-sides").write_bytes(len(wide).to_bytes(8, "little") + wide)
-    twice = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
-    (folder / "duplicate").write_bytes(len(twice).to_bytes(8, "little") + twice + b"x")
-    for entries in ([(0, 4), (2, 6)], [(4, 8), (8, 12)], [(0, 2**60), (2**60, 2**60)]):
-        rows = {f"t{i}": {"dtype": "U8", "shape": [b - a], "data_offsets": [a, b]} for i, (a, b) in enumerate(entries)}
-        text = json.dumps(rows).encode()
-        name = "offsets-" + "-".join(str(a) for a, _ in entries)
-        (folder / name).write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
-    for name, magic in (("gguf", b"GGUF"), ("lmgg", b"lmgg"), ("fmgg", b"fmgg"), ("tjgg", b"tjgg"), ("algg", b"algg")):
-        for value in LENGTHS:
-            counts = (value.to_bytes(8, "little")) * 4
-            (folder / f"{name}-{value}").write_bytes(magic + (3).to_bytes(4, "little") + counts)
-    with zipfile.ZipFile(folder / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
-        for i in range(20):
-            archive.writestr(f"archive/data/{i}", bytes(20_000_000))
-        archive.writestr("archive/data.pkl", b"\x80\x02}q\x00." + bytes(100_000_000))
-        archive.writestr("archive/version", "3\n")
-    inner = (folder / "bomb.pt").read_bytes()
-    for _ in range(12):  # an archive in an archive in an archive
-        outer = io.BytesIO()
-        with zipfile.ZipFile(outer, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("archive/data.pkl", b"\x80\x02}q\x00.")
-            archive.writestr("inner.zip", inner)
-        inner = outer.getvalue()
-    (folder / "nested.zip").write_bytes(inner)
-    with zipfile.ZipFile(folder / "npz-bomb", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (9,), }")
-        archive.writestr("b.npy", bytes(400_000_000))
-    with zipfile.ZipFile(folder / "many-files", "w") as archive:
-        for i in range(30_000):
-            archive.writestr(f"archive/{i}", b"")
-        archive.writestr("archive/data.pkl", b"\x80\x02}.")
-    (folder / "gzip").write_bytes(gzip.compress(bytes(100_000_000)))
-    lines = b"\x80\x04" + b"]" + b"".join(b"\x94" + b"(h\x00" + b"h\x00" * 10 + b"e" for _ in range(2000)) + b"."
-    (folder / "laughs.pkl").write_bytes(lines)
-    (folder / "deep.pkl").write_bytes(b"\x80\x04" + b"]" * 200_000 + b"a" * 199_999 + b".")
-    (folder / "memo.pkl").write_bytes(b"\x80\x02Nr\xff\xff\xff\xff.")  # a C unpickler makes room for 2**32 entries
-    (folder / "bytes8.pkl").write_bytes(b"\x80\x04\x8e" + (2**60).to_bytes(8, "little") + b"x.")
-    (folder / "long.pkl").write_bytes(b"\x80\x02\x8b" + (500_000).to_bytes(4, "little") + b"\x7f" * 500_000 + b".")
-    (folder / "number.pkl").write_bytes(b"L" + b"9" * 300_000 + b"L\n.")
-    (folder / "dup.pkl").write_bytes(b"\x80\x02](" + b"2" * 300_000 + b"e.")
-    npy = b"\x93NUMPY\x02\x00" + (2**31 - 1).to_bytes(4, "little")
-    (folder / "npy-header").write_bytes(npy + b"{'descr'")
-    shape = b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b"(" * 60_000 + b"1,), }"
-    (folder / "npy-deep").write_bytes(b"\x93NUMPY\x02\x00" + len(shape).to_bytes(4, "little") + shape)
-    for name, config in (("a", {"weight_map": {"x": "../../etc/passwd"}}), ("b", {"weight_map": {"x": "index.json"}})):
-        (folder / f"index-{name}").mkdir()
-        (folder / f"index-{name}" / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
-        for kind in ("model.safetensors", "pytorch_model.bin"):
-            (folder / f"index-{name}" / f"{kind}.index.json").write_text(json.dumps(config))
-    (folder / "links").mkdir()
-    (folder / "links" / "config.json").symlink_to(folder / "links" / "config.json")
-    (folder / "links" / "model.safetensors").symlink_to("/dev/zero")
-    (folder / "config-is-folder" / "config.json").mkdir(parents=True)
+SLOW = (".h5", ".keras")  # a process of its own reads them: a share of one in ten is enough
+MAIN = {"onnx": "model.onnx"}  # the file of a sample's folder that is asked for
 
 
 class Harness:
@@ -146,10 +39,14 @@ class Harness:
 
     def __init__(self, seeds: list[Path], work: Path):
         self.seeds, self.work = seeds, work
+        self.base = next((seed for seed in seeds if seed.name == "hf"), None)
         self.alarms: list[str] = []
+        self.rng = random.Random(0)
+        self.allowed = (tempfile.gettempdir(), sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]))
+        self.allowed += ("/proc/", "/sys/", "/dev/null", "/usr/", "/lib", "/etc/localtime", "/etc/mime")
 
     def arm(self) -> None:
-        """Warm up on the whole samples, then forbid code, network and memory from here on."""
+        """Warm up on the whole samples, then forbid code, network, files outside and memory from here on."""
         for seed in self.seeds:
             self.read(seed)
         status = Path("/proc/self/status")
@@ -160,111 +57,197 @@ class Harness:
         signal.signal(signal.SIGALRM, self.hang)
 
     def audit(self, event: str, args) -> None:
-        """Note what only a file's own code would do."""
+        """Note what only a file's own code would do, and files that are none of its."""
         if event in ("os.system", "os.exec", "os.posix_spawn", "pickle.find_class", "socket.connect", "os.fork"):
             self.alarms.append(f"{event} {args!r:.80}")
         elif event == "subprocess.Popen" and "llmnotes.formats." not in str(args[1]):
             self.alarms.append(f"{event} {args!r:.80}")
+        elif event == "open" and isinstance(args[0], str) and os.path.isabs(args[0]):
+            if not args[0].startswith(self.allowed):
+                self.alarms.append(f"opened {args[0]!r:.80}")
         elif event == "exec" and args[0].co_filename.startswith("<") and "frozen" not in args[0].co_filename:
             frame, names = sys._getframe(), []
             while frame:
                 names.append(frame.f_code.co_filename)
                 frame = frame.f_back
-            if not any("importlib" in name for name in names):
+            if not any("importlib" in name or "dataclasses" in name or "collections" in name for name in names):
                 self.alarms.append(f"exec of {args[0].co_filename}")
 
     def hang(self, *_) -> None:
-        """Break off a file that takes ten times too long."""
+        """Break off a question that takes ten times too long."""
         raise TimeoutError
 
     def read(self, path: Path) -> list[str]:
-        """Ask everything of one file; return the exceptions that are none of ours and the sentences that are none."""
+        """Ask everything of one file; return what was wrong with the answers."""
+        from llmnotes.formats import identify
+        from llmnotes.formats.convert import ROUTES, TARGETS
+        from llmnotes.formats.delta import apply_delta, make_delta
         from llmnotes.formats.scan import scan
 
-        from llmnotes.formats import identify, inspect
-        from llmnotes.formats.convert import TARGETS, convert
-        from llmnotes.formats.describe import as_dict, describe
-
+        out = self.work / "out"
         faults = []
-        kinds = [to for to in TARGETS if to != "onnx"]  # a graph is traced in seconds; its reader is the folder's
-        questions = [
-            lambda: identify(path),
-            lambda: (json.dumps(as_dict(inspect(path))), describe(inspect(path))),
-            lambda: scan(path),
-            *[lambda to=to: convert(path, self.work / "out", to=to) for to in kinds],
-        ]
-        for ask in questions:
-            try:
-                ask()
-            except LLMNotesError as error:
-                sentence = str(error)
-                if "\n" in sentence or not sentence.endswith(".") or len(sentence) > 600 or not sentence.isprintable():
-                    faults.append(f"no sentence: {sentence!r:.200}")
-                if any(left.name.startswith(".out") or left.name == "out" for left in self.work.iterdir()):
-                    faults.append(f"left behind after: {sentence:.100}")
-            except TimeoutError:
-                faults.append("hangs")
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the finding
-                faults.append(f"{type(error).__name__}: {error!s:.200}")
-            for left in self.work.glob("*out*"):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        inspection = self.ask(faults, "inspect", partial(self.inspect, path))
+        self.ask(faults, "identify", partial(identify, path))
+        self.ask(faults, "scan", lambda: json.dumps(scan(path).as_dict()))
+        kinds = [self.rng.choice([to for to in TARGETS if to != "onnx"])]
+        if inspection is not None:
+            kinds += [to for to in TARGETS if (inspection.identity.format, to) in ROUTES and to != "onnx"]
+            self.ask(faults, "read", partial(self.values, inspection))
+        for to in dict.fromkeys(kinds):  # an ONNX graph is traced in seconds, and its reader is the folder's
+            self.ask(faults, f"to {to}", partial(self.convert, path, out, to))
+        if inspection is not None and inspection.identity.format == "Hugging Face folder" and self.base is not None:
+            one, other = self.rng.sample((self.base, path), 2)
+            self.ask(faults, "make_delta", lambda: make_delta(one, other, out))
+            self.ask(faults, "apply_delta", lambda: apply_delta(one, other, out))
         return faults
 
-    def judge(self, path: Path) -> list[str]:
-        """Read one file under the clock; return all faults."""
-        self.alarms.clear()
+    def inspect(self, path: Path):
+        """Inspect, and show the answer in both of its forms."""
+        from llmnotes.formats import inspect
+        from llmnotes.formats.describe import as_dict, describe
+
+        inspection = inspect(path)
+        json.dumps(as_dict(inspection), allow_nan=False).encode("ascii")
+        if not describe(inspection).replace("\n", "").isprintable():
+            raise AssertionError("the description has control characters")
+        return inspection
+
+    def values(self, inspection) -> None:
+        """Read the values of some tensors; their length must be what the inspection says."""
+        from llmnotes.formats import read
+
+        for tensor in self.rng.sample(inspection.tensors, min(len(inspection.tensors), 3)):
+            if tensor.nbytes < 1 << 26:
+                count = sum(len(piece) for piece in read(inspection, tensor))
+                if count != tensor.nbytes:
+                    raise AssertionError(f"{tensor.name} gave {count} bytes and not {tensor.nbytes}")
+
+    def convert(self, path: Path, out: Path, to: str) -> None:
+        """Convert, report on it, and read what was written."""
+        from llmnotes.formats import inspect
+        from llmnotes.formats.convert import convert
+        from llmnotes.formats.describe import conversion_dict, report
+
+        kind = self.rng.choice((None, "F32", "F16", "Q8_0", "Q4_0")) if to in ("gguf", "mmproj") else None
+        done = convert(path, out, to=to, type=kind)
+        json.dumps(conversion_dict(done), allow_nan=False).encode("ascii")
+        report(done).encode()
+        try:
+            inspect(done.target)
+        except LLMNotesError as error:
+            raise AssertionError(f"wrote what cannot be read: {error}") from None
+
+    def ask(self, faults: list[str], what: str, question):
+        """Return the answer to one question or None, and note what is wrong with it."""
+        before = sorted(os.listdir(self.work / "try")) if (self.work / "try").is_dir() else []
         start = time.process_time() + sum(os.times()[2:4])
         signal.alarm(int(10 * SECONDS))
-        faults = self.read(path)
+        answer = None
+        try:
+            answer = question()
+        except LLMNotesError as error:
+            sentence = str(error)
+            if "\n" in sentence or not sentence.endswith(".") or len(sentence) > 900 or not sentence.isprintable():
+                faults.append(f"{what}: no sentence: {sentence!r:.200}")
+            if any(left.startswith((".", "out")) for left in os.listdir(self.work)):
+                faults.append(f"{what}: left behind after: {sentence:.100}")
+        except TimeoutError:
+            faults.append(f"{what}: hangs")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the finding
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            faults.append(
+                f"{what}: {type(error).__name__}: {error!s:.300} ({Path(place.filename).name}:{place.lineno})"
+            )
         signal.alarm(0)
         took = time.process_time() + sum(os.times()[2:4]) - start
         if took > SECONDS:
-            faults.append(f"took {took:.1f} s")
-        return faults + self.alarms
+            faults.append(f"{what}: took {took:.1f} s")
+        if (self.work / "try").is_dir() and sorted(os.listdir(self.work / "try")) != before:
+            faults.append(f"{what}: wrote beside its source")
+        for left in [*self.work.glob("out*"), *self.work.glob(".out*")]:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        return answer
+
+    def judge(self, path: Path) -> list[str]:
+        """Read one file; return all faults."""
+        self.alarms.clear()
+        return self.read(path) + self.alarms
 
 
 def judge_bombs(harness: Harness, work: Path) -> None:
-    """Judge the crafted files, and each sample while it shrinks under the reader's hands."""
-    from llmnotes.formats.files import Source
-
+    """Judge the crafted files, and each sample while it shrinks under the reader's hands or is in the way."""
     (work / "bombs").mkdir()
     bombs(work / "bombs")
     harness.arm()
     for path in sorted((work / "bombs").iterdir()):
         say(path.name, "crafted", harness.judge(path))
-    honest = Source.read
+    judge_shrinking(harness, work)
+    for sample in harness.seeds:
+        if not sample.is_dir():
+            continue
+        path = copied(sample, work / "odd" / sample.name)
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            saved, odd = file.read_bytes(), f"{sample.name}/{file.name}"
+            file.unlink()
+            say(f"{odd} missing", "crafted", harness.judge(path))
+            file.mkdir()
+            say(f"{odd} a folder", "crafted", harness.judge(path))
+            file.rmdir()
+            file.symlink_to(file)
+            say(f"{odd} a loop", "crafted", harness.judge(path))
+            file.unlink()
+            file.write_bytes(saved)
+            file.chmod(0)
+            say(f"{odd} forbidden", "crafted", harness.judge(path))
+            file.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+
+def judge_shrinking(harness: Harness, work: Path) -> None:
+    """Judge every sample while it shrinks: at the first reads, which are a header's, and later, in a conversion."""
+    from llmnotes.formats.files import Source
+
+    honest, left = Source.read, 0
 
     def shrinking(self, offset, count):
-        if self.path.is_relative_to(work):
-            self.shrink = getattr(self, "shrink", 2) - 1
-            if not self.shrink:
+        nonlocal left
+        if self.path.is_relative_to(work / "try"):
+            left -= 1
+            if not left:
                 os.truncate(self.path, min(offset + count // 2, os.path.getsize(self.path)))
         return honest(self, offset, count)
 
-    Source.read = shrinking
     for sample in harness.seeds:
-        path = work / "try" / sample.name
-        shutil.copytree(sample, path) if sample.is_dir() else shutil.copy(sample, path)
-        say(f"{sample.name} shrinks", "crafted", harness.judge(path))
+        for moment in (1, 2, 3, 8, 20, 50, 90):
+            path = copied(sample, work / "try" / sample.name)
+            left, Source.read = moment, shrinking
+            say(f"{sample.name} shrinks at {moment}", "crafted", harness.judge(path))
+            Source.read = honest
+            shutil.rmtree(path.parent)
+
+
+def copied(sample: Path, path: Path) -> Path:
+    """Copy a sample to `path`, and return what of it is asked for."""
+    path.parent.mkdir(exist_ok=True)
+    shutil.copytree(sample, path) if sample.is_dir() else shutil.copy(sample, path)
+    return path / MAIN[sample.name] if sample.name in MAIN else path
 
 
 def judge_mutants(harness: Harness, work: Path, seed: int, first: int, count: int) -> None:
     """Judge the mutated files `first` to `first + count`."""
     files = [path for path in harness.seeds if path.is_file()]
+    weights = [0.1 if seed.suffix in SLOW else 1.0 for seed in harness.seeds]
     harness.arm()
     for number in range(first, first + count):
-        rng = random.Random(f"{seed}/{number}")
-        sample = rng.choice(harness.seeds)
-        path = work / "try" / f"{number}-{sample.name}"
-        if sample.is_dir():
-            shutil.copytree(sample, path)
-            victim = rng.choice(sorted(file for file in path.rglob("*") if file.is_file()))
-        else:
-            shutil.copy(sample, path)
-            victim = path
-        victim.write_bytes(mutate(rng, victim.read_bytes(), rng.choice(files).read_bytes()))
+        rng = harness.rng = random.Random(f"{seed}/{number}")
+        (sample,) = rng.choices(harness.seeds, weights)
+        home = work / "try" / f"{number}-{sample.name}"
+        path = copied(sample, home)
+        victims = sorted(file for file in home.rglob("*") if file.is_file()) or [home]
+        for _ in range(rng.choice((1, 1, 1, 2))):
+            victim = rng.choice(victims)
+            victim.write_bytes(mutate(rng, victim.read_bytes(), rng.choice(files).read_bytes()))
         say(number, sample.name, harness.judge(path))
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(home) if home.is_dir() else home.unlink()
 
 
 def say(number: int | str, sample: str, faults: list[str]) -> None:
@@ -276,7 +259,6 @@ def worker(seeds: Path, seed: int, first: int, count: int) -> None:
     """Judge `count` mutants from `first`, or the crafted files where `count` is 0."""
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        (work / "try").mkdir()
         harness = Harness(sorted(seeds.iterdir()), work)
         if count:
             judge_mutants(harness, work, seed, first, count)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.samples_models import write_models
+
 DATA = Path(__file__).parent / "data"
 
 
@@ -29,6 +31,7 @@ def write_samples(folder: Path) -> None:
     write_ancestors(folder)
     write_onnx(folder)
     write_folders(folder, torch)
+    write_models(folder)
     for source in sorted((DATA / "tensorflow").iterdir()):
         shutil.copytree(source, folder / source.name) if source.is_dir() else shutil.copy(source, folder)
     write_hostile_pickles(folder)
@@ -130,7 +133,7 @@ def write_ancestors(folder: Path) -> None:
     shapes |= {"layers.0.attention_norm.weight": (dim,), "layers.0.ffn_norm.weight": (dim,)}
     shapes |= {f"layers.0.feed_forward.{name}.weight": (32, dim) for name in ("w1", "w3")}
     shapes["layers.0.feed_forward.w2.weight"] = (dim, 32)
-    for magic, version in ((b"lmgg", None), (b"fmgg", 1), (b"tjgg", 1), (b"tjgg", 3)):
+    for magic, version in ((b"lmgg", None), (b"fmgg", 1), (b"tjgg", 1), (b"tjgg", 2), (b"tjgg", 3)):
         out = bytearray(magic + (b"" if version is None else struct.pack("<I", version)))
         out += struct.pack("<7I", vocab, dim, 32, 2, layers, 4, 0)
         for number, word in enumerate(vocabulary):

@@ -2,6 +2,7 @@
 
 import math
 
+from llmnotes.errors import visible
 from llmnotes.formats.convert import Conversion
 from llmnotes.formats.files import Inspection
 
@@ -72,17 +73,6 @@ def conversion_dict(conversion: Conversion) -> dict:
         "fallbacks": plain(conversion.fallbacks),
         "lost": plain(conversion.lost),
     }
-
-
-def visible(text: str) -> str:
-    """Return `text` with every character escaped that a terminal would obey, or that UTF-8 has no bytes for.
-
-    >>> visible("a\\x1b[2Jb")
-    'a\\\\x1b[2Jb'
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def plain(value, depth: int = DEPTH):

@@ -24,7 +24,7 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
         raise _broken(name, f"it has {len(tokens):,} tokens and {len(kinds):,} types of tokens")
     if kind == "gpt2":
         pre = metadata.get("tokenizer.ggml.pre")
-        if pre not in PRE:
+        if not isinstance(pre, str) or pre not in PRE:
             raise NotConvertible(
                 f"The pre-tokenizer {str(pre)[:40]} is not known here; those known are {', '.join(PRE)}."
             )
@@ -149,7 +149,7 @@ def _template(metadata: dict[str, Any], kind: str, special: dict[str, str], voca
 
     bos = _adds(metadata, kind, "add_bos_token") and "bos_token" in special
     eos = _adds(metadata, kind, "add_eos_token") and "eos_token" in special
-    used = [special["bos_token"]] * bos + [special["eos_token"]] * eos
+    used = [special[f"{short}_token"] for short, adds in (("bos", bos), ("eos", eos)) if adds]
     entries = {token: {"id": token, "ids": [vocab[token]], "tokens": [token]} for token in used}
     return {"type": "TemplateProcessing", "single": shape("A"), "pair": shape("A", "B"), "special_tokens": entries}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
 from llmnotes.formats import read, repack, tf_table
 from llmnotes.formats.convert import Conversion
 from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, remembered, size_of
@@ -59,7 +59,10 @@ def inspect(source: Source | Path, identity: Identity) -> Inspection:
     Raises `FileBroken` for a wrong checksum, or bytes that are not in the shards. A missing shard is a note.
     """
     if isinstance(source, Path):
-        with Source(index_of(source)) as file:
+        index = index_of(source)
+        if index is None:
+            raise FileUnreadable(f"{source} changed while it was read; run the command again.")
+        with Source(index) as file:
             return inspect(file, identity)
     entries, shards, about, notes = _entries(source)
     tensors, seen = [], {}
@@ -97,10 +100,12 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
         left = tensor.nbytes
         for cut in sorted(entry.slices) or [None]:
             part = entry if cut is None else entries.get(_slice_key(tensor.name, cut))
-            if part is None or not _rows(cut, entry):
+            if part is None or not (cut is None or _rows(cut, entry)):
                 raise NotConvertible(f"{tensor.name} is cut across its rows; join it in TensorFlow first.")
             path, length = shards[part.shard]
             left -= part.size
+            if left < 0:
+                break
             with Source(path) as shard:
                 yield from shard.stream(part.offset, part.size)
         if left:
@@ -244,6 +249,11 @@ def _entries(source: Source) -> tuple[dict[str, Entry], list, dict, list[str]]:
         missing = [path.name for path, size in shards if size is None]
         if missing:
             notes.append(f"{len(missing)} of its shards are not there, {missing[0]} first: put them beside the index.")
+    used = [0] * len(shards)
+    for shard, _, size in {(entry.shard, entry.offset, entry.size) for entry in entries.values()}:
+        used[shard] += size
+    if any(length is not None and count > length for (_, length), count in zip(shards, used, strict=True)):
+        raise source.broken("its tensors overlap or reach beyond the end of their shards")
     return entries, shards, about, notes
 
 
