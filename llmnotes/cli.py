@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from llmnotes.errors import LLMNotesError, MissingPart, UnknownName, visible
-from llmnotes.formats.convert import TARGETS
+from llmnotes.formats.conversion import TARGETS
 
 
 def doctor(arguments) -> int:
@@ -112,7 +112,7 @@ def inspect(arguments) -> int:
 
 def scan(arguments) -> int:
     """Print what the pickles in a file would do; 1 if that is suspicious or dangerous."""
-    from llmnotes.formats.scan import scan as scan_file
+    from llmnotes.formats import scan as scan_file
 
     found = scan_file(_model(arguments.file))
     if arguments.json:
@@ -126,7 +126,7 @@ def scan(arguments) -> int:
 
 def convert(arguments) -> int:
     """Write a model in another format and print what was lost."""
-    from llmnotes.formats.convert import convert as write
+    from llmnotes.formats import convert as write
     from llmnotes.formats.describe import conversion_dict, report
 
     done = write(_model(arguments.source), arguments.target, arguments.to, arguments.type)

@@ -79,10 +79,8 @@ class Harness:
 
     def read(self, path: Path) -> list[str]:
         """Ask everything of one file; return what was wrong with the answers."""
-        from llmnotes.formats import identify
-        from llmnotes.formats.convert import ROUTES, TARGETS
-        from llmnotes.formats.delta import apply_delta, make_delta
-        from llmnotes.formats.scan import scan
+        from llmnotes.formats import apply_delta, identify, make_delta, scan
+        from llmnotes.formats.conversion import ROUTES, TARGETS
 
         out = self.work / "out"
         faults = []
@@ -124,8 +122,7 @@ class Harness:
 
     def convert(self, path: Path, out: Path, to: str) -> None:
         """Convert, report on it, and read what was written."""
-        from llmnotes.formats import inspect
-        from llmnotes.formats.convert import convert
+        from llmnotes.formats import convert, inspect
         from llmnotes.formats.describe import conversion_dict, report
 
         kind = self.rng.choice((None, "F32", "F16", "Q8_0", "Q4_0")) if to in ("gguf", "mmproj") else None

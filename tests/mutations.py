@@ -10,6 +10,7 @@ import random
 import struct
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from llmnotes.errors import LLMNotesError
@@ -19,6 +20,7 @@ VALUES = [None, True, False, "", "1", "../..", "a" * 5000, "\0", "\x1b[2J\n", "\
 VALUES += [float("inf"), float("nan"), [], {}, [[]], [0], {"a": None}, [2**60] * 5, 3, 10**9, -(2**70), *LENGTHS]
 
 UNREADABLE = (ValueError, KeyError, IndexError, TypeError, OverflowError, struct.error, zipfile.BadZipFile, zlib.error)
+UNREADABLE += (EOFError, NotImplementedError)
 
 
 def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
@@ -32,9 +34,10 @@ def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
     else:
         for change in (safetensors, table, message):
             if rng.random() < 0.6:
-                changed = change(rng, data)
-                if changed is not None:
-                    return changed
+                with suppress(*UNREADABLE, LLMNotesError):
+                    changed = change(rng, data)
+                    if changed is not None:
+                        return changed
     return bluntly(rng, data, other)
 
 
@@ -202,8 +205,9 @@ def gguf(rng: random.Random, data: bytes) -> bytes:
     """A GGUF in which a key has another kind or value, or a tensor another name, type or shape."""
     import tempfile
 
-    from llmnotes.formats import gguf, gguf_write, inspect, read
-    from llmnotes.formats.gguf_types import NUMBERS, Texts, Typed
+    from llmnotes.formats import gguf, inspect, read
+    from llmnotes.formats.gguf import write as gguf_write
+    from llmnotes.formats.gguf.types import NUMBERS, Texts, Typed
     from llmnotes.formats.safetensors import Part
 
     with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
@@ -260,7 +264,8 @@ def gguf(rng: random.Random, data: bytes) -> bytes:
 
 def table(rng: random.Random, data: bytes) -> bytes | None:
     """A TensorFlow index in which an entry lies, and every checksum is right."""
-    from llmnotes.formats import tf_table, zips
+    from llmnotes.formats import zips
+    from llmnotes.formats.tensorflow import table as tf_table
 
     source = zips.Memory(Path("index"), data)
     try:

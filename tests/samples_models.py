@@ -17,7 +17,7 @@ def write_models(folder: Path) -> None:
     write_bin_shards(folder)
     write_llava(folder)
     write_llama2c(folder)
-    from llmnotes.formats.convert import convert
+    from llmnotes.formats import convert
 
     convert(folder / "hf-qwen2", folder / "bytes.gguf", type="F32")
     convert(folder / "pieces", folder / "pieces.gguf", type="Q8_0")
@@ -25,7 +25,8 @@ def write_models(folder: Path) -> None:
 
 def write_architectures(folder: Path) -> None:
     """Write folders of the architectures that become a GGUF, with the tokenizer of `hf` and weights of zeros."""
-    from llmnotes.formats import architectures, rope, safetensors
+    from llmnotes.formats import safetensors
+    from llmnotes.formats.gguf import architectures, rope
 
     common = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
     common |= {"num_key_value_heads": 2, "vocab_size": 256}

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmnotes import formats
 from llmnotes.errors import CannotWrite, NotConvertible
-from llmnotes.formats.convert import convert
+from llmnotes.formats import convert
 
 
 def state(folder):
@@ -40,6 +41,31 @@ def test_shards_become_one_file(tiny_folder, tmp_path):
     done = convert(tmp_path / "s", tmp_path / "one.safetensors")
     assert (tmp_path / "one.safetensors").read_bytes() == (tiny_folder / "model.safetensors").read_bytes()
     assert "weights alone" in done.lost[0]
+
+
+def test_pickled_shards_become_one_file_of_either_kind(tiny_folder, tmp_path):
+    weights = load_file(tiny_folder / "model.safetensors")
+    for number in (1, 2):
+        part = {name: weights[name] for name in sorted(weights)[number - 1 :: 2]}
+        torch.save(part, tmp_path / f"pytorch_model-{number:05}-of-00002.bin")
+    where = {name: f"pytorch_model-{at % 2 + 1:05}-of-00002.bin" for at, name in enumerate(sorted(weights))}
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": where}))
+    assert convert(index, tmp_path / "a.safetensors").lost == ()
+    convert(index, tmp_path / "a.pt")
+    assert same(load_file(tmp_path / "a.safetensors"), weights)
+    assert same(torch.load(tmp_path / "a.pt", weights_only=True), weights)
+
+
+@pytest.mark.parametrize("zip_file", [True, False], ids=["zip", "legacy"])
+def test_a_trainers_checkpoint_becomes_a_state_dict(tmp_path, zip_file):
+    weights = {"a": torch.randn(3, 4), "b": torch.ones(2)}
+    whole = {"state_dict": weights | {"tied": weights["a"]}, "optimizer": {"m": torch.zeros(3)}, "epoch": 7}
+    torch.save(whole, tmp_path / "a.ckpt", _use_new_zipfile_serialization=zip_file)
+    done = convert(tmp_path / "a.ckpt", tmp_path / "b.pt")
+    found = torch.load(tmp_path / "b.pt", weights_only=True)
+    assert same(found, whole["state_dict"]) and found["tied"].data_ptr() == found["a"].data_ptr()
+    assert "optimizer.m" in done.lost[0] and "epoch" in done.lost[1]
 
 
 def test_a_safetensors_file_is_copied_to_the_byte(tiny_folder, tmp_path):

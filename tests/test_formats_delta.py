@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from llmnotes import formats
 from llmnotes.errors import CannotWrite, NotConvertible
-from llmnotes.formats.delta import _stored, apply_delta, make_delta
+from llmnotes.formats.deltas import _stored, apply_delta, make_delta
 
 
 @pytest.fixture(params=[torch.float16, torch.bfloat16, torch.float32], ids=str)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats import gguf, gguf_write, inspect
-from llmnotes.formats.convert import convert
+from llmnotes.formats import convert, gguf, inspect
 from llmnotes.formats.files import stored
+from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.safetensors import Part
 from llmnotes.pebble import weights_dir
 from tests.models_for_gguf import VARIANTS, make

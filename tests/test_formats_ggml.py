@@ -15,8 +15,7 @@ import pytest
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, NotConvertible, UnknownFormat
-from llmnotes.formats import ggml
-from llmnotes.formats.convert import convert
+from llmnotes.formats import convert, ggml
 from llmnotes.quantization import blocks
 from tests.llama_cpp import opened
 

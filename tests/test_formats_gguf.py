@@ -11,8 +11,8 @@ import pytest
 from llmnotes import formats
 from llmnotes.errors import FileBroken, NotConvertible, UnknownFormat
 from llmnotes.formats import gguf as reader
-from llmnotes.formats import gguf_write
-from llmnotes.formats.gguf_types import Typed
+from llmnotes.formats.gguf import write as gguf_write
+from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.safe_write import new_file
 from llmnotes.formats.safetensors import Part
 from llmnotes.quantization.blocks import quantize

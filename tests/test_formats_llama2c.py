@@ -8,7 +8,7 @@ import pytest
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, UnknownFormat
-from llmnotes.formats.convert import convert
+from llmnotes.formats import convert
 
 FIELDS = {
     "rms_att_weight": "input_layernorm",

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from llmnotes import formats
 from llmnotes.cli import main
 from llmnotes.errors import FileBroken, FileUnreadable, LLMNotesError, NotConvertible
-from llmnotes.formats.convert import convert
+from llmnotes.formats import convert
 from tests import llama_cpp
 
 PROMPT = "<|user|>What is <image> here?<|assistant|>"
@@ -207,8 +207,8 @@ def test_settings_that_published_folders_leave_out(llava, files, tmp_path):
 
 
 def test_a_published_7b_is_described_by_five_settings():
-    from llmnotes.formats import architectures, llava, rope
     from llmnotes.formats.files import Identity, Inspection
+    from llmnotes.formats.gguf import architectures, llava, rope
 
     text = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32064, "rms_norm_eps": 1e-5}
     config = {"model_type": "llava", "text_config": text | {"max_position_embeddings": 4096}}

@@ -6,9 +6,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible, UnknownFormat
-from llmnotes.formats import identify, inspect, read
-from llmnotes.formats.convert import convert
-from llmnotes.formats.onnx_export import onnx_logits
+from llmnotes.formats import convert, identify, inspect, read
+from llmnotes.formats.onnx.export import onnx_logits
 
 
 def model(initializers, **settings):

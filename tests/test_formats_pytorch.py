@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible
-from llmnotes.formats import pytorch_write
-from llmnotes.formats.convert import convert
-from llmnotes.formats.pytorch_convert import parts_of
+from llmnotes.formats import convert
+from llmnotes.formats.pytorch import write as pytorch_write
+from llmnotes.formats.repack import parts_and_ties
 from llmnotes.formats.safetensors import Part
 
 KINDS = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool complex64 "
@@ -187,7 +187,7 @@ def test_our_archive_of_all_types_is_torchs(tmp_path):
 def check_bytes(tmp_path, value) -> None:
     torch.save(value, tmp_path / "model.pt")
     found = formats.inspect(tmp_path / "model.pt")
-    parts, ties = parts_of(found, [(tensor.name, tensor) for tensor in found.tensors])
+    parts, ties = parts_and_ties(found)
     ours = io.BytesIO()
     pytorch_write.write(ours, parts, ties, "model")
     assert ours.getvalue() == (tmp_path / "model.pt").read_bytes()

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from llmnotes.cli import main
+from llmnotes.formats import scan
 from llmnotes.formats.pickles import run
-from llmnotes.formats.scan import scan
 
 
 def text(value: str) -> bytes:

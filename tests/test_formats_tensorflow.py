@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible
-from llmnotes.formats import identify, inspect, read
-from llmnotes.formats.convert import convert
-from llmnotes.formats.tf_table import crc32c
+from llmnotes.formats import convert, identify, inspect, read
+from llmnotes.formats.tensorflow.table import crc32c
 
 from .conftest import ROOT
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible
-from llmnotes.formats.convert import convert
-from llmnotes.formats.gguf_tokenizer import PRE
+from llmnotes.formats import convert
+from llmnotes.formats.gguf.tokenizer import PRE
 from llmnotes.pebble import weights_dir
 from tests.llama_cpp import opened
 from tests.models_for_gguf import VARIANTS, make

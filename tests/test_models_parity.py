@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmnotes.errors import LLMNotesError, NotConvertible, UnknownName
-from llmnotes.formats.convert import convert
+from llmnotes.formats import convert
 from llmnotes.metrics import kl_divergence
 from llmnotes.models import open_model, parity
 from llmnotes.pebble import weights_dir

@@ -14,7 +14,10 @@ from pathlib import Path
 from llmnotes.errors import UnknownFormat
 from llmnotes.formats.files import Identity, Inspection, Source, Tensor, remembered, stored
 
-__all__ = ["Identity", "Inspection", "Tensor", "identify", "inspect", "read"]
+# What only some need, and takes its time to import.
+LATER = {"scan": "scanning", "convert": "conversion", "make_delta": "deltas", "apply_delta": "deltas"}
+
+__all__ = ["Identity", "Inspection", "Tensor", "identify", "inspect", "read", *LATER]
 
 # Asked in this order: first what begins with a signature, then what only its structure shows.
 FILES = (
@@ -25,12 +28,12 @@ FILES = (
     "onnx",
     "numpy",
     "pytorch",
-    "tf_bundle",
-    "tensorflow",
+    "tensorflow.bundle",
+    "tensorflow.graphs",
     "keras",
     "llama2c",
 )
-FOLDERS = ("huggingface", "tf_bundle", "tensorflow")
+FOLDERS = ("huggingface", "tensorflow.bundle", "tensorflow.graphs")
 
 
 def identify(path: str | Path) -> Identity:
@@ -87,3 +90,9 @@ def _first(names: tuple[str, ...], source, path: Path, question):
     raise UnknownFormat(
         f"{path} is no model {what} that llmnotes knows; see `llmnotes inspect --help` for those it does."
     )
+
+
+def __getattr__(name: str):
+    if name not in LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"llmnotes.formats.{LATER[name]}"), name)

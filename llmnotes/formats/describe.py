@@ -3,7 +3,7 @@
 import math
 
 from llmnotes.errors import visible
-from llmnotes.formats.convert import Conversion
+from llmnotes.formats.conversion import Conversion
 from llmnotes.formats.files import Inspection
 
 WIDTH = 100  # characters of a value that a reader sees

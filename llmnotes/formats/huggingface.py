@@ -1,5 +1,6 @@
 """A model as a folder: config.json, weights in one file or many, a tokenizer; or an adapter to such a model."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def _shards(source: Source, index: dict[str, str]) -> list[str]:
     for shard in shards:
         if shard in ("", ".", "..") or set(shard) & set("/\\:\0") or not _encodable(shard):
             raise source.broken(f"its shard {shard[:80]!r} is no file of this folder")
-        if not (source.path.parent / shard).is_file():
+        if not os.path.isfile(source.path.parent / shard):
             raise source.broken(f"its shard {shard[:80]!r} is missing")
     return shards
 

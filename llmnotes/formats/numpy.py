@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llmnotes.formats import zips
 from llmnotes.formats.files import Identity, Inspection, Source, Tensor, remembered, size_of
-from llmnotes.formats.pytorch_tensors import Storage, View, gather, make_view
+from llmnotes.formats.pytorch.tensors import Storage, View, gather, make_view
 
 MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 10_000  # characters, the limit that numpy itself has

@@ -1,17 +1,15 @@
 """The same tensors in another container: a file or a folder of safetensors or of PyTorch; nothing is computed."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import safetensors
-from llmnotes.formats.convert import TARGETS, Conversion
-from llmnotes.formats.files import Inspection, Source
+from llmnotes.formats import read, safetensors
+from llmnotes.formats.conversion import TARGETS, Conversion
+from llmnotes.formats.files import Inspection, Source, Tensor
 from llmnotes.formats.progress import progress
-from llmnotes.formats.pytorch_convert import parts_of
 from llmnotes.formats.safe_write import NewFolder, new_file, new_folder
 from llmnotes.formats.safetensors import Part
 
@@ -22,6 +20,7 @@ NAMES = {
     ("PEFT adapter", "safetensors"): "adapter_model.safetensors",
     ("PEFT adapter", "pytorch"): "adapter_model.bin",
 }
+PICKLED = ("PyTorch zip", "PyTorch legacy", "PyTorch tar", "TorchScript", "sharded PyTorch")
 BESIDE = (".json", ".jinja", ".txt", ".md", ".model", ".tiktoken", "")  # settings, tokenizer, templates, licences
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".data", ".h5", ".msgpack", ".pb")
 
@@ -50,20 +49,41 @@ def parts_and_ties(
 ) -> tuple[list[Part], dict[str, str]]:
     """Return each tensor that has bytes of its own, ready to be written, and {further name: the tensor it is tied to}.
 
-    Ties are storages that are shared, and what the metadata of safetensors says of names that were left out.
-    `advance` hears how many bytes have passed.
-    """
-    parts, ties = parts_of(inspection, [(tensor.name, tensor) for tensor in inspection.tensors])
-    names = {part.name for part in parts}
-    said = weights_metadata(inspection).items()
-    ties |= {name: kept for name, kept in said if name not in names and name not in ties and kept in names}
+    Ties are storages that are shared, and what the metadata of safetensors says of names that were left out. Of a
+    trainer's checkpoint the model's tensors count alone. `advance` hears how many bytes have passed.
 
-    def watched(data: Callable[[], Iterable[bytes]]) -> Iterator[bytes]:
-        for piece in data():
+    Raises `NotConvertible` for a type that safetensors has no name for, and for no tensors at all.
+    """
+
+    def data(tensor: Tensor) -> Iterator[bytes]:
+        for piece in read(inspection, tensor):
             yield piece
             advance(len(piece))
 
-    return [replace(part, data=partial(watched, part.data)) for part in parts], ties
+    parts, ties, kept = [], {}, {}
+    for name, tensor in _chosen(inspection)[0]:
+        first = kept.setdefault(tensor.alias or tensor.name, name)
+        if first != name:
+            ties[name] = first
+        elif tensor.dtype not in safetensors.ORDER:
+            raise NotConvertible(f"{name} has the type {tensor.dtype}, which has no name there; leave that tensor out.")
+        else:
+            parts.append(Part(name, tensor.dtype, tensor.shape, partial(data, tensor)))
+    if not parts:
+        raise NotConvertible(f"{inspection.path.name} holds no tensors; see what it does hold with `llmnotes inspect`.")
+    names = {part.name for part in parts}
+    said = weights_metadata(inspection).items()
+    ties |= {name: first for name, first in said if name not in names and name not in ties and first in names}
+    return parts, ties
+
+
+def _chosen(inspection: Inspection) -> tuple[list[tuple[str, Tensor]], tuple[str, ...]]:
+    """Return the tensors that are the model's, by the names they have in it, and a sentence on each loss."""
+    if inspection.identity.format not in PICKLED:
+        return [(tensor.name, tensor) for tensor in inspection.tensors], ()
+    from llmnotes.formats.pytorch.state_dict import model_tensors
+
+    return model_tensors(inspection)
 
 
 def copy_beside(inspection: Inspection, folder: NewFolder) -> tuple[str, ...]:
@@ -91,17 +111,17 @@ def copy_beside(inspection: Inspection, folder: NewFolder) -> tuple[str, ...]:
 def _repack(to: str, inspection: Inspection, dst: Path, type: str | None) -> Conversion:
     if type is not None:
         raise NotConvertible(f"A type is chosen for GGUF alone, and {to} keeps the types as they are; leave it out.")
-    lost = ()
+    lost = _chosen(inspection)[1]
     name = NAMES.get((inspection.identity.format, to))
     with progress(inspection.nbytes, dst.name) as advance:
         parts, ties = parts_and_ties(inspection, advance)
         if name and dst.suffix.lower() not in TARGETS[to]:
             with new_folder(dst) as folder:
-                lost = copy_beside(inspection, folder)
+                lost += copy_beside(inspection, folder)
                 with folder.file(name) as file:
                     lost += _write(file, parts, ties, inspection, to)
         else:
-            lost = ("One file holds the weights alone: settings and tokenizer stay in the folder.",) * bool(name)
+            lost += ("One file holds the weights alone: settings and tokenizer stay in the folder.",) * bool(name)
             with new_file(dst) as file:
                 lost += _write(file, parts, ties, inspection, to)
     nbytes = sum(part.nbytes for part in parts)
@@ -112,8 +132,11 @@ def _write(file: BinaryIO, parts: list[Part], ties: dict[str, str], inspection: 
     metadata = {key: value for key, value in weights_metadata(inspection).items() if key not in ties}
     if to == "safetensors":
         safetensors.write(file, parts, {"format": "pt"} | metadata | ties)
-        return ()
-    from llmnotes.formats import pytorch_write  # costs as much as the rest of a copy's start
+        if not ties or inspection.identity.format not in PICKLED:
+            return ()
+        pairs = ", ".join(f"{name} = {first}" for name, first in ties.items())
+        return (f"safetensors has no ties; each is stored once, and the metadata says which ones: {pairs[:300]}.",)
+    from llmnotes.formats.pytorch import write as pytorch_write  # costs as much as the rest of a copy's start
 
     pytorch_write.write(file, parts, ties)
     other = sorted(metadata.keys() - {"format"})
@@ -122,7 +145,7 @@ def _write(file: BinaryIO, parts: list[Part], ties: dict[str, str], inspection: 
 
 def weights_metadata(inspection: Inspection) -> dict[str, str]:
     """Return the texts that the header of the weights holds; what a pickle holds besides tensors is not among them."""
-    found = inspection.metadata
+    found = {} if inspection.identity.format in PICKLED else inspection.metadata
     if inspection.identity.format in ("Hugging Face folder", "PEFT adapter"):
         found = found.get("weights", {})
     return {key: value for key, value in found.items() if isinstance(value, str)}

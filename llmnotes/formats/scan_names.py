@@ -2,7 +2,7 @@
 
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 
-from llmnotes.formats.pytorch_tensors import NAMES, STORAGES
+from llmnotes.formats.pytorch.tensors import NAMES, STORAGES
 
 TENSOR = {
     "_codecs": {"encode"},

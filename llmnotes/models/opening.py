@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, FileUnreadable, ModelBroken, ModelGated, ModelNotFound, UnknownFormat
-from llmnotes.formats.convert import convert
+from llmnotes.formats import convert
 from llmnotes.formats.files import Inspection
 from llmnotes.pebble import VARIANTS, weights_dir
 

@@ -149,14 +149,14 @@ class _Onnx:
     config = None
 
     def __init__(self, path: Path):
-        from llmnotes.formats.onnx_export import onnx_session
+        from llmnotes.formats.onnx.export import onnx_session
 
         self.session = onnx_session(path)
 
     def __call__(self, ids):  # (1, tokens) -> an answer whose logits are (1, tokens, vocabulary)
         import torch
 
-        from llmnotes.formats.onnx_export import onnx_logits
+        from llmnotes.formats.onnx.export import onnx_logits
 
         logits = torch.from_numpy(onnx_logits(self.session, ids[0].tolist()))
         return type("Answer", (), {"logits": logits[None]})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llmnotes.errors import FileBroken
 from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, size_of
-from llmnotes.formats.gguf_types import KINDS, REMOVED, TYPES, Texts, Typed, swapped
+from llmnotes.formats.gguf.types import KINDS, REMOVED, TYPES, Texts, Typed, swapped
 
 COUNT_LIMIT = 100_000  # keys, tensors, or arrays within arrays
 TEXT_LIMIT = 8_000_000  # bytes of all single texts together: names, licences, chat templates

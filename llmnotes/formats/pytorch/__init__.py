@@ -11,8 +11,8 @@ from pathlib import Path
 from llmnotes.formats import zips
 from llmnotes.formats.files import Identity, Inspection, Source, Tensor, remembered
 from llmnotes.formats.pickles import Pickle, Window, run
-from llmnotes.formats.pytorch_legacy import MAGIC, is_legacy, legacy, tar, tar_members
-from llmnotes.formats.pytorch_tensors import Contents, Storage, collect, describe, gather, storage_dtype
+from llmnotes.formats.pytorch.legacy import MAGIC, is_legacy, legacy, tar, tar_members
+from llmnotes.formats.pytorch.tensors import Contents, Storage, collect, describe, gather, storage_dtype
 
 PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(6))
 PLAIN_LIMIT = 1 << 20  # bytes that a pickle without a signature may have

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmnotes.errors import FileBroken
-from llmnotes.formats import tf_bundle
 from llmnotes.formats.files import CHUNK, Identity, Inspection, Source, Tensor, remembered, size_of
 from llmnotes.formats.protobuf import LENGTH, VARINT, Field, Message
-from llmnotes.formats.tf_bundle import TYPES, shape_of
+from llmnotes.formats.tensorflow import bundle as tf_bundle
+from llmnotes.formats.tensorflow.bundle import TYPES, shape_of
 
 GRAPH = {1: LENGTH, 2: LENGTH, 3: VARINT, 4: LENGTH, 5: LENGTH}  # a GraphDef: nodes, functions, versions, origins
 META = dict.fromkeys(range(1, 8), LENGTH)  # a MetaGraphDef

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from llmnotes.errors import FileBroken
 from llmnotes.formats.files import CHUNK, DTYPES, Source, Tensor, size_of
-from llmnotes.formats.pickle_values import Call, Global, PersistentId, mapping, plain
+from llmnotes.formats.pickles.values import Call, Global, PersistentId, mapping, plain
 
 DEPTH = 64  # levels of nesting in a checkpoint
 VISITS = 200_000
@@ -194,7 +194,8 @@ def _view(source: Source, value, resolve, name: str) -> View | str:
                 function, args = args[0].name, args[2]
             elif function.startswith("_rebuild_parameter"):
                 if isinstance(args[0], PersistentId):
-                    return resolve(args[0], name)
+                    whole = resolve(args[0], name)
+                    return "a parameter that is no tensor" if isinstance(whole, Storage) else whole
                 function, args = args[0].callee.name, args[0].args
         if function not in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
             return f"the result of {function[:60]}"
@@ -206,7 +207,7 @@ def _view(source: Source, value, resolve, name: str) -> View | str:
         return make_view(source, name, storage, dtype, first, shape, strides)
     except FileBroken:
         raise
-    except (AttributeError, IndexError, TypeError, KeyError):
+    except (AttributeError, IndexError, TypeError, KeyError, ValueError):
         raise source.broken(f"the call that makes the tensor {name[:80]!r} lacks what it needs") from None
 
 

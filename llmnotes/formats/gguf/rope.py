@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats.architectures import Architecture
-from llmnotes.formats.gguf_types import Typed
+from llmnotes.formats.gguf.architectures import Architecture
+from llmnotes.formats.gguf.types import Typed
 
 LIMIT = 1 << 24  # the largest size in a config that is believed
 COUNTS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")

@@ -3,7 +3,7 @@
 import struct
 from typing import Any, BinaryIO
 
-from llmnotes.formats.gguf_types import KINDS, NUMBERS, Texts, Typed, swapped
+from llmnotes.formats.gguf.types import KINDS, NUMBERS, Texts, Typed, swapped
 from llmnotes.formats.safetensors import Part
 
 ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
@@ -91,5 +91,5 @@ def _packed(order: str, kind: str, value: Any) -> bytes:
 
 
 def _text(order: str, text: str | bytes) -> bytes:
-    data = text.encode() if isinstance(text, str) else text
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     return struct.pack(order + "Q", len(data)) + data

@@ -1,16 +1,18 @@
 """TensorFlow checkpoints, version 2: an index of names, and shards with nothing but the tensors' bytes."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
-from llmnotes.formats import read, repack, tf_table
-from llmnotes.formats.convert import Conversion
+from llmnotes.formats import read, repack
+from llmnotes.formats.conversion import Conversion
 from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, remembered, size_of
 from llmnotes.formats.protobuf import FIXED32, Field, Message, field, varint
 from llmnotes.formats.safe_write import new_file
+from llmnotes.formats.tensorflow import table as tf_table
 
 # TensorFlow's DataType -> our names
 TYPES = {
@@ -133,7 +135,7 @@ def index_of(path: Path) -> Path | None:
         except FileBroken:
             return None
         name = first.removeprefix("model_checkpoint_path:").strip().strip('"').replace("\\", "/").split("/")[-1]
-        if first.startswith("model_checkpoint_path:") and "\0" not in name and (path / f"{name}.index").is_file():
+        if first.startswith("model_checkpoint_path:") and "\0" not in name and os.path.isfile(path / f"{name}.index"):
             return path / f"{name}.index"
     found = sorted(path.glob("*.index"))
     return found[0] if len(found) == 1 and found[0].is_file() else None
@@ -155,7 +157,8 @@ def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Convers
     Raises `NotConvertible` if a `type` is asked for: values stay as they are. Does not turn matrices over: TensorFlow
     keeps a dense layer's weights as (in, out), and PyTorch as (out, in).
     """
-    from llmnotes.formats import pytorch_write, safetensors
+    from llmnotes.formats import safetensors
+    from llmnotes.formats.pytorch import write as pytorch_write
 
     if type is not None:
         raise NotConvertible(f"Here every tensor keeps its type, and {type} was asked for; leave --type out.")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats.gguf_types import Typed
+from llmnotes.formats.gguf.types import Typed
 
 # Hugging Face's name -> GGUF's, without ".weight" and ".bias"; {} is the number of the layer.
 WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
-from llmnotes.formats import architectures, gguf_tokenizer, gguf_write, llava, read, rope
-from llmnotes.formats.architectures import Architecture, Weight
-from llmnotes.formats.convert import Conversion
+from llmnotes.formats import read
+from llmnotes.formats.conversion import Conversion
 from llmnotes.formats.files import Inspection, Tensor, size_of
-from llmnotes.formats.gguf_types import Typed
+from llmnotes.formats.gguf import architectures, llava, rope
+from llmnotes.formats.gguf import tokenizer as gguf_tokenizer
+from llmnotes.formats.gguf import write as gguf_write
+from llmnotes.formats.gguf.architectures import Architecture, Weight
+from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.huggingface import settings
 from llmnotes.formats.progress import progress
 from llmnotes.formats.safe_write import new_file

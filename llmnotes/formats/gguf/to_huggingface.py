@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats import architectures, hf_tokenizer, read, rope, safetensors
-from llmnotes.formats.architectures import SETTINGS, Architecture, Weight
-from llmnotes.formats.convert import Conversion
+from llmnotes.formats import read, safetensors
+from llmnotes.formats.conversion import Conversion
 from llmnotes.formats.files import Inspection, Tensor
+from llmnotes.formats.gguf import architectures, hf_tokenizer, rope
+from llmnotes.formats.gguf.architectures import SETTINGS, Architecture, Weight
+from llmnotes.formats.gguf.from_huggingface import permuted
 from llmnotes.formats.progress import progress
 from llmnotes.formats.safe_write import new_file, new_folder
 from llmnotes.formats.safetensors import Part
-from llmnotes.formats.to_gguf import permuted
 
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 STACK_LIMIT = 1 << 26  # bytes of a stack of vectors that is taken apart in memory

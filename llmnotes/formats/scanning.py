@@ -10,8 +10,8 @@ from pathlib import Path
 from llmnotes.errors import FileUnreadable, MissingPart
 from llmnotes.formats import zips
 from llmnotes.formats.files import Source
-from llmnotes.formats.pickle_values import Global, show
 from llmnotes.formats.pickles import STEPS, Pickle, Window, run
+from llmnotes.formats.pickles.values import Global, show
 from llmnotes.formats.scan_names import judge
 
 VERDICTS = ("no pickle", "safe", "suspicious", "dangerous")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats import inspect, read
-from llmnotes.formats.convert import Conversion
+from llmnotes.formats.conversion import Conversion
 from llmnotes.formats.files import Inspection, Tensor
 from llmnotes.formats.progress import progress
 from llmnotes.formats.repack import copy_beside, parts_and_ties
@@ -86,7 +86,9 @@ def _relatives(base: Inspection, other: Inspection) -> None:
             raise NotConvertible(f"{side.path} is {side.identity.format}; a delta is between two Hugging Face folders.")
     kinds = [side.metadata["config"].get("model_type") for side in (base, other)]
     if kinds[0] != kinds[1]:
-        raise NotConvertible(f"{base.path} is {kinds[0]} and {other.path} {kinds[1]}; give the base it was tuned from.")
+        raise NotConvertible(
+            f"{base.path} is {str(kinds[0])[:40]} and {other.path} {str(kinds[1])[:40]}; give the base it was tuned from."
+        )
     shapes = {tensor.name: tensor.shape for tensor in other.tensors}
     for tensor in base.tensors:
         shape = shapes.get(tensor.name)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats.gguf_tokenizer import CONTROL, PRE, SPECIAL, UNUSED, USER_DEFINED
+from llmnotes.formats.gguf.tokenizer import CONTROL, PRE, SPECIAL, UNUSED, USER_DEFINED
 
 LONGEST = 400  # characters of a token that is joined from others; the longest in published models are rows of spaces
 CUTS = 20_000_000  # characters that are looked at to find the pairs of which tokens are made
@@ -19,7 +19,7 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
     """
     kind = metadata.get("tokenizer.ggml.model")
     tokens = _texts(metadata, "tokens", name)
-    kinds = list(metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens))
+    kinds = _list(metadata, "token_type", name) or [1] * len(tokens)
     if len(kinds) != len(tokens):
         raise _broken(name, f"it has {len(tokens):,} tokens and {len(kinds):,} types of tokens")
     if kind == "gpt2":
@@ -31,7 +31,7 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
         merges = [text.split(" ", 1) for text in _texts(metadata, "merges", name)]
         parts = _byte_level(pre)
     elif kind == "llama":
-        scores = list(metadata.get("tokenizer.ggml.scores") or ())
+        scores = _list(metadata, "scores", name)
         if len(scores) != len(tokens):
             raise _broken(name, f"it has {len(tokens):,} tokens and {len(scores):,} scores")
         merges = _merges(tokens, scores, kinds)
@@ -155,11 +155,17 @@ def _template(metadata: dict[str, Any], kind: str, special: dict[str, str], voca
 
 
 def _texts(metadata: dict[str, Any], key: str, name: str) -> list[str]:
-    found = metadata.get(f"tokenizer.ggml.{key}")
-    texts = list(found) if found is not None and not isinstance(found, str | bytes | int | float) else []
+    texts = _list(metadata, key, name)
     if not texts or not all(isinstance(text, str) for text in texts):
         raise _broken(name, f"its {key} are missing, or no texts")
     return texts
+
+
+def _list(metadata: dict[str, Any], key: str, name: str) -> list:
+    found = metadata.get(f"tokenizer.ggml.{key}", ())
+    if isinstance(found, str | bytes | int | float):
+        raise _broken(name, f"its {key} are no list")
+    return list(found)
 
 
 def _broken(name: str, what: str) -> FileBroken:

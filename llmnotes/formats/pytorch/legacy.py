@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from llmnotes.formats.files import DTYPES, Source
 from llmnotes.formats.pickles import Pickle, Window, run
-from llmnotes.formats.pytorch_tensors import Contents, Storage, collect, make_view, storage_dtype
+from llmnotes.formats.pytorch.tensors import Contents, Storage, collect, make_view, storage_dtype
 
 MAGIC = 0x1950A86A20F9469CFC6C
 MEMBERS = {"pickle", "storages", "tensors"}

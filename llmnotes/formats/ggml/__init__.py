@@ -8,7 +8,7 @@ import struct
 from array import array
 
 from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, size_of
-from llmnotes.formats.gguf_types import TYPES, Texts
+from llmnotes.formats.gguf.types import TYPES, Texts
 
 # The first four bytes are a number, so the letters stand backwards -> (format, versions)
 MAGICS = {b"lmgg": ("GGML", ()), b"fmgg": ("GGMF", (1,)), b"tjgg": ("GGJT", (1, 2, 3)), b"algg": ("GGLA", (1,))}

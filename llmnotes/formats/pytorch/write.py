@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 from llmnotes.formats.files import DTYPES
-from llmnotes.formats.pytorch_tensors import NAMES, STORAGES
+from llmnotes.formats.pytorch.tensors import NAMES, STORAGES
 from llmnotes.formats.safetensors import Part
 
 ALIGNMENT = 64

@@ -9,7 +9,7 @@ import pickletools
 import struct
 from dataclasses import dataclass, field
 
-from llmnotes.formats.pickle_values import SCALARS, Call, Global, Key, PersistentId, show
+from llmnotes.formats.pickles.values import SCALARS, Call, Global, Key, PersistentId, show
 
 STEPS = 1_000_000  # instructions that one pickle may have: 20,000 tensors
 LONG = 1 << 16  # a text or byte string above this many bytes stays in the file

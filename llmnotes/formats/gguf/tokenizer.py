@@ -7,7 +7,7 @@ from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.files import METADATA_LIMIT, Source
-from llmnotes.formats.gguf_types import Typed
+from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.protobuf import VOCABULARY_LIMIT, Message, signed
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -108,6 +108,8 @@ def _from_json(fast: dict, model: dict, byte_level: bool, size: int, specials: s
     merges = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in merges]
     if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) for x in pair) for pair in merges):
         raise _broken("tokenizer.json", "a merge is no pair of tokens")
+    if not all(type(number) is int for number in vocab.values()):
+        raise _broken("tokenizer.json", "a token's number is none")
     added = _added(fast, {})
     if byte_level:
         tokens = {number: (token, 0.0, NORMAL) for token, number in vocab.items()}
@@ -155,7 +157,7 @@ def _pieces(path: Path, size: int) -> dict[int, tuple[str, float, int]]:
 
 def _lists(tokens: dict[int, tuple], added: dict[int, tuple], size: int) -> dict[str, Any]:
     """Return the three lists of a vocabulary of `size`; numbers without a token are marked unused."""
-    highest = max([*(n for n in tokens if type(n) is int), *added, -1])
+    highest = max([*tokens, *added, -1])
     if not all(type(n) is int and n >= 0 for n in tokens) or len(tokens) == 0 or highest >= size:
         raise _broken("tokenizer.json", f"a token has the number {highest:,}, and config.json counts {size:,} tokens")
     if size > METADATA_LIMIT // 40:
@@ -264,8 +266,8 @@ def _template(folder: Path, own: dict) -> str | None:
             return source.read(0, min(source.size, 1 << 20)).decode("utf-8", "replace")
     template = own.get("chat_template")
     if isinstance(template, list):  # named templates: the one that is used when nobody names one
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-        template = named.get("default")
+        named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
+        template = named[-1].get("template") if named else None
     return template if isinstance(template, str) else None
 
 

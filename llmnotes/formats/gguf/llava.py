@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
-from llmnotes.formats.architectures import Weight
 from llmnotes.formats.files import Inspection, Tensor
+from llmnotes.formats.gguf.architectures import Weight
+from llmnotes.formats.gguf.rope import LIMIT
 from llmnotes.formats.huggingface import settings
-from llmnotes.formats.rope import LIMIT
 
 NAME = "LlavaForConditionalGeneration"
 

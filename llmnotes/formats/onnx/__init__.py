@@ -1,5 +1,6 @@
 """ONNX: a graph of operators and its weights as Protocol Buffers, the weights in the file or in one beside it."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -222,7 +223,7 @@ def _beside(message: Message, name: str, place: dict, nbytes: int, sizes: dict, 
             raise message.broken(f"it says that weights lie at {location[:200]!r}, which is outside its folder")
         path = folder / location
         try:
-            sizes[location] = path.stat().st_size if path.is_file() else None
+            sizes[location] = path.stat().st_size if os.path.isfile(path) else None
         except OSError:
             sizes[location] = None
         if sizes[location] is None:

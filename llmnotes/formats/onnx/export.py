@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmnotes.errors import MissingPart, NotConvertible
 from llmnotes.formats import inspect
-from llmnotes.formats.convert import Conversion
+from llmnotes.formats.conversion import Conversion
 from llmnotes.formats.files import CHUNK, Inspection
 from llmnotes.formats.safe_write import new_file
 

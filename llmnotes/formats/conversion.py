@@ -19,38 +19,36 @@ TARGETS = {
     "huggingface": ("",),
 }
 
+# What holds tensors under the names that the model gives them, and can be packed anew.
+REPACKED = (
+    "safetensors",
+    "sharded safetensors",
+    "PyTorch zip",
+    "PyTorch legacy",
+    "PyTorch tar",
+    "TorchScript",
+    "sharded PyTorch",
+    "Hugging Face folder",
+    "PEFT adapter",
+    "llama2.c",
+)
+
 # (what the source is, target) -> the function that does it: f(inspection, dst, type) -> Conversion
 ROUTES: dict[tuple[str, str], str] = {
-    ("PyTorch zip", "safetensors"): "pytorch_convert:to_safetensors",
-    ("PyTorch legacy", "safetensors"): "pytorch_convert:to_safetensors",
-    ("PyTorch tar", "safetensors"): "pytorch_convert:to_safetensors",
-    ("TorchScript", "safetensors"): "pytorch_convert:to_safetensors",
-    ("safetensors", "pytorch"): "repack:to_pytorch",
-    ("sharded safetensors", "pytorch"): "repack:to_pytorch",
-    ("safetensors", "safetensors"): "repack:to_safetensors",
-    ("sharded safetensors", "safetensors"): "repack:to_safetensors",
-    ("Hugging Face folder", "safetensors"): "repack:to_safetensors",
-    ("Hugging Face folder", "pytorch"): "repack:to_pytorch",
-    ("PEFT adapter", "safetensors"): "repack:to_safetensors",
-    ("PEFT adapter", "pytorch"): "repack:to_pytorch",
+    **{(kind, "safetensors"): "repack:to_safetensors" for kind in REPACKED},
+    **{(kind, "pytorch"): "repack:to_pytorch" for kind in REPACKED},
     ("Hugging Face folder", "huggingface"): "repack:to_safetensors",  # a folder with its weights in one file
-    ("llama2.c", "safetensors"): "repack:to_safetensors",
-    ("GGML", "gguf"): "ggml_convert:to_gguf",
-    ("GGMF", "gguf"): "ggml_convert:to_gguf",
-    ("GGJT", "gguf"): "ggml_convert:to_gguf",
-    ("Hugging Face folder", "onnx"): "onnx_export:from_huggingface",
-    ("TensorFlow checkpoint", "safetensors"): "tf_bundle:to_safetensors",
-    ("TensorFlow checkpoint", "pytorch"): "tf_bundle:to_pytorch",
-    ("safetensors", "tensorflow"): "tf_bundle:write",
-    ("sharded safetensors", "tensorflow"): "tf_bundle:write",
-    ("PyTorch zip", "tensorflow"): "tf_bundle:write",
-    ("PyTorch legacy", "tensorflow"): "tf_bundle:write",
-    ("sharded PyTorch", "tensorflow"): "tf_bundle:write",
-    ("Hugging Face folder", "tensorflow"): "tf_bundle:write",
-    ("Hugging Face folder", "gguf"): "to_gguf:convert",
-    ("Hugging Face folder", "mmproj"): "to_mmproj:convert",
-    ("GGUF", "huggingface"): "from_gguf:to_huggingface",
-    ("GGUF", "safetensors"): "from_gguf:to_safetensors",
+    ("GGML", "gguf"): "ggml.to_gguf:to_gguf",
+    ("GGMF", "gguf"): "ggml.to_gguf:to_gguf",
+    ("GGJT", "gguf"): "ggml.to_gguf:to_gguf",
+    ("Hugging Face folder", "onnx"): "onnx.export:from_huggingface",
+    ("TensorFlow checkpoint", "safetensors"): "tensorflow.bundle:to_safetensors",
+    **{(kind, "tensorflow"): "tensorflow.bundle:write" for kind in REPACKED},
+    ("TensorFlow checkpoint", "pytorch"): "tensorflow.bundle:to_pytorch",
+    ("Hugging Face folder", "gguf"): "gguf.from_huggingface:convert",
+    ("Hugging Face folder", "mmproj"): "gguf.mmproj:convert",
+    ("GGUF", "huggingface"): "gguf.to_huggingface:to_huggingface",
+    ("GGUF", "safetensors"): "gguf.to_huggingface:to_safetensors",
 }
 
 

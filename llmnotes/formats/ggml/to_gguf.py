@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats import gguf_write, read
-from llmnotes.formats.convert import Conversion
+from llmnotes.formats import read
+from llmnotes.formats.conversion import Conversion
 from llmnotes.formats.files import Inspection, Tensor, size_of
-from llmnotes.formats.gguf_types import NUMBERS, Typed
+from llmnotes.formats.gguf import write as gguf_write
+from llmnotes.formats.gguf.from_huggingface import FILE_TYPES
+from llmnotes.formats.gguf.types import NUMBERS, Typed
 from llmnotes.formats.progress import progress
 from llmnotes.formats.safe_write import new_file
 from llmnotes.formats.safetensors import Part
-from llmnotes.formats.to_gguf import FILE_TYPES
 
 # The name of a tensor before ".weight" -> GGUF's
 WHOLE = {"tok_embeddings": "token_embd", "norm": "output_norm", "output": "output"}

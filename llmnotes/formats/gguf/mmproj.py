@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import gguf_write, llava
-from llmnotes.formats.convert import Conversion
+from llmnotes.formats.conversion import Conversion
 from llmnotes.formats.files import Inspection, size_of
-from llmnotes.formats.gguf_types import Typed
+from llmnotes.formats.gguf import llava
+from llmnotes.formats.gguf import write as gguf_write
+from llmnotes.formats.gguf.from_huggingface import FILE_TYPES, matched, part_of, type_of
+from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.progress import progress
 from llmnotes.formats.safe_write import new_file
-from llmnotes.formats.to_gguf import FILE_TYPES, matched, part_of, type_of
 
 # A convolution and a table that is looked up by row: GGML computes them from floats alone.
 FLOATS = ("v.patch_embd.weight", "v.position_embd.weight")
@@ -29,7 +30,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     """
     if not llava.is_llava(inspection.metadata["config"]):
         raise NotConvertible(
-            f"{inspection.architecture or 'This model'} has no vision tower that is known here; "
+            f"{(inspection.architecture or 'This model')[:80]} has no vision tower that is known here; "
             f"use a {llava.NAME}, or write a language model with --to gguf."
         )
     seen = llava.vision(inspection)

@@ -1,0 +1,1 @@
+"""TensorFlow: checkpoints (bundle), and the graphs of SavedModels and frozen models."""
