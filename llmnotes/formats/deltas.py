@@ -84,11 +84,9 @@ def _relatives(base: Inspection, other: Inspection) -> None:
     for side in (base, other):
         if side.identity.format != "Hugging Face folder":
             raise NotConvertible(f"{side.path} is {side.identity.format}; a delta is between two Hugging Face folders.")
-    kinds = [side.metadata["config"].get("model_type") for side in (base, other)]
-    if kinds[0] != kinds[1]:
-        raise NotConvertible(
-            f"{base.path} is {str(kinds[0])[:40]} and {other.path} {str(kinds[1])[:40]}; give the base it was tuned from."
-        )
+    one, two = (str(side.metadata["config"].get("model_type"))[:40] for side in (base, other))
+    if one != two:
+        raise NotConvertible(f"{base.path} is {one} and {other.path} {two}; give the base it was tuned from.")
     shapes = {tensor.name: tensor.shape for tensor in other.tensors}
     for tensor in base.tensors:
         shape = shapes.get(tensor.name)
