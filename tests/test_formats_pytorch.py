@@ -269,3 +269,10 @@ def test_a_large_file_takes_no_longer(tmp_path):
 
 def zeros(rows: int) -> Part:
     return Part("a", "F32", (rows, 256), lambda: (bytes(256 * 4 * 1000) for _ in range(rows // 1000)))
+
+
+def test_a_storage_that_no_tensor_views_is_noted(tmp_path):
+    torch.save({"a": torch.ones(2), "raw": torch.ones(3).untyped_storage()}, tmp_path / "a.pt")
+    found = formats.inspect(tmp_path / "a.pt")
+    assert [tensor.name for tensor in found.tensors] == ["a"]
+    assert any("raw" in note and "storage without a tensor" in note for note in found.notes)

@@ -186,7 +186,8 @@ def make_view(source: Source, name: str, storage: Storage, dtype: str, first, sh
 def _view(source: Source, value, resolve, name: str) -> View | str:
     """Return the view that a call to one of torch's functions would give, or in words why there is none."""
     if isinstance(value, PersistentId):
-        return resolve(value, name)
+        whole = resolve(value, name)  # in the oldest files a tensor, in newer ones a storage without a shape
+        return "a storage without a tensor" if isinstance(whole, Storage) else whole
     function, args = value.callee.name, value.args
     try:
         for _ in range(4):  # a parameter wraps a tensor, a subclass wraps a function
@@ -194,8 +195,7 @@ def _view(source: Source, value, resolve, name: str) -> View | str:
                 function, args = args[0].name, args[2]
             elif function.startswith("_rebuild_parameter"):
                 if isinstance(args[0], PersistentId):
-                    whole = resolve(args[0], name)
-                    return "a parameter that is no tensor" if isinstance(whole, Storage) else whole
+                    return _view(source, args[0], resolve, name)
                 function, args = args[0].callee.name, args[0].args
         if function not in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
             return f"the result of {function[:60]}"
