@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/formats.py            five rounds, results/formats.json, the table in README.md
 
-Each round runs every command once, so that a machine that grows slower or faster moves all of them. The processor
+Each round runs every command once, so that a machine that grows slower or faster moves all of them, and every other
+round in the opposite order, so that nobody always finds what another left in memory. The processor
 time and the peak memory are the operating system's own figures for the finished process and its children.
 """
 
@@ -22,6 +23,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 CONVERTER = ROOT / "tests" / "peers" / "llama_cpp_convert.py"
 PEER = ROOT / "build" / "peers" / "llama_cpp"
+# Python keeps what it has compiled, as it does for whoever uses it; the round that is not counted compiles.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 LAYERS, HIDDEN, INTERMEDIATE, VOCABULARY = 19, 1024, 2816, 2048
 
 
@@ -67,7 +70,7 @@ def measure(command: list[str], jobs: Path | str = os.devnull) -> dict:
     sink = os.open(os.devnull, os.O_WRONLY)
     streams = [(os.POSIX_SPAWN_DUP2, sink, 1), (os.POSIX_SPAWN_DUP2, sink, 2)]
     streams.append((os.POSIX_SPAWN_OPEN, 0, str(jobs), os.O_RDONLY, 0))
-    process = os.posix_spawnp(command[0], command, os.environ, file_actions=streams)
+    process = os.posix_spawnp(command[0], command, ENVIRONMENT, file_actions=streams)
     _, status, usage = os.wait4(process, 0)
     os.close(sink)
     if status:
@@ -120,7 +123,7 @@ def run(rounds: int) -> dict:
         rows = commands(folder, folder / "model")
         runs = {label: [] for label in rows}
         for turn in range(rounds + 1):
-            for label, (command, target, *jobs) in rows.items():
+            for label, (command, target, *jobs) in list(rows.items())[:: -1 if turn % 2 else 1]:
                 figures = measure(command, *jobs)
                 if target:
                     target.unlink()

@@ -1,6 +1,7 @@
 """One container becomes another and loses nothing without saying so."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -11,8 +12,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmnotes import formats
-from llmnotes.errors import CannotWrite, NotConvertible
+from llmnotes.errors import CannotWrite, FileBroken, NotConvertible
 from llmnotes.formats import convert
+from llmnotes.formats.files import Source
+from llmnotes.formats.stretch import Stretch
 
 
 def state(folder):
@@ -127,3 +130,28 @@ def test_the_tokenizer_travels(tiny_folder, tmp_path):
     convert(tiny_folder, tmp_path / "out", to="pytorch")
     a, b = (AutoTokenizer.from_pretrained(folder) for folder in (tiny_folder, tmp_path / "out"))
     assert a("Grüße 🙂")["input_ids"] == b("Grüße 🙂")["input_ids"]
+
+
+@pytest.mark.parametrize("sends", ["sends", "refuses", "has none"])
+def test_a_copy_is_the_same_whoever_moves_the_bytes(sends, tiny_folder, tmp_path, monkeypatch):
+    weights = load_file(tiny_folder / "model.safetensors")
+    torch.save(weights, tmp_path / "a.pt")
+
+    def refuse(*_):
+        raise OSError(22, "Invalid argument")
+
+    if sends == "refuses":
+        monkeypatch.setattr(os, "sendfile", refuse)
+    elif sends == "has none":
+        monkeypatch.delattr(os, "sendfile")
+    monkeypatch.setattr("llmnotes.formats.stretch.LENGTH", 1000)
+    convert(tmp_path / "a.pt", tmp_path / "a.safetensors")
+    assert same(load_file(tmp_path / "a.safetensors"), weights)
+
+
+def test_a_file_that_shrinks_while_the_system_copies_it_is_refused(tiny_folder, tmp_path):
+    shutil.copy(tiny_folder / "model.safetensors", tmp_path / "a.safetensors")
+    with Source(tmp_path / "a.safetensors") as source, open(tmp_path / "b", "w+b") as file:
+        os.truncate(source.path, 100)
+        with pytest.raises(FileBroken, match="shorter"):
+            Stretch(source, 50, 100).into(file)

@@ -16,7 +16,10 @@ def _def(head: str, *lines: str, imports: str = "") -> str:
 
 
 def _first_number(
-    place: str = "8 + length + first", order: str = "little", last: str = 'struct.unpack("<f", b"\\0\\0" + pair)[0]'
+    place: str = "8 + length + first",
+    order: str = "little",
+    last: str = 'struct.unpack("<f", b"\\0\\0" + pair)[0]',
+    count: int = 2,
 ) -> str:
     return _def(
         "first_number(file, name)",
@@ -24,7 +27,7 @@ def _first_number(
         "header = json.loads(file.read(length))",
         'first, end = header[name]["data_offsets"]',
         f"file.seek({place})",
-        "pair = file.read(2)",
+        f"pair = file.read({count})",
         f"return {last}",
         imports="import json\nimport struct",
     )
@@ -66,8 +69,11 @@ def what_is(name, content):
     return "unknown"'''
 
 
+_SIGN = '\n    if content[:4] == b"GGUF":\n        return "GGUF"'
+
+
 def _what_is(
-    gguf: str = 'if content[:4] == b"GGUF":\n        return "GGUF"',
+    gguf: str = _SIGN.strip(),
     safetensors: str = 'if content[8:9] == b"{" and 8 + length <= len(content):\n        return "safetensors"',
     zip: str = "names = zipfile.ZipFile(io.BytesIO(content)).namelist()\n        "
     'return "PyTorch zip" if any(n.endswith("/data.pkl") for n in names) else "unknown"',
@@ -119,7 +125,8 @@ in BF16. Return its first number. BF16 is the more significant half of a float32
             "half": "this reads F16, which has as many bits and shares them out otherwise: 5 bits of exponent, not 8.",
             "low_end": "the zeros are on the wrong side: little-endian, the more significant half comes last.",
             "reversed": "the two bytes are read the other way round: the least significant one comes first.",
-            "integer": "a whole number with the same bits. Nobody has told sign, exponent and fraction apart.",
+            "integer": "a whole number with the same bits. Sign, exponent and fraction are not told apart yet.",
+            "four_bytes": "this takes four bytes of the file for one number. In BF16 they are two numbers.",
             "other": "the numbers differ. The bytes 80 3f stand for 1.",
         },
         wrong={
@@ -130,6 +137,7 @@ in BF16. Return its first number. BF16 is the more significant half of a float32
             "low_end": _first_number(last='struct.unpack("<f", pair + b"\\0\\0")[0]'),
             "reversed": _first_number(last='struct.unpack(">f", pair + b"\\0\\0")[0]'),
             "integer": _first_number(last='struct.unpack("<h", pair)[0]'),
+            "four_bytes": _first_number(last='struct.unpack("<f", pair)[0]', count=4),
             "other": _first_number("8 + length + end - 2"),
         },
     ),
@@ -150,9 +158,10 @@ nothing.""",
         solution=_imports(*_WALK),
         check=check_imports,
         hints={
-            "executed": "your answer has run the pickle: a canary in it sang. Walk its opcodes; load nothing.",
+            "executed": "your answer has run the pickle: a function in it was called. Walk its opcodes; load nothing.",
             "first": "this stops after the first pickle, and the hostile one came second. A file may hold several.",
             "space": "the names are right, with a space between module and name, as in the opcode. Put a dot there.",
+            "module": "these are modules alone. What counts is the function: os.getcwd is harmless, os.system is not.",
             "strings": "a text that looks like a name is only a text: this pickle imports nothing.",
             "other": "the names differ. Only opcodes called GLOBAL import, and their argument says what.",
         },
@@ -160,6 +169,7 @@ nothing.""",
             "executed": _imports("import pickle", "pickle.loads(content)", *_WALK),
             "first": _imports(*_WALK[:1], *(line[4:] for line in _WALK[2:5]), _WALK[5]),
             "space": _imports(*_WALK[:4], "            found.add(argument)", _WALK[5]),
+            "module": _imports(*_WALK[:4], "            found.add(argument.split()[0])", _WALK[5]),
             "strings": _imports(
                 *_WALK[:2],
                 _WALK[2],
@@ -210,7 +220,8 @@ order.""",
         level="medium",
         minutes=10,
         task="""Write `what_is(name, content)`, which returns `"safetensors"`, `"GGUF"`, `"PyTorch zip"`, `"pickle"`
-(its first byte is 80) or `"unknown"`. Half of the names lie, and no length may be believed before it is checked.""",
+(here: its first byte is `0x80`) or `"unknown"`. Half of the names lie, and no length may be believed before it is
+checked. Ask for the weakest evidence last.""",
         clue="Section 03.9 has the evidence for each. Inside a zip of torch.save, one name ends in `/data.pkl`.",
         name="what_is",
         stub='''def what_is(name, content):
@@ -224,6 +235,8 @@ order.""",
             "any_zip": "every zip begins like that, one with photos in it too. Which names are inside?",
             "backwards": "lmgg is the sign of GGML, an ancestor. GGUF files begin with GGUF, in this order.",
             "empty": "an empty file has no first byte. It is unknown, and no error.",
+            "weakest": "a safetensors file was taken for a pickle: its length, too, may begin with 0x80. Ask for the "
+            "pickle last.",
             "believes": "this believes a header of a billion gigabytes in a small file. Compare with len(content).",
             "other": "one of the honest files is not recognized. Print its first bytes.",
         },
@@ -238,6 +251,7 @@ order.""",
             "any_zip": _what_is(zip='return "PyTorch zip"'),
             "backwards": _what_is(gguf='if content[:4] in (b"GGUF", b"lmgg"):\n        return "GGUF"'),
             "empty": _what_is(pickle='if content[0] == 0x80:\n        return "pickle"'),
+            "weakest": _what_is(gguf='if content[:1] == b"\\x80":\n        return "pickle"' + _SIGN),
             "believes": _what_is(safetensors='if content[8:9] == b"{":\n        return "safetensors"'),
             "other": _what_is(gguf='if content[:4] == b"GGML":\n        return "GGUF"'),
         },
@@ -248,8 +262,9 @@ order.""",
         level="medium",
         minutes=10,
         task="""Write `gguf_gib(tensors)`: the GiB that the data of a GGUF takes in Q8_0. `tensors` is {name: (shape,
-storage)}. 32 numbers take 34 bytes, scale included; each tensor is filled up to a multiple of 32 bytes; tensors with
-the same storage are tied, and written once. A GiB is 2³⁰ bytes.""",
+storage)}; all are matrices whose rows have a multiple of 32 numbers. 32 numbers take 34 bytes, scale included; each
+tensor is filled up to a multiple of 32 bytes; tensors with the same storage are tied, and written once. A GiB is 2³⁰
+bytes.""",
         clue="`-(-n // 32) * 32` rounds n up to a multiple of 32, and leaves a multiple alone.",
         name="gguf_gib",
         stub='''def gguf_gib(tensors):

@@ -35,8 +35,8 @@ def check_first_number(answer) -> str | None:
     content = len(header).to_bytes(8, "little") + header + halves
     end = 8 + len(header)
 
-    def numbers(start=end, code="<f", front=b"\0\0", back=b""):
-        pairs = [content[start + entries[name]["data_offsets"][0] :][:2] for name in ("late", "early")]
+    def numbers(start=end, code="<f", front=b"\0\0", back=b"", count=2):
+        pairs = [content[start + entries[name]["data_offsets"][0] :][:count] for name in ("late", "early")]
         return [struct.unpack(code, front + pair + back)[0] for pair in pairs]
 
     mistakes = {
@@ -46,6 +46,7 @@ def check_first_number(answer) -> str | None:
         "low_end": numbers(front=b"", back=b"\0\0"),
         "reversed": numbers(code=">f", front=b"", back=b"\0\0"),
         "integer": numbers(code="<h", front=b""),
+        "four_bytes": numbers(code="<f", front=b"", count=4),
     }
     try:
         found = [answer(_File(content), name) for name in ("late", "early")]
@@ -87,8 +88,12 @@ def check_imports(answer) -> str | None:
         found = answer(content)
         if ran:
             return "executed"
-        if found != right:
-            return "space" if set(found) == {name.replace(".canary", " canary") for name in right} else mistake
+        found = set(found)  # a list of the right names will do
+        if found == right:
+            continue
+        if found == {" ".join(name.rsplit(".", 1)) for name in right}:
+            return "space"
+        return "module" if found == {name.rpartition(".")[0] for name in right} else mistake
     return None
 
 
@@ -141,6 +146,7 @@ def check_what_is(answer) -> str | None:
         ("photos.zip", _zip("a.jpg", "b.jpg"), "unknown", "any_zip"),
         ("w.gguf", b"lmgg\3\0\0\0" + bytes(16), "unknown", "backwards"),
         ("w.bin", b"", "unknown", "empty"),
+        ("w.safetensors", _safetensors(header.ljust(128)) + b"\0\0", "safetensors", "weakest"),
         ("w.safetensors", (1 << 60).to_bytes(8, "little") + header, "unknown", "believes"),
     ]
     for name, content, right, mistake in cases:

@@ -22,9 +22,9 @@ __all__ = ["Identity", "Inspection", "Tensor", "identify", "inspect", "read", *L
 # Asked in this order: first what begins with a signature, then what only its structure shows.
 FILES = (
     "huggingface",
+    "safetensors",
     "gguf",
     "ggml",
-    "safetensors",
     "onnx",
     "numpy",
     "pytorch",

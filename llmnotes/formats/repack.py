@@ -8,10 +8,11 @@ from typing import BinaryIO
 from llmnotes.errors import NotConvertible
 from llmnotes.formats import read, safetensors
 from llmnotes.formats.conversion import TARGETS, Conversion
-from llmnotes.formats.files import Inspection, Source, Tensor
+from llmnotes.formats.files import Inspection, Source, Tensor, stored
 from llmnotes.formats.progress import progress
 from llmnotes.formats.safe_write import NewFolder, new_file, new_folder
 from llmnotes.formats.safetensors import Part
+from llmnotes.formats.stretch import stretches
 
 # What the weights of a folder are called.
 NAMES = {
@@ -45,18 +46,19 @@ def to_pytorch(inspection: Inspection, dst: Path, type: str | None = None) -> Co
 
 
 def parts_and_ties(
-    inspection: Inspection, advance: Callable[[int], None] = lambda count: None
+    inspection: Inspection, advance: Callable[[int], None] = lambda count: None, stored=stored
 ) -> tuple[list[Part], dict[str, str]]:
     """Return each tensor that has bytes of its own, ready to be written, and {further name: the tensor it is tied to}.
 
     Ties are storages that are shared, and what the metadata of safetensors says of names that were left out. Of a
-    trainer's checkpoint the model's tensors count alone. `advance` hears how many bytes have passed.
+    trainer's checkpoint the model's tensors count alone. `advance` hears how many bytes have passed; `stored` gives
+    those that lie in a file as they are.
 
     Raises `NotConvertible` for a type that safetensors has no name for, and for no tensors at all.
     """
 
     def data(tensor: Tensor) -> Iterator[bytes]:
-        for piece in read(inspection, tensor):
+        for piece in read(inspection, tensor) if tensor.offset is None else stored(tensor):
             yield piece
             advance(len(piece))
 
@@ -114,7 +116,7 @@ def _repack(to: str, inspection: Inspection, dst: Path, type: str | None) -> Con
     lost = _chosen(inspection)[1]
     name = NAMES.get((inspection.identity.format, to))
     with progress(inspection.nbytes, dst.name) as advance:
-        parts, ties = parts_and_ties(inspection, advance)
+        parts, ties = parts_and_ties(inspection, advance, stretches if to == "safetensors" else stored)
         if name and dst.suffix.lower() not in TARGETS[to]:
             with new_folder(dst) as folder:
                 lost += copy_beside(inspection, folder)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from llmnotes.formats.files import HEADER_LIMIT, Identity, Inspection, Source, Tensor, size_of
+from llmnotes.formats.stretch import Stretch
 
 # The official writer puts wide types first, so that every tensor is aligned.
 ORDER = ("U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16")
@@ -14,7 +15,10 @@ ORDER += ("F8_E5M2FNUZ", "F8_E4M3FNUZ", "F8_E8M0", "F8_E4M3", "F8_E5M2", "I8", "
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor that is to be written: `data()` yields its bytes, little-endian, in pieces of any size."""
+    """A tensor that is to be written: `data()` yields its bytes, little-endian, in pieces of any size.
+
+    To `write` of this module it may yield a `Stretch` as well, where the bytes lie in a file as they are.
+    """
 
     name: str
     dtype: str
@@ -98,6 +102,6 @@ def write(file: BinaryIO, parts: list[Part], metadata: dict[str, str] | None = N
         written = 0
         for piece in part.data():
             written += len(piece)
-            file.write(piece)
+            piece.into(file) if isinstance(piece, Stretch) else file.write(piece)
         if written != part.nbytes:
             raise ValueError(f"{part.name} has {written} bytes, and its shape needs {part.nbytes}")

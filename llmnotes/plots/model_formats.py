@@ -38,14 +38,14 @@ LAYOUTS = {  # file -> (what stands there, kind, width) from its first byte to i
 
 def layouts():
     """Return the figure of what lies where in four kinds of files, a drawing that is not to scale."""
-    figure, panel = axes(8.5, 3.2)
+    figure, panel = axes(9.2, 3.6)
     for row, parts in enumerate(reversed(LAYOUTS.values())):
         left, scale = 0.0, 1 / sum(width for _, _, width in parts)
         for label, kind, width in parts:
             width *= scale
             panel.barh(row, width, left=left, height=0.66, color=COLOURS[kind], edgecolor="white", linewidth=2)
-            colour = "white" if kind in ("numbers", "tokenizer") else BLACK
-            panel.text(left + width / 2, row, label, ha="center", va="center", fontsize=7.5, color=colour)
+            colour = "white" if kind == "numbers" else BLACK
+            panel.text(left + width / 2, row, label, ha="center", va="center", fontsize=9, color=colour)
             left += width
     panel.set_yticks(range(len(LAYOUTS)), list(reversed(LAYOUTS)))
     panel.set(xlim=(0, 1), xticks=[], xlabel="from the first byte to the last; not to scale")
@@ -59,7 +59,7 @@ def survival(names: list[str], differences: np.ndarray, same_text: np.ndarray):
 
     The brighter a field, the larger the difference; a field says the number, and whether the greedy texts differ.
     """
-    figure, panel = axes(7.4, 5.2)
+    figure, panel = axes(8.2, 5.8)
     floor = -8.0
     shown = np.log10(np.maximum(differences, 10**floor))
     image = panel.imshow(shown, cmap="cividis", vmin=floor, vmax=1)
@@ -78,9 +78,9 @@ def survival(names: list[str], differences: np.ndarray, same_text: np.ndarray):
             if not same_text[row, column]:
                 text += "\nother text"
             dark = shown[row, column] > -3
-            panel.text(column, row, text, ha="center", va="center", fontsize=7, color=BLACK if dark else "white")
-    panel.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=8)
-    panel.set_yticks(range(len(names)), names, fontsize=8)
+            panel.text(column, row, text, ha="center", va="center", fontsize=9, color=BLACK if dark else "white")
+    panel.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor", fontsize=9)
+    panel.set_yticks(range(len(names)), names, fontsize=9)
     panel.spines[:].set_visible(False)
     panel.tick_params(length=0)
     bar = figure.colorbar(image, label="largest difference of a logit", ticks=range(-8, 2, 2))
