@@ -61,3 +61,7 @@ class NotConvertible(LLMNotesError):
 
 class CannotWrite(LLMNotesError):
     """A target exists already, the disk is full, or the folder may not be written; nothing was changed."""
+
+
+class NotQuantizable(LLMNotesError):
+    """Numbers that cannot get fewer bits as they are: not finite, of the wrong kind, or in rows that fit no block."""
