@@ -178,13 +178,16 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("file", help=model)
     sub = word(
         convert,
-        "Write a model in another format; a target that exists is never replaced.",
+        "Write a model in another format; a target that exists is never replaced. PyTorch's files, safetensors and "
+        "Hugging Face folders become each other or a checkpoint of TensorFlow, which also comes back; a folder "
+        "becomes GGUF or ONNX, a GGUF a folder or safetensors, and GGML, GGMF and GGJT become GGUF.",
         "llmnotes convert pebble p.gguf --to gguf --type Q8_0",
     )
     sub.add_argument("source", metavar="SRC", help=model)
     sub.add_argument("target", metavar="DST", type=Path, help="the new file or folder")
-    sub.add_argument("--to", metavar="FORMAT", help=", ".join(TARGETS) + "; by default what the ending of DST says")
-    sub.add_argument("--type", metavar="TYPE", help="the type of a GGUF's weights, such as F16 or Q8_0")
+    sub.add_argument("--to", metavar="FORMAT", help=f"{', '.join(TARGETS)}; by default what the ending of DST says")
+    kinds = "such as F32, F16, BF16 and Q8_0; by default BF16 for a model in BF16, and F16 for others"
+    sub.add_argument("--type", metavar="TYPE", help=f"the type of a GGUF's weights, {kinds}")
     word(claims, "List every claim of the course, as its notebooks show them.", "llmnotes claims")
     word(progress, "Show which exercises you have solved.", "llmnotes progress")
     return top

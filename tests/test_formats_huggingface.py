@@ -107,7 +107,7 @@ def test_a_tensor_in_two_shards_is_refused(shards):
 def test_a_tensor_that_the_index_does_not_name_is_noted(shards):
     folder, index = shards
     save_file({"a": np.zeros(3, "f4"), "more": np.zeros(1, "f4")}, folder / "x-1")
-    assert any("1 tensors that the index does not name" in note for note in formats.inspect(folder).notes)
+    assert any("1 tensor that the index does not name" in note for note in formats.inspect(folder).notes)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,12 @@ def test_settings_that_are_none(folder, text):
 def test_settings_of_a_strange_type_do_no_harm(folder, value):
     (folder / "config.json").write_text(json.dumps({"architectures": value, "model_type": value}))
     assert formats.inspect(folder).architecture in (None, "text")
+
+
+def test_weights_that_are_packed_are_no_parameters(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
+    assert any("quantized (gptq)" in note and "no parameters" in note for note in formats.inspect(folder).notes)
 
 
 def test_a_folder_of_something_else_is_unknown(tmp_path):

@@ -79,6 +79,7 @@ def test_the_float_versions_hold_the_weights(tmp_path, weights, version, shared)
     found = formats.inspect(tmp_path / "a")
     assert (found.identity.format, found.identity.version, found.architecture) == ("llama2.c", str(version), "llama")
     assert found.metadata["shared_classifier"] == shared and found.metadata["vocab_size"] == 512
+    assert found.parameters == 260_032 + (0 if shared else 512 * 64)  # as PyTorch counts them: no tables
     assert [t.name for t in found.tensors] == ORDER[version] + ([] if shared else ["wcls"])
     for tensor in found.tensors:
         expected = weights[0][tensor.name.replace("wcls", "token_embedding_table")]
@@ -90,6 +91,7 @@ def test_the_int8_version_comes_back_within_its_rounding(tmp_path, weights):
     (tmp_path / "a").write_bytes(craft(weights, 2, shared=False))
     found = formats.inspect(tmp_path / "a")
     assert found.identity.version == "2" and found.metadata["group_size"] == 4
+    assert found.parameters == 260_032 + 512 * 64 and 16 < found.bits_per_weight < 16.1  # a byte, and a quarter scale
     stored = {
         t.name: np.frombuffer(b"".join(formats.read(found, t)), {"I8": "i1", "F32": "<f4"}[t.dtype])
         for t in found.tensors

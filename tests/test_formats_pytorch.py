@@ -86,6 +86,7 @@ def test_a_trainers_checkpoint(tmp_path):
     found = same(tmp_path / "a.ckpt", dict(flat(torch.load(tmp_path / "a.ckpt"))))
     assert "optimizer.state.0.exp_avg" in {tensor.name for tensor in found.tensors}
     assert found.metadata["optimizer.param_groups"][0]["lr"] == 0.001
+    assert found.notes[-1].startswith("The model's own are 2 of these tensors; the others, such as an optimizer's")
     done = convert(tmp_path / "a.ckpt", tmp_path / "a.safetensors")
     loaded = load_file(tmp_path / "a.safetensors")
     assert {name: raw(tensor) for name, tensor in loaded.items()} == {

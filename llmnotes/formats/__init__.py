@@ -86,9 +86,11 @@ def _first(names: tuple[str, ...], source, path: Path, question):
         identity = module.identify(source)
         if identity is not None:
             return question(module, source, identity)
-    what = "folder" if os.path.isdir(path) else "file"
+    what, remedy = "file", "if it is one part of a model, name its folder"
+    if os.path.isdir(path):
+        what, remedy = "folder", "if a model's file lies in it, name that"
     raise UnknownFormat(
-        f"{path} is no model {what} that llmnotes knows; see `llmnotes inspect --help` for those it does."
+        f"{path} is no model {what} that llmnotes knows (`llmnotes inspect --help` lists those it does); {remedy}."
     )
 
 

@@ -1,12 +1,12 @@
 """From one format to another, a tensor at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats import inspect
-from llmnotes.formats.files import Identity
+from llmnotes.formats.files import Identity, Inspection
 
 # What a target is called on the command line, and the endings that choose it when nobody says.
 TARGETS = {
@@ -79,13 +79,28 @@ def convert(src: str | Path, dst: str | Path, to: str | None = None, type: str |
     dst = Path(dst)
     if to is None:
         to = next((name for name, endings in TARGETS.items() if dst.suffix.lower() in endings), None)
+        if to is None:
+            raise NotConvertible(f"The ending of {dst.name} says no format; add one of --to {' | '.join(TARGETS)}.")
+    to = to.lower()
     if to not in TARGETS:
-        raise NotConvertible(f"Nobody said which format {dst.name} shall have; add one of --to {' | '.join(TARGETS)}.")
+        raise NotConvertible(f"There is no format {to[:40]!r} to convert to; take one of {', '.join(TARGETS)}.")
     inspection = inspect(src)
     route = ROUTES.get((inspection.identity.format, to))
     if route is None:
-        ways = [target for source, target in ROUTES if source == inspection.identity.format]
-        remedy = f"it can become {' or '.join(ways)}" if ways else "no format can be made from it"
-        raise NotConvertible(f"There is no way from {inspection.identity.format} to {to}; {remedy}.")
+        raise NotConvertible(f"There is no way from {inspection.identity.format} to {to}; {_ways(inspection, to)}.")
     module, function = route.split(":")
-    return getattr(import_module(f"llmnotes.formats.{module}"), function)(inspection, dst, type)
+    done = getattr(import_module(f"llmnotes.formats.{module}"), function)(inspection, dst, type)
+    return replace(done, to=to)
+
+
+def _ways(inspection: Inspection, to: str) -> str:
+    """Return what can be done instead, as the second half of a sentence."""
+    kind = inspection.identity.format
+    if kind == "TensorFlow SavedModel":
+        return "its weights are a checkpoint, variables/variables in its folder: convert that"
+    ways = [target for source, target in ROUTES if source == kind]
+    if not ways:
+        return "nothing can be made from it here; take the model in another format"
+    sources = [source for source, target in ROUTES if target == to]
+    made = f", and {to} is made from a {' or '.join(sources)}" if len(sources) < 6 else ""
+    return f"it can become {' or '.join(ways)}{made}"

@@ -1,10 +1,11 @@
 """The answer of `inspect` as text for a reader and as plain data; nothing that a file holds reaches a terminal raw."""
 
 import math
+from collections.abc import Sequence, Set
 
 from llmnotes.errors import visible
 from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection
+from llmnotes.formats.files import Inspection, counted
 
 WIDTH = 100  # characters of a value that a reader sees
 DEPTH = 40  # levels of nesting that are followed
@@ -17,10 +18,9 @@ def describe(inspection: Inspection) -> str:
     if inspection.architecture:
         lines.append(f"model      {inspection.architecture}")
     if inspection.tensors:
-        lines.append(
-            f"weights    {inspection.parameters:,} parameters in {len(inspection.tensors):,} tensors, "
-            f"{inspection.nbytes:,} bytes, {inspection.bits_per_weight or 0:.2f} bits per weight"
-        )
+        size = f"{counted(len(inspection.tensors), 'tensor')}, {counted(inspection.nbytes, 'byte')}"
+        bits = f"{inspection.bits_per_weight or 0:.2f} bits per weight"
+        lines.append(f"weights    {counted(inspection.parameters, 'parameter')} in {size}, {bits}")
     lines += [f"note       {note}" for note in inspection.notes]
     if inspection.metadata:
         lines += ["", "metadata", *(f"  {key}  {value}" for key, value in _flat("", inspection.metadata, 4))]
@@ -55,7 +55,8 @@ def as_dict(inspection: Inspection) -> dict:
 
 def report(conversion: Conversion) -> str:
     """Return what a conversion did, as lines to be read."""
-    lines = [f"{conversion.target}: {conversion.tensors:,} tensors, {conversion.nbytes:,} bytes, as {conversion.to}"]
+    size = f"{counted(conversion.tensors, 'tensor')}, {counted(conversion.nbytes, 'byte')}"
+    lines = [f"{conversion.target}: {size}, as {conversion.to}"]
     lines += [f"other type  {name} became {kind}" for name, kind in conversion.fallbacks.items()]
     lines += [f"lost        {sentence}" for sentence in conversion.lost]
     return "\n".join(map(visible, lines))
@@ -89,7 +90,7 @@ def plain(value, depth: int = DEPTH):
         return "…"
     if isinstance(value, dict):
         return {str(plain(key, 1)): plain(item, depth - 1) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, Sequence | Set):
         return [plain(item, depth - 1) for item in value]
     return plain(value.tolist() if hasattr(value, "tolist") else str(value), depth - 1)
 
@@ -112,10 +113,11 @@ def _short(text: str, width: int = WIDTH) -> str:
 
 
 def _table(inspection: Inspection):
-    rows = [
-        (_short(t.name), t.dtype, " × ".join(map(str, t.shape)) or "1", f"= {t.alias}" if t.alias else f"{t.nbytes:,}")
-        for t in inspection.tensors
-    ]
+    rows = []
+    for tensor in inspection.tensors:
+        shape = " × ".join(map(str, tensor.shape)) or "scalar"
+        size = f"= {tensor.alias}" if tensor.alias else f"{tensor.nbytes:,}"
+        rows.append((_short(tensor.name), tensor.dtype, shape, size))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         yield "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])

@@ -80,6 +80,7 @@ class Tensor:
     `shape` is in the order of PyTorch, slowest first, also for GGUF, whose files store it the other way round.
     `offset` is the first byte in `path`, or None where the bytes do not lie there as they are (a compressed archive,
     a tensor that is not contiguous). `alias` names the tensor whose bytes this one shares, if there is one.
+    `counts` is False for what is no parameter of its own: the scales of quantized weights, tables that can be computed.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Tensor:
     path: Path | None = None
     offset: int | None = None
     alias: str | None = None
+    counts: bool = True
 
     @property
     def elements(self) -> int:
@@ -118,8 +120,8 @@ class Inspection:
 
     @property
     def parameters(self) -> int:
-        """The number of elements in all tensors, each storage counted once."""
-        return sum(tensor.elements for tensor in self.tensors if tensor.alias is None)
+        """The number of elements in all tensors that count, each storage once."""
+        return sum(tensor.elements for tensor in self.tensors if tensor.alias is None and tensor.counts)
 
     @property
     def nbytes(self) -> int:
@@ -128,7 +130,7 @@ class Inspection:
 
     @property
     def bits_per_weight(self) -> float | None:
-        """Bits of tensor data for each element, scales of quantized blocks included; None without tensors."""
+        """Bits of tensor data for each parameter, scales of quantized weights included; None without parameters."""
         return 8 * self.nbytes / self.parameters if self.parameters else None
 
 
@@ -248,6 +250,15 @@ def remembered(files: int):
         return ask
 
     return decorate
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "tensor"), counted(1000, "tensor")
+    ('1 tensor', '1,000 tensors')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def size_of(dtype: str, shape: tuple[int, ...]) -> int | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, FileUnreadable, UnknownFormat
-from llmnotes.formats.files import HEADER_LIMIT, Identity, Inspection, Source, Tensor
+from llmnotes.formats.files import HEADER_LIMIT, Identity, Inspection, Source, Tensor, counted
 
 # In the order in which transformers looks for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -23,7 +23,9 @@ def identify(source: Source | Path) -> Identity | None:
         shards = _shards(source, index)
         kind = "safetensors" if _is_safetensors(source.path.parent / shards[0]) else "PyTorch"
         return Identity(
-            f"sharded {kind}", "", f"JSON whose weight_map places {len(index):,} tensors in {len(shards):,} files"
+            f"sharded {kind}",
+            "",
+            f"JSON whose weight_map places {counted(len(index), 'tensor')} in {counted(len(shards), 'file')}",
         )
     found = [name for name in WEIGHTS if (source / name).exists()]
     adapters = [name for name in ADAPTER if (source / name).exists()]
@@ -75,9 +77,13 @@ def _notes(folder: Path, config: dict, weights: Inspection, found: list[str]) ->
         yield "The output layer is the embedding table once more (tie_word_embeddings); its weights are stored once."
     if found[1:]:
         yield f"{' and '.join(found[1:])} lies beside the weights and was not read."
+    packed = config.get("quantization_config")
+    if isinstance(packed, dict):
+        method = str(packed.get("quant_method"))[:40]
+        yield f"The weights are quantized ({method}): what is counted here are packed elements, and no parameters."
     code = sorted(path.name for path in folder.glob("*.py"))
     if code:
-        yield f"The folder holds {len(code)} program file(s), {code[0]} first; nothing here runs them."
+        yield f"The folder holds {counted(len(code), 'program')}, {code[0]} first; nothing here runs them."
 
 
 def _architecture(config: dict) -> str | None:
@@ -154,5 +160,5 @@ def _sharded(source: Source, identity: Identity) -> Inspection:
     if lost is not None:
         raise source.broken(f"{lost[:80]!r} is in none of its shards")
     if len(home) > len(index):
-        notes.append(f"The shards hold {len(home) - len(index)} tensors that the index does not name.")
+        notes.append(f"The shards hold {counted(len(home) - len(index), 'tensor')} that the index does not name.")
     return Inspection(source.path, identity, tuple(tensors), metadata, notes=tuple(notes))

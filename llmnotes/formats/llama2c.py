@@ -32,7 +32,8 @@ def identify(source: Source) -> Identity | None:
 def inspect(source: Source, identity: Identity) -> Inspection:
     """Return the fields of `TransformerWeights` in run.c, the layers as the first side.
 
-    In version 2 each matrix has a name with its layer, `wq.0`, in int8, and its scales after it, `wq.0.scales`.
+    In version 2 each matrix has a name with its layer, `wq.0`, in int8, and its scales after it, `wq.0.scales`. Scales,
+    and version 0's tables of rotations, are no parameters.
     Raises `FileBroken` if the numbers contradict each other or imply another size than the file has.
     """
     version, group = int(identity.version), 0
@@ -50,7 +51,8 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     tensors = []
     for name, dtype, shape in _fields(numbers, version, group):
         nbytes = size_of(dtype, shape)
-        tensors.append(Tensor(name, dtype, shape, nbytes, source.path, at))
+        counts = not name.startswith("freq_cis") and not name.endswith(".scales")
+        tensors.append(Tensor(name, dtype, shape, nbytes, source.path, at, counts=counts))
         at += nbytes
         if at > source.size:
             raise source.broken(f"{name} reaches beyond the end")

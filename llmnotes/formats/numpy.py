@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmnotes.formats import zips
-from llmnotes.formats.files import Identity, Inspection, Source, Tensor, remembered, size_of
+from llmnotes.formats.files import Identity, Inspection, Source, Tensor, counted, remembered, size_of
 from llmnotes.formats.pytorch.tensors import Storage, View, gather, make_view
 
 MAGIC = b"\x93NUMPY"
@@ -29,7 +29,7 @@ def identify(source: Source) -> Identity | None:
     arrays = [entry for entry in found if entry.name.endswith(".npy")]
     if not arrays or len(arrays) != len(found):
         return None
-    return Identity("NumPy npz", "", f"a zip archive of {len(arrays):,} files in the format npy")
+    return Identity("NumPy npz", "", f"a zip archive of {counted(len(arrays), 'file')} in the format npy")
 
 
 def inspect(source: Source, identity: Identity) -> Inspection:

@@ -62,7 +62,7 @@ def data(inspection: Inspection, tensor: "Swapped") -> Iterator[bytes]:
 
 
 def entries(path: str | Path) -> dict[str, Typed]:
-    """Return the keys of a GGUF file, each with its kind, as `gguf_write.write` takes them. Raises `FileBroken`."""
+    """Return the keys of a GGUF file, each with its kind, as `gguf.write` takes them. Raises `FileBroken`."""
     with Source(path) as source:
         if identify(source) is None:
             raise source.broken("it does not begin with “GGUF”")

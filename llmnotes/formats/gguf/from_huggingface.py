@@ -9,7 +9,7 @@ from typing import Any
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
 from llmnotes.formats import read
 from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, Tensor, size_of
+from llmnotes.formats.files import Inspection, Tensor, counted, size_of
 from llmnotes.formats.gguf import architectures, llava, rope
 from llmnotes.formats.gguf import tokenizer as gguf_tokenizer
 from llmnotes.formats.gguf import write as gguf_write
@@ -130,12 +130,13 @@ def matched(wanted: list[Weight], at_hand: dict[str, Tensor], folder: str) -> No
     extra = [name for name in at_hand if name not in promised]
     if lost:
         raise FileBroken(
-            f"{folder} lacks {len(lost)} tensors that its config.json promises, {lost[0]} first; copy it again."
+            f"{folder} lacks {counted(len(lost), 'tensor')} that its config.json promises, {lost[0]} first; "
+            "copy it again."
         )
     if extra:
         raise NotConvertible(
-            f"{folder} has {len(extra)} tensors that its config.json says nothing of, {extra[0][:80]} first; "
-            "correct config.json, or merge an adapter first."
+            f"{folder} has {counted(len(extra), 'tensor')} that its config.json says nothing of, "
+            f"{extra[0][:80]} first; correct config.json, or merge an adapter first."
         )
     for name, weight in promised.items():
         shape = weight.shape if len(weight.sources) == 1 else weight.shape[1:]

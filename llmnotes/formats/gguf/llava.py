@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
-from llmnotes.formats.files import Inspection, Tensor
+from llmnotes.formats.files import Inspection, Tensor, counted
 from llmnotes.formats.gguf.architectures import Weight
 from llmnotes.formats.gguf.rope import LIMIT
 from llmnotes.formats.huggingface import settings
@@ -89,7 +89,8 @@ def language_model(inspection: Inspection) -> tuple[Inspection, list[str]]:
     tied = text.get("tie_word_embeddings") is True or config.get("tie_word_embeddings") is True
     text["tie_word_embeddings"] = tied and "lm_head.weight" not in parts["language_model"]
     metadata = inspection.metadata | {"config": text}
-    left = f"{len(parts['vision_tower'])} tensors of the vision tower and {len(parts['multi_modal_projector'])} of the"
+    left = f"{counted(len(parts['vision_tower']), 'tensor')} of the vision tower and "
+    left += f"{len(parts['multi_modal_projector'])} of the"
     return replace(inspection, tensors=tuple(tensors), metadata=metadata), [
         f"{left} projector are not in this file: --to mmproj writes them into one of their own."
     ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, size_of
+from llmnotes.formats.files import Inspection, counted, size_of
 from llmnotes.formats.gguf import llava
 from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.from_huggingface import FILE_TYPES, matched, part_of, type_of
@@ -49,7 +49,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
             parts.append(part_of(weight, at_hand, inspection, dtype, advance))
         with new_file(dst) as file:
             gguf_write.write(file, keys(inspection, seen, type), parts)
-    lost = [f"The projector never sees {len(unseen)} tensors of the last layers; they are not in the file."]
+    lost = [f"The projector never sees {counted(len(unseen), 'tensor')} of the last layers; they are not in the file."]
     if seen.crops:
         lost.append("llama.cpp pads an image that is not square, and this model's processor cuts its sides off.")
     lost.append("llama.cpp computes the projector's GELU by a formula with tanh, and transformers exactly.")

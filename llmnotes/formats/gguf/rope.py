@@ -125,5 +125,5 @@ def _rope(config: dict) -> dict:
 def _check(key: str, value: Any, holds: bool) -> None:
     if not holds:
         raise FileBroken(
-            f"config.json says {key} is {str(value)[:40]}, which no model has; copy the folder again from its source."
+            f"Its settings say {key} is {str(value)[:40]}, which no model has; copy the model again from its source."
         )

@@ -10,7 +10,7 @@ from typing import Any
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats import read, safetensors
 from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, Tensor
+from llmnotes.formats.files import Inspection, Tensor, counted
 from llmnotes.formats.gguf import architectures, hf_tokenizer, rope
 from llmnotes.formats.gguf.architectures import SETTINGS, Architecture, Weight
 from llmnotes.formats.gguf.from_huggingface import permuted
@@ -179,7 +179,7 @@ def _check(inspection: Inspection, wanted: list[Weight], at_hand: dict[str, Tens
     extra = sorted(at_hand.keys() - {weight.name for weight in wanted})
     if extra:
         raise NotConvertible(
-            f"{name} has {len(extra)} tensors that its architecture does not have, {extra[0][:80]} first; "
+            f"{name} has {counted(len(extra), 'tensor')} that its architecture does not have, {extra[0][:80]} first; "
             "use its original folder."
         )
 

@@ -6,12 +6,14 @@ A pickle is never loaded; `pickles` reads it. The zip's layout is that of `torch
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from llmnotes.formats import zips
-from llmnotes.formats.files import Identity, Inspection, Source, Tensor, remembered
+from llmnotes.formats.files import Identity, Inspection, Source, Tensor, counted, remembered
 from llmnotes.formats.pickles import Pickle, Window, run
 from llmnotes.formats.pytorch.legacy import MAGIC, is_legacy, legacy, tar, tar_members
+from llmnotes.formats.pytorch.state_dict import model_tensors
 from llmnotes.formats.pytorch.tensors import Contents, Storage, collect, describe, gather, storage_dtype
 
 PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(6))
@@ -56,13 +58,13 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     """
     contents, extra, notes = _contents(source, identity)
     metadata = {**contents.metadata, **extra}
-    return Inspection(
-        source.path,
-        identity,
-        describe(source, contents.views),
-        metadata,
-        notes=(*notes, *contents.notes),
-    )
+    tensors = describe(source, contents.views)
+    found = Inspection(source.path, identity, tensors, metadata, notes=(*notes, *contents.notes))
+    own = len(model_tensors(found)[0])
+    if own == len(tensors):
+        return found
+    note = f"The model's own are {own} of these tensors; the others, such as an optimizer's, are counted as well."
+    return replace(found, notes=(*found.notes, note))
 
 
 def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
@@ -95,7 +97,8 @@ def _contents(source: Source, identity: Identity) -> tuple[Contents, dict, list[
     if identity.format == "pickle":
         pickle = source.once(_plain)
         notes = [f"The pickle {pickle.broken}."] if pickle.broken else []
-        notes += [f"{source.size - pickle.end:,} bytes follow the pickle."] * (pickle.end < source.size)
+        if pickle.end < source.size:
+            notes.append(f"Something else follows the pickle: {counted(source.size - pickle.end, 'byte')}.")
         names = sorted({str(found)[:200] for found in pickle.imports})[:50]
         contents = collect(source, pickle.value, lambda reference, name: "a reference to something outside the pickle")
         return contents, {"imports": names}, notes

@@ -1,6 +1,6 @@
 """Which tensors of a PyTorch checkpoint are the model's, and what lies beside them."""
 
-from llmnotes.formats.files import Inspection, Tensor
+from llmnotes.formats.files import Inspection, Tensor, counted
 
 # Under these names a trainer's checkpoint keeps the model's state dict.
 NESTED = ("state_dict", "model_state_dict", "model")
@@ -25,8 +25,8 @@ def model_tensors(inspection: Inspection) -> tuple[list[tuple[str, Tensor]], tup
     lost = [note for note in inspection.notes if "does not read" in note]
     rest = [name for name in names if not name.startswith(start)]
     if rest:
-        lost.append(f"{len(rest):,} tensors beside {nested} were left out, {rest[0]} first.")
+        lost.append(f"Left out: {counted(len(rest), 'tensor')} beside {nested}, {rest[0]} first.")
     values = [name for name in inspection.metadata if name not in ("sys_info", "imports")]
     if values:
-        lost.append(f"{len(values):,} values that are no tensors were left out: {', '.join(values)[:200]}.")
+        lost.append(f"Left out: {counted(len(values), 'value')} besides the tensors, {', '.join(values)[:200]}.")
     return chosen, tuple(lost)

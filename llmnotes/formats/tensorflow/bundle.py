@@ -9,7 +9,7 @@ from pathlib import Path
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
 from llmnotes.formats import read, repack
 from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, remembered, size_of
+from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, counted, remembered, size_of
 from llmnotes.formats.protobuf import FIXED32, Field, Message, field, varint
 from llmnotes.formats.safe_write import new_file
 from llmnotes.formats.tensorflow import table as tf_table
@@ -50,7 +50,7 @@ def identify(source: Source | Path) -> Identity | None:
     if key != b"":
         return None
     header = {part.number: part.value for part in Message(value).fields()}
-    evidence = f"LevelDB's magic number at the end, and a header that says {header.get(1, 0)} shards"
+    evidence = f"LevelDB's magic number at the end, and a header that says {counted(header.get(1, 0), 'shard')}"
     return Identity("TensorFlow checkpoint", "2", evidence)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmnotes.errors import FileBroken
-from llmnotes.formats.files import CHUNK, Identity, Inspection, Source, Tensor, remembered, size_of
+from llmnotes.formats.files import CHUNK, Identity, Inspection, Source, Tensor, counted, remembered, size_of
 from llmnotes.formats.protobuf import LENGTH, VARINT, Field, Message
 from llmnotes.formats.tensorflow import bundle as tf_bundle
 from llmnotes.formats.tensorflow.bundle import TYPES, shape_of
@@ -49,7 +49,8 @@ def identify(source: Source | Path) -> Identity | None:
             return None
     except FileBroken:
         return None
-    return Identity("TensorFlow frozen graph", "", f"the fields of a GraphDef: {len(nodes):,} nodes with operators")
+    evidence = f"the fields of a GraphDef: {counted(len(nodes), 'node')} with operators"
+    return Identity("TensorFlow frozen graph", "", evidence)
 
 
 def inspect(source: Source | Path, identity: Identity) -> Inspection:
@@ -131,7 +132,8 @@ def _saved_model(message: Message, tops: list[Field]) -> Identity | None:
         parts = list(message.inside(meta))
         if any(META.get(part.number) != part.wire for part in parts) or not any(part.number == 2 for part in parts):
             return None
-    return Identity("TensorFlow SavedModel", str(version), f"the fields of a SavedModel with {len(metas)} graphs")
+    evidence = f"the fields of a SavedModel with {counted(len(metas), 'graph')}"
+    return Identity("TensorFlow SavedModel", str(version), evidence)
 
 
 def _is_node(message: Message, node: Field) -> bool:
