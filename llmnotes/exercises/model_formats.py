@@ -127,6 +127,8 @@ in BF16. Return its first number. BF16 is the more significant half of a float32
             "reversed": "the two bytes are read the other way round: the least significant one comes first.",
             "integer": "a whole number with the same bits. Sign, exponent and fraction are not told apart yet.",
             "four_bytes": "this takes four bytes of the file for one number. In BF16 they are two numbers.",
+            "bytes": "these are bytes and no number yet: put two zero bytes in front of them, and unpack.",
+            "several": "one number is asked for. struct.unpack returns a tuple, and a tensor has many: take its [0].",
             "other": "the numbers differ. The bytes 80 3f stand for 1.",
         },
         wrong={
@@ -138,6 +140,8 @@ in BF16. Return its first number. BF16 is the more significant half of a float32
             "reversed": _first_number(last='struct.unpack(">f", pair + b"\\0\\0")[0]'),
             "integer": _first_number(last='struct.unpack("<h", pair)[0]'),
             "four_bytes": _first_number(last='struct.unpack("<f", pair)[0]', count=4),
+            "bytes": _first_number(last="pair"),
+            "several": _first_number(last='struct.unpack("<f", b"\\0\\0" + pair)'),
             "other": _first_number("8 + length + end - 2"),
         },
     ),
