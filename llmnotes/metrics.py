@@ -25,7 +25,7 @@ def perplexity(model, tokenizer, text: str, window: int = 256) -> float:
     Does not slide the window: tokens early in a window have little context, so the figure is usually higher than
     that of a sliding window.
     """
-    losses = -_log_probs(model, tokenizer, text, window, pick=True)
+    losses = -log_probs(model, tokenizer, text, window, pick=True)
     return math.exp(losses.double().mean().item())
 
 
@@ -44,8 +44,8 @@ def kl_divergence(reference, other, tokenizer, text: str, window: int = 256) -> 
 
     Does not tell which model is better, only how far the second strays from the first.
     """
-    p = _log_probs(reference, tokenizer, text, window, pick=False).double()  # (positions, vocabulary)
-    q = _log_probs(other, tokenizer, text, window, pick=False).double()
+    p = log_probs(reference, tokenizer, text, window).double()  # (positions, vocabulary)
+    q = log_probs(other, tokenizer, text, window).double()
     if p.shape != q.shape:
         raise ValueError(f"The vocabularies differ ({p.shape[1]} and {q.shape[1]} tokens); compare relatives.")
     return (p.exp() * (p - q)).sum(-1).mean().item()
@@ -62,11 +62,20 @@ def bits_per_weight(size: int, parameters: int) -> float:
     return 8 * size / parameters
 
 
-def _log_probs(model, tokenizer, text: str, window: int, pick: bool):
-    """Return log-probabilities at every predicted position: of the true token (positions,), or of all."""
+def log_probs(model, tokenizer, text: str, window: int = 256, pick: bool = False):
+    """Return the log-probability of every token at each predicted position, a tensor (positions, vocabulary).
+
+    With `pick` only that of the token that stands there: (positions,). Windows are those of `perplexity`. Raises
+    `UnknownName` if the text has fewer than two tokens. Does not keep anything on a GPU.
+
+    >>> from llmnotes.models import open_model
+    >>> lm = open_model("pebble", say=lambda line: None)
+    >>> log_probs(lm.model, lm.tokenizer, "The goose says honk.").shape[1]
+    2048
+    """
     import torch
 
-    ids = torch.tensor(tokenizer(text)["input_ids"])
+    ids = torch.tensor(tokenizer(text, verbose=False)["input_ids"])  # longer than the context: windows follow
     if len(ids) < 2:
         raise UnknownName("The text has fewer than two tokens, so there is nothing to predict; give a longer text.")
     rows = []
