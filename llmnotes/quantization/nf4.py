@@ -1,0 +1,263 @@
+"""NF4 and FP4: four bits for each weight, a scale for each block, and the scales in eight bits if wanted.
+
+Codes, scales and results are those of bitsandbytes on a CPU, bit for bit. (Dettmers et al., QLoRA: Efficient
+Finetuning of Quantized LLMs, 2023, section 3 and appendix E.)
+"""
+
+import math
+from functools import cache
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from llmnotes.errors import NotQuantizable, UnknownName
+from llmnotes.quantization.arrays import NOT_FINITE, as_float32
+from llmnotes.quantization.threads import THREADS, compiled_when_called, in_threads
+
+OUTERMOST = 0.9677083  # the largest probability: (31/32 + 29/30) / 2, rounded as bitsandbytes has it
+SMALLEST = np.float32(1e-38)  # a smaller scale counts as this much, so that its reciprocal stays finite
+INFINITE = 0x7F800000  # the bits of infinity; those of a NaN are larger, those of any finite magnitude smaller
+SCALES = 256  # scales that share a scale in double quantization
+GRID = 65535  # steps from -1 to 1 to which bitsandbytes rounds a number before it looks for the nearest level
+
+
+class FourBits(NamedTuple):
+    """A quantized tensor.
+
+    `codes` is uint8 (ceil(n / 2),): the first of two codes is in the upper half of a byte. `absmax` is float32
+    (blocks,). After double quantization it is uint8 (blocks,), codes of `dynamic_levels()`, and the scales are
+    `dynamic_levels()[absmax] * scale + offset`, with `scale`, float32 (ceil(blocks / 256),), repeated for 256 blocks.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    block: int
+    codes: np.ndarray
+    absmax: np.ndarray
+    scale: np.ndarray | None = None
+    offset: np.float32 | None = None
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of the codes, the scales, the scales of scales and the offset, over the number of weights."""
+        nbytes = sum(part.nbytes for part in self[3:] if part is not None)
+        return 8 * nbytes / math.prod(self.shape)
+
+
+def quantize(x, name: str = "nf4", block: int = 64, double: bool = False, threads: int = THREADS) -> FourBits:
+    """Return `x`, of any shape, in 4 bits per weight: in each `block` of weights the largest magnitude becomes 1.
+
+    The blocks follow each other through the rows as they lie in memory, and the last may be shorter. A weight takes
+    the code of the nearest level; halfway between two levels, the lower one. With `double`, the scales lose their
+    mean and are quantized to 8 bits in blocks of 256 (QLoRA, section 3, double quantization).
+
+    Equal to `bitsandbytes.functional.quantize_4bit(x, blocksize=block, quant_type=name, compress_statistics=double)`.
+    The mean is torch's, because the order of a sum decides its last bit: it can change with torch's threads.
+
+    Raises `NotQuantizable` for NaN, infinities, no weights or an odd block, `UnknownName` for another type.
+    Does not look at which weights matter more, and does not keep the kind of float that `x` had.
+
+    >>> small = quantize([0.5, -1.0, 0.2, 0.0])
+    >>> split(small).tolist(), small.absmax.tolist()
+    ([12, 0, 9, 7], [1.0])
+    >>> quantize(np.ones((128, 128))).bits_per_weight
+    4.5
+    """
+    x = as_float32(x)
+    if block < 2 or block % 2:
+        raise NotQuantizable(f"A block of {block} weights does not fill whole bytes; take an even number, such as 64.")
+    thresholds, order = _thresholds(name)
+    flat = x.reshape(-1)
+    blocks, whole = -(-x.size // block), x.size // block
+    codes, absmax = np.empty((x.size + 1) // 2, np.uint8), np.empty(blocks, np.float32)
+
+    def work(start, stop):
+        piece, packed = flat[start * block : stop * block], codes[start * block // 2 : stop * block // 2]
+        return _encode(piece.view(np.uint32), piece, thresholds, order, packed, absmax[start:stop])
+
+    if whole and max(in_threads(work, whole, threads)) >= INFINITE:
+        raise NotQuantizable(NOT_FINITE)
+    if whole < blocks:
+        codes[whole * block // 2 :], absmax[-1] = _encode_last(flat[whole * block :], thresholds, order)
+    if not double:
+        return FourBits(name, x.shape, block, codes, absmax)
+    offset = _mean(absmax)
+    if not np.isfinite(offset):
+        raise NotQuantizable("The mean of the scales is too large for float32; take double=False, or smaller weights.")
+    return FourBits(name, x.shape, block, codes, *_to_dynamic(absmax - offset), offset)
+
+
+def dequantize(q: FourBits, threads: int = THREADS) -> np.ndarray:
+    """Return the weights that `q` stands for, float32 of `q.shape`: each level times the scale of its block.
+
+    Equal to `bitsandbytes.functional.dequantize_4bit`, but for the sign of a zero, on which its kernels disagree.
+    Raises `NotQuantizable` where codes or scales do not fill the shape.
+
+    >>> dequantize(quantize([0.5, -1.0, 0.2, 0.0])).tolist()
+    [0.44070982933044434, -1.0, 0.16093020141124725, 0.0]
+    """
+    n = math.prod(q.shape)
+    blocks = -(-n // q.block)
+    if (len(q.codes), len(q.absmax)) != ((n + 1) // 2, blocks):
+        raise NotQuantizable(f"The codes or the scales do not fill the shape {q.shape}; keep what quantize returned.")
+    table, absmax = levels(q.name), scales(q)
+    out = np.empty(2 * len(q.codes), np.float32)
+
+    def work(start, stop):
+        part = slice(start * q.block // 2, stop * q.block // 2)
+        _decode(q.codes[part], table, absmax[start:stop], q.block, out[start * q.block : stop * q.block])
+
+    in_threads(work, blocks, threads)
+    return out[:n].reshape(q.shape)
+
+
+def split(q: FourBits) -> np.ndarray:
+    """Return the code of each weight, uint8 (n,), 0 to 15.
+
+    >>> split(quantize([1.0, -1.0, 1.0])).tolist()
+    [15, 0, 15]
+    """
+    return np.stack([q.codes >> 4, q.codes & 15], axis=1).reshape(-1)[: math.prod(q.shape)]
+
+
+def scales(q: FourBits) -> np.ndarray:
+    """Return the scale of each block, float32 (blocks,): the largest magnitude in it, or what 8 bits kept of that.
+
+    >>> scales(quantize([[0.5, -2.0]])).tolist()
+    [2.0]
+    """
+    if q.scale is None:
+        return q.absmax
+    return dynamic_levels()[q.absmax] * np.repeat(q.scale, SCALES)[: len(q.absmax)] + q.offset
+
+
+@cache
+def levels(name: str) -> np.ndarray:
+    """Return the numbers from -1 to 1 that the 16 codes stand for, float32 (16,).
+
+    NF4: quantiles of the normal distribution at probabilities spaced evenly from 1/2 outwards, 8 intervals upwards and
+    7 downwards, so that zero is a level and no code is wasted (QLoRA, appendix E). FP4: a sign, two bits e, one bit m;
+    the value is (1 + m/2) · 2^(4-e), and m/16 where e is 0; over 12. The code of minus zero is a second zero.
+
+    Raises `UnknownName` for another type.
+
+    >>> levels("nf4")[[0, 7, 8, 15]].tolist()
+    [-1.0, 0.0, 0.07958029955625534, 1.0]
+    """
+    if name == "nf4":
+        upper = [NormalDist().inv_cdf(p) for p in _spaced(OUTERMOST, 0.5, 9)[:-1].tolist()]
+        lower = [-NormalDist().inv_cdf(p) for p in _spaced(OUTERMOST, 0.5, 8)[:-1].tolist()]
+        values = sorted([*lower, 0.0, *upper])
+    elif name == "fp4":
+        half = [(1 + m / 2) * 2 ** (4 - e) if e else m / 16 for e in range(4) for m in range(2)]
+        values = half + [0.0 - value for value in half]
+    else:
+        raise UnknownName(f"{name!r} is no 4-bit type here; choose nf4 or fp4.")
+    values = np.array(values, np.float32)
+    values /= values.max()
+    values.flags.writeable = False
+    return values
+
+
+@cache
+def dynamic_levels() -> np.ndarray:
+    """Return the 256 numbers from -0.993 to 1 of the 8-bit dynamic type, float32 (256,).
+
+    Seven decades below 1: the one that ends at 10^-i, i from 0 to 6, has 2^(6-i) levels of each sign, in the middles
+    of as many equal parts of the decade; and there are 0 and 1 (Dettmers, 8-Bit Approximations for Parallelism in
+    Deep Learning, 2015, section 2.3).
+
+    >>> dynamic_levels()[[0, 127, 128, 255]].tolist()
+    [-0.992968738079071, 0.0, 5.500000384017767e-07, 1.0]
+    """
+    values = [np.zeros(1, np.float32), np.ones(1, np.float32)]
+    for i in range(7):
+        edges = _spaced(0.1, 1, 2**i + 1)
+        middles = np.float32(10.0 ** (i - 6)) * ((edges[:-1] + edges[1:]) / 2)
+        values += [middles, -middles]
+    values = np.sort(np.concatenate(values))
+    values.flags.writeable = False
+    return values
+
+
+def _spaced(start: float, stop: float, n: int) -> np.ndarray:
+    """Return n numbers from start to stop, float32, rounded as torch.linspace rounds: from both ends inwards."""
+    start, stop = np.float32(start), np.float32(stop)
+    step, i = np.float64((stop - start) / np.float32(n - 1)), np.arange(n)
+    return np.where(i < n // 2, start + step * i, stop - step * (n - 1 - i)).astype(np.float32)
+
+
+@cache
+def _thresholds(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 15 numbers halfway between neighbouring levels, and the codes of the levels from low to high."""
+    order = np.argsort(levels(name), kind="stable").astype(np.uint8)
+    ordered = levels(name)[order]
+    return (ordered[:-1] + ordered[1:]) / 2, order
+
+
+@compiled_when_called
+def _encode(bits, x, thresholds, order, codes, absmax):
+    """Fill `codes` and `absmax` from whole blocks `x`, whose bits are `bits`; return the bits of the largest magnitude.
+
+    The bits of positive floats sort as the floats do, and whole numbers can be compared eight at a time.
+    """
+    block = len(x) // len(absmax)
+    place = np.empty(block, np.uint8)
+    largest = np.uint32(0)
+    for b in range(len(absmax)):
+        start = b * block
+        top = np.uint32(0)
+        for i in range(start, start + block):
+            top = max(top, bits[i] & np.uint32(0x7FFFFFFF))
+        largest = max(largest, top)
+        absmax.view(np.uint32)[b] = top
+        inverse = np.float32(1) / max(absmax[b], SMALLEST)
+        for i in range(block):
+            v = x[start + i] * inverse
+            below = 0
+            for k in range(15):
+                below += thresholds[k] < v
+            place[i] = below
+        for i in range(block // 2):
+            codes[start // 2 + i] = order[place[2 * i]] << 4 | order[place[2 * i + 1]]
+    return largest
+
+
+def _encode_last(x: np.ndarray, thresholds: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.float32]:
+    """Return (codes, scale) of a last, shorter block. bitsandbytes divides here, and gives zeros a scale above 0."""
+    if not np.isfinite(x).all():
+        raise NotQuantizable(NOT_FINITE)
+    absmax = max(np.abs(x).max(), SMALLEST)
+    codes = order[np.searchsorted(thresholds, np.append(x / absmax, np.zeros(len(x) % 2, np.float32)))]
+    return codes[::2] << 4 | codes[1::2], absmax
+
+
+@compiled_when_called
+def _decode(codes, table, absmax, block, out):
+    """Fill `out` with the levels of `codes`, times the scale of their block; the last block may be shorter."""
+    for b in range(len(absmax)):
+        scale = absmax[b]
+        for i in range(b * block // 2, min((b + 1) * block // 2, len(codes))):
+            out[2 * i] = table[codes[i] >> 4] * scale
+            out[2 * i + 1] = table[codes[i] & 15] * scale
+
+
+def _to_dynamic(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (codes, scales): `x`, float32 (n,), to 8 bits in blocks of 256, rounded to a grid before the levels."""
+    table = dynamic_levels()
+    grid = np.arange(GRID + 1, dtype=np.float32) * 2 / np.float32(GRID) - 1
+    nearest = np.searchsorted((table[:-1] + table[1:]) / 2, grid).astype(np.uint8)
+    scale = np.maximum.reduceat(np.abs(x), np.arange(0, len(x), SCALES))
+    with np.errstate(all="ignore"):  # the reciprocal of a tiny scale is infinite
+        v = np.clip(x * np.repeat(1 / scale, SCALES)[: len(x)], -1, 1)
+        at = ((v + 1) / 2).astype(np.float64) * GRID + 0.5  # exact, as is the fused operation of the processor
+        codes = nearest[np.nan_to_num(at.astype(np.float32)).astype(np.uint16)]
+    codes[np.repeat(scale == 0, SCALES)[: len(x)]] = 0
+    return codes, scale
+
+
+def _mean(x: np.ndarray) -> np.float32:
+    import torch
+
+    return np.float32(torch.from_numpy(x).mean().item())
