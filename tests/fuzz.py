@@ -282,8 +282,9 @@ def fuzz(seeds: Path, seed: int, count: int) -> list[dict]:
         for job in [job for job in running if job[0].poll() is not None]:
             running.remove(job)
             process, log, first, number = job
-            log.seek(0)
-            lines = log.read().splitlines()
+            with log:
+                log.seek(0)
+                lines = log.read().splitlines()
             done = [json.loads(line) for line in lines if line.startswith('{"number"')]
             rows += done
             if process.returncode:

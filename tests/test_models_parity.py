@@ -91,3 +91,8 @@ def test_what_cannot_be_compared_is_one_sentence(tiny_folder, tmp_path):
     (tmp_path / "a.gguf").write_bytes(b"GGUF\x03")
     with pytest.raises(LLMNotesError):
         parity(tiny_folder, tmp_path / "a.gguf")
+
+
+def test_models_of_different_vocabularies_get_a_sentence(tiny_folder):
+    with pytest.raises(NotConvertible, match="rows of embeddings and none for token .* not two forms of one model"):
+        parity("pebble", str(tiny_folder))

@@ -82,7 +82,8 @@ def parity(a, b, *, text: str = TEXT, strings=STRINGS, prompts=PROMPTS, tokens: 
     by both; logits and KL are taken on the tokens that `a` makes of `text`; the greedy continuations of `prompts` have
     `tokens` tokens, or end earlier at the end token.
 
-    Raises what `open_model` raises, `NotConvertible` for two ONNX files, `UnknownName` for another engine or a text of
+    Raises what `open_model` raises, `NotConvertible` for two ONNX files and for two models of which one has no row for
+    a token that the other makes, `UnknownName` for another engine or a text of
     fewer than two tokens, `MissingPart` without onnxruntime or xllamacpp.
 
     Does not decide whether a difference matters: a quantized model differs, and KL says by how much. Does not compare
@@ -102,6 +103,8 @@ def parity(a, b, *, text: str = TEXT, strings=STRINGS, prompts=PROMPTS, tokens: 
     for place in sorted((0, 1), key=lambda place: kinds[place] == "ONNX"):  # who has a tokenizer comes first
         sides[place] = _side((a, b)[place], kinds[place], sides[1 - place], engine)
     left, right = sides
+    asked = [token for string in (text, *prompts) for token in left.tokens(string)]
+    _check_rows(right, max(asked, default=0))
     end = next((side.lm.tokenizer.eos_token_id for side in sides if side.lm), None)
     same_tokens = sum(left.tokens(string) == right.tokens(string) for string in strings)
     difference = kl = None
@@ -140,6 +143,17 @@ def _side(what, kind: str, other: Side | None, engine: str | None) -> Side:
         lambda ids, count: _greedy(lm.model, ids, count),
         lm,
     )
+
+
+def _check_rows(side: Side, token: int) -> None:
+    """Raise `NotConvertible` where the model of `side` has no row for `token`; ONNX and llama.cpp are not asked."""
+    config = side.lm.model.config if side.lm else None
+    rows = getattr(config.get_text_config(), "vocab_size", None) if config is not None else None
+    if rows is not None and token >= rows:
+        raise NotConvertible(
+            f"{side.name} has {rows:,} rows of embeddings and none for token {token:,}, so these are not two forms of "
+            "one model; compare a model with what was made from it."
+        )
 
 
 class _Onnx:
