@@ -4,25 +4,23 @@ import numpy as np
 
 from llmnotes.errors import NotQuantizable
 
+FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float4_e2m1fn")  # those of ml_dtypes
 NOT_FINITE = "There is an infinity or a NaN among the numbers; put finite numbers in their places first."
 
 
-def as_float32(x) -> np.ndarray:
-    """Return numbers of any real kind as contiguous float32 of the same shape; a copy only where it must be.
+def as_reals(x) -> np.ndarray:
+    """Return numbers of any real kind as an array of that kind.
 
-    float64 is rounded to float32 first, as PyTorch's `.float()` does. Raises `NotQuantizable` for no numbers at all,
-    and for what NumPy has no real numbers for: text, complex numbers, torch's bfloat16 or tensors with a gradient.
-    Does not look for NaN or infinities: `finite` does.
+    Raises `NotQuantizable` for no numbers at all, and for what NumPy has no real numbers for: text, complex numbers,
+    torch's bfloat16 or tensors with a gradient.
 
-    >>> as_float32([1, 2.5]).dtype.name
-    'float32'
+    >>> as_reals([1, 2]).tolist()
+    [1, 2]
     """
     try:
         x = np.asarray(x)
-        if x.dtype.kind in "cOSUMm":
+        if x.dtype.kind not in "fiub" and x.dtype.name not in FLOATS:
             raise TypeError
-        with np.errstate(over="ignore", invalid="ignore"):
-            x = np.require(x, np.float32, "C")
     except (TypeError, ValueError, RuntimeError):
         kind = getattr(x, "dtype", type(x).__name__)
         raise NotQuantizable(
@@ -31,6 +29,18 @@ def as_float32(x) -> np.ndarray:
     if not x.size:
         raise NotQuantizable("There are no numbers in the array; give at least one.")
     return x
+
+
+def as_float32(x) -> np.ndarray:
+    """Return `as_reals(x)` as contiguous float32 of the same shape; a copy only where it must be.
+
+    float64 is rounded to float32, as PyTorch's `.float()` does. Does not look for NaN or infinities: `finite` does.
+
+    >>> as_float32([1, 2.5]).dtype.name
+    'float32'
+    """
+    with np.errstate(over="ignore"):
+        return np.require(as_reals(x), np.float32, "C")
 
 
 def finite(x) -> np.ndarray:
