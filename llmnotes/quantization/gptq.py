@@ -1,0 +1,296 @@
+"""GPTQ: weights rounded one column after another, each error made good in the columns that are still to come.
+
+Frantar, Ashkboos, Hoefler and Alistarh, GPTQ, 2022 (arXiv 2210.17323), algorithm 1. The order of the columns is that
+of llama-act-order in the authors' code, or one of two that keep the groups together.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from llmnotes.errors import NotQuantizable
+from llmnotes.quantization.layerwise import sites
+
+BITS = (2, 3, 4, 8)
+ORDERS = ("static", "group", "activation", "natural")
+BLOCK = 128  # columns whose errors are gathered before the columns behind them hear of it
+LARGEST = 65504.0  # of float16, in which scales are stored
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A matrix in few bits. Each weight is scale · (code - zero point) of its row and group.
+
+    `codes` are uint8 (outputs, inputs) from 0 to 2^bits - 1; `scales` float32 (outputs, groups), each of them a
+    number that float16 has; `zeros` uint8 (outputs, groups); `group_of` int32 (inputs,), the group of each column.
+    """
+
+    codes: torch.Tensor
+    scales: torch.Tensor
+    zeros: torch.Tensor
+    group_of: torch.Tensor
+    bits: int
+
+    def dequantize(self) -> torch.Tensor:
+        """Return the weights that the codes stand for, float32 (outputs, inputs)."""
+        group = self.group_of.long()
+        return (self.codes.float() - self.zeros.float()[:, group]) * self.scales[:, group]
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of codes, scales, zero points and column numbers in the layout of `gptq_layout`, for each weight."""
+        outputs, inputs = self.codes.shape
+        return self.bits + (16 + self.bits) * self.scales.shape[1] / inputs + 32 / outputs
+
+    def rows(self, start: int, end: int) -> "Quantized":
+        """Return some of the rows."""
+        return Quantized(self.codes[start:end], self.scales[start:end], self.zeros[start:end], self.group_of, self.bits)
+
+
+def round_to_nearest(weight, bits: int, group: int | None = 128, symmetric: bool = True) -> Quantized:
+    """Return `weight`, (outputs, inputs), with every number rounded to the nearest of its group's 2^bits levels.
+
+    A group is `group` neighbours in a row (None: the whole row); the last one may be shorter. Symmetric levels reach
+    from -a to a, where a is the largest magnitude, and 0 is the level in the middle: 2^(bits-1). Otherwise they reach
+    from the smallest number (or 0) to the largest (or 0). The scale is rounded to float16 before anything is divided
+    by it, so that the codes fit the scale that is stored.
+
+    Raises `NotQuantizable` for weights that are no finite matrix, that need a scale beyond float16, and for bits other
+    than 2, 3, 4 and 8. Does not look at data: `quantize` does.
+
+    >>> round_to_nearest(torch.tensor([[-7.0, 7.0, 0.0, 3.2]]), 4, symmetric=False).codes.tolist()
+    [[0, 15, 8, 11]]
+    """
+    weight, group = _weights(weight, bits, group)
+    parts = [_grid(part.T, bits, symmetric) for part in weight.split(group, 1)]
+    scales, zeros = (torch.stack(numbers, 1) for numbers in zip(*parts, strict=True))
+    group_of = torch.arange(weight.shape[1], device=weight.device, dtype=torch.int32) // group
+    codes = _nearest(weight, scales[:, group_of], zeros[:, group_of], bits)
+    return Quantized(codes.to(torch.uint8), scales, zeros.to(torch.uint8), group_of, bits)
+
+
+def hessian(inputs) -> torch.Tensor:
+    """Return the mean of x·xᵀ over the rows of `inputs`, (tokens, inputs): float32 (inputs, inputs).
+
+    The second derivatives of the mean squared error of an output are twice that; the factor changes nothing in GPTQ.
+    Raises `NotQuantizable` for no rows, or numbers that are not finite.
+
+    >>> hessian(torch.tensor([[1.0, 2.0], [1.0, 0.0]])).tolist()
+    [[1.0, 1.0], [1.0, 2.0]]
+    """
+    x = _matrix(inputs, "The inputs of a layer")
+    return x.T @ x / len(x)
+
+
+def output_error(weight, rounded, hessian) -> float:
+    """Return ‖(W' - W)·X‖ / ‖W·X‖ over the inputs X whose `hessian` this is: 0 for equal, 1 for a layer of zeros.
+
+    `weight` is W, and `rounded` W' or a `Quantized`.
+
+    >>> output_error(torch.eye(2), torch.diag(torch.tensor([1.0, 0.5])), torch.eye(2))  # doctest: +ELLIPSIS
+    0.3535...
+    """
+    weight = _matrix(weight, "The weights")
+    rounded = rounded.dequantize() if isinstance(rounded, Quantized) else _matrix(rounded, "The rounded weights")
+    change = rounded - weight
+    error, whole = (((w @ hessian) * w).sum(dtype=torch.float64).item() for w in (change, weight))
+    return (max(error, 0.0) / whole) ** 0.5 if whole > 0 else 0.0
+
+
+def quantize(
+    weight,
+    hessian: torch.Tensor,
+    bits: int,
+    group: int | None = 128,
+    symmetric: bool = True,
+    order: str = "static",
+    damp: float = 0.01,
+) -> Quantized:
+    """Return `weight`, (outputs, inputs), rounded column by column so that the outputs of the layer change little.
+
+    `hessian` is that of the layer's inputs, (inputs, inputs). Once a column is rounded, the columns that follow are
+    moved to the place where, given that error, the squared error of the outputs is least. Levels are those of
+    `round_to_nearest`. The orders:
+
+    - "natural": from left to right; the levels of a group are laid when it is reached, over its moved weights.
+    - "activation": columns with large inputs first, groups of those that then stand together (`desc_act`).
+    - "group": as "activation" within each group, and groups after one another (`act_group_aware`; Gafni et al. 2025).
+    - "static": as "activation", and all levels are laid before, over the weights as they were (`static_groups`).
+
+    `damp` times the mean of the diagonal is added to it, ten times more as long as the matrix has no inverse.
+
+    A column that no input ever reached is rounded to the nearest; a Hessian of zeros therefore gives
+    `round_to_nearest`. Raises `NotQuantizable` for what `round_to_nearest` refuses, for a Hessian of another size,
+    with numbers that are not finite, or of which no damping makes a sum of squares.
+
+    Does not search for better scales, and does not change the tensor it is given.
+
+    >>> x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) @ torch.ones(8, 8).tril()
+    >>> w, h = torch.randn(4, 8, generator=torch.Generator().manual_seed(1)), hessian(x)
+    >>> output_error(w, quantize(w, h, 3), h) < output_error(w, round_to_nearest(w, 3), h)
+    True
+    """
+    weight, group = _weights(weight, bits, group)
+    if order not in ORDERS:
+        raise NotQuantizable(f"There is no order {order!r} of columns; take one of {', '.join(ORDERS)}.")
+    hessian = _usable(hessian, weight)
+    columns = _order(hessian.diagonal(), group, order)  # (inputs,): the column that comes first, second, ...
+    upper = _cholesky_of_inverse(hessian[columns][:, columns], damp)
+    rest = weight.T[columns].contiguous()  # (inputs, outputs): what is still to be rounded, a row for each column
+    group_of = torch.arange(len(rest), device=weight.device) // group
+    if order != "activation":  # each column keeps the group that its place in the matrix gives it
+        group_of = group_of[columns]
+    grids = {}
+    if order == "static":
+        grids = {number: _grid(part.T, bits, symmetric) for number, part in enumerate(weight.split(group, 1))}
+    codes, diagonal = torch.empty_like(rest), upper.diagonal().tolist()
+    for start, end in _blocks(len(rest), group):
+        errors = torch.empty_like(rest[start:end])
+        for i, number in enumerate(group_of[start:end].tolist(), start):
+            if number not in grids:
+                grids[number] = _grid(rest[i : i + group][group_of[i : i + group] == number], bits, symmetric)
+            scale, zero = grids[number]
+            codes[i] = _nearest(rest[i], scale, zero, bits)
+            error = errors[i - start]
+            torch.sub(rest[i], (codes[i] - zero) * scale, out=error).div_(diagonal[i])
+            rest[i + 1 : end].addr_(upper[i, i + 1 : end], error, alpha=-1)
+        rest[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
+    back = columns.argsort()
+    scales, zeros = (torch.stack(numbers, 1) for numbers in zip(*(grids[i] for i in sorted(grids)), strict=True))
+    return Quantized(
+        codes[back].T.contiguous().to(torch.uint8), scales, zeros.to(torch.uint8), group_of[back].int(), bits
+    )
+
+
+def quantize_model(
+    model,
+    windows: Iterable[torch.Tensor],
+    bits: int,
+    group: int | None = 128,
+    symmetric: bool = True,
+    order: str = "static",
+    damp: float = 0.01,
+) -> dict[str, Quantized]:
+    """Round every linear layer in the blocks of a transformers model, in place; return {name of the layer: codes}.
+
+    `windows` are token ids of a calibration text (`layerwise.token_windows`). The layers are taken in the order in
+    which the model runs them, each calibrated with what the rounded layers before it answer; the model's weights
+    become those that the codes stand for. Layers that read the same input share a Hessian and are rounded as one.
+
+    Raises what `quantize` and `layerwise.sites` raise; the layers before stay rounded then: work on a copy. Does not
+    touch embeddings, norms and the output layer, and does not write a file: `llmnotes.formats.gptq` does.
+    """
+    from tqdm import tqdm
+
+    found = {}
+    for site in tqdm(sites(model, windows), desc="GPTQ", unit=" inputs", delay=1, leave=False, disable=None):
+        try:
+            whole = quantize(site.weight, site.hessian, bits, group, symmetric, order, damp)
+        except NotQuantizable as error:
+            raise NotQuantizable(f"{site.names[0]}: {error}") from None
+        site.replace(whole.dequantize())
+        start = 0
+        for name, layer in zip(site.names, site.layers, strict=True):
+            found[name] = whole.rows(start, start + layer.out_features)
+            start += layer.out_features
+    return found
+
+
+def _grid(part: torch.Tensor, bits: int, symmetric: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return scale and zero point, (outputs,) each, of the levels for `part`, (members of a group, outputs)."""
+    top = 2**bits - 1
+    if symmetric:
+        scale = part.abs().amax(0) * (2 / top)
+    else:
+        low, high = part.amin(0).clamp(max=0), part.amax(0).clamp(min=0)
+        scale = (high - low) / top
+    if (scale > LARGEST).any():
+        raise NotQuantizable(
+            "Scales are stored as float16, and these weights need one beyond 65,504; divide them first."
+        )
+    scale = torch.where(scale == 0, 1.0, scale).half().float().clamp_(min=2.0**-24)  # the smallest float16 there is
+    if symmetric:
+        return scale, torch.full_like(scale, (top + 1) // 2)
+    return scale, (-low / scale).round_().clamp_(0, top)
+
+
+def _nearest(x: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, bits: int) -> torch.Tensor:
+    return (x / scale).round_().add_(zero).clamp_(0, 2**bits - 1)
+
+
+def _order(diagonal: torch.Tensor, group: int, order: str) -> torch.Tensor:
+    columns = torch.arange(len(diagonal), device=diagonal.device)
+    if order == "natural":
+        return columns
+    if order != "group":
+        return diagonal.argsort(descending=True, stable=True)
+    parts = [part[diagonal[part].argsort(descending=True, stable=True)] for part in columns.split(group)]
+    return torch.cat(sorted(parts, key=lambda part: -diagonal[part[0]].item()))
+
+
+def _blocks(inputs: int, group: int) -> list[tuple[int, int]]:
+    """Return the ends of the blocks; a group that begins in a block also ends in it, or is at the block's beginning."""
+    if group <= BLOCK:
+        starts = [*range(0, inputs, BLOCK // group * group)]
+    else:
+        starts = sorted({*range(0, inputs, BLOCK), *range(0, inputs, group)})
+    return list(zip(starts, [*starts[1:], inputs], strict=True))
+
+
+def _cholesky_of_inverse(hessian: torch.Tensor, damp: float) -> torch.Tensor:
+    """Return the upper triangle U with UᵀU = H⁻¹. Its row i holds what is done to the columns after i, once the
+    columns before are fixed (section 3.3, step 3)."""
+    mean = hessian.diagonal().mean()
+    while damp <= 1:
+        damped = hessian.clone()
+        damped.diagonal().add_(damp * mean)
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        if not failed:
+            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            if not failed and upper.isfinite().all():
+                return upper
+        damp = max(10 * damp, 1e-4)
+    raise NotQuantizable("The Hessian is no sum of squares of inputs; compute it with `hessian` from the inputs.")
+
+
+def _usable(hessian: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return a copy of the Hessian in which no column is dead: where no input ever came, nothing is passed on."""
+    inputs = weight.shape[1]
+    hessian = _matrix(hessian, "The Hessian").to(weight.device)
+    if hessian.shape != (inputs, inputs):
+        raise NotQuantizable(
+            f"The Hessian is {' × '.join(map(str, hessian.shape))}, and the weights have {inputs} columns; "
+            "give that of the layer's inputs."
+        )
+    if (hessian.diagonal() < 0).any():
+        raise NotQuantizable("The Hessian has a negative diagonal; compute it with `hessian` from the inputs.")
+    scale = hessian.diagonal().mean()
+    hessian = hessian / scale if scale > 0 else hessian.clone()  # neither tiny nor huge inputs leave float32
+    dead = hessian.diagonal() == 0
+    hessian[dead], hessian[:, dead] = 0, 0
+    hessian.diagonal()[dead] = 1
+    return hessian
+
+
+def _weights(weight, bits: int, group: int | None) -> tuple[torch.Tensor, int]:
+    """Return the weights as float32, and the length of a group."""
+    if bits not in BITS:
+        raise NotQuantizable(f"Codes have 2, 3, 4 or 8 bits, and none has {bits}; take one of these.")
+    weight = _matrix(weight, "The weights")
+    if group is None:
+        group = weight.shape[1]
+    if not isinstance(group, int) or group < 1:
+        raise NotQuantizable(f"A group cannot have {group} weights; give a whole number, or None for whole rows.")
+    return weight, min(group, weight.shape[1])
+
+
+def _matrix(x, what: str) -> torch.Tensor:
+    """Return numbers of any real kind as a finite float32 matrix."""
+    x = torch.as_tensor(x).detach()
+    if x.ndim != 2 or not x.numel() or x.is_complex():
+        raise NotQuantizable(f"{what} must be a matrix of real numbers with at least one; this has {tuple(x.shape)}.")
+    x = x.float()
+    if not x.isfinite().all():
+        raise NotQuantizable(f"{what} hold an infinity or a NaN; put finite numbers in their places first.")
+    return x
