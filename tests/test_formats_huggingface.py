@@ -104,6 +104,14 @@ def test_a_tensor_in_two_shards_is_refused(shards):
         formats.inspect(folder)
 
 
+def test_a_tensor_without_a_place_in_the_index_lies_in_one_shard_only(shards):
+    folder, index = shards
+    save_file({"a": np.zeros(3, "f4"), "more": np.zeros(1, "f4")}, folder / "x-1")
+    save_file({"b": np.zeros(3, "f4"), "more": np.zeros(1, "f4")}, folder / "x-2")
+    with pytest.raises(FileBroken, match="'more' lies in two of its shards"):
+        formats.inspect(folder)
+
+
 def test_a_tensor_that_the_index_does_not_name_is_noted(shards):
     folder, index = shards
     save_file({"a": np.zeros(3, "f4"), "more": np.zeros(1, "f4")}, folder / "x-1")

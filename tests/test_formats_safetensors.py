@@ -83,6 +83,13 @@ def test_one_key_of_metadata_is_written_to_the_byte(tmp_path):
     assert file.getvalue() == (tmp_path / "official").read_bytes()
 
 
+def test_the_order_of_metadata_does_not_show():
+    files = [io.BytesIO(), io.BytesIO()]
+    for file, metadata in zip(files, ({"b": "1", "a": "2"}, {"a": "2", "b": "1"}), strict=True):
+        write(file, [Part("a", "U8", (1,), lambda: [b"x"])], metadata)
+    assert files[0].getvalue() == files[1].getvalue() and b'{"a":"2","b":"1"}' in files[0].getvalue()
+
+
 @pytest.mark.parametrize("size", [0, 11, 13])
 def test_data_that_does_not_fill_its_shape_is_refused(size):
     with pytest.raises(ValueError, match=f"a has {size} bytes, and its shape needs 12"):

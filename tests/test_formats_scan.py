@@ -242,3 +242,13 @@ def test_the_command_says_no_with_its_exit_status(tmp_path, capsys):
     assert answer["verdict"] == "dangerous" and "os.system" in answer["findings"][0]["what"]
     assert main(["scan", str(write(tmp_path / "b.bin", pickle.dumps([1])))]) == 0
     assert main(["scan", str(tmp_path / "c.bin")]) == 2
+
+
+@pytest.mark.parametrize("size", [b"00000000089", b"0000000000x", b"77777777777"])
+def test_a_tar_whose_sizes_are_none_is_suspicious(tmp_path, size):
+    entry = tarfile.TarInfo("pickle").tobuf(tarfile.USTAR_FORMAT)
+    header = entry[:124] + size + b"\0" + entry[136:148] + b" " * 8 + entry[156:]
+    header = header[:148] + b"%06o\0 " % sum(header) + header[156:]
+    (tmp_path / "a").write_bytes(header + bytes(1024))
+    found = scan(tmp_path / "a")
+    assert found.verdict == "suspicious" and "cannot be read beyond 'pickle'" in found.findings[0].what
