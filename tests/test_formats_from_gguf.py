@@ -150,3 +150,11 @@ def test_what_cannot_go_back_is_said_in_one_sentence(change, error, word, pebble
     with pytest.raises(error, match=word):
         convert(bad, tmp_path / "back", to="huggingface")
     assert not (tmp_path / "back").exists()
+
+
+def test_the_numbers_of_special_tokens_come_back(tmp_path):
+    convert(weights_dir("pebble"), tmp_path / "a.gguf")
+    convert(tmp_path / "a.gguf", tmp_path / "back", "huggingface")
+    was, back = (json.loads((path / "config.json").read_text()) for path in (weights_dir("pebble"), tmp_path / "back"))
+    keys = ("bos_token_id", "eos_token_id", "pad_token_id")
+    assert [back[key] for key in keys] == [was[key] for key in keys] == [0, 1, 2]
