@@ -3,6 +3,7 @@
 import builtins
 import logging
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -222,3 +223,25 @@ def test_without_numba_there_is_one_sentence(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingPart, match="pip install"):
         threads.compiled_when_called(lambda: None)()
+
+
+def test_q4_0_beats_nf4_at_equal_bits_on_gaussian_weights_and_loses_where_tails_are_heavy():
+    """Q4_0: blocks of 32, a float16 scale, even steps, the largest of either sign on -8: 4.5 bits, as NF4 has."""
+    q4_0 = gguf.GGMLQuantizationType.Q4_0
+
+    def errors(x):
+        small = nf4.quantize(x, block=32)
+        backs = (
+            gguf.dequantize(gguf.quantize(x, q4_0), q4_0),
+            nf4.dequantize(nf4.quantize(x)),
+            nf4.dequantize(small._replace(absmax=small.absmax.astype(np.float16).astype(np.float32))),
+        )
+        return [np.sqrt(((x - back) ** 2).mean() / (x**2).mean()) for back in backs]
+
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        even, quantiles, small_blocks = errors(random.normal(size=1 << 19).astype(np.float32))
+        assert even < 0.95 * quantiles and even < 0.995 * small_blocks
+        for tails in (3, 5):
+            even, quantiles, small_blocks = errors(random.standard_t(tails, size=1 << 19).astype(np.float32))
+            assert quantiles < 0.98 * even and small_blocks < 0.9 * even
