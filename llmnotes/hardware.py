@@ -17,6 +17,8 @@ PARTS = {
     "scikit-learn": "",
     "matplotlib": "",
     "plotly": "",
+    "numba": "",
+    "bitsandbytes": "course",
     "wordllama": "course",
     "gguf": "course",
     "picklescan": "course",

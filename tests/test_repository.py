@@ -126,7 +126,7 @@ def test_a_notebook_host_keeps_all_it_has_and_gains_little():
             assert requirement.specifier.contains(has[name]), f"{line} would change {name} {has[name]}"
         else:
             gained.add(name)
-    assert gained == {"gguf", "picklescan", "wordllama", "xllamacpp"}
+    assert gained == {"bitsandbytes", "gguf", "optimum-quanto", "picklescan", "wordllama", "xllamacpp"}
     assert set(PARTS) <= set(has) | gained, "notebook 00 would call a part missing that a host does not have"
 
 

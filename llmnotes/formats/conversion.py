@@ -104,3 +104,9 @@ def _ways(inspection: Inspection, to: str) -> str:
     sources = [source for source, target in ROUTES if target == to]
     made = f", and {to} is made from a {' or '.join(sources)}" if len(sources) < 6 else ""
     return f"it can become {' or '.join(ways)}{made}"
+
+
+def keep_types(type: str | None) -> None:
+    """Raise `NotConvertible` if a `type` was asked for where every tensor keeps its own."""
+    if type is not None:
+        raise NotConvertible(f"A type is chosen for GGUF alone; here every tensor keeps its type, so leave {type} out.")

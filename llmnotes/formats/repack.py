@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats import read, safetensors
-from llmnotes.formats.conversion import TARGETS, Conversion
+from llmnotes.formats.conversion import TARGETS, Conversion, keep_types
 from llmnotes.formats.files import Inspection, Source, Tensor, stored
 from llmnotes.formats.progress import progress
 from llmnotes.formats.safe_write import NewFolder, new_file, new_folder
@@ -111,8 +111,7 @@ def copy_beside(inspection: Inspection, folder: NewFolder) -> tuple[str, ...]:
 
 
 def _repack(to: str, inspection: Inspection, dst: Path, type: str | None) -> Conversion:
-    if type is not None:
-        raise NotConvertible(f"A type is chosen for GGUF alone, and {to} keeps the types as they are; leave it out.")
+    keep_types(type)
     lost = _chosen(inspection)[1]
     name = NAMES.get((inspection.identity.format, to))
     with progress(inspection.nbytes, dst.name) as advance:

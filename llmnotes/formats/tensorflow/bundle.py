@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
 from llmnotes.formats import read, repack
-from llmnotes.formats.conversion import Conversion
+from llmnotes.formats.conversion import Conversion, keep_types
 from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, counted, remembered, size_of
 from llmnotes.formats.protobuf import FIXED32, Field, Message, field, varint
 from llmnotes.formats.safe_write import new_file
@@ -160,8 +160,7 @@ def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Convers
     from llmnotes.formats import safetensors
     from llmnotes.formats.pytorch import write as pytorch_write
 
-    if type is not None:
-        raise NotConvertible(f"Here every tensor keeps its type, and {type} was asked for; leave --type out.")
+    keep_types(type)
     entries = _kept(inspection.path)[0]
     short = {tensor.name: tensor.name.removesuffix(SUFFIX) for tensor in inspection.tensors}
     if len(set(short.values())) < len(short):
@@ -201,8 +200,7 @@ def write(inspection: Inspection, dst: Path, type: str | None = None) -> Convers
     Names stay as they are (a "name-based" checkpoint, without a graph of objects). Tied tensors share their bytes.
     Raises `NotConvertible` for a type that TensorFlow has no name for, and if a `type` is asked for.
     """
-    if type is not None:
-        raise NotConvertible(f"Here every tensor keeps its type, and {type} was asked for; leave --type out.")
+    keep_types(type)
     numbers = {name: number for number, name in TYPES.items() if name != "STRING"}
     parts, ties = repack.parts_and_ties(inspection)
     strange = next((part for part in parts if part.dtype not in numbers), None)
