@@ -109,4 +109,4 @@ def _ways(inspection: Inspection, to: str) -> str:
 def keep_types(type: str | None) -> None:
     """Raise `NotConvertible` if a `type` was asked for where every tensor keeps its own."""
     if type is not None:
-        raise NotConvertible(f"A type is chosen for GGUF alone; here every tensor keeps its type, so leave {type} out.")
+        raise NotConvertible(f"{type} was asked for, and a type is chosen for GGUF alone; leave it out.")
