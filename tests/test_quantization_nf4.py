@@ -96,6 +96,17 @@ def test_so_they_are_in_other_blocks(bitsandbytes, block):
     compare(bitsandbytes, ROWS["normal"][:, :501].copy(), "nf4", block, True)
 
 
+def test_so_they_are_in_last_blocks_of_every_length(bitsandbytes):
+    """Where the others multiply by a reciprocal, bitsandbytes divides: halfway between levels, that is seen."""
+    for length in range(1, 60):
+        for name in ("nf4", "fp4"):
+            x = halfway(name)[0, -length:] * np.float32(RANDOM.uniform(0.1, 10))
+            packed, state = bitsandbytes.quantize_4bit(torch.from_numpy(x), quant_type=name)
+            q = nf4.quantize(x, name)
+            same(q.codes, packed.numpy().reshape(-1))
+            same(q.absmax, state.absmax.numpy())
+
+
 @pytest.mark.parametrize("model", ["pebble", "pebble-chat"])
 def test_so_they_are_for_all_of_pebble(bitsandbytes, model):
     from safetensors.torch import load_file
@@ -245,3 +256,9 @@ def test_q4_0_beats_nf4_at_equal_bits_on_gaussian_weights_and_loses_where_tails_
         for tails in (3, 5):
             even, quantiles, small_blocks = errors(random.standard_t(tails, size=1 << 19).astype(np.float32))
             assert quantiles < 0.98 * even and small_blocks < 0.9 * even
+
+
+def test_loops_are_compiled_also_where_nothing_can_be_kept():
+    names = {}
+    exec("def twice(x):\n    return 2 * x", names)  # it lies in no file, so numba finds no folder for its code
+    assert threads.compiled_when_called(names["twice"])(4) == 8

@@ -28,7 +28,10 @@ def compiled_when_called(function: Callable) -> Callable:
             import numba
         except ImportError:
             raise MissingPart('numba is missing; bring it with: python -m pip install "llmnotes[course]"') from None
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        try:
+            return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        except RuntimeError:  # there is no folder in which the machine code may be kept
+            return numba.njit(nogil=True, error_model="numpy")(function)
 
     @wraps(function)
     def call(*args):
