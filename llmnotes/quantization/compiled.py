@@ -1,51 +1,120 @@
-"""Loops that numba turns into machine code when they are first called, and threads that share the work."""
+"""What all compiled kernels share: the decorator, rounding and 16-bit scales to the bit, codes packed into bytes.
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, wraps
+numba compiles these functions when they are first called, and keeps the result beside this file. No fast mathematics:
+every sum is taken in the order in which it is written, and every result is rounded to float32, so that the bytes are
+those of llama.cpp, whose C code computes the same way.
+"""
 
-from llmnotes.errors import MissingPart
+from pathlib import Path
 
-THREADS = os.cpu_count() or 1
+import numba
+import numpy as np
+
+ZERO, ONE = np.float32(0), np.float32(1)
+SHIFT = np.float32(1.5 * 2**23)  # a float32 that is added to it has no place left for a fraction
+# numba compiles anew what changed in a function's own file; these functions call each other across files.
+FILES = ("compiled.py", "scale_search.py", "legacy_blocks.py", "k_quants.py")
+CHANGED = max(Path(__file__).with_name(name).stat().st_mtime_ns for name in FILES)
+MANTISSA, MIDDLE = np.int32((1 << 23) - 1), np.int32(1 << 22)
 
 
-def compiled(function: Callable) -> Callable:
-    """Return `function`, compiled on its first call; `function.__wrapped__` is the same in plain Python.
+def compiled(function):
+    """Compile `function` for the types of its arguments at its first call; it runs without Python's lock."""
+    dispatcher = numba.njit(function, cache=True, nogil=True, error_model="numpy")
+    dispatcher._cache._cache_file._source_stamp = CHANGED
+    return dispatcher
 
-    Arithmetic keeps IEEE 754's rules, in the order in which it is written (no fast math), and a division by zero
-    gives infinity, so results are those of C. The machine code is kept beside the module for the next start.
 
-    Raises `MissingPart` on the first call where numba is not installed.
+@compiled
+def nearest(value):
+    """Return the whole number nearest to a float32, halves to even, found in the bits of value + SHIFT as in llama.cpp.
 
-    >>> compiled(lambda a, b: a + b).__wrapped__(1, 2)
-    3
+    Beyond 2**22 the answer is some other number, and for infinity and NaN -2**22 and 0: the same ones as llama.cpp's.
     """
-
-    @cache
-    def machine_code() -> Callable:
-        try:
-            import numba
-        except ImportError:
-            raise MissingPart('numba is missing; bring it with: python -m pip install "llmnotes[course]"') from None
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-
-    @wraps(function)
-    def call(*args):
-        return machine_code()(*args)
-
-    return call
+    bits = np.float32(value + SHIFT).view(np.int32)
+    return np.int32(np.int32(bits & MANTISSA) - MIDDLE)
 
 
-def in_threads(work: Callable[[int, int], object], count: int, threads: int = THREADS) -> list:
-    """Return what `work(start, stop)` gives for 0..`count`, cut into one stretch for each thread.
+@compiled
+def code(value, low, high):
+    """Return the whole number from `low` to `high` (both int32) that is nearest to a float32."""
+    return min(max(nearest(value), low), high)
 
-    >>> in_threads(lambda start, stop: (start, stop), 5, threads=2)
-    [(0, 2), (2, 5)]
+
+@compiled
+def finite(x):
+    """Return whether there is neither an infinity nor a NaN in float32 of two dimensions."""
+    most = np.int32(0)
+    for row in x.view(np.int32):
+        for bits in row:
+            most = max(
+                most, np.int32(bits & np.int32(0x7FFFFFFF))
+            )  # without the sign, floats are ordered as their bits
+    return most < 0x7F800000
+
+
+@compiled
+def half(value):
+    """Return the bits of the float16 nearest to a float32, halves to even."""
+    bits = np.int64(np.float32(value).view(np.uint32))
+    sign, size = bits >> 16 & 0x8000, bits & 0x7FFFFFFF
+    if size > 0x7F800000:
+        return sign | 0x7E00  # not a number
+    if size >= 0x47800000:
+        return sign | 0x7C00  # 65,536 and above: infinity
+    if size < 0x38800000:  # below 2**-14 a float16 is a multiple of 2**-24
+        return sign | np.int64(np.rint(abs(value) * np.float32(2**24)))
+    return sign | (size - 0x38000000 + 0xFFF + (size >> 13 & 1)) >> 13  # another bias, and 13 bits fewer
+
+
+@compiled
+def whole(bits):
+    """Return the float32 that equals the float16 with these bits."""
+    sign, exponent, fraction = (bits & 0x8000) << 16, bits >> 10 & 31, bits & 1023
+    if exponent == 0:
+        value = np.float32(fraction) * np.float32(2**-24)
+        return -value if sign else value
+    exponent = 255 if exponent == 31 else exponent + 112
+    return np.uint32(sign | exponent << 23 | fraction << 13).view(np.float32)
+
+
+@compiled
+def put(block, at, value):
+    """Write a float32 as a float16 at byte `at` of a block; return what is left of it, as a float32."""
+    bits = half(value)
+    block[at], block[at + 1] = np.uint8(bits & 255), np.uint8(bits >> 8)
+    return whole(bits)
+
+
+@compiled
+def get(block, at):
+    """Return the float16 at byte `at` of a block as a float32."""
+    return whole(np.int64(block[at]) | np.int64(block[at + 1]) << 8)
+
+
+@compiled
+def pack(codes, bits, shift, span, out):
+    """Write `bits` bits of every code, those from bit `shift` on, into the bytes `out`.
+
+    8 / bits codes share a byte, the first in its lowest bits; they stand `span` places apart, so that one instruction
+    unpacks `span` of them.
     """
-    threads = max(1, min(threads, count))
-    edges = [count * i // threads for i in range(threads + 1)]
-    if threads == 1:
-        return [work(0, count)]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, edges[:-1], edges[1:]))
+    each = 8 // bits
+    mask = (1 << bits) - 1
+    for start in range(0, len(out), span):
+        for i in range(span):
+            byte = 0
+            for k in range(each):
+                byte |= (codes[start * each + k * span + i] >> shift & mask) << bits * k
+            out[start + i] = np.uint8(byte)
+
+
+@compiled
+def unpack(data, bits, shift, span, codes):
+    """Add to every code its `bits` bits from the bytes `data`, as bits `shift` and up: the way back from `pack`."""
+    each = 8 // bits
+    mask = (1 << bits) - 1
+    for start in range(0, len(data), span):
+        for k in range(each):
+            for i in range(span):
+                codes[start * each + k * span + i] |= np.uint8((data[start + i] >> bits * k & mask) << shift)
