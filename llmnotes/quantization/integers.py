@@ -15,7 +15,8 @@ from llmnotes.quantization.arrays import as_float32, finite
 
 LARGEST = 3.4e38  # a little less than float32's largest number, which a rounded scale could exceed
 SMALLEST = 1e-35  # a group with a smaller range counts as this wide, so that no scale is zero or denormal
-INT8_PAIR = np.float32(6.200124e-05)  # 1 / 127², as bitsandbytes writes it
+# bitsandbytes' constants. The first is meant as 1 / 127², 6.2000124e-05, and lacks a zero: 0.0018% too large.
+INT8_PAIR = np.float32(6.200124e-05)
 INT8_ONE = np.float32(7.874015718698502e-3)  # 1 / 127
 
 
@@ -169,7 +170,8 @@ def int8_linear(x, weight: Int8Rows, bias=None, threshold: float = 6.0) -> np.nd
 
     Columns of x with outliers meet the weights in floating point; all others are rounded to 8 bits, and their products
     summed in whole numbers (LLM.int8(), section 3.2 and figure 2). Equal to `bitsandbytes.nn.Linear8bitLt` of float32
-    activations in evaluation mode: to the bit without outliers, and to the rounding of their sum with them.
+    activations in evaluation mode: to the bit without outliers, and with them but for the order in which their
+    products are summed.
 
     Raises as `int8_rows` does, and `NotQuantizable` where the columns of x and of the weight differ in number.
 
