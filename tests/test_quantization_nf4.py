@@ -11,6 +11,7 @@ import torch
 from llmnotes.errors import MissingPart, NotQuantizable, UnknownName
 from llmnotes.pebble import weights_dir
 from llmnotes.quantization import nf4, threads
+from llmnotes.quantization.arrays import as_float32
 
 RANDOM = np.random.default_rng(0)
 LEVELS = {name: nf4.levels(name) for name in ("nf4", "fp4")}
@@ -186,6 +187,7 @@ def test_other_arrays_give_the_same():
     for other in (x.T, frozen, x.T.astype(np.float64), x.T.copy().astype(">f4"), torch.from_numpy(x).T, x.T.tolist()):
         same(nf4.quantize(other).codes, expected)
     same(frozen, before)
+    assert as_float32(x.T).flags.c_contiguous and as_float32(frozen) is frozen
 
 
 BAD = {
