@@ -6,6 +6,7 @@ of llama-act-order in the authors' code, or one of two that keep the groups toge
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -53,8 +54,8 @@ def round_to_nearest(weight, bits: int, group: int | None = 128, symmetric: bool
 
     A group is `group` neighbours in a row (None: the whole row); the last one may be shorter. Symmetric levels reach
     from -a to a, where a is the largest magnitude, and 0 is the level in the middle: 2^(bits-1). Otherwise they reach
-    from the smallest number (or 0) to the largest (or 0). The scale is rounded to float16 before anything is divided
-    by it, so that the codes fit the scale that is stored.
+    from the smallest number (or 0) to the largest (or 0). Scales are stored as float16; codes are chosen before that,
+    because the largest weight of a symmetric group lies right between two levels.
 
     Raises `NotQuantizable` for weights that are no finite matrix, that need a scale beyond float16, and for bits other
     than 2, 3, 4 and 8. Does not look at data: `quantize` does.
@@ -63,11 +64,11 @@ def round_to_nearest(weight, bits: int, group: int | None = 128, symmetric: bool
     [[0, 15, 8, 11]]
     """
     weight, group = _weights(weight, bits, group)
-    parts = [_grid(part.T, bits, symmetric) for part in weight.split(group, 1)]
-    scales, zeros = (torch.stack(numbers, 1) for numbers in zip(*parts, strict=True))
-    group_of = torch.arange(weight.shape[1], device=weight.device, dtype=torch.int32) // group
-    codes = _nearest(weight, scales[:, group_of], zeros[:, group_of], bits)
-    return Quantized(codes.to(torch.uint8), scales, zeros.to(torch.uint8), group_of, bits)
+    parts = weight.split(group, 1)
+    grids = [_grid(part.T, bits, symmetric) for part in parts]
+    codes = [_nearest(part.T, grid, bits).T for part, grid in zip(parts, grids, strict=True)]
+    group_of = torch.arange(weight.shape[1], device=weight.device) // group
+    return _quantized(torch.cat(codes, 1), grids, group_of, bits)
 
 
 def hessian(inputs) -> torch.Tensor:
@@ -150,17 +151,12 @@ def quantize(
         for i, number in enumerate(group_of[start:end].tolist(), start):
             if number not in grids:
                 grids[number] = _grid(rest[i : i + group][group_of[i : i + group] == number], bits, symmetric)
-            scale, zero = grids[number]
-            codes[i] = _nearest(rest[i], scale, zero, bits)
-            error = errors[i - start]
-            torch.sub(rest[i], (codes[i] - zero) * scale, out=error).div_(diagonal[i])
+            codes[i], error = _nearest(rest[i], grids[number], bits), errors[i - start]
+            torch.sub(rest[i], (codes[i] - grids[number].zero) * grids[number].scale, out=error).div_(diagonal[i])
             rest[i + 1 : end].addr_(upper[i, i + 1 : end], error, alpha=-1)
         rest[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
     back = columns.argsort()
-    scales, zeros = (torch.stack(numbers, 1) for numbers in zip(*(grids[i] for i in sorted(grids)), strict=True))
-    return Quantized(
-        codes[back].T.contiguous().to(torch.uint8), scales, zeros.to(torch.uint8), group_of[back].int(), bits
-    )
+    return _quantized(codes[back].T, [grids[number] for number in sorted(grids)], group_of[back], bits)
 
 
 def quantize_model(
@@ -197,26 +193,38 @@ def quantize_model(
     return found
 
 
-def _grid(part: torch.Tensor, bits: int, symmetric: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return scale and zero point, (outputs,) each, of the levels for `part`, (members of a group, outputs)."""
+class _Grid(NamedTuple):
+    """The levels of a group, (outputs,) each: what weights are divided by, the same as it is stored, the zero point."""
+
+    divisor: torch.Tensor
+    scale: torch.Tensor
+    zero: torch.Tensor
+
+
+def _grid(part: torch.Tensor, bits: int, symmetric: bool) -> _Grid:
+    """Return the levels for `part`, (members of a group, outputs)."""
     top = 2**bits - 1
     if symmetric:
-        scale = part.abs().amax(0) * (2 / top)
+        divisor = 2 * part.abs().amax(0) / top
     else:
         low, high = part.amin(0).clamp(max=0), part.amax(0).clamp(min=0)
-        scale = (high - low) / top
-    if (scale > LARGEST).any():
+        divisor = (high - low) / top
+    if (divisor > LARGEST).any():
         raise NotQuantizable(
-            "Scales are stored as float16, and these weights need one beyond 65,504; divide them first."
+            "Scales are stored as float16, and these weights need one beyond 65,504; divide the weights first."
         )
-    scale = torch.where(scale == 0, 1.0, scale).half().float().clamp_(min=2.0**-24)  # the smallest float16 there is
-    if symmetric:
-        return scale, torch.full_like(scale, (top + 1) // 2)
-    return scale, (-low / scale).round_().clamp_(0, top)
+    divisor = torch.where(divisor == 0, 1.0, divisor).clamp_(min=2.0**-24)  # the smallest float16 there is
+    zero = torch.full_like(divisor, (top + 1) // 2) if symmetric else (-low / divisor).round_().clamp_(0, top)
+    return _Grid(divisor, divisor.half().float(), zero)
 
 
-def _nearest(x: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, bits: int) -> torch.Tensor:
-    return (x / scale).round_().add_(zero).clamp_(0, 2**bits - 1)
+def _nearest(x: torch.Tensor, grid: _Grid, bits: int) -> torch.Tensor:
+    return (x / grid.divisor).round_().add_(grid.zero).clamp_(0, 2**bits - 1)
+
+
+def _quantized(codes: torch.Tensor, grids: list[_Grid], group_of: torch.Tensor, bits: int) -> Quantized:
+    scales, zeros = (torch.stack([getattr(grid, name) for grid in grids], 1) for name in ("scale", "zero"))
+    return Quantized(codes.contiguous().to(torch.uint8), scales, zeros.to(torch.uint8), group_of.int(), bits)
 
 
 def _order(diagonal: torch.Tensor, group: int, order: str) -> torch.Tensor:
