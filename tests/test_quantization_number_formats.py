@@ -124,6 +124,8 @@ def test_shapes_and_other_kinds_of_arrays():
     np.testing.assert_array_equal(formats.encode(frozen.T, "bfloat16"), expected.T)
     half = expected.view(ml_dtypes.bfloat16)
     np.testing.assert_array_equal(formats.encode(half, "bfloat16"), expected)
+    assert formats.encode(np.float16(2**-24), "float32") == 0x33800000
+    assert formats.encode(np.array([70, 448], np.int16), "float8_e4m3fn").tolist() == [0x69, 0x7E]
     assert formats.encode(0.1, "int8") == 0 and formats.encode([3], "int8").dtype == np.uint8
 
 
