@@ -47,9 +47,12 @@ ROUTES: dict[tuple[str, str], str] = {
     ("TensorFlow checkpoint", "pytorch"): "tensorflow.bundle:to_pytorch",
     ("Hugging Face folder", "gguf"): "gguf.from_huggingface:convert",
     ("Hugging Face folder", "mmproj"): "gguf.mmproj:convert",
+    ("GGUF", "gguf"): "gguf.requantize:requantize",
     ("GGUF", "huggingface"): "gguf.to_huggingface:to_huggingface",
     ("GGUF", "safetensors"): "gguf.to_huggingface:to_safetensors",
 }
+
+WEIGHED = ("gguf.from_huggingface:convert", "gguf.requantize:requantize")  # what an importance matrix can be given to
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,15 @@ class Conversion:
     lost: tuple[str, ...] = ()
 
 
-def convert(src: str | Path, dst: str | Path, to: str | None = None, type: str | None = None) -> Conversion:
+def convert(
+    src: str | Path, dst: str | Path, to: str | None = None, type: str | None = None, importance: dict | None = None
+) -> Conversion:
     """Write the model in `src` to `dst` in the format `to` (by default what the ending of `dst` says).
 
-    `type` is the GGML type of the weights of a GGUF ("F32", "F16", "BF16", "Q8_0", ...). Tensors travel one at a time;
-    tied weights stay tied; a row that the type's blocks do not fit gets a type that fits, and the answer names it.
+    `type` is the file type of a GGUF ("F16", "Q8_0", "Q4_K_M", ... of `llmnotes.quantization.mixtures`), `importance`
+    the importance matrix for one of few bits: {name of a tensor: a number for each of its columns}. Tensors travel one
+    at a time; tied weights stay tied; a row that the type's blocks do not fit gets a type that fits, and the answer
+    names it.
 
     Raises `NotConvertible` (no such way), `CannotWrite` (the target exists, no room), and what `inspect` raises.
     Nothing is left behind by a conversion that fails. Does not run the model, except to ONNX, whose graph is traced.
@@ -88,8 +95,13 @@ def convert(src: str | Path, dst: str | Path, to: str | None = None, type: str |
     route = ROUTES.get((inspection.identity.format, to))
     if route is None:
         raise NotConvertible(f"There is no way from {inspection.identity.format} to {to}; {_ways(inspection, to)}.")
+    if importance is not None and route not in WEIGHED:
+        raise NotConvertible(
+            "An importance matrix is for a GGUF that is made from a Hugging Face folder or another GGUF; leave it out."
+        )
     module, function = route.split(":")
-    done = getattr(import_module(f"llmnotes.formats.{module}"), function)(inspection, dst, type)
+    more = {} if importance is None else {"importance": importance}
+    done = getattr(import_module(f"llmnotes.formats.{module}"), function)(inspection, dst, type, **more)
     return replace(done, to=to)
 
 

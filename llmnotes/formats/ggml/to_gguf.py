@@ -9,13 +9,14 @@ from typing import Any
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats import read
 from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, Tensor, size_of
+from llmnotes.formats.files import Inspection, Tensor
 from llmnotes.formats.gguf import write as gguf_write
-from llmnotes.formats.gguf.from_huggingface import FILE_TYPES
+from llmnotes.formats.gguf.from_huggingface import quantized, type_of
 from llmnotes.formats.gguf.types import NUMBERS, Typed
 from llmnotes.formats.progress import progress
 from llmnotes.formats.safe_write import new_file
 from llmnotes.formats.safetensors import Part
+from llmnotes.quantization import mixtures
 
 # The name of a tensor before ".weight" -> GGUF's
 WHOLE = {"tok_embeddings": "token_embd", "norm": "output_norm", "output": "output"}
@@ -39,21 +40,21 @@ def to_gguf(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     """Write the LLaMA model in a GGML, GGMF or GGJT file as a GGUF; rows of q and k already stand in GGUF's order.
 
     Without a `type` each tensor keeps its own, bit for bit, wherever today's GGML has it; blocks whose scales were
-    float32 (Q4 and Q8 before GGJT 3) have no such type and become F16, named in `fallbacks`. With a type all matrices
-    become it.
+    float32 (Q4 and Q8 before GGJT 3) have no such type and become F16, named in `fallbacks`. With a type it is a file
+    type of `mixtures`, as in the conversion from Hugging Face.
 
     Raises `NotConvertible` (another model than LLaMA, one file of several, an unknown type) and `FileBroken` (tensors
     missing, left over, or of another shape than the file's numbers say). Does not know what these files never said:
     `lost` lists it.
     """
     sizes = _sizes(inspection)
-    type = _type(type)
-    fallbacks: dict[str, str] = {}
+    type = type and type_of(type, inspection)
     tensors = [tensor for tensor in inspection.tensors if not tensor.name.endswith("rope.freqs")]
+    types, fallbacks = _types(tensors, type, sizes | inspection.metadata)
     with progress(inspection.nbytes, dst.name) as advance:
-        parts = [_part(tensor, inspection, type, fallbacks, advance) for tensor in tensors]
+        parts = [_part(tensor, inspection, types[tensor.name], advance) for tensor in tensors]
         with new_file(dst) as file:
-            gguf_write.write(file, _keys(inspection, sizes, _file_type(inspection, parts)), parts)
+            gguf_write.write(file, _keys(inspection, sizes, _file_type(inspection, type, parts)), parts)
     nbytes = sum(part.nbytes for part in parts)
     lost = [
         f"The file does not say its context length and the epsilon of its norms: {CONTEXT} and {EPSILON} were taken, "
@@ -105,28 +106,26 @@ def _sizes(inspection: Inspection) -> dict[str, int]:
     return {"hidden": hidden, "kv": keys * heads // width}
 
 
-def _type(type: str | None) -> str | None:
-    from llmnotes.quantization.blocks import TYPES
+def _types(tensors: list[Tensor], type: str | None, sizes: dict) -> tuple[dict[str, str], dict[str, str]]:
+    """Return ({tensor: its type in GGUF}, {tensor in GGUF: its type, where that is another than the one meant})."""
+    if type is not None:
+        groups = sizes["n_head"] // sizes["kv"]
+        shapes = {name_of(tensor.name): tensor.shape for tensor in tensors}
+        found, fallbacks = mixtures.types(type, shapes, groups, sizes["n_layer"] == 80 and groups > 1)
+        return {tensor.name: found[name_of(tensor.name)] for tensor in tensors}, fallbacks
+    kept = {tensor.name: LAID_ANEW.get(tensor.dtype, tensor.dtype) for tensor in tensors}
+    kept |= {tensor.name: "F32" for tensor in tensors if len(tensor.shape) == 1}
+    lost = [name for name, dtype in kept.items() if dtype not in NUMBERS]
+    return kept | dict.fromkeys(lost, "F16"), {name_of(name): "F16" for name in lost}
 
-    known = [name for name in TYPES if name in FILE_TYPES]
-    if type is not None and type.upper() not in known:
-        raise NotConvertible(f"The type {type[:40]} cannot be written; take one of {', '.join(known)}.")
-    return type and type.upper()
 
-
-def _part(tensor: Tensor, inspection: Inspection, type: str | None, fallbacks: dict[str, str], advance) -> Part:
+def _part(tensor: Tensor, inspection: Inspection, dtype: str, advance) -> Part:
     name = name_of(tensor.name)
-    kept = LAID_ANEW.get(tensor.dtype, tensor.dtype)
-    dtype = kept if type is None else type
-    if len(tensor.shape) == 1:
-        dtype = "F32"
-    elif dtype not in NUMBERS or size_of(dtype, tensor.shape) is None:
-        dtype = fallbacks[name] = "F16"
-    return Part(name, dtype, tensor.shape, partial(_data, tensor, inspection, dtype, advance))
+    return Part(name, dtype, tensor.shape, partial(_data, name, tensor, inspection, dtype, advance))
 
 
-def _data(tensor: Tensor, inspection: Inspection, dtype: str, advance) -> Iterator[bytes]:
-    from llmnotes.quantization.blocks import laid_anew, recoded
+def _data(name: str, tensor: Tensor, inspection: Inspection, dtype: str, advance) -> Iterator[bytes]:
+    from llmnotes.quantization.blocks import laid_anew
 
     def counted():
         for piece in read(inspection, tensor):
@@ -135,15 +134,18 @@ def _data(tensor: Tensor, inspection: Inspection, dtype: str, advance) -> Iterat
 
     if LAID_ANEW.get(tensor.dtype) == dtype:
         return laid_anew(counted(), dtype)
-    return recoded(counted(), tensor.dtype, dtype)
+    return quantized(name, lambda: [(tensor.dtype, counted())], dtype)
 
 
-def _file_type(inspection: Inspection, parts: list[Part]) -> int:
-    """Return llama.cpp's number for what most of the matrices are."""
+def _file_type(inspection: Inspection, type: str | None, parts: list[Part]) -> int:
+    """Return llama.cpp's number for the file type, or for what most of the matrices are."""
+    if type is not None:
+        return mixtures.FILE_TYPES[type][0]
     if {part.dtype for part in parts} <= {tensor.dtype for tensor in inspection.tensors}:
         return inspection.metadata["ftype"]
     matrices = [part.dtype for part in parts if len(part.shape) > 1]
-    return FILE_TYPES[max(FILE_TYPES, key=matrices.count)]
+    numbers = {kind: number for number, kind in mixtures.FILE_TYPES.values()}
+    return numbers[max(numbers, key=matrices.count)]
 
 
 def _keys(inspection: Inspection, sizes: dict[str, int], file_type: int) -> dict[str, Any]:

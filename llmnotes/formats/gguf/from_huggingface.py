@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
+from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible, NotQuantizable
 from llmnotes.formats import read
 from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, Tensor, counted, size_of
+from llmnotes.formats.files import Inspection, Tensor, counted
 from llmnotes.formats.gguf import architectures, llava, rope
 from llmnotes.formats.gguf import tokenizer as gguf_tokenizer
 from llmnotes.formats.gguf import write as gguf_write
@@ -19,10 +19,8 @@ from llmnotes.formats.huggingface import settings
 from llmnotes.formats.progress import progress
 from llmnotes.formats.safe_write import new_file
 from llmnotes.formats.safetensors import Part
+from llmnotes.quantization import mixtures
 
-# llama.cpp's number for a file whose large tensors have this type
-FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K": 11}
-FILE_TYPES |= {"Q4_K": 14, "Q5_K": 16, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30, "BF16": 32}
 SAMPLING = {
     "top_k": ("top_k", "I32"),
     "top_p": ("top_p", "F32"),
@@ -34,17 +32,21 @@ LIMIT = 1 << 27  # bytes of the largest group of rows that is held at a time
 UNUSED = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias")
 
 
-def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
-    """Write the model in a Hugging Face folder as a GGUF of one `type`: F32, F16, BF16, Q8_0 or a type of `blocks`.
+def convert(
+    inspection: Inspection, dst: Path, type: str | None = None, importance: dict[str, Any] | None = None
+) -> Conversion:
+    """Write the model in a Hugging Face folder as a GGUF of one `type`: F32, F16, BF16, Q8_0 or one of the `mixtures`.
 
     Without a type it is the folder's own (BF16 for a BF16 model, F16 for all others), as llama.cpp's converter does.
-    Vectors and norms stay F32; a row that the blocks do not fit becomes F16 and is named in `fallbacks`. Tied
-    embeddings are stored once, without an output.weight. Memory holds one piece of one tensor.
+    A mixture gives every tensor the type that llama.cpp's quantizer gives it, to the byte, also with `importance`:
+    {name of a tensor, here or in GGUF: a number for each of its columns}. Vectors and norms stay F32; a row that the
+    blocks do not fit gets another type and is named in `fallbacks`. Tied embeddings are stored once, without an
+    output.weight. Memory holds one piece of one tensor.
 
     Raises `NotConvertible` (architecture, type, tokenizer or position scaling without a place in GGUF, weights that
-    are quantized already) and `FileBroken` (tensors missing, left over, or of another shape than config.json says).
-    Of a LLaVA it writes the language model alone; --to mmproj writes the rest. Does not quantize with importance
-    weights and does not mix types as llama-quantize does.
+    are quantized already), `FileBroken` (tensors missing, left over, or of another shape than config.json says) and
+    `NotQuantizable` (weights that are not finite, importance of another model). Of a LLaVA it writes the language model
+    alone; --to mmproj writes the rest.
     """
     inspection, left = llava.language_model(inspection)
     config = inspection.metadata["config"]
@@ -57,12 +59,18 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     tokenizer, lost = gguf_tokenizer.keys(
         inspection.path, config | {"vocab_size": sizes["vocab_size"]}, architecture.gguf
     )
-    fallbacks: dict[str, str] = {}
+    groups, importance = sizes["num_attention_heads"] // sizes["num_key_value_heads"], importance or {}
+    shapes = {weight.name: weight.shape for weight in wanted}
+    big = sizes["num_hidden_layers"] == 80 and groups > 1
+    types, fallbacks = mixtures.types(type, shapes, groups, big, bool(importance))
     with progress(inspection.nbytes, dst.name) as advance:
-        parts = [_part(weight, at_hand, inspection, type, fallbacks, advance) for weight in wanted]
+        parts = []
+        for weight in wanted:
+            matters = importance.get(weight.name, importance.get(weight.sources[0]))
+            parts.append(part_of(weight, at_hand, inspection, types[weight.name], advance, matters))
         parts = _rope_factors(architecture, sizes) + parts
         metadata = general(inspection, architecture, parts) | architectures.keys(architecture, sizes) | position_keys
-        metadata |= {"general.file_type": FILE_TYPES[type], "general.quantization_version": 2} | tokenizer
+        metadata |= {"general.file_type": mixtures.FILE_TYPES[type][0], "general.quantization_version": 2} | tokenizer
         with new_file(dst) as file:
             gguf_write.write(file, metadata, parts)
     lost = left + lost + _lost(architecture, config)
@@ -151,51 +159,44 @@ def matched(wanted: list[Weight], at_hand: dict[str, Tensor], folder: str) -> No
             )
 
 
-def type_of(type: str | None, inspection: Inspection) -> str:
-    """Return the type asked for, or the one that llama.cpp's converter takes by itself."""
-    from llmnotes.quantization.blocks import TYPES
-
+def type_of(type: str | None, inspection: Inspection, known: Iterable[str] = tuple(mixtures.FILE_TYPES)) -> str:
+    """Return the file type asked for, or the one that llama.cpp's converter takes by itself."""
     if type is None:
         first = next((tensor.dtype for tensor in inspection.tensors if len(tensor.shape) > 1), "F16")
         return "BF16" if first == "BF16" else "F16"
-    known = [name for name in TYPES if name in FILE_TYPES]
-    if type.upper() not in known:
+    name = mixtures.ALIASES.get(type.upper(), type.upper())
+    if name not in known:
         raise NotConvertible(f"The type {type[:40]} cannot be written; take one of {', '.join(known)}.")
-    return type.upper()
+    return name
 
 
-def _part(
-    weight: Weight,
-    at_hand: dict[str, Tensor],
-    inspection: Inspection,
-    type: str,
-    fallbacks: dict[str, str],
-    advance: Callable[[int], None],
+def part_of(
+    weight: Weight, at_hand: dict[str, Tensor], inspection: Inspection, dtype: str, advance, importance=None
 ) -> Part:
-    """Return one tensor of the GGUF, ready to be written."""
-    dtype = type
-    if len(weight.shape) == 1 or weight.name.endswith("_norm.weight"):
-        dtype = "F32"
-    elif size_of(type, weight.shape) is None:
-        dtype = fallbacks[weight.name] = "F16"
-    return part_of(weight, at_hand, inspection, dtype, advance)
-
-
-def part_of(weight: Weight, at_hand: dict[str, Tensor], inspection: Inspection, dtype: str, advance) -> Part:
     """Return one tensor of a GGUF in the type `dtype`, ready to be written; `advance` hears how many bytes are read."""
     tensors = [at_hand[name] for name in weight.sources]
-    return Part(weight.name, dtype, weight.shape, partial(_data, weight, tensors, inspection, dtype, advance))
+    data = partial(_data, weight, tensors, inspection, advance)
+    return Part(weight.name, dtype, weight.shape, partial(quantized, weight.name, data, dtype, importance))
 
 
-def _data(weight: Weight, tensors: list[Tensor], inspection: Inspection, dtype: str, advance) -> Iterator[bytes]:
+def quantized(name: str, data: Callable, dtype: str, importance=None) -> Iterator[bytes]:
+    """Yield a tensor in the type `dtype`; `data` yields (its type, its pieces) once for each tensor it is made of."""
     from llmnotes.quantization.blocks import recoded
 
+    for source, pieces in data():
+        try:
+            yield from recoded(pieces, source, dtype, importance if dtype not in SOURCES else None)
+        except NotQuantizable as error:
+            raise NotQuantizable(f"{name[:80]} cannot become {dtype}: {error}") from None
+
+
+def _data(weight: Weight, tensors: list[Tensor], inspection: Inspection, advance) -> Iterator[tuple[str, Iterator]]:
     for tensor in tensors:
         pieces = read(inspection, tensor)
         if weight.heads:
             rows = tensor.shape[0] // weight.heads
             pieces = permuted(pieces, rows, tensor.nbytes // tensor.shape[0])
-        yield from recoded(_counted(pieces, advance), tensor.dtype, dtype)
+        yield tensor.dtype, _counted(pieces, advance)
 
 
 def _counted(pieces: Iterable[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:

@@ -8,10 +8,13 @@ from llmnotes.formats.conversion import Conversion
 from llmnotes.formats.files import Inspection, counted, size_of
 from llmnotes.formats.gguf import llava
 from llmnotes.formats.gguf import write as gguf_write
-from llmnotes.formats.gguf.from_huggingface import FILE_TYPES, matched, part_of, type_of
+from llmnotes.formats.gguf.from_huggingface import matched, part_of, type_of
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.progress import progress
 from llmnotes.formats.safe_write import new_file
+from llmnotes.quantization.mixtures import FILE_TYPES
+
+TYPES = ("F32", "F16", "BF16", "Q8_0")
 
 # A convolution and a table that is looked up by row: GGML computes them from floats alone.
 FLOATS = ("v.patch_embd.weight", "v.position_embd.weight")
@@ -36,7 +39,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     seen = llava.vision(inspection)
     wanted, unseen, at_hand = llava.weights(inspection, seen)
     matched(wanted + unseen, at_hand, inspection.path.name)
-    type = "F16" if type is None else type_of(type, inspection)
+    type = "F16" if type is None else type_of(type, inspection, TYPES)
     fallbacks: dict[str, str] = {}
     with progress(sum(at_hand[weight.sources[0]].nbytes for weight in wanted), dst.name) as advance:
         parts = []
@@ -70,7 +73,7 @@ def keys(inspection: Inspection, seen: llava.Vision, type: str) -> dict[str, Any
         "clip.has_text_encoder": False,
         "clip.has_vision_encoder": True,
         "clip.has_llava_projector": True,
-        "general.file_type": FILE_TYPES[type],
+        "general.file_type": FILE_TYPES[type][0],
         "general.name": inspection.path.resolve().name,
         "general.description": "image encoder for LLaVA",
         "clip.projector_type": "mlp",

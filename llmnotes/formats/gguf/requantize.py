@@ -1,0 +1,77 @@
+"""A GGUF of floats becomes a GGUF of fewer bits, as llama.cpp's llama-quantize makes it."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llmnotes.errors import NotConvertible
+from llmnotes.formats import read
+from llmnotes.formats.conversion import Conversion
+from llmnotes.formats.files import Inspection, Tensor
+from llmnotes.formats.gguf import entries
+from llmnotes.formats.gguf import write as gguf_write
+from llmnotes.formats.gguf.from_huggingface import SOURCES, quantized, type_of
+from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.progress import progress
+from llmnotes.formats.safe_write import new_file
+from llmnotes.formats.safetensors import Part
+from llmnotes.quantization import mixtures
+
+
+def requantize(
+    inspection: Inspection, dst: Path, type: str | None = None, importance: dict[str, Any] | None = None
+) -> Conversion:
+    """Write the model of a GGUF in F32, F16 or BF16 in another `type` of the `mixtures`; its other keys stay.
+
+    Tensors that are never quantized (vectors, norms) keep their type. Bytes equal llama.cpp's `llama_model_quantize`,
+    also with `importance`, {tensor: a number for each column}, for models of the Llama kind.
+
+    Raises `NotConvertible` (no type given, weights that are quantized already, several experts, a model in several
+    files) and `NotQuantizable`. Does not undo quantization first: that is --to huggingface.
+    """
+    if type is None:
+        raise NotConvertible("A GGUF becomes another GGUF by its type; add one, such as --type Q4_K_M.")
+    type, importance = type_of(type, inspection), importance or {}
+    dtypes = {tensor.dtype for tensor in inspection.tensors}
+    if not dtypes or not dtypes <= set(SOURCES):
+        raise NotConvertible(
+            f"{inspection.path.name} holds {', '.join(sorted(dtypes)) or 'no tensors'}, and fewer bits are made from "
+            f"{', '.join(SOURCES)}; take the model in its original precision."
+        )
+    types, fallbacks = mixtures.types(type, *_facts(inspection), bool(importance))
+    with progress(inspection.nbytes, dst.name) as advance:
+        parts = []
+        for tensor in inspection.tensors:
+            dtype = tensor.dtype if types[tensor.name] == "F32" and type != "F32" else types[tensor.name]
+            data = partial(_data, inspection, tensor, advance)
+            matters = importance.get(tensor.name)
+            parts.append(Part(tensor.name, dtype, tensor.shape, partial(quantized, tensor.name, data, dtype, matters)))
+        metadata: dict[str, Any] = dict(entries(inspection.path))
+        metadata |= {"general.file_type": Typed("U32", mixtures.FILE_TYPES[type][0])}
+        metadata |= {"general.quantization_version": Typed("U32", 2)}
+        with new_file(dst) as file:
+            gguf_write.write(file, metadata, parts)
+    nbytes = sum(part.nbytes for part in parts)
+    return Conversion(inspection.path, dst, inspection.identity, "gguf", len(parts), nbytes, fallbacks)
+
+
+def _facts(inspection: Inspection) -> tuple[dict[str, tuple[int, ...]], int, bool]:
+    """Return the shapes, the number of heads that share keys and values, and whether it is a 70B model."""
+    keys, prefix = inspection.metadata, f"{inspection.architecture}."
+    counts = [keys.get(f"{prefix}{key}", 0) for key in ("expert_count", "attention.head_count", "block_count")]
+    shared = keys.get(f"{prefix}attention.head_count_kv", counts[1])
+    if keys.get("split.count", 1) not in (0, 1) or counts[0] != 0:
+        raise NotConvertible("A model with several experts, or in several files, is not quantized here; use llama.cpp.")
+    if not all(isinstance(count, int) and count > 0 for count in (shared, *counts[1:])):
+        raise NotConvertible("The keys of this GGUF do not say how many heads and layers it has; use another copy.")
+    groups = counts[1] // shared
+    return {tensor.name: tensor.shape for tensor in inspection.tensors}, groups, counts[2] == 80 and groups > 1
+
+
+def _data(inspection: Inspection, tensor: Tensor, advance):
+    def counted():
+        for piece in read(inspection, tensor):
+            yield piece
+            advance(len(piece))
+
+    yield tensor.dtype, counted()
