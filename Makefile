@@ -2,7 +2,7 @@
 # make test    proves that the course is true
 # make lab     opens JupyterLab at the first notebook
 # make fuzz    throws 20,000 broken files at every reader
-# make peers   brings TensorFlow and llama.cpp's converter, each in an environment of its own, to compare with
+# make peers   brings TensorFlow, gptqmodel and llama.cpp's converter, each in an environment of its own, to compare with
 # make bench   measures the converters against their peers
 # make pebble  trains the model in the box again, into build/pebble
 
@@ -39,12 +39,18 @@ fuzz: $(READY)
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m tests.fuzz
 
 # The tests compare with these programs where they are, and are skipped where not.
-peers: build/peers/tensorflow/installed build/peers/llama_cpp/installed-0.94.0
+peers: build/peers/tensorflow/installed build/peers/gptq/installed build/peers/llama_cpp/installed-0.94.0
 
 build/peers/tensorflow/installed: requirements-tf.txt
 	rm -rf build/peers/tensorflow
 	$(PYTHON) -m venv build/peers/tensorflow
 	build/peers/tensorflow/$(notdir $(BIN))/python -m pip install --quiet --requirement requirements-tf.txt
+	@touch $@
+
+build/peers/gptq/installed: requirements-gptq.txt
+	rm -rf build/peers/gptq
+	$(PYTHON) -m venv build/peers/gptq
+	build/peers/gptq/$(notdir $(BIN))/python -m pip install --quiet --requirement requirements-gptq.txt
 	@touch $@
 
 # Its converter runs with the project's own libraries: only its files are needed, and none of its dependencies.

@@ -11,6 +11,7 @@ import pytest
 
 from .samples import write_tiny_model
 
+collect_ignore_glob = ["data/*", "peers/*"]  # programs, most of them for environments of their own
 ROOT = Path(__file__).parent.parent
 LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")
 
