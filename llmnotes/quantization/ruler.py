@@ -225,6 +225,28 @@ def held_out_text(seed: int = 0, count: int = DOCUMENTS) -> str:
     return (EOS + BOS).join(chosen) + EOS
 
 
+def own_text_perplexity(model, tokenizer, seed: int = 0, count: int = 18, tokens: int = 150) -> float:
+    """Return the perplexity of a model like Pebble on stories that it wrote itself: a mistake, kept to be looked at.
+
+    `count` stories are sampled at temperature 1 and each is read by itself. The result says how sure a model is of
+    itself, not whether it is right: the text differs from model to model, so nothing is compared with anything.
+
+    >>> from llmnotes.models import open_model
+    >>> lm = open_model("pebble", say=lambda line: None)
+    >>> own_text_perplexity(lm.model, lm.tokenizer, count=2, tokens=20) < 3
+    True
+    """
+    from llmnotes.pebble.corpus import Document
+    from llmnotes.pebble.evaluation import document_perplexity, generate
+    from llmnotes.pebble.tokenizer import EOS
+
+    starts = ["Once upon a time", "In the town of", "Everybody in", "Long ago", "There was once", "On a quiet"]
+    prompts = [starts[i % len(starts)] for i in range(count)]
+    texts = generate(model, tokenizer, prompts, most=tokens, stop=(EOS,), temperature=1.0, seed=seed)
+    stories = (Document("story", prompt + text) for prompt, text in zip(prompts, texts, strict=True))
+    return document_perplexity(model, tokenizer, tuple(stories))
+
+
 def rate_distortion(bits: float) -> float:
     """Return the smallest relative error 2^-R at which R bits can keep a number drawn from a normal distribution.
 

@@ -1,0 +1,114 @@
+"""A rounded key-value cache keeps what it should, counts its bytes right, and serves transformers' own generate."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmnotes.errors import NotQuantizable
+from llmnotes.models import open_model
+from llmnotes.quantization.kv_cache import BITS, QuantizedCache, full_bytes, kl_of_cache, pack, unpack
+from llmnotes.quantization.ruler import held_out_text
+
+
+@pytest.fixture(scope="module")
+def pebble():
+    return open_model("pebble", say=lambda line: None)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("dim", [-1, -2])
+def test_packing_is_rounding_between_the_ends_of_a_group(bits, dim):
+    x = torch.from_numpy(np.random.default_rng(bits).normal(size=(2, 3, 16, 64)).astype(np.float32))
+    packed = pack(x, bits, dim)
+    low, high = x.amin(dim, keepdim=True), x.amax(dim, keepdim=True)
+    steps = 2**bits - 1
+    step = (high - low) / steps
+    expected = ((x - low) / step).round() * step + low
+    assert ((unpack(packed, bits) - expected).abs() / step).max() < 1.05, "scales are float16"
+    assert ((unpack(packed, bits) - expected).abs() / step).mean() < 0.05
+    assert packed.codes.shape == (2, 3, 16, 64 * bits // 8)
+    groups = x.numel() // x.shape[dim]
+    assert packed.nbytes == x.numel() * bits // 8 + 4 * groups
+
+
+def test_the_first_code_lies_in_the_lowest_bits():
+    assert pack(torch.tensor([[0.0, 15.0, 1.0, 2.0]]), 4, -1).codes.tolist() == [[0xF0, 0x21]]
+
+
+def test_a_constant_group_is_kept():
+    x = torch.full((1, 8), 0.75)
+    assert (unpack(pack(x, 4, -1), 4) == x).all()
+
+
+def test_old_tokens_are_rounded_once_and_new_ones_not_at_all(pebble):
+    cache = QuantizedCache(pebble.model.config, bits=4, group=16)
+    rng = torch.Generator().manual_seed(0)
+    seen = [torch.randn(1, 2, n, 64, generator=rng) for n in (5, 10, 30, 1, 1)]
+    for new in seen:
+        keys, values = cache.update(new, -new, 0)
+    everything = torch.cat(seen, 2)
+    assert keys.shape == values.shape == everything.shape and cache.get_seq_length() == 47
+    assert (keys[:, :, 45:] == everything[:, :, 45:]).all(), "the last tokens are as they came"
+    assert (keys[:, :, 32:] == everything[:, :, 32:]).all() and (keys[:, :, :32] != everything[:, :, :32]).any()
+    again, _ = cache.update(seen[-1], -seen[-1], 0)  # the 48th token fills a group: read as it came, then rounded
+    assert (again[:, :, :47] == keys).all() and (again[:, :, 47:] == seen[-1]).all()
+    later, _ = cache.update(seen[-1], -seen[-1], 0)
+    assert (later[:, :, :32] == keys[:, :, :32]).all() and (later[:, :, 32:47] != keys[:, :, 32:]).any()
+    assert (later - torch.cat([everything, seen[-1], seen[-1]], 2)).abs().max() < 0.5
+    cache.reset()
+    assert cache.get_seq_length() == 0 and cache.nbytes == 0
+
+
+@pytest.mark.parametrize("keys_per", ["channel", "token"])
+def test_the_bytes_are_those_that_were_promised(pebble, keys_per):
+    config = pebble.model.config
+    for bits in BITS:
+        cache = QuantizedCache(config, bits=bits, group=32, keys_per=keys_per)
+        with torch.no_grad():
+            pebble.model(torch.full((1, 256), 9), past_key_values=cache)
+        numbers = full_bytes(config, 256, 1)
+        keys = numbers // 2 // (32 if keys_per == "channel" else 64)
+        assert cache.nbytes == numbers * bits // 8 + 4 * (keys + numbers // 2 // 64)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_eight_bits_cost_nothing_and_keys_per_channel_cost_less(pebble, seed):
+    ids = torch.tensor([pebble.tokenizer(held_out_text(seed, 8), verbose=False)["input_ids"][:320]])
+
+    def kl(**how):
+        return kl_of_cache(pebble.model, ids, QuantizedCache(pebble.model.config, **how))
+
+    assert kl(bits=8) < 1e-5
+    assert kl(bits=4) < 5e-4
+    assert kl(bits=2) < 0.6 * kl(bits=2, keys_per="token")
+
+
+def test_generate_takes_it(pebble):
+    ids = torch.tensor([pebble.tokenizer(held_out_text(0, 8), verbose=False)["input_ids"][:200]])
+    how = {"do_sample": False, "max_new_tokens": 24, "pad_token_id": 2, "attention_mask": torch.ones_like(ids)}
+    with torch.no_grad():
+        full = pebble.model.generate(ids, **how)
+        ours = pebble.model.generate(ids, past_key_values=QuantizedCache(pebble.model.config, bits=8), **how)
+        beams = QuantizedCache(pebble.model.config, bits=8)
+        searched = pebble.model.generate(ids, past_key_values=beams, num_beams=2, **how)
+        expected = pebble.model.generate(ids, num_beams=2, **how)
+    assert (full == ours).all() and (searched == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda config: QuantizedCache(config, bits=3), "2, 4 or 8"),
+        (lambda config: QuantizedCache(config, group=0), "1 or more"),
+        (lambda config: QuantizedCache(config, keys_per="head"), "channel or token"),
+        (lambda config: pack(torch.ones(2, 3), 4, -1), "whole bytes"),
+        (lambda config: pack(torch.ones(2, 0), 4, -1), "whole bytes"),
+        (lambda config: pack(torch.tensor([[1.0, float("nan")]]), 4, -1), "not finite"),
+        (lambda config: pack(torch.tensor([[1.0, 1e6]]), 4, -1), "beyond float16"),
+        (lambda config: pack(torch.ones(2, 2), 5, -1), "2, 4 or 8"),
+        (lambda config: QuantizedCache(config).layers[0].crop(-1), "DynamicCache"),
+    ],
+)
+def test_what_cannot_be_held_gets_one_sentence(pebble, call, words):
+    with pytest.raises(NotQuantizable, match=words):
+        call(pebble.model.config)
