@@ -129,7 +129,8 @@ def convert(arguments) -> int:
     from llmnotes.formats import convert as write
     from llmnotes.formats.describe import conversion_dict, report
 
-    done = write(_model(arguments.source), arguments.target, arguments.to, arguments.type)
+    source = _model(arguments.source)
+    done = write(source, arguments.target, arguments.to, arguments.type, _importance(arguments.imatrix, source))
     print(json.dumps(conversion_dict(done), indent=1) if arguments.json else report(done))
     return 0
 
@@ -217,6 +218,25 @@ def _model(name: str) -> Path:
     from llmnotes.models import path_of
 
     return path_of(name)
+
+
+def _importance(file: Path | None, source: Path):
+    """Return the importance matrix in `file`, or the one that the model in `source` gives when it reads that text."""
+    if file is None:
+        return None
+    if file.suffix.lower() != ".txt":
+        from llmnotes.formats.gguf.imatrix import read
+
+        return read(file)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UnknownName(f"There is no text in UTF-8 at {file}; check the path.") from None
+    from llmnotes.models import open_model
+    from llmnotes.quantization.importance import collect
+
+    lm = open_model(source, say=lambda line: print(line, file=sys.stderr))
+    return collect(lm.model, lm.tokenizer, [text])
 
 
 def _notebook(path: Path) -> Path:

@@ -76,9 +76,10 @@ def convert(
     """Write the model in `src` to `dst` in the format `to` (by default what the ending of `dst` says).
 
     `type` is the file type of a GGUF ("F16", "Q8_0", "Q4_K_M", ... of `llmnotes.quantization.mixtures`), `importance`
-    the importance matrix for one of few bits: {name of a tensor: a number for each of its columns}. Tensors travel one
-    at a time; tied weights stay tied; a row that the type's blocks do not fit gets a type that fits, and the answer
-    names it.
+    the importance matrix for one of few bits, {name of a tensor: a number for each of its columns}, as
+    `llmnotes.quantization.importance.collect` measures it and `llmnotes.formats.gguf.imatrix.read` reads it. Tensors
+    travel one at a time; tied weights stay tied; a row that the type's blocks do not fit gets a type that fits, and the
+    answer names it.
 
     Raises `NotConvertible` (no such way), `CannotWrite` (the target exists, no room), and what `inspect` raises.
     Nothing is left behind by a conversion that fails. Does not run the model, except to ONNX, whose graph is traced.
@@ -100,7 +101,11 @@ def convert(
             "An importance matrix is for a GGUF that is made from a Hugging Face folder or another GGUF; leave it out."
         )
     module, function = route.split(":")
-    more = {} if importance is None else {"importance": importance}
+    more = {}
+    if importance is not None:
+        from llmnotes.formats.gguf.imatrix import named
+
+        more["importance"] = named(importance)
     done = getattr(import_module(f"llmnotes.formats.{module}"), function)(inspection, dst, type, **more)
     return replace(done, to=to)
 

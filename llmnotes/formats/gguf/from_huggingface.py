@@ -39,9 +39,9 @@ def convert(
 
     Without a type it is the folder's own (BF16 for a BF16 model, F16 for all others), as llama.cpp's converter does.
     A mixture gives every tensor the type that llama.cpp's quantizer gives it, to the byte, also with `importance`:
-    {name of a tensor, here or in GGUF: a number for each of its columns}. Vectors and norms stay F32; a row that the
-    blocks do not fit gets another type and is named in `fallbacks`. Tied embeddings are stored once, without an
-    output.weight. Memory holds one piece of one tensor.
+    {name of a tensor in GGUF: a number for each of its columns}. Vectors and norms stay F32; a row that the blocks do
+    not fit gets another type and is named in `fallbacks`. Tied embeddings are stored once, without an output.weight.
+    Memory holds one piece of one tensor.
 
     Raises `NotConvertible` (architecture, type, tokenizer or position scaling without a place in GGUF, weights that
     are quantized already), `FileBroken` (tensors missing, left over, or of another shape than config.json says) and
@@ -61,13 +61,13 @@ def convert(
     )
     groups, importance = sizes["num_attention_heads"] // sizes["num_key_value_heads"], importance or {}
     shapes = {weight.name: weight.shape for weight in wanted}
+    same_model(importance, shapes)
     big = sizes["num_hidden_layers"] == 80 and groups > 1
     types, fallbacks = mixtures.types(type, shapes, groups, big, bool(importance))
     with progress(inspection.nbytes, dst.name) as advance:
         parts = []
         for weight in wanted:
-            matters = importance.get(weight.name, importance.get(weight.sources[0]))
-            parts.append(part_of(weight, at_hand, inspection, types[weight.name], advance, matters))
+            parts.append(part_of(weight, at_hand, inspection, types[weight.name], advance, importance.get(weight.name)))
         parts = _rope_factors(architecture, sizes) + parts
         metadata = general(inspection, architecture, parts) | architectures.keys(architecture, sizes) | position_keys
         metadata |= {"general.file_type": mixtures.FILE_TYPES[type][0], "general.quantization_version": 2} | tokenizer
@@ -168,6 +168,12 @@ def type_of(type: str | None, inspection: Inspection, known: Iterable[str] = tup
     if name not in known:
         raise NotConvertible(f"The type {type[:40]} cannot be written; take one of {', '.join(known)}.")
     return name
+
+
+def same_model(importance: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise `NotQuantizable` for an importance matrix of a model with other tensors than these."""
+    if importance and not importance.keys() & shapes.keys():
+        raise NotQuantizable("The importance matrix names none of this model's tensors; collect it from this model.")
 
 
 def part_of(

@@ -10,7 +10,7 @@ from llmnotes.formats.conversion import Conversion
 from llmnotes.formats.files import Inspection, Tensor
 from llmnotes.formats.gguf import entries
 from llmnotes.formats.gguf import write as gguf_write
-from llmnotes.formats.gguf.from_huggingface import SOURCES, quantized, type_of
+from llmnotes.formats.gguf.from_huggingface import SOURCES, quantized, same_model, type_of
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.progress import progress
 from llmnotes.formats.safe_write import new_file
@@ -38,7 +38,9 @@ def requantize(
             f"{inspection.path.name} holds {', '.join(sorted(dtypes)) or 'no tensors'}, and fewer bits are made from "
             f"{', '.join(SOURCES)}; take the model in its original precision."
         )
-    types, fallbacks = mixtures.types(type, *_facts(inspection), bool(importance))
+    shapes, groups, big = _facts(inspection)
+    same_model(importance, shapes)
+    types, fallbacks = mixtures.types(type, shapes, groups, big, bool(importance))
     with progress(inspection.nbytes, dst.name) as advance:
         parts = []
         for tensor in inspection.tensors:

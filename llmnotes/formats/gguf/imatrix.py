@@ -1,0 +1,87 @@
+"""Importance matrices as llama.cpp keeps them: a GGUF with the sums of squared inputs of each matrix.
+
+For the matrix NAME there are two tensors: NAME.in_sum2 with a sum for each column, and NAME.counts with the number of
+inputs that were summed. (llama.cpp, tools/imatrix.)
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.formats import inspect
+from llmnotes.formats import read as read_tensor
+from llmnotes.formats.gguf import write as gguf_write
+from llmnotes.formats.gguf.architectures import LAYER
+from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.safe_write import new_file
+from llmnotes.formats.safetensors import Part
+
+LIMIT = 1 << 28  # bytes of all sums; a model of 400 billion weights has a tenth of it
+SUMS, COUNTS = ".in_sum2", ".counts"
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Return {name of a matrix in GGUF: the mean square of each column's inputs, float32 (columns,)}.
+
+    Raises `NotConvertible` for a file that is no importance matrix, or one of a model with several experts, and
+    `FileBroken` where sums and counts do not fit together. Does not read the format before GGUF (imatrix.dat).
+    """
+    import numpy as np
+
+    inspection = inspect(path)
+    tensors = {tensor.name: tensor for tensor in inspection.tensors}
+    names = [name.removesuffix(SUMS) for name in tensors if name.endswith(SUMS)]
+    if inspection.identity.format != "GGUF" or not names:
+        raise NotConvertible(
+            f"{inspection.path.name} is no importance matrix; give a GGUF that llama-imatrix wrote, or a .txt to read."
+        )
+
+    def values(name):
+        tensor = tensors.get(name)
+        if tensor is None or tensor.dtype != "F32" or inspection.nbytes > LIMIT:
+            raise FileBroken(f"{inspection.path.name} has no {name[:80]} in F32; make it again.")
+        return np.frombuffer(b"".join(read_tensor(inspection, tensor)), "<f4")
+
+    found = {}
+    for name in names:
+        sums, counts = values(name + SUMS), values(name + COUNTS)
+        if len(counts) != 1:
+            raise NotConvertible(f"{name[:80]} has {len(counts):,} experts, which are not weighed here; use llama.cpp.")
+        if not (np.isfinite(sums).all() and (sums >= 0).all() and math.isfinite(counts[0]) and counts[0] >= 0):
+            raise FileBroken(f"The sums of {name[:80]} in {inspection.path.name} are no sums; make it again.")
+        found[name] = sums / counts[0] if counts[0] else np.ones_like(sums)
+    return found
+
+
+def write(path: str | Path, importance: dict[str, Any], dataset: str = "") -> None:
+    """Write {name of a weight: mean square of each column's inputs} for llama.cpp, each as the sum of one input.
+
+    `dataset` names the text. Names may be those of Hugging Face. Raises what `new_file` raises.
+    """
+    import numpy as np
+
+    parts = []
+    for name, means in named(importance).items():
+        sums = np.ascontiguousarray(means, "<f4")
+        parts.append(Part(name + SUMS, "F32", sums.shape, lambda sums=sums: [sums.tobytes()]))
+        parts.append(Part(name + COUNTS, "F32", (1,), lambda: [np.ones(1, "<f4").tobytes()]))
+    keys = {"general.type": "imatrix", "imatrix.datasets": Typed("[STRING]", [dataset])}
+    keys |= {"imatrix.chunk_count": 1, "imatrix.chunk_size": 1}
+    with new_file(path) as file:
+        gguf_write.write(file, keys, parts)
+
+
+def named(importance: dict[str, Any]) -> dict[str, Any]:
+    """Return the same under GGUF's names.
+
+    >>> named({"model.layers.3.mlp.down_proj.weight": 1, "blk.0.attn_q.weight": 2})
+    {'blk.3.ffn_down.weight': 1, 'blk.0.attn_q.weight': 2}
+    """
+    found = {}
+    for name, means in importance.items():
+        parts = re.fullmatch(r"model\.layers\.(\d{1,9})\.(.+)\.weight", name)
+        stem = parts and LAYER.get(parts[2])
+        found[f"blk.{parts[1]}.{stem}.weight" if stem else name] = means
+    return found
