@@ -5,70 +5,15 @@ of llama-act-order in the authors' code, or one of two that keep the groups toge
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
 from llmnotes.errors import NotQuantizable
+from llmnotes.quantization.grouped import Levels, Quantized, levels, matrix, nearest, quantized, weights
 from llmnotes.quantization.layerwise import sites
 
-BITS = (2, 3, 4, 8)
 ORDERS = ("static", "group", "activation", "natural")
 BLOCK = 128  # columns whose errors are gathered before the columns behind them hear of it
-LARGEST = 65504.0  # of float16, in which scales are stored
-
-
-@dataclass(frozen=True, eq=False)
-class Quantized:
-    """A matrix in few bits. Each weight is scale · (code - zero point) of its row and group.
-
-    `codes` are uint8 (outputs, inputs) from 0 to 2^bits - 1; `scales` float32 (outputs, groups), each of them a
-    number that float16 has; `zeros` uint8 (outputs, groups); `group_of` int32 (inputs,), the group of each column.
-    """
-
-    codes: torch.Tensor
-    scales: torch.Tensor
-    zeros: torch.Tensor
-    group_of: torch.Tensor
-    bits: int
-
-    def dequantize(self) -> torch.Tensor:
-        """Return the weights that the codes stand for, float32 (outputs, inputs)."""
-        group = self.group_of.long()
-        return (self.codes.float() - self.zeros.float()[:, group]) * self.scales[:, group]
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits of codes, scales, zero points and column numbers in the layout of `gptq_layout`, for each weight."""
-        outputs, inputs = self.codes.shape
-        return self.bits + (16 + self.bits) * self.scales.shape[1] / inputs + 32 / outputs
-
-    def rows(self, start: int, end: int) -> "Quantized":
-        """Return some of the rows."""
-        return Quantized(self.codes[start:end], self.scales[start:end], self.zeros[start:end], self.group_of, self.bits)
-
-
-def round_to_nearest(weight, bits: int, group: int | None = 128, symmetric: bool = True) -> Quantized:
-    """Return `weight`, (outputs, inputs), with every number rounded to the nearest of its group's 2^bits levels.
-
-    A group is `group` neighbours in a row (None: the whole row); the last one may be shorter. Symmetric levels reach
-    from -a to a, where a is the largest magnitude, and 0 is the level in the middle: 2^(bits-1). Otherwise they reach
-    from the smallest number (or 0) to the largest (or 0). Scales are stored as float16; codes are chosen before that,
-    because the largest weight of a symmetric group lies right between two levels.
-
-    Raises `NotQuantizable` for weights that are no finite matrix, that need a scale beyond float16, and for bits other
-    than 2, 3, 4 and 8. Does not look at data: `quantize` does.
-
-    >>> round_to_nearest(torch.tensor([[-7.0, 7.0, 0.0, 3.2]]), 4, symmetric=False).codes.tolist()
-    [[0, 15, 8, 11]]
-    """
-    weight, group = _weights(weight, bits, group)
-    parts = weight.split(group, 1)
-    grids = [_grid(part.T, bits, symmetric) for part in parts]
-    codes = [_nearest(part.T, grid, bits).T for part, grid in zip(parts, grids, strict=True)]
-    group_of = torch.arange(weight.shape[1], device=weight.device) // group
-    return _quantized(torch.cat(codes, 1), grids, group_of, bits)
 
 
 def hessian(inputs) -> torch.Tensor:
@@ -80,7 +25,7 @@ def hessian(inputs) -> torch.Tensor:
     >>> hessian(torch.tensor([[1.0, 2.0], [1.0, 0.0]])).tolist()
     [[1.0, 1.0], [1.0, 2.0]]
     """
-    x = _matrix(inputs, "The inputs of a layer")
+    x = matrix(inputs, "The inputs of a layer")
     return x.T @ x / len(x)
 
 
@@ -92,8 +37,8 @@ def output_error(weight, rounded, hessian) -> float:
     >>> output_error(torch.eye(2), torch.diag(torch.tensor([1.0, 0.5])), torch.eye(2))  # doctest: +ELLIPSIS
     0.3535...
     """
-    weight = _matrix(weight, "The weights")
-    rounded = rounded.dequantize() if isinstance(rounded, Quantized) else _matrix(rounded, "The rounded weights")
+    weight = matrix(weight, "The weights")
+    rounded = rounded.dequantize() if isinstance(rounded, Quantized) else matrix(rounded, "The rounded weights")
     change = rounded - weight
     error, whole = (((w @ hessian) * w).sum(dtype=torch.float64).item() for w in (change, weight))
     return (max(error, 0.0) / whole) ** 0.5 if whole > 0 else 0.0
@@ -106,12 +51,13 @@ def quantize(
     group: int | None = 128,
     symmetric: bool = True,
     order: str = "static",
+    search: bool = True,
     damp: float = 0.01,
 ) -> Quantized:
     """Return `weight`, (outputs, inputs), rounded column by column so that the outputs of the layer change little.
 
     `hessian` is that of the layer's inputs, (inputs, inputs). Once a column is rounded, the columns that follow are
-    moved to the place where, given that error, the squared error of the outputs is least. Levels are those of
+    moved to the place where, given that error, the squared error of the outputs is least. Levels are as in
     `round_to_nearest`. The orders:
 
     - "natural": from left to right; the levels of a group are laid when it is reached, over its moved weights.
@@ -119,20 +65,23 @@ def quantize(
     - "group": as "activation" within each group, and groups after one another (`act_group_aware`; Gafni et al. 2025).
     - "static": as "activation", and all levels are laid before, over the weights as they were (`static_groups`).
 
-    `damp` times the mean of the diagonal is added to it, ten times more as long as the matrix has no inverse.
+    With `search`, levels span that part of a group's range, from half to all of it, at which plain rounding costs the
+    outputs least, each column's error weighted by the Hessian's diagonal; without it, all of the range. `damp` times
+    the mean of the diagonal is added to it, ten times more as long as the matrix has no inverse.
 
     A column that no input ever reached is rounded to the nearest; a Hessian of zeros therefore gives
     `round_to_nearest`. Raises `NotQuantizable` for what `round_to_nearest` refuses, for a Hessian of another size,
     with numbers that are not finite, or of which no damping makes a sum of squares.
 
-    Does not search for better scales, and does not change the tensor it is given.
+    Does not change the tensors it is given.
 
+    >>> from llmnotes.quantization.grouped import round_to_nearest
     >>> x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) @ torch.ones(8, 8).tril()
     >>> w, h = torch.randn(4, 8, generator=torch.Generator().manual_seed(1)), hessian(x)
     >>> output_error(w, quantize(w, h, 3), h) < output_error(w, round_to_nearest(w, 3), h)
     True
     """
-    weight, group = _weights(weight, bits, group)
+    weight, group = weights(weight, bits, group)
     if order not in ORDERS:
         raise NotQuantizable(f"There is no order {order!r} of columns; take one of {', '.join(ORDERS)}.")
     hessian = _usable(hessian, weight)
@@ -142,21 +91,25 @@ def quantize(
     group_of = torch.arange(len(rest), device=weight.device) // group
     if order != "activation":  # each column keeps the group that its place in the matrix gives it
         group_of = group_of[columns]
-    grids = {}
-    if order == "static":
-        grids = {number: _grid(part.T, bits, symmetric) for number, part in enumerate(weight.split(group, 1))}
+    importance = hessian.diagonal()[columns]
+
+    def lay(number: int) -> Levels:
+        members = (group_of == number).nonzero()[:, 0]
+        return levels(rest[members], bits, symmetric, importance[members] if search else None)
+
+    laid = {number: lay(number) for number in group_of.unique().tolist()} if order == "static" else {}
     codes, diagonal = torch.empty_like(rest), upper.diagonal().tolist()
     for start, end in _blocks(len(rest), group):
         errors = torch.empty_like(rest[start:end])
         for i, number in enumerate(group_of[start:end].tolist(), start):
-            if number not in grids:
-                grids[number] = _grid(rest[i : i + group][group_of[i : i + group] == number], bits, symmetric)
-            codes[i], error = _nearest(rest[i], grids[number], bits), errors[i - start]
-            torch.sub(rest[i], (codes[i] - grids[number].zero) * grids[number].scale, out=error).div_(diagonal[i])
+            if number not in laid:
+                laid[number] = lay(number)
+            codes[i], error = nearest(rest[i], laid[number], bits), errors[i - start]
+            torch.sub(rest[i], (codes[i] - laid[number].zero) * laid[number].scale, out=error).div_(diagonal[i])
             rest[i + 1 : end].addr_(upper[i, i + 1 : end], error, alpha=-1)
         rest[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
     back = columns.argsort()
-    return _quantized(codes[back].T, [grids[number] for number in sorted(grids)], group_of[back], bits)
+    return quantized(codes[back].T, [laid[number] for number in sorted(laid)], group_of[back], bits)
 
 
 def quantize_model(
@@ -166,6 +119,7 @@ def quantize_model(
     group: int | None = 128,
     symmetric: bool = True,
     order: str = "static",
+    search: bool = True,
     damp: float = 0.01,
 ) -> dict[str, Quantized]:
     """Round every linear layer in the blocks of a transformers model, in place; return {name of the layer: codes}.
@@ -182,7 +136,7 @@ def quantize_model(
     found = {}
     for site in tqdm(sites(model, windows), desc="GPTQ", unit=" inputs", delay=1, leave=False, disable=None):
         try:
-            whole = quantize(site.weight, site.hessian, bits, group, symmetric, order, damp)
+            whole = quantize(site.weight, site.hessian, bits, group, symmetric, order, search, damp)
         except NotQuantizable as error:
             raise NotQuantizable(f"{site.names[0]}: {error}") from None
         site.replace(whole.dequantize())
@@ -191,40 +145,6 @@ def quantize_model(
             found[name] = whole.rows(start, start + layer.out_features)
             start += layer.out_features
     return found
-
-
-class _Grid(NamedTuple):
-    """The levels of a group, (outputs,) each: what weights are divided by, the same as it is stored, the zero point."""
-
-    divisor: torch.Tensor
-    scale: torch.Tensor
-    zero: torch.Tensor
-
-
-def _grid(part: torch.Tensor, bits: int, symmetric: bool) -> _Grid:
-    """Return the levels for `part`, (members of a group, outputs)."""
-    top = 2**bits - 1
-    if symmetric:
-        divisor = 2 * part.abs().amax(0) / top
-    else:
-        low, high = part.amin(0).clamp(max=0), part.amax(0).clamp(min=0)
-        divisor = (high - low) / top
-    if (divisor > LARGEST).any():
-        raise NotQuantizable(
-            "Scales are stored as float16, and these weights need one beyond 65,504; divide the weights first."
-        )
-    divisor = torch.where(divisor == 0, 1.0, divisor).clamp_(min=2.0**-24)  # the smallest float16 there is
-    zero = torch.full_like(divisor, (top + 1) // 2) if symmetric else (-low / divisor).round_().clamp_(0, top)
-    return _Grid(divisor, divisor.half().float(), zero)
-
-
-def _nearest(x: torch.Tensor, grid: _Grid, bits: int) -> torch.Tensor:
-    return (x / grid.divisor).round_().add_(grid.zero).clamp_(0, 2**bits - 1)
-
-
-def _quantized(codes: torch.Tensor, grids: list[_Grid], group_of: torch.Tensor, bits: int) -> Quantized:
-    scales, zeros = (torch.stack([getattr(grid, name) for grid in grids], 1) for name in ("scale", "zero"))
-    return Quantized(codes.contiguous().to(torch.uint8), scales, zeros.to(torch.uint8), group_of.int(), bits)
 
 
 def _order(diagonal: torch.Tensor, group: int, order: str) -> torch.Tensor:
@@ -265,7 +185,7 @@ def _cholesky_of_inverse(hessian: torch.Tensor, damp: float) -> torch.Tensor:
 def _usable(hessian: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return a copy of the Hessian in which no column is dead: where no input ever came, nothing is passed on."""
     inputs = weight.shape[1]
-    hessian = _matrix(hessian, "The Hessian").to(weight.device)
+    hessian = matrix(hessian, "The Hessian").to(weight.device)
     if hessian.shape != (inputs, inputs):
         raise NotQuantizable(
             f"The Hessian is {' × '.join(map(str, hessian.shape))}, and the weights have {inputs} columns; "
@@ -279,26 +199,3 @@ def _usable(hessian: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     hessian[dead], hessian[:, dead] = 0, 0
     hessian.diagonal()[dead] = 1
     return hessian
-
-
-def _weights(weight, bits: int, group: int | None) -> tuple[torch.Tensor, int]:
-    """Return the weights as float32, and the length of a group."""
-    if bits not in BITS:
-        raise NotQuantizable(f"Codes have 2, 3, 4 or 8 bits, and none has {bits}; take one of these.")
-    weight = _matrix(weight, "The weights")
-    if group is None:
-        group = weight.shape[1]
-    if not isinstance(group, int) or group < 1:
-        raise NotQuantizable(f"A group cannot have {group} weights; give a whole number, or None for whole rows.")
-    return weight, min(group, weight.shape[1])
-
-
-def _matrix(x, what: str) -> torch.Tensor:
-    """Return numbers of any real kind as a finite float32 matrix."""
-    x = torch.as_tensor(x).detach()
-    if x.ndim != 2 or not x.numel() or x.is_complex():
-        raise NotQuantizable(f"{what} must be a matrix of real numbers with at least one; this has {tuple(x.shape)}.")
-    x = x.float()
-    if not x.isfinite().all():
-        raise NotQuantizable(f"{what} hold an infinity or a NaN; put finite numbers in their places first.")
-    return x

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.quantization.gptq import BITS, Quantized
+from llmnotes.quantization.grouped import BITS, Quantized
 
 VERSIONS = {1: "gptq", 2: "gptq_v2"}
 WORD = 32
@@ -23,7 +23,7 @@ def pack(layer: Quantized, version: int = 1) -> dict[str, np.ndarray]:
     Raises `NotQuantizable` where inputs or outputs do not fill whole words of 32 bits (multiples of 32 always do), and
     for a zero point of 0 in version 1, which has no number for it: `version` of this module chooses.
 
-    >>> from llmnotes.quantization.gptq import round_to_nearest
+    >>> from llmnotes.quantization.grouped import round_to_nearest
     >>> import torch
     >>> {name: x.shape for name, x in pack(round_to_nearest(torch.ones(64, 256), 3)).items()}
     {'qweight': (24, 64), 'qzeros': (2, 6), 'scales': (2, 64), 'g_idx': (256,)}

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.quantization.gptq import output_error, round_to_nearest
+from llmnotes.quantization.gptq import output_error
+from llmnotes.quantization.grouped import round_to_nearest
 from llmnotes.quantization.integers import absmax
 from llmnotes.quantization.layerwise import Site, sites
 
