@@ -1,10 +1,15 @@
 """llama.cpp itself, through xllamacpp: what it makes of a GGUF file."""
 
 import base64
+import ctypes
+import importlib.util
 import json
 import urllib.request
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 
 class LlamaCpp:
@@ -75,3 +80,30 @@ def opened(path: Path, projector: Path | None = None):
         yield LlamaCpp(server)
     finally:
         del server
+
+
+def quantize_chunk(name: str, rows, importance=None):
+    """Return float32 rows in the type `name` as llama.cpp's C makes them: uint8 (rows, bytes)."""
+    import numpy as np
+
+    from llmnotes.formats.files import DTYPES
+    from llmnotes.formats.gguf.types import NUMBERS
+
+    elements, nbytes = DTYPES[name]
+    out = np.zeros((len(rows), rows.shape[1] // elements * nbytes), np.uint8)
+    weights = None if importance is None else importance.ctypes.data
+    _quantizer()(NUMBERS[name], rows.ctypes.data, out.ctypes.data, 0, *rows.shape, weights)
+    return out
+
+
+@cache
+def _quantizer():
+    """Return `ggml_quantize_chunk` from the library in xllamacpp."""
+    found = importlib.util.find_spec("xllamacpp")
+    if found is None:
+        pytest.skip("llama.cpp is not installed")
+    library = ctypes.CDLL(str(next(Path(found.origin).parent.glob("xllamacpp.*.so"))))
+    function = library.ggml_quantize_chunk
+    function.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    function.restype = ctypes.c_size_t
+    return function
