@@ -157,7 +157,7 @@ class QuantizedCache(Cache):
             raise NotQuantizable(f"A cache cannot hold {bits} bits; choose 2, 4 or 8.")
         if group < 1 or keys_per not in ("channel", "token"):
             raise NotQuantizable(
-                f"Groups of {group} tokens with keys per {keys_per!r} are unknown; give 1 or more, and channel or token."
+                f"Groups of {group} tokens with keys per {keys_per!r} are unknown; give one or more, channel or token."
             )
         layers = config.get_text_config().num_hidden_layers
         super().__init__(layers=[QuantizedLayer(bits, group, keys_per) for _ in range(layers)])
