@@ -131,7 +131,7 @@ class _Enough(Exception):
 
 
 def _blocks(model) -> tuple[str, nn.ModuleList]:
-    count = getattr(model.config, "num_hidden_layers", None)
+    count = getattr(getattr(model, "config", None), "num_hidden_layers", None)
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return name, module
