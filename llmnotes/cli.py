@@ -187,8 +187,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("source", metavar="SRC", help=model)
     sub.add_argument("target", metavar="DST", type=Path, help="the new file or folder")
     sub.add_argument("--to", metavar="FORMAT", help=f"{', '.join(TARGETS)}; by default what the ending of DST says")
-    kinds = "such as F32, F16, BF16 and Q8_0; by default BF16 for a model in BF16, and F16 for others"
+    kinds = "such as F16, Q8_0 or Q4_K_M; by default BF16 for a model in BF16, and F16 for others"
     sub.add_argument("--type", metavar="TYPE", help=f"the type of a GGUF's weights, {kinds}")
+    matters = (
+        "which columns matter, for types of few bits: an importance matrix of llama.cpp, or a .txt to measure it on"
+    )
+    sub.add_argument("--imatrix", metavar="FILE", type=Path, help=matters)
     word(claims, "List every claim of the course, as its notebooks show them.", "llmnotes claims")
     word(progress, "Show which exercises you have solved.", "llmnotes progress")
     return top

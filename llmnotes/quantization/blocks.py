@@ -155,7 +155,11 @@ def _quantizer(kind: BlockType, importance: np.ndarray | None, columns: int) -> 
         weights = np.empty((0, kind.elements), np.float32)
     else:
         weights = as_float32(importance)
-        if weights.shape != (columns,) or not (np.isfinite(weights).all() and (weights >= 0).all()):
+        if (
+            weights.shape != (columns,)
+            or columns % kind.elements
+            or not (np.isfinite(weights).all() and (weights >= 0).all())
+        ):
             raise NotQuantizable(
                 f"The importance of {columns:,} columns is as many finite numbers from 0 up, and this is of the shape "
                 f"{weights.shape}; collect it from this model."

@@ -18,6 +18,7 @@ from llmnotes.quantization.compiled import ONE, ZERO, code, compiled, nearest
 LANES = 64  # blocks side by side, as many as the widest registers have places for
 SMALLEST = np.float32(1e-15)  # blocks whose numbers are all smaller are zeros
 TENTH = np.float32(0.1)
+UNSIGNED = np.int32(0x7FFFFFFF)  # without their sign, floats are ordered as their bits are
 
 
 @compiled
@@ -240,11 +241,13 @@ def positive(x, weights, levels):
 @compiled
 def largest(x):
     """Return the number of the largest magnitude, the first of several; 0 if all are."""
-    found = ZERO
-    for value in x:
-        if abs(value) > abs(found):
-            found = value
-    return found
+    magnitudes, most = x.view(np.int32), np.int32(0)
+    for bits in magnitudes:
+        most = max(most, np.int32(bits & UNSIGNED))
+    for i in range(len(x)):
+        if most > 0 and np.int32(magnitudes[i] & UNSIGNED) == most:
+            return x[i]
+    return ZERO
 
 
 @compiled

@@ -174,6 +174,12 @@ def same_model(importance: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -
     """Raise `NotQuantizable` for an importance matrix of a model with other tensors than these."""
     if importance and not importance.keys() & shapes.keys():
         raise NotQuantizable("The importance matrix names none of this model's tensors; collect it from this model.")
+    for name in importance.keys() & shapes.keys():
+        if len(importance[name]) != shapes[name][-1]:
+            raise NotQuantizable(
+                f"The importance matrix has {len(importance[name]):,} numbers for the {shapes[name][-1]:,} columns of "
+                f"{name[:80]}; collect it from this model."
+            )
 
 
 def part_of(
