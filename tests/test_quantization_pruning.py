@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import prune
 
 from llmnotes.errors import NotQuantizable
 from llmnotes.quantization.pruning import PER, compress, decompress, magnitude, times, wanda
@@ -38,7 +39,7 @@ def test_the_smallest_go(per, share):
 def test_magnitude_agrees_with_torch():
     layer = torch.nn.Linear(64, 24, bias=False)
     layer.weight.data.copy_(torch.from_numpy(WEIGHT))
-    torch.nn.utils.prune.l1_unstructured(layer, "weight", amount=0.3)
+    prune.l1_unstructured(layer, "weight", amount=0.3)
     np.testing.assert_array_equal(magnitude(WEIGHT, 0.3), layer.weight.detach().numpy())
 
 
