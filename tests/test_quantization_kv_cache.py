@@ -60,6 +60,20 @@ def test_old_tokens_are_rounded_once_and_new_ones_not_at_all(pebble):
     assert cache.get_seq_length() == 0 and cache.nbytes == 0
 
 
+def test_texts_of_a_batch_change_places(pebble):
+    cache = QuantizedCache(pebble.model.config, bits=8, group=16)
+    x = torch.randn(3, 2, 20, 64, generator=torch.Generator().manual_seed(0))
+    cache.update(x, x, 0)
+    layer = cache.layers[0]
+    layer.reorder_cache(torch.tensor([2, 0, 0]))
+    keys, _ = layer.update(x[:, :, :1], x[:, :, :1])
+    assert (keys[:, :, :20] - x[[2, 0, 0]]).abs().max() < 0.05
+    layer.batch_select_indices(torch.tensor([0, 1]))
+    layer.batch_repeat_interleave(2)
+    keys, _ = layer.update(x[[0, 0, 0, 0], :, :1], x[[0, 0, 0, 0], :, :1])
+    assert (keys[:, :, :20] - x[[2, 2, 0, 0]]).abs().max() < 0.05
+
+
 @pytest.mark.parametrize("keys_per", ["channel", "token"])
 def test_the_bytes_are_those_that_were_promised(pebble, keys_per):
     config = pebble.model.config

@@ -15,7 +15,8 @@ from llmnotes.pebble import exam, score
 from llmnotes.pebble.corpus import DOCUMENTS, documents
 from llmnotes.pebble.evaluation import answerer
 from llmnotes.quantization import ruler
-from llmnotes.quantization.ruler import Ruler, held_out_text, lloyd_max, matrices, rate_distortion, with_weights
+from llmnotes.quantization.bounds import lloyd_max, rate_distortion
+from llmnotes.quantization.ruler import Ruler, held_out_text, matrices, with_weights
 
 
 @pytest.fixture(scope="module")
