@@ -102,10 +102,12 @@ def levels(part: torch.Tensor, bits: int, symmetric: bool, importance: torch.Ten
 
 
 def nearest(x: torch.Tensor, own: Levels, bits: int) -> torch.Tensor:
+    """Return the codes of `x`, (..., outputs), as whole numbers in float32; what lies beyond the levels saturates."""
     return (x / own.divisor).round_().add_(own.zero).clamp_(0, 2**bits - 1)
 
 
 def quantized(codes: torch.Tensor, of_groups: list[Levels], group_of: torch.Tensor, bits: int) -> Quantized:
+    """Return the matrix of `codes`, (outputs, inputs), whose groups have these levels."""
     scales, zeros = (torch.stack([getattr(own, name) for own in of_groups], 1) for name in ("scale", "zero"))
     return Quantized(codes.contiguous().to(torch.uint8), scales, zeros.to(torch.uint8), group_of.int(), bits)
 
