@@ -120,17 +120,17 @@ def test_folding_refuses_what_would_change_the_function():
     class AddsOne(nn.Module):
         def __init__(self):
             super().__init__()
-            self.weight = nn.Parameter(torch.zeros(8))
+            self.weight = nn.Parameter(torch.ones(8))
 
         def forward(self, x):
             return x * (1 + self.weight)
 
-    layer, norm = nn.Linear(8, 4), nn.LayerNorm(8)
+    layer, norm, gemma = nn.Linear(8, 4), nn.LayerNorm(8), AddsOne()
     kept = layer.weight.clone()
     nn.init.normal_(norm.bias)
     x, s = torch.randn(3, 8), torch.linspace(0.5, 4, 8)
     for before, scales, word in (
-        (AddsOne(), s, "does not only multiply"),
+        (gemma, s, "does not only multiply"),
         (norm, s[:7], "do not fit"),
         (norm, s - 1, "positive"),
         (norm, s * torch.nan, "positive"),
@@ -138,7 +138,7 @@ def test_folding_refuses_what_would_change_the_function():
     ):
         with pytest.raises(NotQuantizable, match=word):
             smoothing.fold(before, [layer], scales)
-    assert torch.equal(layer.weight, kept)
+    assert torch.equal(layer.weight, kept) and torch.equal(gemma.weight, torch.ones(8))
     first = nn.Linear(5, 8)
     for before, x in ((norm, torch.randn(3, 8)), (first, torch.randn(3, 5))):
         expected = layer(before(x))
