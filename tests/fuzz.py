@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 
 from llmnotes.errors import LLMNotesError
+from llmnotes.quantization import blocks
 from tests.bombs import bombs
 from tests.mutations import mutate
 
@@ -47,6 +48,8 @@ class Harness:
 
     def arm(self) -> None:
         """Warm up on the whole samples, then forbid code, network, files outside and memory from here on."""
+        for name in blocks.TYPES:  # compiles what is compiled at its first use
+            blocks.dequantize(name, blocks.quantize(name, [[1.0] * 256]), (1, 256))
         for seed in self.seeds:
             self.read(seed)
         status = Path("/proc/self/status")
@@ -125,7 +128,11 @@ class Harness:
         from llmnotes.formats import convert, inspect
         from llmnotes.formats.describe import conversion_dict, report
 
-        kind = self.rng.choice((None, "F32", "F16", "Q8_0", "Q4_0")) if to in ("gguf", "mmproj") else None
+        kind = (
+            self.rng.choice((None, "F32", "F16", "Q8_0", "Q4_K_M", "Q4_0", "Q2_K"))
+            if to in ("gguf", "mmproj")
+            else None
+        )
         done = convert(path, out, to=to, type=kind)
         json.dumps(conversion_dict(done), allow_nan=False).encode("ascii")
         report(done).encode()

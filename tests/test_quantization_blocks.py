@@ -13,7 +13,7 @@ from llmnotes.errors import MissingPart, NotQuantizable
 from llmnotes.formats import inspect, read
 from llmnotes.formats.files import DTYPES
 from llmnotes.pebble import weights_dir
-from llmnotes.quantization import blocks
+from llmnotes.quantization import blocks, unpacking
 from tests.llama_cpp import quantize_chunk
 
 RANDOM = np.random.default_rng(0)
@@ -207,7 +207,7 @@ def test_every_bfloat16_becomes_the_nearest_float16():
 def test_the_sizes_of_blocks_are_those_of_the_formats():
     for name, kind in blocks.TYPES.items():
         assert DTYPES[name] == (kind.elements, kind.nbytes)
-    for name, (elements, nbytes, _) in blocks.UNDONE.items():
+    for name, (elements, nbytes, _) in unpacking.UNDONE.items():
         assert DTYPES[name] == (elements, nbytes)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llmnotes.errors import MissingPart, NotQuantizable
+from llmnotes.quantization import unpacking
 from llmnotes.quantization.arrays import NOT_FINITE, as_float32
 from llmnotes.quantization.threads import THREADS, in_threads
 
@@ -128,7 +129,7 @@ def laid_anew(pieces: Iterable[bytes], target: str) -> Iterator[bytes]:
         whole = len(piece) // width * width
         left = piece[whole:]
         blocks = np.frombuffer(piece, np.uint8, whole)
-        yield _changed(lambda part: _split(part.reshape(-1, width)), blocks, 32, width, width, 1).tobytes()
+        yield _changed(lambda part: unpacking.split(part.reshape(-1, width)), blocks, 32, width, width, 1).tobytes()
     if left:
         raise ValueError(f"{len(left)} bytes are left over, too few for a block of {target}")
 
@@ -138,8 +139,8 @@ def _undo(name: str) -> tuple[int, int, Callable]:
     if name in TYPES:
         kind = TYPES[name]
         return kind.elements, kind.nbytes, kind.dequantize
-    if name in UNDONE:
-        return UNDONE[name]
+    if name in unpacking.UNDONE:
+        return unpacking.UNDONE[name]
     import gguf
 
     type_ = gguf.GGMLQuantizationType[name]
@@ -176,10 +177,11 @@ def _compiled(module: str, name: str, nbytes: int) -> Callable[[np.ndarray, np.n
     """Return a function that quantizes with a compiled kernel, which is imported when it is needed."""
 
     def change(x, importance):
+        x = _writable(x)
         if not _load("compiled", "finite")(x):
             raise NotQuantizable(NOT_FINITE)
         out = np.empty((len(x), nbytes), np.uint8)
-        _load(module, name)(x, importance, out)
+        _load(module, name)(x, _writable(importance), out)
         return out
 
     return change
@@ -190,10 +192,15 @@ def _uncompiled(name: str) -> Callable[[np.ndarray], np.ndarray]:
 
     def change(data):
         out = np.empty((len(data), 256), np.float32)
-        _load("k_quants", name)(data, out)
+        _load("k_quants", name)(_writable(data), out)
         return out
 
     return change
+
+
+def _writable(x: np.ndarray) -> np.ndarray:
+    """Return an array that may be written to: for numba, one that may not is another type, to be compiled again."""
+    return np.require(x, requirements="W")
 
 
 @cache
@@ -246,79 +253,19 @@ def _from_bf16(data: np.ndarray) -> np.ndarray:
     return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
-def _float(data: np.ndarray, at: int, kind: str = "<f2") -> np.ndarray:
-    """Return the number at byte `at` of each block as float32 (blocks, 1)."""
-    return np.ascontiguousarray(data[:, at : at + int(kind[2])]).view(kind).astype(np.float32)
-
-
-def _nibbles(data: np.ndarray) -> np.ndarray:
-    """Return the 32 four-bit numbers in 16 bytes: first the lower halves of all bytes, then the upper ones."""
-    return np.concatenate([data & 15, data >> 4], axis=1)
-
-
-def _pairs(data: np.ndarray) -> np.ndarray:
-    """Return the four-bit numbers in bytes of which each holds two neighbours."""
-    return np.stack([data & 15, data >> 4], axis=2).reshape(len(data), -1)
-
-
-def _split(data: np.ndarray) -> np.ndarray:
-    """Return blocks (blocks, bytes) whose last 16 bytes hold neighbours as blocks that hold numbers j and j + 16."""
-    numbers = _pairs(data[:, -16:])
-    return np.concatenate([data[:, :-16], numbers[:, :16] | numbers[:, 16:] << 4], axis=1)
-
-
-def _bits(data: np.ndarray) -> np.ndarray:
-    """Return the 32 bits in 4 bytes, the lowest first, each in the place of a fifth bit."""
-    return np.unpackbits(np.ascontiguousarray(data), axis=1, bitorder="little") << 4
-
-
-def _from_q4_0(data: np.ndarray) -> np.ndarray:
-    return (_nibbles(data[:, 2:]).astype(np.float32) - 8) * _float(data, 0)
-
-
-def _from_q4_1(data: np.ndarray) -> np.ndarray:
-    return _nibbles(data[:, 4:]).astype(np.float32) * _float(data, 0) + _float(data, 2)
-
-
-def _from_q5_0(data: np.ndarray) -> np.ndarray:
-    return ((_nibbles(data[:, 6:]) | _bits(data[:, 2:6])).astype(np.float32) - 16) * _float(data, 0)
-
-
-def _from_q5_1(data: np.ndarray) -> np.ndarray:
-    return (_nibbles(data[:, 8:]) | _bits(data[:, 4:8])).astype(np.float32) * _float(data, 0) + _float(data, 2)
-
-
-def _from_q8_0(data: np.ndarray) -> np.ndarray:
-    return data[:, 2:].view(np.int8).astype(np.float32) * _float(data, 0)
-
-
 # The types that can be made. A further one is one further line.
 TYPES = {
     "F32": BlockType(1, 4, lambda x, _: x, lambda data: data.view("<f4")),
     "F16": BlockType(1, 2, lambda x, _: x.astype("<f2"), lambda data: data.view("<f2").astype(np.float32)),
     "BF16": BlockType(1, 2, lambda x, _: _to_bf16(x), _from_bf16),
-    "Q8_0": BlockType(32, 34, _compiled("legacy_blocks", "to_q8_0", 34), _from_q8_0),
-    "Q4_0": BlockType(32, 18, _compiled("legacy_blocks", "to_q4_0", 18), _from_q4_0),
-    "Q4_1": BlockType(32, 20, _compiled("legacy_blocks", "to_q4_1", 20), _from_q4_1),
-    "Q5_0": BlockType(32, 22, _compiled("legacy_blocks", "to_q5_0", 22), _from_q5_0),
-    "Q5_1": BlockType(32, 24, _compiled("legacy_blocks", "to_q5_1", 24), _from_q5_1),
+    "Q8_0": BlockType(32, 34, _compiled("legacy_blocks", "to_q8_0", 34), unpacking.from_q8_0),
+    "Q4_0": BlockType(32, 18, _compiled("legacy_blocks", "to_q4_0", 18), unpacking.from_q4_0),
+    "Q4_1": BlockType(32, 20, _compiled("legacy_blocks", "to_q4_1", 20), unpacking.from_q4_1),
+    "Q5_0": BlockType(32, 22, _compiled("legacy_blocks", "to_q5_0", 22), unpacking.from_q5_0),
+    "Q5_1": BlockType(32, 24, _compiled("legacy_blocks", "to_q5_1", 24), unpacking.from_q5_1),
     "Q2_K": BlockType(256, 84, _compiled("k_quants", "to_q2_k", 84), _uncompiled("from_q2_k")),
     "Q3_K": BlockType(256, 110, _compiled("k_quants", "to_q3_k", 110), _uncompiled("from_q3_k")),
     "Q4_K": BlockType(256, 144, _compiled("k_quants", "to_q4_k", 144), _uncompiled("from_q4_k")),
     "Q5_K": BlockType(256, 176, _compiled("k_quants", "to_q5_k", 176), _uncompiled("from_q5_k")),
     "Q6_K": BlockType(256, 210, _compiled("k_quants", "to_q6_k", 210), _uncompiled("from_q6_k")),
-}
-
-# The types that can be undone here; gguf-py undoes the rest. These are in files from before August 2023:
-# V1 has two neighbours in a byte, V2 has numbers j and j + 16; V1 and V2 of Q4 and Q8 have float32 for scales.
-UNDONE = {
-    "Q4_0_V1": (32, 20, lambda data: (_pairs(data[:, 4:]).astype(np.float32) - 8) * _float(data, 0, "<f4")),
-    "Q4_0_V2": (32, 20, lambda data: (_nibbles(data[:, 4:]).astype(np.float32) - 8) * _float(data, 0, "<f4")),
-    "Q4_1_V1": (32, 24, lambda data: _pairs(data[:, 8:]) * _float(data, 0, "<f4") + _float(data, 4, "<f4")),
-    "Q4_1_V2": (32, 24, lambda data: _nibbles(data[:, 8:]) * _float(data, 0, "<f4") + _float(data, 4, "<f4")),
-    "Q4_2": (16, 10, lambda data: (_pairs(data[:, 2:]).astype(np.float32) - 8) * _float(data, 0)),
-    "Q4_3": (16, 12, lambda data: _pairs(data[:, 4:]) * _float(data, 0) + _float(data, 2)),
-    "Q5_0_V1": (32, 22, lambda data: _from_q5_0(_split(data))),
-    "Q5_1_V1": (32, 24, lambda data: _from_q5_1(_split(data))),
-    "Q8_0_V1": (32, 36, lambda data: data[:, 4:].view(np.int8) * _float(data, 0, "<f4")),
 }

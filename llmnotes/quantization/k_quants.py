@@ -8,10 +8,9 @@
 
 One or two float16 in each block turn the parts' whole numbers into their scales and minima. The way there is the same
 for all: find the best scale of each part (`scale_search`), quantize these scales, and round the weights once more, with
-the scales that will come back. Importance weighs the errors of the columns, and makes the search longer.
-
-Every `to_` function takes float32 (blocks, 256), the importance of the columns, float32 (blocks of a row, 256) or
-(0, 256) for none, and writes uint8 (blocks, bytes). Every `from_` function goes back.
+the scales that will come back. Importance weighs the errors of the columns, and makes the search longer. A `to_`
+function takes float32 (blocks, 256), the importance of the columns, float32 (blocks of a row, 256) or (0, 256) for
+none, and writes uint8 (blocks, bytes). A `from_` function goes back.
 """
 
 import numpy as np
@@ -19,9 +18,8 @@ import numpy as np
 from llmnotes.quantization.compiled import ONE, ZERO, code, compiled, get, half, nearest, pack, put, unpack, whole
 from llmnotes.quantization.scale_search import SMALLEST, affine, descent, largest, positive, symmetric, weighed
 
-# The searches by (first stretch, step, tries): with importance, and without it for Q4_K, and for Q2_K and Q5_K
-LONG = (np.float32(-0.9), np.float32(0.05), 37)
-MIDDLE = (np.float32(-1), np.float32(0.1), 21)
+# The searches by (first stretch, step, tries): with importance; without it for Q4_K; for Q2_K and Q5_K
+LONG, MIDDLE = (np.float32(-0.9), np.float32(0.05), 37), (np.float32(-1), np.float32(0.1), 21)
 SHORT = (np.float32(-0.5), np.float32(0.1), 16)
 
 
@@ -30,8 +28,8 @@ def to_q2_k(x, importance, out):
     """Q2_K: 16 bytes with the scale and the minimum of each part, 64 bytes of codes, the two float16."""
     weighted = len(importance) > 0
     weights = (weighed(x, importance, 1, 1) if weighted else np.abs(x)).reshape(-1, 16)
-    search = LONG if weighted else SHORT
-    codes, tops, shares, lows, low_shares = _with_minima(x, weights, 3, search, not weighted, 15, weighted)
+    found = _with_minima(x, weights, 3, LONG if weighted else SHORT, not weighted, 15, weighted)
+    codes, tops, shares, lows, low_shares = found
     scales, minima = np.empty(16, np.float32), np.empty(16, np.float32)
     for b in range(len(x)):
         for j in range(16):
@@ -157,8 +155,8 @@ def _to_8(x, importance, out, levels, search):
     """Write Q4_K or Q5_K, blocks with 8 parts."""
     weighted = len(importance) > 0
     weights = weighed(x, importance, 1, 2).reshape(-1, 32) if weighted else _above_average(x.reshape(-1, 32))
-    search = LONG if weighted else search
-    codes, tops, shares, lows, low_shares = _with_minima(x, weights, levels, search, False, 63, weighted)
+    found = _with_minima(x, weights, levels, LONG if weighted else search, False, 63, weighted)
+    codes, tops, shares, lows, low_shares = found
     if levels == 31 or not weighted:
         shares, low_shares = np.minimum(shares, np.uint8(63)), np.minimum(low_shares, np.uint8(63))
     scales, minima = np.empty(8, np.float32), np.empty(8, np.float32)
@@ -190,16 +188,16 @@ def _with_minima(x, weights, levels, search, absolute, most, weighted):
 
     `weights` (parts, n) are those of the errors, `search` what `affine` tries, `most` the largest share.
     """
-    n = weights.shape[1]
-    codes, scales, minima = affine(x.reshape(-1, n), weights, levels, search[0], search[1], search[2], absolute)
+    n, (first, step, tries) = weights.shape[1], search
+    codes, scales, minima = affine(x.reshape(-1, n), weights, levels, first, step, tries, absolute)
     scales, minima = scales.reshape(-1, 256 // n), minima.reshape(-1, 256 // n)
     if weighted:
         totals = _totals(weights, 256 // n)
         shares, tops = positive(scales, totals, most)
         low_shares, lows = positive(minima, totals, most)
-    else:
-        shares, tops = _shares(scales, most)
-        low_shares, lows = _shares(minima, most)
+        return codes.reshape(-1, 256), tops, shares, lows, low_shares
+    shares, tops = _shares(scales, most)
+    low_shares, lows = _shares(minima, most)
     return codes.reshape(-1, 256), tops, shares, lows, low_shares
 
 
