@@ -18,8 +18,6 @@ from llmnotes.quantization.compiled import ONE, ZERO, code, compiled, nearest
 LANES = 64  # blocks side by side, as many as the widest registers have places for
 SMALLEST = np.float32(1e-15)  # blocks whose numbers are all smaller are zeros
 TENTH = np.float32(0.1)
-UNSIGNED = np.int32(0x7FFFFFFF)  # without their sign, floats are ordered as their bits are,
-INFINITY = np.int32(0x7F800000)  # those that are no numbers after infinity
 
 
 @compiled
@@ -242,14 +240,18 @@ def positive(x, weights, levels):
 @compiled
 def largest(x):
     """Return the number of the largest magnitude, the first of several and never NaN; 0 if all are."""
-    magnitudes, most = x.view(np.int32), np.int32(0)
-    for bits in magnitudes:
-        magnitude = np.int32(bits & UNSIGNED)
-        most = max(most, magnitude if magnitude <= INFINITY else np.int32(0))
-    for i in range(len(x)):
-        if most > 0 and np.int32(magnitudes[i] & UNSIGNED) == most:
-            return x[i]
-    return ZERO
+    low = high = x[0]
+    for value in x:
+        low, high = min(low, value), max(high, value)
+    if high > -low:
+        return high
+    if high < -low:
+        return low
+    found = ZERO  # as large on both sides, or NaN among them: one after the other, which takes longer
+    for value in x:
+        if abs(value) > abs(found):
+            found = value
+    return found
 
 
 @compiled
