@@ -19,6 +19,9 @@ TEST_ENV := HF_HUB_OFFLINE=1 LLMNOTES_HOME="$(CURDIR)/build/test-home" LLMNOTES_
 # Where the system allows it, the tests run in a network of their own that holds nothing but this machine.
 OFFLINE := $(shell unshare -rn sh -c 'ip link set lo up' 2>/dev/null && echo "unshare -rn sh -c 'ip link set lo up && exec \"\$$@\"' --")
 
+# What `make peers` has brought to compare GPTQ with; its numpy and torch go before the project's own.
+GPTQ_PEER := $(wildcard build/peers/gptq/lib/python*/site-packages)
+
 .PHONY: course test lint lab fuzz peers bench pebble
 
 course: $(READY)
@@ -26,6 +29,7 @@ course: $(READY)
 
 test: $(READY) lint
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules llmnotes tests
+	$(if $(GPTQ_PEER),env $(TEST_ENV) $(OFFLINE) PYTHONPATH=$(GPTQ_PEER) $(BIN)/python -m pytest tests/test_quantization_gptq_layout.py)
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env notebooks
 
 lint: $(READY)
