@@ -29,7 +29,7 @@ course: $(READY)
 
 test: $(READY) lint
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules llmnotes tests
-	$(if $(GPTQ_PEER),env $(TEST_ENV) $(OFFLINE) PYTHONPATH=$(GPTQ_PEER) $(BIN)/python -m pytest tests/test_quantization_gptq_layout.py)
+	$(if $(GPTQ_PEER),env $(TEST_ENV) PYTHONPATH=$(CURDIR)/$(GPTQ_PEER) $(OFFLINE) $(BIN)/python -m pytest tests/test_quantization_gptq_layout.py)
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env notebooks
 
 lint: $(READY)
