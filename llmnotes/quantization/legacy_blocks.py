@@ -73,8 +73,7 @@ def _to_symmetric(x, importance, out, levels):
         scale = largest(x[b]) / np.float32(-levels)
         inverse = ONE / scale if scale != ZERO else ZERO
         put(out[b], 0, scale)
-        _cut(x[b], ZERO, inverse, np.float32(levels) + HALF, 2 * levels - 1, codes)
-        _put_codes(codes, levels > 8, out[b, 2:])
+        _put_cut(x[b], ZERO, inverse, np.float32(levels) + HALF, 2 * levels - 1, codes, out[b, 2:])
 
 
 @compiled
@@ -96,18 +95,26 @@ def _to_affine(x, importance, out, levels):
         inverse = ONE / scale if scale != ZERO else ZERO
         put(out[b], 0, scale)
         put(out[b], 2, low)
-        _cut(x[b], low, inverse, HALF, levels, codes)
-        _put_codes(codes, levels > 15, out[b, 4:])
+        _put_cut(x[b], low, inverse, HALF, levels, codes, out[b, 4:])
 
 
 @compiled
-def _cut(block, low, inverse, offset, most, codes):
-    """Write the codes: (x - low) * inverse + offset without its fraction.
-
-    What is no number, after a scale so small that its inverse is infinite, becomes 0.
-    """
+def _put_cut(block, low, inverse, offset, most, codes, out):
+    """Write the codes of a block: (x - low) * inverse + offset without its fraction."""
+    if most == 15:  # what `_put_codes` does, in one go: most of the time goes into this line
+        for i in range(16):
+            first = _cut(block[i], low, inverse, offset, most)
+            out[i] = first | _cut(block[16 + i], low, inverse, offset, most) << 4
+        return
     for i in range(32):
-        codes[i] = min(np.uint8(np.int32((block[i] - low) * inverse + offset)), np.uint8(most))
+        codes[i] = _cut(block[i], low, inverse, offset, most)
+    _put_codes(codes, True, out)
+
+
+@compiled
+def _cut(value, low, inverse, offset, most):
+    """Return a code. What is no number, after a scale so small that its inverse is infinite, becomes 0."""
+    return min(np.uint8(np.int32((value - low) * inverse + offset)), np.uint8(most))
 
 
 @compiled
