@@ -184,10 +184,7 @@ def _from_8(data, out, levels):
 
 @compiled
 def _with_minima(x, weights, levels, search, absolute, most, weighted):
-    """Return (codes, scales, shares, minima, shares) of blocks: a part's scale is its block's times the part's share.
-
-    `weights` (parts, n) are those of the errors, `search` what `affine` tries, `most` the largest share.
-    """
+    """Return (codes, scales, shares up to `most`, minima, shares); a part's scale is its block's times its share."""
     n, (first, step, tries) = weights.shape[1], search
     codes, scales, minima = affine(x.reshape(-1, n), weights, levels, first, step, tries, absolute)
     scales, minima = scales.reshape(-1, 256 // n), minima.reshape(-1, 256 // n)
