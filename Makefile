@@ -73,6 +73,7 @@ build/peers/llama_quantize/installed-%:
 
 bench: $(READY)
 	env $(TEST_ENV) $(BIN)/python benchmarks/formats.py
+	env $(TEST_ENV) $(BIN)/python benchmarks/quantization.py
 
 pebble: $(READY)
 	$(BIN)/python -m llmnotes.pebble
