@@ -17,7 +17,13 @@ import nbformat
 from llmnotes.course import costs, notebooks, root, source, tags
 from llmnotes.exercises import MODULES, Exercise, load
 
-LEVELS = {"00": "first steps", "01": "beginner", "02": "beginner", "03": "intermediate"}  # of each notebook
+LEVELS = {  # of each notebook
+    "00": "first steps",
+    "01": "beginner",
+    "02": "beginner",
+    "03": "intermediate",
+    "05": "advanced",
+}
 DIAMONDS = {"easy": "◆◇◇", "medium": "◆◆◇", "hard": "◆◆◆"}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

@@ -14,7 +14,13 @@ from pathlib import Path
 from llmnotes.errors import UnknownName
 
 # number of the notebook -> its module here
-MODULES = {"00": "start_here", "01": "embeddings", "02": "dot_products", "03": "model_formats"}
+MODULES = {
+    "00": "start_here",
+    "01": "embeddings",
+    "02": "dot_products",
+    "03": "model_formats",
+    "05": "calibrated_quantization",
+}
 
 
 @dataclass(frozen=True)

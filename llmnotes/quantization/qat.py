@@ -137,7 +137,7 @@ def train(student, rows, steps: int, rate: float = 5e-4, batch: int = 2, teacher
         [{"params": weights, "rate": rate}, {"params": scales, "rate": rate / 10}], betas=(0.9, 0.98), weight_decay=0.0
     )
     losses = []
-    for step in tqdm(range(steps), desc="training", mininterval=1, leave=False):
+    for step in tqdm(range(steps), desc="training", mininterval=1, leave=False, disable=None):
         share = min(1.0, 20 * (step + 1) / steps, (steps - step) / (0.7 * steps))
         for group in optimizer.param_groups:
             group["lr"] = group["rate"] * share

@@ -1,0 +1,46 @@
+"""The figures of notebook 05: the error of two weights, KL against bits."""
+
+import numpy as np
+
+from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, RED, axes
+
+
+def two_weights(inputs, weights, moved: float):
+    """Return the figure of the output error over two rounded weights, and of the way from the weights to a pair.
+
+    `inputs` are (tokens, 2), `weights` (2,); the first weight is rounded to 0, then the second goes to `moved`.
+    """
+    inputs, weights = (np.asarray(x, dtype=float) for x in (inputs, weights))
+    figure, panel = axes(5.6, 4.2)
+    across, up = np.meshgrid(np.linspace(-0.6, 1.7, 200), np.linspace(-0.6, 1.7, 200))
+    change = np.stack([across - weights[0], up - weights[1]], axis=-1)  # (200, 200, 2)
+    error = np.square(change @ inputs.T).sum(axis=-1)
+    curves = panel.contour(across, up, error, levels=[0.5, 2, 4, 8, 16, 32], colors="#999999", linewidths=1)
+    panel.clabel(curves, fontsize=8)
+    for pair, colour, name, side in (
+        ((0, 0), RED, "nearest", (8, -12)),
+        ((1, 0), GREEN, "best", (8, -4)),
+        ((0, 1), BLUE, "one by one", (8, 3)),
+        ((1, 1), BLACK, "", (0, 0)),
+    ):
+        panel.plot(*pair, "o", color=colour, markersize=9, zorder=3)
+        panel.annotate(name, xy=pair, xytext=side, textcoords="offset points", color=colour)
+    panel.plot(*weights, "*", color=ORANGE, markersize=15, zorder=3)
+    panel.annotate("the weights", xy=weights, xytext=(10, 2), textcoords="offset points")
+    way = [tuple(weights), (0, weights[1]), (0, moved), (0, 0.96)]
+    for start, end in zip(way, way[1:], strict=False):
+        panel.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": BLUE, "lw": 1.6})
+    panel.set(xlabel="first weight", ylabel="second weight", xticks=(0, 1), yticks=(0, 1), aspect="equal")
+    return figure
+
+
+def by_bits(series: dict[str, dict[int, float]]):
+    """Return the figure of the KL divergence against bits, one line for each entry {bits: KL}."""
+    figure, panel = axes(6.4, 3.4)
+    for (name, values), colour, mark in zip(series.items(), PALETTE, "os^Dvx", strict=False):
+        if values:
+            panel.plot(list(values), list(values.values()), color=colour, marker=mark, lw=1.6, label=name)
+    panel.set(yscale="log", xlabel="bits of a code", ylabel="KL from the original, nats", xticks=(2, 3, 4))
+    panel.grid(axis="y", alpha=0.3)
+    panel.legend(frameon=False)
+    return figure
