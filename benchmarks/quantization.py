@@ -34,7 +34,7 @@ from formats import make_model, measure  # noqa: E402 - the benchmark beside thi
 
 from llmnotes.formats.files import DTYPES  # noqa: E402
 from llmnotes.formats.gguf.types import NUMBERS  # noqa: E402
-from llmnotes.quantization import blocks  # noqa: E402
+from llmnotes.quantization import blocks, nf4  # noqa: E402
 
 WEIGHTS, TIMES = 62_500_864, 4  # so many weights, so many times: 250 million, with 250 MB of them in memory
 FILES = ("Q8_0", "Q4_0", "Q4_K_M")
@@ -75,13 +75,25 @@ def ggml(name: str, x: np.ndarray, threads: int) -> dict[str, Callable]:
     return found
 
 
+def four_bits(x: np.ndarray, threads: int) -> dict[str, Callable]:
+    """NF4 in blocks of 64: bitsandbytes on the processor."""
+    import torch
+    from bitsandbytes.functional import quantize_4bit
+
+    torch.set_num_threads(threads)
+    peer = partial(quantize_4bit, torch.from_numpy(x), blocksize=64, quant_type="nf4")
+    return {"llmnotes": partial(nf4.quantize, x, threads=threads), "bitsandbytes": peer}
+
+
 ROWS = {name: partial(ggml, name) for name in ("Q8_0", "Q4_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K")}
+ROWS["NF4"] = four_bits
 # row -> {contender: how many times its processor time ours may take, on one thread}
 BARS = {
     "Q8_0": {"C": 1.3, "gguf-py": 1 / 3},
     "Q4_0": {"C": 1.3, "gguf-py": 1 / 3},
     "Q6_K": {"C": 1.5},
     "Q4_K": {"C": 1.5},
+    "NF4": {"bitsandbytes": 1 / 2},
 }
 
 
