@@ -216,5 +216,5 @@ def test_the_map_holds_every_word_in_its_group(rng, dimensions):
 
 def test_labels_on_a_map_make_room_for_each_other():
     words = ["left", "right", "alone"]
-    sides = plots._sides(np.array([[0.5, 0.5], [0.51, 0.5], [0.0, 1.0]]), words)
-    assert sides[0] != sides[1] and sides[2] == plots._sides(np.array([[0.0, 1.0]]), ["alone"])[0]
+    sides = plots.label_sides(np.array([[0.5, 0.5], [0.51, 0.5], [0.0, 1.0]]), words)
+    assert sides[0] != sides[1] and sides[2] == plots.label_sides(np.array([[0.0, 1.0]]), ["alone"])[0]

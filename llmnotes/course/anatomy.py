@@ -22,6 +22,7 @@ LEVELS = {  # of each notebook
     "01": "beginner",
     "02": "beginner",
     "03": "intermediate",
+    "04": "intermediate",
     "05": "advanced",
 }
 DIAMONDS = {"easy": "◆◇◇", "medium": "◆◆◇", "hard": "◆◆◆"}

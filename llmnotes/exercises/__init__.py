@@ -19,6 +19,7 @@ MODULES = {
     "01": "embeddings",
     "02": "dot_products",
     "03": "model_formats",
+    "04": "quantization",
     "05": "calibrated_quantization",
 }
 

@@ -54,7 +54,7 @@ COLUMNS, ROWS = {"center": 0, "right": 1, "left": -1}, {"top": 1, "bottom": -1, 
 ALIGN = {"right": "left", "left": "right", "center": "center", "top": "bottom", "bottom": "top", "middle": "center"}
 
 
-def _sides(points: np.ndarray, words: list[str]) -> list[str]:
+def label_sides(points: np.ndarray, words: list[str]) -> list[str]:
     """Return for each point (words, 2) the side where its label covers least of the other labels and points."""
     spots = (points - points.min(axis=0)) / np.maximum(np.ptp(points, axis=0), 1e-9)
     sizes = np.array([(0.013 * len(word), 0.035) for word in words])  # in shares of the figure, roughly
@@ -82,7 +82,7 @@ def word_map(coordinates: np.ndarray, words: list[str], groups: dict[str, list[s
     points = np.round(coordinates, 3)
     names = [f"axis {n + 1} ({share:.0%})" for n, share in enumerate(shares)]
     figure, (static, panel) = go.Figure(), _panel(solid)
-    side_of = dict(zip(words, _sides(points[:, :2], words), strict=True))
+    side_of = dict(zip(words, label_sides(points[:, :2], words), strict=True))
     for (group, members), colour in zip(groups.items(), PALETTE, strict=False):
         rows = points[[words.index(word) for word in members]]
         place = dict(zip("xyz", rows.T.tolist(), strict=False))
