@@ -2,7 +2,7 @@
 # make test    proves that the course is true
 # make lab     opens JupyterLab at the first notebook
 # make fuzz    throws 20,000 broken files at every reader
-# make peers   brings TensorFlow, gptqmodel and llama.cpp's converter, each in an environment of its own, to compare with
+# make peers   brings TensorFlow, gptqmodel and llama.cpp's tools, each in a place of its own, to compare with
 # make bench   measures the converters against their peers
 # make pebble  trains the model in the box again, into build/pebble
 
@@ -43,7 +43,8 @@ fuzz: $(READY)
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m tests.fuzz
 
 # The tests compare with these programs where they are, and are skipped where not.
-peers: build/peers/tensorflow/installed build/peers/gptq/installed build/peers/llama_cpp/installed-0.94.0
+peers: build/peers/tensorflow/installed build/peers/gptq/installed build/peers/llama_cpp/installed-0.94.0 \
+	build/peers/llama_quantize/installed-3.22.1
 
 build/peers/tensorflow/installed: requirements-tf.txt
 	rm -rf build/peers/tensorflow

@@ -21,10 +21,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 EXTRAS = PROJECT["optional-dependencies"]
-# Each list of pins, and the requirements it answers: TensorFlow has an environment of its own.
+# Each list of pins, and the requirements it answers: two extras have an environment of their own.
+APART = ("tf", "gptq")
 PINNED = {
-    "requirements.txt": PROJECT["dependencies"] + [line for name in EXTRAS if name != "tf" for line in EXTRAS[name]],
-    "requirements-tf.txt": EXTRAS["tf"],
+    "requirements.txt": PROJECT["dependencies"] + [line for name in EXTRAS if name not in APART for line in EXTRAS[name]],
+    **{f"requirements-{name}.txt": EXTRAS[name] for name in APART},
 }
 
 
