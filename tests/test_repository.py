@@ -24,7 +24,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 # Each list of pins, and the requirements it answers: two extras have an environment of their own.
 APART = ("tf", "gptq")
 PINNED = {
-    "requirements.txt": PROJECT["dependencies"] + [line for name in EXTRAS if name not in APART for line in EXTRAS[name]],
+    "requirements.txt": PROJECT["dependencies"]
+    + [line for name in EXTRAS if name not in APART for line in EXTRAS[name]],
     **{f"requirements-{name}.txt": EXTRAS[name] for name in APART},
 }
 
