@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, RED, SKY, axes
+from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, PURPLE, RED, axes
 from llmnotes.plots.embeddings import ALIGN, COLUMNS, ROWS, label_sides
+
+FAMILIES = (BLUE, RED, GREEN, PURPLE, BLACK)  # dark enough for labels of the same colour
 
 
 def number_lines(rows: dict[str, np.ndarray], limit: float, xlabel: str, density=None):
@@ -148,12 +150,15 @@ def pareto(families: dict[str, Sequence], bounds: dict[str, tuple[np.ndarray, np
     figure, (left, right) = axes(12.0, 6.2, columns=2)
     for (name, (bits, errors)), style in zip((bounds or {}).items(), ("-", "--", ":"), strict=False):
         left.plot(bits, errors, style, color=BLACK, lw=1, label=name)
-    for (name, family), colour, mark in zip(families.items(), (BLUE, ORANGE, GREEN, RED, SKY), "osD^v", strict=False):
+    for (name, family), colour, mark in zip(families.items(), FAMILIES, "osD^v", strict=False):
         shown = [row for row in family if row.kl > 0]
         style = {"color": colour, "marker": mark, "ls": "none", "markersize": 6}
         left.plot([row.bits for row in shown], [row.weight_error for row in shown], label=name, **style)
         error = [min(2 * row.noise.kl, 0.9 * row.kl) for row in shown]
         right.errorbar([row.bits for row in shown], [row.kl for row in shown], error, elinewidth=1, **style)
+    colours = []
+    for family, colour in zip(families.values(), FAMILIES, strict=False):
+        colours += [colour for row in family if row.kl > 0]
     best, front = np.inf, []
     for row in sorted(rows, key=lambda row: (row.bits, row.kl)):
         if row.kl < best:
@@ -168,14 +173,14 @@ def pareto(families: dict[str, Sequence], bounds: dict[str, tuple[np.ndarray, np
         panel.set(xlabel="bits per weight, scales included", ylabel=title)
         panel.set_xlim(min(row.bits for row in rows) - 0.7, max(row.bits for row in rows) + 0.5)
         panel.grid(alpha=0.25)
-        _label(panel, [row.name for row in rows], np.array([[row.bits for row in rows], np.log10(values)]).T)
+        _label(panel, [row.name for row in rows], np.array([[row.bits for row in rows], np.log10(values)]).T, colours)
     left.legend(frameon=False, fontsize=8, loc="lower left")
     return figure
 
 
-def _label(panel, names: list[str], points: np.ndarray) -> None:
+def _label(panel, names: list[str], points: np.ndarray, colours: list[str]) -> None:
     """Write each name beside its point (bits, logarithm), on the side where it covers least of the others."""
-    for name, (x, y), side in zip(names, points, label_sides(points, names), strict=True):
+    for name, (x, y), side, colour in zip(names, points, label_sides(points, names), colours, strict=True):
         up, across = side.split()
         panel.annotate(
             name,
@@ -183,6 +188,7 @@ def _label(panel, names: list[str], points: np.ndarray) -> None:
             xytext=(5 * COLUMNS[across], 5 * ROWS[up]),
             textcoords="offset points",
             fontsize=7.5,
+            color=colour,
             ha=ALIGN[across],
             va=ALIGN[up],
         )
