@@ -43,8 +43,6 @@ CASES += [("80 layers", "Q3_K_S", False)]
 
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory, stories):
-    VARIANTS.update(MODELS)
-
     @cache
     def folder(name: str) -> Path:
         if name in ("pebble", "stories"):
@@ -53,7 +51,10 @@ def folder_of(tmp_path_factory, stories):
             name, tmp_path_factory.mktemp("models") / "model", stories if name == "qwen2" else weights_dir("pebble")
         )
 
-    return folder
+    with pytest.MonkeyPatch.context() as patch:  # for this file alone: others have variants of the same names
+        for name, changes in MODELS.items():
+            patch.setitem(VARIANTS, name, changes)
+        yield folder
 
 
 @pytest.fixture(scope="module")
