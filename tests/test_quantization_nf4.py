@@ -10,7 +10,7 @@ import torch
 
 from llmnotes.errors import MissingPart, NotQuantizable, UnknownName
 from llmnotes.pebble import weights_dir
-from llmnotes.quantization import nf4, threads
+from llmnotes.quantization import compiled, nf4, threads
 from llmnotes.quantization.arrays import as_float32
 
 RANDOM = np.random.default_rng(0)
@@ -264,3 +264,5 @@ def test_loops_are_compiled_also_where_nothing_can_be_kept():
     names = {}
     exec("def twice(x):\n    return 2 * x", names)  # it lies in no file, so numba finds no folder for its code
     assert threads.compiled_when_called(names["twice"])(4) == 8
+    exec("def thrice(x):\n    return 3 * x", names)
+    assert compiled.compiled(names["thrice"])(4) == 12

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmnotes.errors import MissingPart, NotQuantizable
+from llmnotes.errors import NotQuantizable
 from llmnotes.quantization import unpacking
 from llmnotes.quantization.arrays import NOT_FINITE, as_float32
 from llmnotes.quantization.threads import THREADS, in_threads
@@ -205,12 +205,7 @@ def _writable(x: np.ndarray) -> np.ndarray:
 
 @cache
 def _load(module: str, name: str) -> Callable:
-    try:
-        return getattr(import_module(f"llmnotes.quantization.{module}"), name)
-    except ModuleNotFoundError as error:
-        if error.name != "numba":
-            raise
-        raise MissingPart('numba is missing; bring it with: python -m pip install "llmnotes[course]"') from None
+    return getattr(import_module(f"llmnotes.quantization.{module}"), name)
 
 
 def _changed(change: Callable, data: np.ndarray, elements: int, unit: int, result: int, threads: int) -> np.ndarray:

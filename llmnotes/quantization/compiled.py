@@ -7,8 +7,9 @@ those of llama.cpp, whose C code computes the same way.
 
 from pathlib import Path
 
-import numba
 import numpy as np
+
+from llmnotes.quantization.threads import machine_code
 
 ZERO, ONE = np.float32(0), np.float32(1)
 SHIFT = np.float32(1.5 * 2**23)  # a float32 that is added to it has no place left for a fraction
@@ -19,9 +20,11 @@ MANTISSA, MIDDLE = np.int32((1 << 23) - 1), np.int32(1 << 22)
 
 
 def compiled(function):
-    """Compile `function` for the types of its arguments at its first call; it runs without Python's lock."""
-    dispatcher = numba.njit(function, cache=True, nogil=True, error_model="numpy")
-    dispatcher._cache._cache_file._source_stamp = CHANGED
+    """Return `function` as machine code that is kept until one of `FILES` changes."""
+    dispatcher = machine_code(function)
+    kept = getattr(dispatcher._cache, "_cache_file", None)
+    if kept is not None:  # there is a folder for it
+        kept._source_stamp = CHANGED
     return dispatcher
 
 
@@ -46,10 +49,8 @@ def finite(x):
     """Return whether there is neither an infinity nor a NaN in float32 of two dimensions."""
     most = np.int32(0)
     for row in x.view(np.int32):
-        for bits in row:
-            most = max(
-                most, np.int32(bits & np.int32(0x7FFFFFFF))
-            )  # without the sign, floats are ordered as their bits
+        for bits in row:  # without the sign, floats are ordered as their bits
+            most = max(most, np.int32(bits & np.int32(0x7FFFFFFF)))
     return most < 0x7F800000
 
 

@@ -22,22 +22,28 @@ def compiled_when_called(function: Callable) -> Callable:
     3
     """
 
-    @cache
-    def machine_code() -> Callable:
-        try:
-            import numba
-        except ImportError:
-            raise MissingPart('numba is missing; bring it with: python -m pip install "llmnotes[course]"') from None
-        try:
-            return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-        except RuntimeError:  # there is no folder in which the machine code may be kept
-            return numba.njit(nogil=True, error_model="numpy")(function)
+    made = cache(lambda: machine_code(function))
 
     @wraps(function)
     def call(*args):
-        return machine_code()(*args)
+        return made()(*args)
 
     return call
+
+
+def machine_code(function: Callable) -> Callable:
+    """Return `function` as numba's, which compiles it for the types of its arguments; it runs without Python's lock.
+
+    Raises `MissingPart` where numba is not installed.
+    """
+    try:
+        import numba
+    except ImportError:
+        raise MissingPart('numba is missing; bring it with: python -m pip install "llmnotes[course]"') from None
+    try:
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # there is no folder in which the machine code may be kept
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 def in_threads(work: Callable[[int, int], object], count: int, threads: int = THREADS) -> list:
