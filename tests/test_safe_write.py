@@ -213,9 +213,12 @@ def test_a_conversion_that_is_killed_leaves_nothing(tmp_path, target):
     here.mkdir()
     (here / "old").write_bytes(b"old")
     command = [sys.executable, "-m", "llmnotes.cli", "convert", str(source), str(here / target), "--to", "safetensors"]
-    started = time.monotonic()
+    for _ in range(2):  # The first run may compile modules and fill the cache; the second is like those to come.
+        started = time.monotonic()
+        assert subprocess.run(command, capture_output=True).returncode == 0
+        whole = time.monotonic() - started
+        (shutil.rmtree if (here / target).is_dir() else os.unlink)(here / target)
     assert subprocess.run(command, capture_output=True).returncode == 0
-    whole = time.monotonic() - started
     complete = everything(here)
 
     def clear():
@@ -230,7 +233,8 @@ def test_a_conversion_that_is_killed_leaves_nothing(tmp_path, target):
         process.send_signal(signal.SIGKILL)
         process.wait()
         found = {name: data for name, data in everything(here).items() if not name.startswith(".out.")}
-        finished += len(found) > 1
+        if len(found) > 1:
+            finished, whole = finished + 1, 0.8 * whole  # The machine is quicker than it was: kill sooner.
         assert found in ({"old": b"old"}, complete)
     clear()
     assert subprocess.run(command, capture_output=True).returncode == 0
