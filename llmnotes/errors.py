@@ -65,3 +65,7 @@ class CannotWrite(LLMNotesError):
 
 class NotQuantizable(LLMNotesError):
     """Numbers that cannot get fewer bits as they are: not finite, of the wrong kind, or in rows that fit no block."""
+
+
+class AdapterUnfit(LLMNotesError):
+    """An adapter, its settings or its files do not fit the model, or are of a kind that is not done here."""
