@@ -69,3 +69,15 @@ class NotQuantizable(LLMNotesError):
 
 class AdapterUnfit(LLMNotesError):
     """An adapter, its settings or its files do not fit the model, or are of a kind that is not done here."""
+
+
+class BadSettings(LLMNotesError):
+    """A file of settings is not readable, names a key that does not exist, or a value that is not possible."""
+
+
+class TrainingFailed(LLMNotesError):
+    """Training cannot go on: the loss is no number any more, or no checkpoint can be used."""
+
+
+class DoesNotFit(LLMNotesError):
+    """What is asked for needs more memory than there is."""

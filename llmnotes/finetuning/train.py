@@ -1,0 +1,199 @@
+"""The training loop: `steps` yields after each step of the optimizer, and `fit` runs them all."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from llmnotes.errors import TrainingFailed
+from llmnotes.finetuning.data import IGNORE, Row, collate
+
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train: everything but the model and the data.
+
+    One step takes batch_size · gradient_accumulation rows on each process. The learning rate rises over
+    `warmup_steps`, then stays ("constant"), or falls to zero on a straight line or half a cosine.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    batch_size: int = 8
+    gradient_accumulation: int = 1
+    warmup_steps: int = 0
+    schedule: str = "linear"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step, counted from 0.
+
+        >>> [Plan(steps=10, learning_rate=1.0, warmup_steps=2).rate(step) for step in (0, 1, 2, 6)]
+        [0.5, 1.0, 1.0, 0.5]
+        """
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        left = (self.steps - step) / max(1, self.steps - self.warmup_steps)
+        shapes = {"constant": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}
+        return self.learning_rate * shapes[self.schedule]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step, counted from 1: the mean loss over its learned tokens, in nats; the norm of the gradient before it
+    was clipped; the tokens that were read, in all processes; and the seconds it took."""
+
+    number: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    seconds: float
+
+
+def optimizer_of(model, plan: Plan) -> torch.optim.AdamW:
+    """Return AdamW over what learns in a model; only matrices decay (Loshchilov and Hutter, 2017, algorithm 2)."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.ndim >= 2], "weight_decay": plan.weight_decay},
+        {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=plan.learning_rate, fused=True)
+
+
+def steps(model, rows: Sequence[Row], plan: Plan, optimizer=None, first: int = 0) -> Iterator[Step]:
+    """Train `model` in place on `rows`, from step `first` on, and yield after each step.
+
+    The order of the rows and the randomness of dropout follow from the seed and the step alone, so that a run that
+    goes on at a step does what the uninterrupted one does; torch's global generator is seeded anew at each step. The
+    loss of a step is the mean over all its learned tokens, however they fall into batches and processes. Where
+    `torch.distributed` runs, give the model wrapped for it: each process takes its share of the rows.
+
+    Raises `TrainingFailed` before the weights change if the loss or the gradient is not finite. Does not save,
+    evaluate or print; what learns should be float32 (a half-precision base is run under autocast).
+    """
+    optimizer = optimizer or optimizer_of(model, plan)
+    rank, processes = _place()
+    device = next(model.parameters()).device
+    learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    order = _Order(len(rows), plan)
+    model.train()
+    for number in range(first, plan.steps):
+        started = time.perf_counter()
+        chosen = [rows[place] for place in order.take(number, processes)]
+        learned = sum(row.learned for row in chosen)
+        mine = chosen[rank * len(chosen) // processes : (rank + 1) * len(chosen) // processes]
+        batches = [mine[at : at + plan.batch_size] for at in range(0, len(mine), plan.batch_size)]
+        torch.manual_seed(int(np.random.SeedSequence([plan.seed, number, rank]).generate_state(1)[0]))
+        for group in optimizer.param_groups:
+            group["lr"] = plan.rate(number)
+        total = torch.zeros((), device=device)
+        for count, batch in enumerate(batches, 1):
+            waits = processes > 1 and count < len(batches) and hasattr(model, "no_sync")
+            with model.no_sync() if waits else nullcontext():
+                loss = summed_loss(model, collate(batch, device)) / learned
+                (loss * processes).backward()  # the processes' gradients are averaged, and their losses summed
+            total += loss.detach()
+        if processes > 1:
+            torch.distributed.all_reduce(total)
+        norm = torch.nn.utils.clip_grad_norm_(learning, plan.max_grad_norm)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # a sharded model's norm is sharded
+        loss, norm = torch.stack((total, norm.to(total))).tolist()  # waits for the device, once a step
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise TrainingFailed(
+                f"The loss at step {number + 1} is {loss:g} and its gradient {norm:g}, so this step was not taken; "
+                f"lower learning_rate (now {plan.learning_rate:g}), or give it more warmup_steps."
+            )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        tokens = sum(len(row.ids) for row in chosen)
+        yield Step(number + 1, loss, plan.rate(number), norm, tokens, time.perf_counter() - started)
+
+
+def summed_loss(model, batch: dict) -> torch.Tensor:
+    """Return the loss summed over the learned tokens of a batch of `collate`, in nats."""
+    labels = batch.pop("labels")
+    dtype = getattr(getattr(model, "module", model), "dtype", torch.float32)
+    half = torch.autocast(labels.device.type, torch.bfloat16) if dtype != torch.float32 else nullcontext()
+    with half:
+        logits = model(**batch, use_cache=False).logits  # (rows, tokens, vocabulary)
+    return functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum"
+    )
+
+
+def fit(model, rows: Sequence[Row], plan: Plan, progress: bool = True) -> list[Step]:
+    """Train `model` in place on `rows` and return what each step did; the bar shows loss and tokens a second.
+
+    Raises `TrainingFailed` as `steps` does. Leaves the model in evaluation mode. Does not save anything.
+    """
+    done = []
+    with bar(plan.steps, hidden=not progress) as shown:
+        for step in steps(model, rows, plan):
+            done.append(step)
+            show(shown, step)
+    model.eval()
+    return done
+
+
+def bar(total: int, first: int = 0, hidden: bool = False):
+    """Return the progress bar of a training, on stderr."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, initial=first, desc="fine-tuning", unit=" steps", disable=hidden, mininterval=0.5)
+
+
+def show(shown, step: Step) -> None:
+    """Move the bar on by one step."""
+    shown.set_postfix_str(f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s", refresh=False)
+    shown.update()
+
+
+def held_out_loss(model, rows: Sequence[Row], batch_size: int = 16) -> float:
+    """Return the mean loss over the learned tokens of `rows`, in nats; leaves the model in evaluation mode.
+
+    Raises `ZeroDivisionError` for no rows.
+    """
+    model.eval()
+    device, total = next(model.parameters()).device, 0.0
+    with torch.inference_mode():
+        for at in range(0, len(rows), batch_size):
+            total += float(summed_loss(model, collate(rows[at : at + batch_size], device)))
+    return total / sum(row.learned for row in rows)
+
+
+class _Order:
+    """Which rows each step takes: every row once in an epoch, in an order that the seed gives to the epoch."""
+
+    def __init__(self, rows: int, plan: Plan):
+        self.rows, self.plan, self.epochs = rows, plan, {}
+
+    def take(self, step: int, processes: int) -> list[int]:
+        """Return the places of all rows of a step, those of all processes together."""
+        size = self.plan.batch_size * self.plan.gradient_accumulation * processes
+        return [self._at(place) for place in range(step * size, (step + 1) * size)]
+
+    def _at(self, place: int) -> int:
+        epoch = place // self.rows
+        if epoch not in self.epochs:
+            self.epochs = {old: order for old, order in self.epochs.items() if old == epoch - 1}
+            self.epochs[epoch] = np.random.default_rng([self.plan.seed, epoch]).permutation(self.rows)
+        return int(self.epochs[epoch][place % self.rows])
+
+
+def _place() -> tuple[int, int]:
+    """Return this process's number and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
