@@ -81,3 +81,7 @@ class TrainingFailed(LLMNotesError):
 
 class DoesNotFit(LLMNotesError):
     """What is asked for needs more memory than there is."""
+
+
+class ProcessDied(LLMNotesError):
+    """A process that was started for a step ended early, was killed, or was not done in time."""
