@@ -121,7 +121,8 @@ def attach(model: nn.Module, config: LoRA, name: str = "default", seed: int = 0)
     generator = torch.Generator().manual_seed(seed)
     for path, layer in found.items():
         if not isinstance(layer, LoRALinear):
-            layer = _replace(model, path, LoRALinear(layer).train(layer.training))
+            layer = LoRALinear(layer).train(layer.training)
+            model.set_submodule(path, layer)
         adapter = Adapter(config, layer.in_features, layer.out_features, generator).train(layer.training)
         layer.adapters[name] = adapter.to(device_of(layer.base))
     return activate(model, name)
@@ -197,7 +198,7 @@ def unmerge(model: nn.Module) -> nn.Module:
 def detach(model: nn.Module) -> nn.Module:
     """Take all adapters off, in place: what is merged stays in the weights, what is not is gone. All stays frozen."""
     for path, layer in list(layers(model)):
-        _replace(model, path, layer.base)
+        model.set_submodule(path, layer.base)
     return model
 
 
@@ -218,35 +219,26 @@ def targets(model: nn.Module, wanted: str | tuple[str, ...]) -> dict[str, nn.Mod
         pattern = re.compile(wanted) if isinstance(wanted, str) else None
     except re.error as error:
         raise AdapterUnfit(f"{wanted!r} is no regular expression ({error}); correct it, or give a tuple.") from None
-    found = {}
+    found, inside = {}, " "
     for name, module in model.named_modules():
-        if not hasattr(module, "in_features") or not hasattr(module, "out_features") or _inside(name, found):
+        linear = hasattr(module, "in_features") and hasattr(module, "out_features")
+        if not linear or not name or name.startswith(inside):
             continue
+        inside = f"{name}."  # where the base of an adapted layer follows
         if wanted == ALL_LINEAR:
             fits = module is not head
         elif pattern:
             fits = pattern.fullmatch(name)
         else:
             fits = any(name == ending or name.endswith(f".{ending}") for ending in wanted)
-        if fits or isinstance(module, LoRALinear):
-            found[name] = module if fits else None
-    return {name: module for name, module in found.items() if module is not None}
+        if fits:
+            found[name] = module
+    return found
 
 
 def device_of(layer: nn.Module) -> torch.device:
     """Return where a layer's numbers are, be they parameters or, in 4 bits, buffers."""
     return next(part for parts in (layer.parameters(), layer.buffers()) for part in parts).device
-
-
-def _inside(name: str, found: dict) -> bool:
-    """Return whether a module is part of a layer that was found: the base in its wrapper."""
-    return name.rpartition(".")[0] in found
-
-
-def _replace(model: nn.Module, path: str, layer: nn.Module) -> nn.Module:
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, layer)
-    return layer
 
 
 def _refuse_merged(model: nn.Module) -> None:

@@ -1,0 +1,223 @@
+"""QLoRA: a frozen base in 4 bits, adapters in 16 or 32 beside it.
+
+(Dettmers et al., QLoRA: Efficient Finetuning of Quantized LLMs, 2023, section 3.)
+"""
+
+import copy
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from llmnotes.errors import AdapterUnfit, MissingPart, UnknownName
+from llmnotes.finetuning import lora
+from llmnotes.quantization import nf4
+
+LARGE = 1 << 20  # weights from which a second thread pays
+
+
+class NF4Linear(nn.Module):
+    """A linear layer whose weight (out, in) is kept in NF4: 4.13 bits a weight with `double`, 4.5 without.
+
+    `codes`, `absmax` and, with `double`, `scale` and `offset` are what `nf4.quantize` returns, as buffers of bytes:
+    as floats, `model.to(torch.bfloat16)` would round them. Every forward makes the weight anew, in the type of the
+    input, and so does every backward: what stays between them is 4 bits. The layer cannot be trained, only what stands
+    beside it. Outputs and gradients are those of bitsandbytes' `Linear4bit`.
+
+    >>> NF4Linear(nn.Linear(128, 64)).bits_per_weight
+    4.1328125
+    """
+
+    def __init__(self, layer: nn.Linear, double: bool = True):
+        super().__init__()
+        weight = layer.weight.detach()
+        self.out_features, self.in_features = weight.shape
+        self.dtype, self.double = weight.dtype, double  # scales times levels are rounded to the old weight's type
+        quantized = nf4.quantize(weight.float().cpu().numpy(), double=double, threads=torch.get_num_threads())
+        self.block = quantized.block
+        for name in ("codes", "absmax", "scale", "offset"):
+            part = getattr(quantized, name)
+            part = None if part is None else torch.from_numpy(np.atleast_1d(part).view(np.uint8).copy())
+            self.register_buffer(name, part if part is None else part.to(weight.device))
+        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of codes and scales, over the number of weights."""
+        return 8 * sum(part.nbytes for part in self.buffers()) / (self.out_features * self.in_features)
+
+    def dense(self) -> torch.Tensor:
+        """Return the weight that the codes stand for, (out, in), in the type that the weight had before."""
+        if self.codes.device.type == "cpu":
+            threads = torch.get_num_threads() if self.out_features * self.in_features >= LARGE else 1
+            weight = torch.from_numpy(nf4.dequantize(self._arrays(), threads))
+        else:
+            weight = self._dense_on_device()
+        return weight.to(self.dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return `x` (..., in) times the weight, plus the bias: (..., out)."""
+        device = x.device.type
+        if torch.is_autocast_enabled(device):
+            x = x.to(torch.get_autocast_dtype(device))
+        return _Product.apply(x, self)
+
+    def _arrays(self) -> nf4.FourBits:
+        """Return the buffers as `nf4` has them, sharing their memory."""
+        found = {name: getattr(self, name).numpy() for name in ("codes", "absmax")}
+        if self.double:
+            found |= {"scale": self.scale.numpy().view(np.float32), "offset": self.offset.numpy().view(np.float32)[0]}
+        else:
+            found["absmax"] = found["absmax"].view(np.float32)
+        return nf4.FourBits("nf4", (self.out_features, self.in_features), self.block, **found)
+
+    def _dense_on_device(self) -> torch.Tensor:
+        """Do the same on an accelerator, where each byte looks up a pair of levels."""
+        here = self.codes.device
+        if self.double:
+            spread = self.scale.view(torch.float32).repeat_interleave(nf4.SCALES)[: len(self.absmax)]
+            eight = torch.tensor(nf4.dynamic_levels(), device=here)[self.absmax.int()]
+            absmax = eight * spread + self.offset.view(torch.float32)
+        else:
+            absmax = self.absmax.view(torch.float32)
+        levels = nf4.levels("nf4")
+        pairs = np.stack([levels.repeat(16), np.tile(levels, 16)], axis=1)  # (256, 2): upper half first
+        flat = functional.embedding(self.codes.int(), torch.tensor(pairs, device=here)).view(-1)
+        whole = len(flat) // self.block * self.block
+        flat[:whole].view(-1, self.block).mul_(absmax[: whole // self.block, None])
+        flat[whole:] *= absmax[-1]
+        return flat[: self.out_features * self.in_features].view(self.out_features, self.in_features)
+
+
+class _Product(torch.autograd.Function):
+    """x times a weight that is made when it is needed and forgotten at once."""
+
+    @staticmethod
+    def forward(ctx, x, layer):
+        ctx.layer = layer
+        bias = None if layer.bias is None else layer.bias.to(x.dtype)
+        return functional.linear(x, layer.dense().to(x.dtype), bias)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient @ ctx.layer.dense().to(gradient.dtype), None
+
+
+def quantize_base(model: nn.Module, by: str = "llmnotes", double: bool = True) -> nn.Module:
+    """Put every linear layer but the output head into NF4, in place, one at a time, and return the model.
+
+    `by` is "llmnotes" (`NF4Linear`) or "bitsandbytes" (its `Linear4bit`); with `double` the scales take 8 bits as
+    well. Layers that have adapters already keep them. Embeddings, norms and the head stay as they are.
+
+    Raises `NotQuantizable` for weights that are not finite, `UnknownName` for another `by`, `MissingPart` where
+    bitsandbytes is not installed.
+
+    >>> quantize_base(nn.Sequential(nn.Linear(64, 64)))[0].codes.shape
+    torch.Size([2048])
+    """
+    makers = {"llmnotes": NF4Linear, "bitsandbytes": _linear4bit}
+    if by not in makers:
+        raise UnknownName(f"{by!r} does not quantize a base here; choose llmnotes or bitsandbytes.")
+    for path, layer in lora.targets(model, lora.ALL_LINEAR).items():
+        adapted = isinstance(layer, lora.LoRALinear)
+        base = layer.base if adapted else layer
+        if isinstance(base, nn.Linear) and base.weight.is_floating_point():
+            made = makers[by](base, double).train(base.training)
+            model.set_submodule(f"{path}.base" if adapted else path, made)
+    return model
+
+
+def dequantize_base(model: nn.Module) -> nn.Module:
+    """Turn every layer in NF4 back into a linear one, in place: the weights are those that its codes stand for."""
+    for path, layer in list(model.named_modules()):
+        if is_quantized(layer):
+            model.set_submodule(path, _linear(dense(layer), layer.bias))
+    return model
+
+
+def merge_into_16bit(model: nn.Module, original: nn.Module | None = None) -> nn.Module:
+    """Return a copy of a QLoRA model with the active updates in dense weights, and without adapters.
+
+    The weights to which they are added are those that the 4 bits stand for, so that the result is what was trained, up
+    to rounding; or those of `original`, the model before `quantize_base`, which the adapters did not see when they
+    were trained. The copy has the original's size. Raises `AdapterUnfit` where `original` lacks such a layer.
+    """
+    _refuse_merged(model)
+    made = dequantize_base(copy.deepcopy(model)) if original is None else copy.deepcopy(original)
+    for path, layer in lora.layers(model):
+        home = dict(made.named_modules()).get(path)
+        home = getattr(home, "base", home)
+        weight = getattr(home, "weight", None)
+        if weight is None or weight.shape != (layer.out_features, layer.in_features) or not weight.is_floating_point():
+            raise AdapterUnfit(f"The original has no layer {path} of this shape; give the model as it was.")
+        home.weight = nn.Parameter(lora.merged_weight(layer, weight), requires_grad=False)
+    return lora.detach(made)
+
+
+def merge_into_4bit(model: nn.Module) -> nn.Module:
+    """Return a copy of a QLoRA model with the active updates in its 4-bit weights, and without adapters.
+
+    Each adapted layer is dequantized, updated and quantized again: an update that is small beside the distance of two
+    levels is rounded away. Layers without adapters keep their codes. Takes the memory of the model once more.
+    """
+    _refuse_merged(model)
+    made = copy.deepcopy(model)
+    for _, layer in lora.layers(made):
+        base = layer.base
+        if is_quantized(base):
+            maker, double = (NF4Linear, base.double) if isinstance(base, NF4Linear) else (_linear4bit, _nested(base))
+            layer.base = maker(_linear(lora.merged_weight(layer, dense(base)), base.bias), double)
+        else:
+            base.weight = nn.Parameter(lora.merged_weight(layer, base.weight), requires_grad=False)
+    return lora.detach(made)
+
+
+def is_quantized(layer: nn.Module) -> bool:
+    """Return whether a layer has its weight in 4 bits, ours or those of bitsandbytes."""
+    return isinstance(layer, NF4Linear) or type(layer).__name__ == "Linear4bit"
+
+
+def dense(layer: nn.Module) -> torch.Tensor:
+    """Return the weight (out, in) that a layer in 4 bits stands for, in the type it had before it was quantized."""
+    if isinstance(layer, NF4Linear):
+        return layer.dense()
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+
+
+def _linear4bit(layer: nn.Linear, double: bool) -> nn.Module:
+    try:
+        from bitsandbytes.nn import Linear4bit, Params4bit
+    except ImportError:
+        raise MissingPart('bitsandbytes is missing; bring it with: python -m pip install "llmnotes[course]"') from None
+    weight = layer.weight.detach()
+    kind = {"compress_statistics": double, "quant_type": "nf4"}
+    with torch.device("meta"):
+        made = Linear4bit(layer.in_features, layer.out_features, layer.bias is not None, **kind)
+    made.weight = Params4bit(weight.cpu(), requires_grad=False, module=made, **kind)
+    if layer.bias is not None:
+        made.bias = nn.Parameter(layer.bias.detach(), requires_grad=False)
+    # Otherwise the first forward in evaluation mode repacks the weight for the processors that can do bfloat16, in an
+    # operation through which no gradient flows: training after an evaluation would learn nothing, without a word.
+    made.support_avx512bf16_for_cpu = False
+    return made.to(weight.device)
+
+
+def _nested(layer: nn.Module) -> bool:
+    return layer.weight.quant_state.nested
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    with torch.device("meta"):
+        made = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
+    made.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        made.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return made
+
+
+def _refuse_merged(model: nn.Module) -> None:
+    if any(layer.merged for _, layer in lora.layers(model)):
+        raise AdapterUnfit("Updates are merged into the weights at the moment; call unmerge first.")
