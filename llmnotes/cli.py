@@ -135,6 +135,17 @@ def convert(arguments) -> int:
     return 0
 
 
+def finetune(arguments) -> int:
+    """Fine-tune a model as a file of settings says, and print what came of it."""
+    from llmnotes.finetuning import settings
+    from llmnotes.finetuning.run import describe
+    from llmnotes.finetuning.run import finetune as train
+
+    done = train(settings.read(arguments.config), say=lambda line: print(line, file=sys.stderr))
+    print(json.dumps(done.as_dict(), indent=1) if arguments.json else describe(done))
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
     about = "A course that takes one language model apart and puts it back together, on your own machine."
@@ -193,6 +204,15 @@ def parser() -> argparse.ArgumentParser:
         "which columns matter, for types of few bits: an importance matrix of llama.cpp, or a .txt to measure it on"
     )
     sub.add_argument("--imatrix", metavar="FILE", type=Path, help=matters)
+    sub = word(
+        finetune,
+        "Fine-tune a model by LoRA, QLoRA or in full. CONFIG is a file of YAML with model, data (a file of JSON lines: "
+        "messages, prompt and completion, or text), output (a new folder), and steps or epochs; a key that does not "
+        "exist is answered with the nearest one. The same command goes on with a training that was interrupted, and "
+        "under torchrun it trains in several processes.",
+        "llmnotes finetune lessons.yaml",
+    )
+    sub.add_argument("config", metavar="CONFIG", type=Path, help="the settings; see llmnotes/finetuning/settings.py")
     word(claims, "List every claim of the course, as its notebooks show them.", "llmnotes claims")
     word(progress, "Show which exercises you have solved.", "llmnotes progress")
     return top

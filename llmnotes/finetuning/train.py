@@ -81,14 +81,14 @@ def steps(model, rows: Sequence[Row], plan: Plan, optimizer=None, first: int = 0
     `torch.distributed` runs, give the model wrapped for it: each process takes its share of the rows.
 
     Raises `TrainingFailed` before the weights change if the loss or the gradient is not finite. Does not save,
-    evaluate or print; what learns should be float32 (a half-precision base is run under autocast).
+    evaluate or print. What learns should be float32; on a GPU, or beside a base in half precision, the forward pass
+    runs under autocast in bfloat16.
     """
     optimizer = optimizer or optimizer_of(model, plan)
     rank, processes = _place()
     device = next(model.parameters()).device
     learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     order = _Order(len(rows), plan)
-    model.train()
     for number in range(first, plan.steps):
         started = time.perf_counter()
         chosen = [rows[place] for place in order.take(number, processes)]
@@ -96,6 +96,7 @@ def steps(model, rows: Sequence[Row], plan: Plan, optimizer=None, first: int = 0
         mine = chosen[rank * len(chosen) // processes : (rank + 1) * len(chosen) // processes]
         batches = [mine[at : at + plan.batch_size] for at in range(0, len(mine), plan.batch_size)]
         torch.manual_seed(int(np.random.SeedSequence([plan.seed, number, rank]).generate_state(1)[0]))
+        model.train()  # at each step: whoever takes what is yielded may evaluate in between
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(number)
         total = torch.zeros((), device=device)
@@ -125,8 +126,8 @@ def summed_loss(model, batch: dict) -> torch.Tensor:
     """Return the loss summed over the learned tokens of a batch of `collate`, in nats."""
     labels = batch.pop("labels")
     dtype = getattr(getattr(model, "module", model), "dtype", torch.float32)
-    half = torch.autocast(labels.device.type, torch.bfloat16) if dtype != torch.float32 else nullcontext()
-    with half:
+    half = dtype != torch.float32 or labels.device.type == "cuda"
+    with torch.autocast(labels.device.type, torch.bfloat16, enabled=half):
         logits = model(**batch, use_cache=False).logits  # (rows, tokens, vocabulary)
     return functional.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum"

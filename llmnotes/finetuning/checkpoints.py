@@ -1,0 +1,141 @@
+"""Checkpoints: what a killed training needs to go on, each written whole or not at all, each with its checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+import torch
+
+from llmnotes.errors import FileBroken, FileUnreadable, TrainingFailed
+from llmnotes.formats import safetensors
+from llmnotes.formats.files import Source
+from llmnotes.formats.safe_write import new_folder
+
+STATE, SUMS = "state.safetensors", "SHA256SUMS"
+KEPT = 2  # the newest, and one to fall back on
+
+
+def save(folder: str | Path, step: int, model, optimizer, run: str) -> Path:
+    """Write a checkpoint into `folder` and return its own folder; all but the newest two are removed.
+
+    It holds what learns in the model, and what the optimizer knows of it, as safetensors, and beside it the SHA-256
+    that `sha256sum --check` reads. `run` names the training that may go on from here. The state of random generators
+    is not in it, nor the order of the data: both follow from the seed and the step (`train.steps`).
+
+    Raises `CannotWrite`, for instance on a full disk; what was there before stays. Does not wait until the disk has
+    the bytes: a checkpoint that a power failure cuts short is noticed by its checksum.
+    """
+    folder = Path(folder)
+    folder.mkdir(exist_ok=True)
+    parts = [part(name, tensor) for name, tensor in _tensors(model, optimizer).items()]
+    path = folder / f"step-{step:08}"
+    with new_folder(path) as new:
+        with new.file(STATE) as file:
+            hashed = _Hashed(file)
+            safetensors.write(hashed, parts, {"step": str(step), "run": run})
+        with new.file(SUMS) as file:
+            file.write(f"{hashed.digest.hexdigest()}  {STATE}\n".encode())
+    for old in found(folder)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def resume(folder: str | Path, model, optimizer, run: str, say=print) -> int:
+    """Load the newest sound checkpoint in `folder` into model and optimizer, and return its step; 0 if there is none.
+
+    A damaged one gets ".damaged" after its name, `say` receives one sentence about it, and the one before is taken;
+    with none left, training starts at the beginning. Raises `TrainingFailed` for a checkpoint of another run.
+    """
+    for path in found(Path(folder)):
+        try:
+            _load(path, model, optimizer, run)
+        except (FileBroken, FileUnreadable) as error:
+            aside = path.with_name(f"{path.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            say(f"The checkpoint {path.name} is passed over, and training goes on from the one before: {error}")
+        else:
+            return int(path.name.removeprefix("step-"))
+    return 0
+
+
+def found(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, the newest first."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)), reverse=True)
+
+
+def _load(path: Path, model, optimizer, run: str) -> None:
+    with Source(path / STATE) as source, Source(path / SUMS) as sums:
+        digest = hashlib.sha256()
+        for piece in source.stream(0, source.size):
+            digest.update(piece)
+        if sums.head(200) != f"{digest.hexdigest()}  {STATE}\n".encode():
+            raise source.broken("its SHA-256 is not the one that was written with it")
+        identity = safetensors.identify(source)
+        if identity is None:
+            raise source.broken("it is no safetensors file")
+        header = safetensors.inspect(source, identity)
+        if header.metadata.get("run") != run:
+            raise TrainingFailed(f"{path} belongs to another training; give another output, or remove that folder.")
+        learning = _learning(model)
+        values = {}
+        for tensor in header.tensors:
+            kind, _, name = tensor.name.partition("/")
+            owner = learning.get(name)
+            if owner is None or tensor.dtype != "F32" or tensor.shape not in (tuple(owner.shape), ()):
+                raise source.broken(f"{tensor.name[:80]!r} does not fit the model")
+            data = bytearray(source.read(tensor.offset, tensor.nbytes))
+            values[kind, name] = torch.frombuffer(data, dtype=torch.float32).reshape(tensor.shape).clone()
+        kinds = {kind for kind, _ in values}
+        if "model" not in kinds or any((kind, name) not in values for kind in kinds for name in learning):
+            raise source.broken("it lacks a tensor that learns")
+    names = {id(parameter): name for name, parameter in learning.items()}
+    with torch.no_grad():
+        for name, parameter in learning.items():
+            parameter.copy_(values["model", name])
+    state = optimizer.state_dict()
+    order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    state["state"] = {
+        number: {kind: values[kind, name] for kind in kinds - {"model"}} for number, name in enumerate(order)
+    }
+    optimizer.load_state_dict(state)
+
+
+def _learning(model) -> dict[str, torch.nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _tensors(model, optimizer) -> dict[str, torch.Tensor]:
+    """Return what a checkpoint holds: "model/NAME", and "KIND/NAME" for each thing that the optimizer remembers."""
+    tensors = {}
+    for name, parameter in _learning(model).items():
+        tensors[f"model/{name}"] = parameter
+        for kind, value in optimizer.state[parameter].items():
+            tensors[f"{kind}/{name}"] = value
+    return tensors
+
+
+def part(name: str, tensor: torch.Tensor) -> safetensors.Part:
+    """Return a tensor as what `safetensors.write` takes, in its own float type."""
+    dtype = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}[tensor.dtype]
+
+    def data():
+        yield tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+    return safetensors.Part(name, dtype, tuple(tensor.shape), data)
+
+
+class _Hashed:
+    """A file that is hashed while it is written."""
+
+    def __init__(self, file):
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        self.digest.update(data)
+        self.file.write(data)

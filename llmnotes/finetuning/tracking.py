@@ -1,0 +1,120 @@
+"""Curves of a training, through the Trainer's own callbacks: Weights & Biases, TensorBoard, or nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from llmnotes.errors import MissingPart
+
+
+def tracker(report_to: str, folder: str | Path, settings: dict):
+    """Return what takes the figures of a training: `log(step, figures)` and `close()`.
+
+    "tensorboard" writes into `folder`/tensorboard; "wandb" into `folder`/wandb, and to the reader's page only if they
+    are logged in (WANDB_MODE decides where it is set); "none" does nothing. `settings` is shown beside the curves.
+    Names are those of the Trainer: "eval_loss" becomes "eval/loss", and any other "train/...".
+
+    Raises `MissingPart` where the package is not installed.
+    """
+    if report_to == "none":
+        return Nothing()
+    try:
+        return {"tensorboard": TensorBoard, "wandb": WandB}[report_to](Path(folder), settings)
+    except ImportError:
+        raise MissingPart(f'{report_to} is missing; bring it with: python -m pip install "llmnotes[track]"') from None
+
+
+class Nothing:
+    """Tracks nothing."""
+
+    def log(self, step: int, figures: dict) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Arguments:
+    """What the callbacks ask the Trainer's arguments for."""
+
+    run_name = None
+
+    def __init__(self, folder: Path, settings: dict):
+        self.output_dir, self.settings = str(folder), settings
+
+    def to_dict(self) -> dict:
+        """Return the settings."""
+        return dict(self.settings)
+
+    def to_json_string(self) -> str:
+        """Return the settings as JSON."""
+        import json
+
+        return json.dumps(self.settings, indent=2)
+
+
+class Tracker:
+    """Drives one of transformers' callbacks as the Trainer would."""
+
+    def __init__(self, callback, folder: Path, settings: dict):
+        from transformers import TrainerControl, TrainerState
+
+        self.callback = callback
+        self.told = Arguments(folder, settings), TrainerState(), TrainerControl()
+        callback.on_train_begin(*self.told)
+
+    def log(self, step: int, figures: dict) -> None:
+        """Add the figures of a step."""
+        self.told[1].global_step = step
+        self.callback.on_log(*self.told, logs=dict(figures))
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.callback.on_train_end(*self.told)
+
+
+class TensorBoard(Tracker):
+    """Event files for `tensorboard --logdir`."""
+
+    def __init__(self, folder: Path, settings: dict):
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations import TensorBoardCallback
+
+        writer = SummaryWriter(str(folder / "tensorboard"))
+        super().__init__(TensorBoardCallback(writer), folder, settings)
+
+
+class WandB(Tracker):
+    """A run of Weights & Biases, offline unless the reader is logged in."""
+
+    def __init__(self, folder: Path, settings: dict):
+        import wandb
+        from transformers.integrations import WandbCallback
+
+        self.own = wandb.run is None  # the reader's own run goes on after the training
+        mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
+        project = os.environ.get("WANDB_PROJECT", "llmnotes")
+        self.run = wandb.run or wandb.init(
+            project=project, dir=str(folder), mode=mode, settings=wandb.Settings(silent=True)
+        )
+        super().__init__(WandbCallback(), folder, settings)
+
+    def close(self) -> None:
+        """Write what is left, and end the run."""
+        super().close()
+        if self.own:
+            self.run.finish()
+
+
+def logged_in() -> bool:
+    """Return whether Weights & Biases has a key for this reader; asks no server whether it is valid."""
+    import netrc
+
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0].split(":")[0]
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
