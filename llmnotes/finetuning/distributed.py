@@ -12,10 +12,12 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmnotes.errors import BadSettings, ProcessDied
+from llmnotes.errors import BadSettings, MissingPart, ProcessDied
 from llmnotes.hardware import cores
 
 ANSWERS = "LLMNOTES_ANSWERS"  # the folder where `answer` writes
@@ -36,7 +38,7 @@ def join() -> Place:
     """Join the processes that torchrun started, and return this one's place; a program started alone stays alone.
 
     Processes talk through NCCL where each has a GPU of its own, and through gloo otherwise, which on one machine goes
-    over its loopback interface. May be called again. Imports torch only where there are several processes.
+    over its loopback interface. May be called again.
 
     Raises `BadSettings` where the environment says that there are several processes, and not which one this is.
 
@@ -56,6 +58,8 @@ def join() -> Place:
         )
     from torch import distributed
 
+    if not distributed.is_available():
+        raise MissingPart("This build of torch has no torch.distributed; install the one from PyPI.")
     rank, device = int(os.environ["RANK"]), _device(int(os.environ["LOCAL_RANK"]), here)
     if not distributed.is_initialized():
         if device == "cpu" and here == world and sys.platform in LOOPBACK:
@@ -75,11 +79,6 @@ def leave() -> None:
 
 def _device(local_rank: int, here: int) -> str:
     """Return the device of a process: a GPU if there is one for each process on this machine."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return "cpu"
-    torch = sys.modules.get("torch")
-    if torch is None and here == 1:  # alone, and without torch: nobody has asked for a device
-        return "cpu"
     import torch
 
     if torch.cuda.is_available() and torch.cuda.device_count() >= here:
@@ -118,36 +117,42 @@ def launch(program: str, *arguments: str, processes: int = 2, timeout: float = 1
         start = [sys.executable]
         if processes > 1:
             start += ["-m", "torch.distributed.run", "--local_addr", "127.0.0.1", *torchrun(processes=processes)]
-        said = run_to_end([*start, str(script), *arguments], processes, timeout, {ANSWERS: folder})
+        run([*start, str(script), *arguments], processes, timeout, {ANSWERS: folder})
         found = [Path(folder) / f"{rank}.json" for rank in range(processes)]
         for rank, path in enumerate(found):
             if not path.exists():
-                raise ProcessDied(f"Process {rank} of {processes} gave no answer{said}; let it call answer(...).")
+                raise ProcessDied(f"Process {rank} of {processes} gave no answer; let it call answer(...).")
         return [json.loads(path.read_text(encoding="utf-8")) for path in found]
 
 
-def run_to_end(command: list[str], processes: int, timeout: float, variables: dict[str, str] | None = None) -> str:
-    """Run `command`, which starts `processes` processes on this machine's CPU, and end what is left of them.
+def run(command: list[str], processes: int, timeout: float, variables: dict[str, str] | None = None) -> None:
+    """Run `command`, which starts `processes` processes on this machine's CPU; `variables` join the environment.
 
-    Returns nothing worth reading if all went well. Raises `ProcessDied` as `launch` does.
+    Raises `ProcessDied` as `launch` does; when this returns or raises, none of them is left.
     """
+    import psutil
+
     environment = dict(os.environ) | _variables(processes) | (variables or {})
     with tempfile.TemporaryFile() as output:  # a file: a pipe would stay open in a process that outlives its parent
         child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        family, end = set(), time.monotonic() + timeout
         try:
-            status = child.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise ProcessDied(
-                f"{_count(processes)} not done after {timeout:g} seconds and ended here; give more time, or look for a "
-                "collective that not every process calls: it waits for ever."
-            ) from None
+            while child.poll() is None:
+                if time.monotonic() > end:
+                    raise ProcessDied(
+                        f"{_count(processes)} not done after {timeout:g} seconds and ended here; give more time, or "
+                        "look for a collective that not every process calls: it waits for ever."
+                    )
+                with suppress(psutil.NoSuchProcess):
+                    family |= set(psutil.Process(child.pid).children(recursive=True))
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(0.5)
         finally:
-            _end(child)
+            _end(child, family)
         output.seek(max(0, output.seek(0, os.SEEK_END) - 200_000))
         text = output.read().decode("utf-8", "replace")
-    if status:
-        raise ProcessDied(_reason(text, status, processes))
-    return ""
+    if child.returncode:
+        raise ProcessDied(_reason(text, child.returncode, processes))
 
 
 def _variables(processes: int) -> dict[str, str]:
@@ -159,40 +164,33 @@ def _variables(processes: int) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONIOENCODING": "utf-8",
     }
+    if sys.platform in LOOPBACK:
+        variables["GLOO_SOCKET_IFNAME"] = LOOPBACK[sys.platform]
     if sys.platform == "win32":
         variables["USE_LIBUV"] = "0"  # PyTorch's builds for Windows come without this library
     return variables
 
 
-def _end(child: subprocess.Popen) -> None:
+def _end(child: subprocess.Popen, family: set) -> None:
     """End a process and all that it has started; torchrun is asked first, since it ends its own."""
     import psutil
 
-    try:
-        family = psutil.Process(child.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
     if child.poll() is None:
         child.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-    for process in psutil.wait_procs(family, timeout=5 if family else 0)[1]:
-        try:
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            pass
+    child.kill()
+    child.wait()
 
 
 def _reason(text: str, status: int, processes: int) -> str:
     """Return the sentence about processes that failed: which was the first, and of what it died."""
-    rank, code = 0, status
     first = re.search(r"Root Cause[\s\S]*?rank\s*:\s*(\d+)[\s\S]*?exitcode\s*:\s*(-?\d+)", text)
-    if first:
-        rank, code = map(int, first.groups())
-    who = f"Process {rank} of {processes}"
+    rank, code = map(int, first.groups()) if first else (0, status)
+    who = "The process" if processes == 1 else f"Process {rank} of {processes}" if first else "torchrun"
     if code < 0:
         why = "; if its memory ran out, use a smaller batch or fewer processes" if code == -9 else ""
         return f"{who} was killed by signal {-code}{why or '; start it again'}."
