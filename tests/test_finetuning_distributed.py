@@ -1,5 +1,6 @@
 """Two processes really are two, learn what one learns, hold what they say they hold, and fail with one sentence."""
 
+import json
 import subprocess
 import sys
 import time
@@ -233,3 +234,29 @@ def test_accelerate_understands_its_configuration(tmp_path, machines, machine, s
 def test_a_failing_start_is_a_sentence():
     with pytest.raises(ProcessDied, match="torchrun ended with"):
         run([sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "many", "x.py"], 2, 60)
+
+
+def test_llmnotes_finetune_learns_the_same_in_two_processes(tiny_folder, tmp_path):
+    lines = [{"text": "The cat sat on the mat and " + "purred " * (i % 5)} for i in range(13)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    losses, weights = {}, {}
+    for processes in (1, 2):
+        settings = {
+            "model": str(tiny_folder),
+            "data": str(tmp_path / "data.jsonl"),
+            "output": str(tmp_path / f"by{processes}"),
+            "steps": 3,
+            "batch_size": 4 // processes,  # one step takes this many rows on each process
+            "learning_rate": 1e-3,
+        }
+        config = tmp_path / f"{processes}.yaml"
+        config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        start = ["-m", "torch.distributed.run", *torchrun("-m", processes=2)] if processes == 2 else ["-m"]
+        run([sys.executable, *start, "llmnotes.cli", "finetune", str(config)], processes, 180)
+        report = json.loads((tmp_path / f"by{processes}" / "report.json").read_text(encoding="utf-8"))
+        losses[processes] = report["loss"]
+        weights[processes] = load_file(tmp_path / f"by{processes}" / "adapter" / "adapter_model.safetensors")
+    assert abs(losses[1] - losses[2]) < LOSSES
+    assert weights[1].keys() == weights[2].keys() and any(each.any() for each in weights[1].values())
+    for name, tensor in weights[1].items():
+        np.testing.assert_allclose(weights[2][name], tensor, atol=WEIGHTS, rtol=0)
