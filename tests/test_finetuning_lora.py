@@ -47,15 +47,15 @@ def peft():
     return pytest.importorskip("peft", reason="peft is not installed")
 
 
-def llama(seed: int = 0) -> nn.Module:
+def llama(hidden: int = 32, inner: int = 48) -> nn.Module:
     """A random Llama of 2 layers, with biases in its attention."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=61,
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=hidden,
+        intermediate_size=inner,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from llmnotes.errors import AdapterUnfit, MissingPart, UnknownName
+from llmnotes.errors import AdapterUnfit, MissingPart, NotQuantizable, UnknownName
 from llmnotes.finetuning import lora
 from llmnotes.quantization import nf4
 
+BLOCK = 64  # weights that share a scale
 LARGE = 1 << 20  # weights from which a second thread pays
 
 
@@ -34,8 +35,9 @@ class NF4Linear(nn.Module):
         weight = layer.weight.detach()
         self.out_features, self.in_features = weight.shape
         self.dtype, self.double = weight.dtype, double  # scales times levels are rounded to the old weight's type
-        quantized = nf4.quantize(weight.float().cpu().numpy(), double=double, threads=torch.get_num_threads())
-        self.block = quantized.block
+        quantized = nf4.quantize(
+            weight.float().cpu().numpy(), block=BLOCK, double=double, threads=torch.get_num_threads()
+        )
         for name in ("codes", "absmax", "scale", "offset"):
             part = getattr(quantized, name)
             part = None if part is None else torch.from_numpy(np.atleast_1d(part).view(np.uint8).copy())
@@ -70,7 +72,7 @@ class NF4Linear(nn.Module):
             found |= {"scale": self.scale.numpy().view(np.float32), "offset": self.offset.numpy().view(np.float32)[0]}
         else:
             found["absmax"] = found["absmax"].view(np.float32)
-        return nf4.FourBits("nf4", (self.out_features, self.in_features), self.block, **found)
+        return nf4.FourBits("nf4", (self.out_features, self.in_features), BLOCK, **found)
 
     def _dense_on_device(self) -> torch.Tensor:
         """Do the same on an accelerator, where each byte looks up a pair of levels."""
@@ -84,8 +86,8 @@ class NF4Linear(nn.Module):
         levels = nf4.levels("nf4")
         pairs = np.stack([levels.repeat(16), np.tile(levels, 16)], axis=1)  # (256, 2): upper half first
         flat = functional.embedding(self.codes.int(), torch.tensor(pairs, device=here)).view(-1)
-        whole = len(flat) // self.block * self.block
-        flat[:whole].view(-1, self.block).mul_(absmax[: whole // self.block, None])
+        whole = len(flat) // BLOCK * BLOCK
+        flat[:whole].view(-1, BLOCK).mul_(absmax[: whole // BLOCK, None])
         flat[whole:] *= absmax[-1]
         return flat[: self.out_features * self.in_features].view(self.out_features, self.in_features)
 
@@ -110,8 +112,10 @@ def quantize_base(model: nn.Module, by: str = "llmnotes", double: bool = True) -
     `by` is "llmnotes" (`NF4Linear`) or "bitsandbytes" (its `Linear4bit`); with `double` the scales take 8 bits as
     well. Layers that have adapters already keep them. Embeddings, norms and the head stay as they are.
 
-    Raises `NotQuantizable` for weights that are not finite, `UnknownName` for another `by`, `MissingPart` where
-    bitsandbytes is not installed.
+    Raises `NotQuantizable` for weights that are not finite (the layers before are quantized then) and, with
+    bitsandbytes on a CPU, for rows of an even length that 64 does not divide: its 0.50 looks up their scales as if
+    each row began a block. Raises `UnknownName` for another `by`, and `MissingPart` where bitsandbytes is not
+    installed.
 
     >>> quantize_base(nn.Sequential(nn.Linear(64, 64)))[0].codes.shape
     torch.Size([2048])
@@ -119,12 +123,16 @@ def quantize_base(model: nn.Module, by: str = "llmnotes", double: bool = True) -
     makers = {"llmnotes": NF4Linear, "bitsandbytes": _linear4bit}
     if by not in makers:
         raise UnknownName(f"{by!r} does not quantize a base here; choose llmnotes or bitsandbytes.")
+    found = {}
     for path, layer in lora.targets(model, lora.ALL_LINEAR).items():
-        adapted = isinstance(layer, lora.LoRALinear)
-        base = layer.base if adapted else layer
-        if isinstance(base, nn.Linear) and base.weight.is_floating_point():
-            made = makers[by](base, double).train(base.training)
-            model.set_submodule(f"{path}.base" if adapted else path, made)
+        if isinstance(layer, lora.LoRALinear):
+            path, layer = f"{path}.base", layer.base
+        if isinstance(layer, nn.Linear) and layer.weight.is_floating_point():
+            found[path] = layer
+            if by == "bitsandbytes":
+                _refuse_misread(path, layer)
+    for path, layer in found.items():
+        model.set_submodule(path, makers[by](layer, double).train(layer.training))
     return model
 
 
@@ -203,6 +211,15 @@ def _linear4bit(layer: nn.Linear, double: bool) -> nn.Module:
     # operation through which no gradient flows: training after an evaluation would learn nothing, without a word.
     made.support_avx512bf16_for_cpu = False
     return made.to(weight.device)
+
+
+def _refuse_misread(path: str, layer: nn.Linear) -> None:
+    width = layer.in_features
+    if layer.weight.device.type == "cpu" and width % BLOCK and width % 2 == 0:
+        raise NotQuantizable(
+            f"{path} has rows of {width} weights, not a multiple of {BLOCK}, and bitsandbytes misreads those on a CPU; "
+            'take by="llmnotes".'
+        )
 
 
 def _nested(layer: nn.Module) -> bool:
