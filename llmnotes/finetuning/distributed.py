@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,11 +100,14 @@ def answer(**values) -> None:
         path.write_text(json.dumps(known | values), encoding="utf-8")
 
 
-def launch(program: str, *arguments: str, processes: int = 2, timeout: float = 180) -> list[dict]:
+def launch(
+    program: str, *arguments: str, processes: int = 2, timeout: float = 180, by: Sequence[str] | None = None
+) -> list[dict]:
     """Run a program (its text) in `processes` processes on this machine and return their answers, in order of rank.
 
-    One process is started as it is, several by torchrun; all compute on the CPU, and share its cores. What they
-    print is not shown. When this returns or raises, none of them is left.
+    One process is started as it is, several by torchrun; all compute on the CPU, and share its cores. `by` are Python's
+    arguments for another launcher; then there are as many answers as it started processes. What they print is not
+    shown. When this returns or raises, none of them is left.
 
     Raises `ProcessDied` with one sentence if a process raises, is killed, gives no `answer`, or if they are not done
     after `timeout` seconds.
@@ -114,14 +118,14 @@ def launch(program: str, *arguments: str, processes: int = 2, timeout: float = 1
     with tempfile.TemporaryDirectory(prefix="llmnotes-") as folder:
         script = Path(folder) / "program.py"
         script.write_text(program, encoding="utf-8")
-        start = [sys.executable]
-        if processes > 1:
-            start += ["-m", "torch.distributed.run", "--local_addr", "127.0.0.1", *torchrun(processes=processes)]
-        run([*start, str(script), *arguments], processes, timeout, {ANSWERS: folder})
-        found = [Path(folder) / f"{rank}.json" for rank in range(processes)]
-        for rank, path in enumerate(found):
-            if not path.exists():
-                raise ProcessDied(f"Process {rank} of {processes} gave no answer; let it call answer(...).")
+        start = [] if by is None else list(by)
+        if by is None and processes > 1:
+            start = ["-m", "torch.distributed.run", "--local_addr", "127.0.0.1", *torchrun(processes=processes)]
+        run([sys.executable, *start, str(script), *arguments], processes, timeout, {ANSWERS: folder})
+        found = sorted(Path(folder).glob("[0-9]*.json"), key=lambda path: int(path.stem))
+        silent = set(range(processes)) - {int(path.stem) for path in found}
+        if silent and (by is None or not found):
+            raise ProcessDied(f"Process {min(silent)} of {processes} gave no answer; let it call answer(...).")
         return [json.loads(path.read_text(encoding="utf-8")) for path in found]
 
 
