@@ -1,0 +1,70 @@
+"""The figures of notebook 11: a ring step by step, what each process holds, and how long GPUs talk."""
+
+import numpy as np
+
+from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, SKY, axes
+
+COLOURS = {"parameters": BLUE, "gradients": ORANGE, "optimizer": GREEN}
+
+
+def ring(states):
+    """Return the figure of a ring all-reduce; `states` are (steps, processes, pieces), how many parts each piece has.
+
+    One table for each step, a row for each process and a column for each piece; a piece with all its parts is blue.
+    """
+    states = np.asarray(states, dtype=int)
+    steps, processes, pieces = states.shape
+    figure, panels = axes(1.35 * steps, 1.75, columns=steps)
+    for step, (panel, state) in enumerate(zip(panels, states, strict=True)):
+        for row in range(processes):
+            for column in range(pieces):
+                parts = state[row, column]
+                full = parts == processes
+                face = BLUE if full else SKY if parts > 1 else "#eeeeee"
+                panel.add_patch(_square(column, row, face))
+                panel.text(column, row, str(parts), ha="center", va="center", color="white" if full else BLACK)
+        panel.set(xlim=(-0.5, pieces - 0.5), ylim=(processes - 0.5, -0.5), aspect="equal")
+        panel.set_title("start" if step == 0 else f"step {step}", fontsize=10)
+        panel.set(xticks=[], yticks=range(processes) if step == 0 else [])
+        panel.tick_params(length=0)
+        panel.spines[["left", "bottom"]].set_visible(False)
+    panels[0].set_ylabel("process")
+    return figure
+
+
+def _square(column: int, row: int, face: str):
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=2)
+
+
+def held(table: dict[str, dict[str, int]]):
+    """Return the figure of what one process holds, a bar for each entry {name: {part: bytes}}."""
+    figure, panel = axes(6.4, 0.55 * len(table) + 1.1)
+    names = list(table)
+    left = np.zeros(len(names))
+    for part, colour in COLOURS.items():
+        sizes = np.array([table[name][part] for name in names]) / 1e6
+        panel.barh(names, sizes, left=left, color=colour, label=part, height=0.6)
+        left += sizes
+    panel.invert_yaxis()
+    panel.set(xlabel="MB in one process")
+    panel.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+def talk(shares: dict[str, dict[str, dict[int, float]]]):
+    """Return the figure of the share of a step that goes into talk: {network: {method: {GPUs: share}}}."""
+    figure, panels = axes(8.4, 3.3, columns=len(shares))
+    for panel, (network, methods) in zip(panels, shares.items(), strict=True):
+        for (method, points), colour, mark in zip(methods.items(), (BLUE, GREEN, ORANGE), "os^", strict=False):
+            panel.plot(list(points), list(points.values()), color=colour, marker=mark, lw=1.6, label=method)
+        counts = sorted({gpus for points in methods.values() for gpus in points})
+        panel.set(xscale="log", ylim=(0, 1), xlabel="GPUs", title=network)
+        panel.set_xticks(counts, [str(count) for count in counts])
+        panel.minorticks_off()
+        panel.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
+        panel.grid(axis="y", alpha=0.3)
+    panels[0].set_ylabel("share of a step spent on talk")
+    panels[0].legend(frameon=False)
+    return figure
