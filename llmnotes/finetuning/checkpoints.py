@@ -15,6 +15,11 @@ from llmnotes.formats.files import Source
 from llmnotes.formats.safe_write import new_folder
 
 STATE, SUMS = "state.safetensors", "SHA256SUMS"
+KINDS = (
+    "model",
+    "exp_avg",
+    "exp_avg_sq",
+)  # a parameter, and AdamW's two averages, each of its shape; "step" is one number
 KEPT = 2  # the newest, and one to fall back on
 
 
@@ -32,6 +37,9 @@ def save(folder: str | Path, step: int, model, optimizer, run: str) -> Path:
     folder.mkdir(exist_ok=True)
     parts = [part(name, tensor) for name, tensor in _tensors(model, optimizer).items()]
     path = folder / f"step-{step:08}"
+    for old in found(folder):
+        if old.name >= path.name:  # it was damaged, or training would have gone on from it
+            shutil.rmtree(old, ignore_errors=True)
     with new_folder(path) as new:
         with new.file(STATE) as file:
             hashed = _Hashed(file)
@@ -46,17 +54,14 @@ def save(folder: str | Path, step: int, model, optimizer, run: str) -> Path:
 def resume(folder: str | Path, model, optimizer, run: str, say=print) -> int:
     """Load the newest sound checkpoint in `folder` into model and optimizer, and return its step; 0 if there is none.
 
-    A damaged one gets ".damaged" after its name, `say` receives one sentence about it, and the one before is taken;
-    with none left, training starts at the beginning. Raises `TrainingFailed` for a checkpoint of another run.
+    A damaged one is passed over, `say` receives one sentence about it, and the one before is taken; with none left,
+    training starts at the beginning. Raises `TrainingFailed` for a checkpoint of another run.
     """
     for path in found(Path(folder)):
         try:
             _load(path, model, optimizer, run)
         except (FileBroken, FileUnreadable) as error:
-            aside = path.with_name(f"{path.name}.damaged")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-            say(f"The checkpoint {path.name} is passed over, and training goes on from the one before: {error}")
+            say(f"The checkpoint {path.name} is passed over, and training goes on from the one before it: {error}")
         else:
             return int(path.name.removeprefix("step-"))
     return 0
@@ -83,27 +88,25 @@ def _load(path: Path, model, optimizer, run: str) -> None:
         if header.metadata.get("run") != run:
             raise TrainingFailed(f"{path} belongs to another training; give another output, or remove that folder.")
         learning = _learning(model)
+        shapes = {f"{kind}/{name}": tuple(p.shape) for kind in KINDS for name, p in learning.items()}
+        shapes |= {f"step/{name}": () for name in learning}
+        if shapes != {tensor.name: tensor.shape for tensor in header.tensors}:
+            raise source.broken("its tensors are not those that the model learns")
         values = {}
         for tensor in header.tensors:
-            kind, _, name = tensor.name.partition("/")
-            owner = learning.get(name)
-            if owner is None or tensor.dtype != "F32" or tensor.shape not in (tuple(owner.shape), ()):
-                raise source.broken(f"{tensor.name[:80]!r} does not fit the model")
-            data = bytearray(source.read(tensor.offset, tensor.nbytes))
-            values[kind, name] = torch.frombuffer(data, dtype=torch.float32).reshape(tensor.shape).clone()
-        kinds = {kind for kind, _ in values}
-        if "model" not in kinds or any((kind, name) not in values for kind in kinds for name in learning):
-            raise source.broken("it lacks a tensor that learns")
-    names = {id(parameter): name for name, parameter in learning.items()}
+            if tensor.dtype != "F32":
+                raise source.broken(f"{tensor.name} is no float32")
+            numbers = torch.frombuffer(bytearray(source.read(tensor.offset, tensor.nbytes)), dtype=torch.float32)
+            values[tensor.name] = numbers.reshape(tensor.shape).clone()
     with torch.no_grad():
         for name, parameter in learning.items():
-            parameter.copy_(values["model", name])
-    state = optimizer.state_dict()
+            parameter.copy_(values[f"model/{name}"])
+    names = {id(parameter): name for name, parameter in learning.items()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-    state["state"] = {
-        number: {kind: values[kind, name] for kind in kinds - {"model"}} for number, name in enumerate(order)
+    known = {
+        place: {kind: values[f"{kind}/{name}"] for kind in ("step", *KINDS[1:])} for place, name in enumerate(order)
     }
-    optimizer.load_state_dict(state)
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": known})
 
 
 def _learning(model) -> dict[str, torch.nn.Parameter]:
@@ -111,12 +114,12 @@ def _learning(model) -> dict[str, torch.nn.Parameter]:
 
 
 def _tensors(model, optimizer) -> dict[str, torch.Tensor]:
-    """Return what a checkpoint holds: "model/NAME", and "KIND/NAME" for each thing that the optimizer remembers."""
+    """Return what a checkpoint holds of each parameter that learns: itself, and what AdamW remembers of it."""
     tensors = {}
     for name, parameter in _learning(model).items():
         tensors[f"model/{name}"] = parameter
-        for kind, value in optimizer.state[parameter].items():
-            tensors[f"{kind}/{name}"] = value
+        for kind in ("step", *KINDS[1:]):
+            tensors[f"{kind}/{name}"] = optimizer.state[parameter][kind]
     return tensors
 
 

@@ -68,27 +68,25 @@ class Output:
             if not (self.folder / RUN).exists():
                 with new_file(self.folder / RUN) as file:
                     file.write(json.dumps(facts, indent=1).encode())
-            self.log = open(self.folder / LOG, "ab+")
-            self.log.seek(0)
+            path = self.folder / LOG
             end = 0
-            for line in self.log:  # a line that was cut short ends what counts, and so does one of a later step
-                try:
-                    record = json.loads(line)
-                    if not line.endswith(b"\n") or not (step and record["step"] <= step):
-                        break
-                except (ValueError, TypeError, KeyError, RecursionError):
+            for line in path.read_bytes().splitlines(keepends=True) if step and path.exists() else ():
+                record = _record(line)
+                if record is None or record["step"] > step:
                     break
                 self.records.append(record)
                 end += len(line)
-            self.log.truncate(end)
+            with open(path, "ab") as file:
+                file.truncate(end)
 
     def note(self, record: dict) -> None:
         """Add a line to the log."""
         self.records.append(record)
         if self.writes:
-            with _sentence(self.folder):
-                self.log.write(json.dumps(record).encode() + b"\n")
-                self.log.flush()
+            line = json.dumps(record).encode() + b"\n"
+            with _sentence(self.folder), open(self.folder / LOG, "ab", buffering=0) as file:
+                if file.write(line) < len(line):  # what a full disk does first
+                    raise OSError(errno.ENOSPC, "the disk is full")
 
     def finish(self, lm, method: str, report: dict) -> None:
         """Write the adapter or the model, and then the report; each whole or not at all."""
@@ -97,7 +95,6 @@ class Output:
         if not self.result(method).exists():  # it is there if a run was killed between the two
             save = save_model if method == "full" else save_adapter
             save(lm, self.result(method))
-        self.log.close()
         with new_file(self.folder / REPORT) as file:
             file.write(json.dumps(report, indent=1).encode())
 
@@ -130,6 +127,15 @@ def save_model(lm, folder: str | Path) -> None:
                 file.write(path.read_bytes())
         with new.file("model.safetensors") as file:
             safetensors.write(file, [part(name, tensor) for name, tensor in tensors.items()], {"format": "pt"})
+
+
+def _record(line: bytes) -> dict | None:
+    """Return what a line of the log says, or None if it was cut short."""
+    try:
+        record = json.loads(line)
+        return record if line.endswith(b"\n") and isinstance(record["step"], int) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -63,7 +63,7 @@ def finetune(settings: Settings, say=print) -> Report:
     output = Output(settings.output, writes=place.rank == 0)
     taught, held_out = examples(settings)
     refuse_too_large(settings)
-    with _out_of_memory():
+    with _stopping(output):
         lm = open_model(settings.model, say=say)
         longest = getattr(lm.model.config, "max_position_embeddings", math.inf)
         if settings.max_length > longest:
@@ -99,9 +99,7 @@ def _run(settings, lm, model, rows, held_out, output, place, say) -> Report:
         if output.writes and (figures := measured(lm, held_out, settings.exam)):
             note(step, figures)
 
-    watch = tracker(settings.report_to if output.writes else "none", output.folder, settings.as_dict())
-    done = first
-    try:
+    with tracker(settings.report_to if output.writes else "none", output.folder, settings.as_dict()) as watch:
         if not first:
             measure(0)
         with bar(plan.steps, first, hidden=not output.writes) as shown:
@@ -113,18 +111,9 @@ def _run(settings, lm, model, rows, held_out, output, place, say) -> Report:
                     measure(done)
                 if output.writes and (done == plan.steps or done % settings.checkpoint_every == 0):
                     checkpoints.save(output.checkpoints, done, lm.model, optimizer, name)
-        report = _report(settings, lm, len(rows), output, first)
-        output.finish(lm, settings.method, report.as_dict())
-        return report
-    except KeyboardInterrupt:
-        raise TrainingFailed(f"Stopped after step {done}; {_kept(output)}.") from None
-    except (CannotWrite, TrainingFailed) as error:
-        raise type(error)(f"{str(error).rstrip('.')}; {_kept(output)}.") from None
-    except OSError as error:
-        raise CannotWrite(f"{output.folder} cannot be written ({error.strerror}); {_kept(output)}.") from None
-    finally:
-        with suppress(OSError):
-            watch.close()
+    report = _report(settings, lm, len(rows), output, first)
+    output.finish(lm, settings.method, report.as_dict())
+    return report
 
 
 def examples(settings: Settings) -> tuple[list[data.Example], list[data.Example]]:
@@ -165,13 +154,16 @@ def prepare(model, settings: Settings) -> None:
             qlora.quantize_base(model, by=_kernel())
         attach(model, settings.lora, seed=settings.seed)
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})  # the second name is that of older transformers
 
 
 def measured(lm: LanguageModel, held_out: Sequence[data.Row], exam: bool) -> dict[str, float]:
     """Return the held-out loss (nats) and, of Pebble, the exam's accuracy on the facts it was trained on, and on those
     that its training left out; what cannot be measured is not there."""
     figures = {"eval_loss": held_out_loss(lm.model, held_out)} if held_out else {}
+    if not math.isfinite(figures.get("eval_loss", 0)):
+        raise TrainingFailed(f"The held-out loss is {figures['eval_loss']:g}; lower learning_rate, or check the model.")
     if exam and lm.is_pebble:
         from llmnotes.pebble.evaluation import answerer
         from llmnotes.pebble.exam import exam as questions
@@ -250,26 +242,32 @@ def describe(report: Report) -> str:
     return "\n".join([*lines, f"written: {report.result}"])
 
 
-def _kept(output: Output) -> str:
-    found = checkpoints.found(output.checkpoints)
-    if not found:
-        return "there is no checkpoint yet"
-    step = int(found[0].name.removeprefix("step-"))
-    return f"the checkpoint of step {step} is kept, and the same command goes on from it"
-
-
 def _digest(value) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
 @contextmanager
-def _out_of_memory():
-    """Turn an allocation that fails into one sentence."""
+def _stopping(output: Output):
+    """Turn what stops a training into one sentence, which says where the same command will go on."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise TrainingFailed(f"The training was stopped; {_kept(output)}.") from None
+    except (CannotWrite, TrainingFailed) as error:
+        raise type(error)(f"{str(error).rstrip('.')}; {_kept(output)}.") from None
+    except OSError as error:
+        raise CannotWrite(f"{output.folder} cannot be written ({error.strerror}); {_kept(output)}.") from None
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise DoesNotFit(
                 "The memory ran out; lower batch_size or max_length, or set gradient_checkpointing to true."
             ) from None
         raise
+
+
+def _kept(output: Output) -> str:
+    found = checkpoints.found(output.checkpoints)
+    if not found:
+        return "there is no checkpoint yet"
+    step = int(found[0].name.removeprefix("step-"))
+    return f"the checkpoint of step {step} is kept"

@@ -9,7 +9,7 @@ from llmnotes.errors import MissingPart
 
 
 def tracker(report_to: str, folder: str | Path, settings: dict):
-    """Return what takes the figures of a training: `log(step, figures)` and `close()`.
+    """Return what takes the figures of a training, `log(step, figures)`, inside a `with` that closes it.
 
     "tensorboard" writes into `folder`/tensorboard; "wandb" into `folder`/wandb, and to the reader's page only if they
     are logged in (WANDB_MODE decides where it is set); "none" does nothing. `settings` is shown beside the curves.
@@ -31,8 +31,11 @@ class Nothing:
     def log(self, step: int, figures: dict) -> None:
         """Do nothing."""
 
-    def close(self) -> None:
-        """Do nothing."""
+    def __enter__(self) -> Nothing:
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
 
 
 class Arguments:
@@ -69,8 +72,10 @@ class Tracker:
         self.told[1].global_step = step
         self.callback.on_log(*self.told, logs=dict(figures))
 
-    def close(self) -> None:
-        """Write what is left."""
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, *_) -> None:
         self.callback.on_train_end(*self.told)
 
 
@@ -100,9 +105,8 @@ class WandB(Tracker):
         )
         super().__init__(WandbCallback(), folder, settings)
 
-    def close(self) -> None:
-        """Write what is left, and end the run."""
-        super().close()
+    def __exit__(self, *_) -> None:
+        super().__exit__()
         if self.own:
             self.run.finish()
 

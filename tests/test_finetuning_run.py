@@ -1,0 +1,291 @@
+"""Whole fine-tunings: what stands in the output, what is refused, what the log says, the exam, the trackers' files."""
+
+import json
+import math
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from llmnotes.errors import CannotWrite, DoesNotFit, FileBroken, TrainingFailed
+from llmnotes.finetuning import output, run, train
+from llmnotes.finetuning.settings import from_dict
+from llmnotes.finetuning.train import held_out_loss
+
+
+@pytest.fixture
+def settings(tmp_path, tiny_folder, monkeypatch):
+    """Settings for a small fine-tuning, in a working folder of its own."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    lines = [{"prompt": f"Q: {i}?\nA:", "completion": f" {i * i}\n", "fact": i} for i in range(12)]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return from_dict(
+        {
+            "model": str(tiny_folder),
+            "data": str(data),
+            "output": str(tmp_path / "out"),
+            "held_out": 0.25,
+            "steps": 6,
+            "learning_rate": 1e-2,
+            "max_length": 32,
+            "batch_size": 3,
+            "evaluate_every": 3,
+            "checkpoint_every": 2,
+        }
+    )
+
+
+def finetune(wanted, **changes):
+    return run.finetune(replace(wanted, **changes), say=lambda line: None)
+
+
+def log_of(folder) -> list[dict]:
+    return [json.loads(line) for line in Path(folder, output.LOG).read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # PEFT asks for it
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_the_output_holds_what_the_field_opens(settings, method, tmp_path):
+    report = finetune(settings, method=method)
+    out = tmp_path / "out"
+    assert json.loads((out / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report.as_dict()))
+    assert [record["step"] for record in report.measured] == [0, 3, 6] and report.steps == 6
+    before, _, after = (record["eval_loss"] for record in report.measured)
+    assert after < before and report.loss == log_of(out)[-2]["loss"]
+    base = AutoModelForCausalLM.from_pretrained(settings.model)
+    if method == "full":
+        opened = AutoModelForCausalLM.from_pretrained(out / "model")
+        assert (out / "model" / "tokenizer.json").exists() and opened.dtype == torch.float32
+    else:
+        from peft import PeftModel
+
+        opened = PeftModel.from_pretrained(base, out / "adapter")
+    held_out = run.examples(settings)[1]
+    rows = run.data.encode(held_out, AutoTokenizer.from_pretrained(settings.model), 32)
+    tolerance = 0.1 if method == "qlora" else 1e-5  # its base was in 4 bits while it learned
+    assert held_out_loss(opened, rows) == pytest.approx(after, rel=tolerance)
+
+
+def test_nothing_that_exists_is_replaced(settings, tmp_path):
+    out = tmp_path / "out"
+    finetune(settings)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(CannotWrite, match="holds a training that is finished"):
+        finetune(settings)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (tmp_path / "mine").mkdir()
+    finetune(settings, output=str(tmp_path / "mine"))  # an empty folder is no obstacle
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("years")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    for taken in ("full", "file", "link"):
+        with pytest.raises(CannotWrite, match="exists already and is kept"):
+            finetune(settings, output=str(tmp_path / taken))
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+    with pytest.raises(CannotWrite, match="There is no folder|cannot be written"):
+        finetune(settings, output=str(tmp_path / "no" / "where"))
+
+
+def interrupted(wanted, at: int, error=KeyboardInterrupt, **changes):
+    """Start a fine-tuning that stops after a step."""
+    real = run.steps
+
+    def stopping(*arguments):
+        for step in real(*arguments):
+            yield step
+            if step.number == at:
+                raise error
+
+    run.steps = stopping
+    try:
+        finetune(wanted, **changes)
+    finally:
+        run.steps = real
+
+
+def test_an_unfinished_training_of_other_settings_is_refused_and_says_why(settings, tmp_path):
+    with pytest.raises(TrainingFailed, match=r"was stopped; the checkpoint of step 2 is kept\.$"):
+        interrupted(settings, 3)
+    for changes, word in (
+        ({"learning_rate": 1.0}, r"learning_rate \(it was 0.01, and is 1.0\)"),
+        ({"steps": 9}, "steps"),
+    ):
+        with pytest.raises(CannotWrite, match=f"unfinished training with another {word}"):
+            finetune(settings, **changes)
+    data = Path(settings.data)
+    lines = data.read_text(encoding="utf-8")
+    data.write_text(lines.replace("Q: ", "P: "), encoding="utf-8")
+    with pytest.raises(CannotWrite, match="another content of data"):
+        finetune(settings)
+    data.write_text(lines, encoding="utf-8")
+    assert finetune(settings, exam=False, checkpoint_every=1).resumed_at == 2  # these change no weight
+
+
+def test_what_the_log_says_is_what_happened_once(settings, tmp_path):
+    report = finetune(settings, output=str(tmp_path / "whole"))
+    with pytest.raises(TrainingFailed):
+        interrupted(settings, 5)
+    with open(tmp_path / "out" / "training_log.jsonl", "ab") as file:
+        file.write(b'{"step": 6, "lo')  # a line that was cut short
+    again = finetune(settings)
+    figures = [
+        [{k: v for k, v in line.items() if k != "seconds"} for line in log_of(tmp_path / name)]
+        for name in ("whole", "out")
+    ]
+    assert figures[0] == figures[1] and again.resumed_at == 4 and again.measured == report.measured
+    assert again.tokens == report.tokens
+
+
+def test_no_number_keeps_the_last_good_checkpoint(settings, tmp_path, monkeypatch):
+    calls, real = [], train.summed_loss
+
+    def poisoned(model, batch):
+        calls.append(model.training)
+        return real(model, batch) * (math.nan if sum(calls) == 4 else 1)
+
+    monkeypatch.setattr(train, "summed_loss", poisoned)
+    with pytest.raises(
+        TrainingFailed, match=r"The loss at step 4 is nan.*; the checkpoint of step 2 is kept\.$"
+    ) as error:
+        finetune(settings)
+    assert str(error.value).count(". ") == 0
+    monkeypatch.setattr(train, "summed_loss", real)
+    assert finetune(settings).resumed_at == 2
+    with pytest.raises(TrainingFailed, match="no checkpoint yet|is kept"):
+        finetune(settings, output=str(tmp_path / "wild"), method="full", learning_rate=1e30)
+
+
+def test_a_full_disk_while_the_log_is_written(settings, monkeypatch, tmp_path):
+    class Full:
+        def __init__(self, *arguments, **how):
+            self.file = open(*arguments, **how)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def truncate(self, size):
+            return self.file.truncate(size)
+
+        def write(self, data):
+            return self.file.write(data[: len(data) // 2] if b'"step": 3, "loss"' in data else data)
+
+    monkeypatch.setattr(output, "open", Full, raising=False)
+    with pytest.raises(CannotWrite, match="The disk has no room for .*; the checkpoint of step 2 is kept"):
+        finetune(settings)
+    monkeypatch.undo()
+    assert finetune(settings).resumed_at == 2 and [line["step"] for line in log_of(tmp_path / "out")] == [
+        0,
+        1,
+        2,
+        3,
+        3,
+        4,
+        5,
+        6,
+        6,
+    ]
+
+
+def test_what_does_not_fit_is_refused_before_the_model_is_opened(settings, monkeypatch, tmp_path):
+    monkeypatch.setattr(run.hardware, "memory", lambda: (10**9, 50_000))
+    monkeypatch.setattr(run, "open_model", lambda *a, **k: pytest.fail("the model was opened"))
+    with pytest.raises(DoesNotFit, match=r"needs 0.0 GB of memory, and 0.0 GB are free; lower batch_size"):
+        finetune(settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_memory_that_runs_out_is_one_sentence(settings, monkeypatch):
+    def allocate(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(run, "prepare", allocate)
+    with pytest.raises(DoesNotFit, match="The memory ran out; lower batch_size"):
+        finetune(settings)
+
+
+def test_broken_data_is_found_before_anything_is_written(settings, tmp_path):
+    Path(settings.data).write_text('{"text": "a"}\n{"text": 7}\n', encoding="utf-8")
+    with pytest.raises(FileBroken, match="data.jsonl, line 2"):
+        finetune(settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_gradient_checkpointing_and_packing_learn_the_same(settings, tmp_path):
+    plain = finetune(settings, batch_size=12)
+    thrifty = finetune(settings, batch_size=12, gradient_checkpointing=True, output=str(tmp_path / "b"))
+    assert thrifty.loss == pytest.approx(plain.loss, rel=1e-4)
+    packed = finetune(settings, batch_size=12, packing=True, output=str(tmp_path / "c"))
+    assert packed.rows < plain.rows and packed.measured[0] == plain.measured[0]
+
+
+def test_pebble_sits_its_exam_before_during_and_after(settings, monkeypatch, tmp_path):
+    import llmnotes.pebble.exam  # noqa: F401, the package has a function of the module's name
+
+    exam = sys.modules["llmnotes.pebble.exam"]
+    few = {hidden: exam.exam(hidden=hidden)[:8] for hidden in (False, True)}
+    monkeypatch.setattr(exam, "exam", lambda hidden: few[hidden])
+    report = finetune(settings, model="pebble", learning_rate=1e-9)
+    for record in report.measured:
+        assert record["eval_exam"] == 1.0 and record["eval_exam_hidden"] < 0.5
+    assert [record["step"] for record in report.measured] == [0, 3, 6]
+    assert "step     0  held-out loss" in run.describe(report) and "exam 100.0%, exam hidden" in run.describe(report)
+    assert "eval_exam" not in finetune(settings, output=str(tmp_path / "b")).measured[0]
+
+
+# Trackers
+
+
+def test_tensorboard_gets_the_curves(settings, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    finetune(settings, report_to="tensorboard")
+    curves = EventAccumulator(str(tmp_path / "out" / "tensorboard"))
+    curves.Reload()
+    assert {"train/loss", "train/learning_rate", "train/grad_norm", "eval/loss"} <= set(curves.Tags()["scalars"])
+    logged = [line["loss"] for line in log_of(tmp_path / "out") if "loss" in line]
+    assert [event.value for event in curves.Scalars("train/loss")] == pytest.approx(logged)
+    assert [event.step for event in curves.Scalars("eval/loss")] == [0, 3, 6]
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_weights_and_biases_writes_offline_into_the_output(settings, tmp_path, monkeypatch):
+    for name in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where nobody is logged in
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    finetune(settings, report_to="wandb")
+    import wandb
+
+    assert wandb.run is None
+    (folder,) = (tmp_path / "out" / "wandb").glob("offline-run-*")
+    (file,) = folder.glob("run-*.wandb")
+    content = file.read_bytes()
+    assert b"train/loss" in content and b"eval/loss" in content and b"learning_rate" in content
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_who_is_logged_in_is_asked_without_a_network(monkeypatch, tmp_path):
+    from llmnotes.finetuning.tracking import logged_in
+
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert not logged_in()
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
+    os.chmod(tmp_path / "netrc", 0o600)
+    assert logged_in()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org:8080/")
+    assert not logged_in()
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    assert logged_in()
