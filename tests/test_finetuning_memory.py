@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from llmnotes.finetuning.memory import PARTS, kept_in_layer, measure, predict
 from llmnotes.finetuning.shapes import Run, adapted, shape_of
 from llmnotes.pebble import weights_dir
 
+ROOT = Path(__file__).parent.parent
 PEBBLE = json.loads((weights_dir("pebble") / "config.json").read_text(encoding="utf-8"))
 MIDDLE = PEBBLE | {  # 34 million parameters
     "hidden_size": 512,
@@ -203,3 +206,38 @@ def test_a_file_that_is_no_config_is_one_sentence(text, tmp_path):
 def test_a_run_that_does_not_exist_is_one_sentence(how):
     with pytest.raises(BadSettings, match=r"\.$"):
         predict(PEBBLE, **({"method": "lora", "batch": 1, "length": 8} | how))
+
+
+def run_benchmark(*arguments):
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_benchmark_for_gpus_can_be_rehearsed_on_a_cpu(tmp_path):
+    out, config = tmp_path / "gpu.json", weights_dir("pebble") / "config.json"
+    rows = ("QLoRA, bitsandbytes, checkpointing, paged AdamW",)
+    given = ("--config", config, "--device", "cpu", "--batch", 2, "--length", 64, "--rows", *rows, "--out", out)
+    done = run_benchmark(*given)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["status"] == "measured" and tuple(found["rows"]) == rows
+    for row in found["rows"].values():
+        assert sum(row["parts"].values()) == row["predicted"]
+        assert row["measured"] == pytest.approx(row["predicted"], rel=0.03)
+
+
+def test_what_no_gpu_has_measured_says_so():
+    found = json.loads((ROOT / "benchmarks" / "results" / "gpu.json").read_text(encoding="utf-8"))
+    readme = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert found["status"] in ("measured", "not yet measured")
+    assert ("Not yet measured" in readme) == (found["status"] == "not yet measured")
+
+
+def test_the_benchmark_without_a_gpu_is_one_sentence(tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    done = run_benchmark("--out", tmp_path / "gpu.json")
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "gpu.json").exists()
