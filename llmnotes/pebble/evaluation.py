@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .corpus import Document
+from .corpus import END, Document
 from .grammar import parses, split_sentences
 from .tokenizer import EOS, PAD, SPECIAL
 
@@ -77,7 +77,7 @@ def answerer(model, tokenizer, chat: bool = False) -> Callable[[list[str]], list
             )
             for prompt in prompts
         ]
-        return generate(model, tokenizer, texts, stop=(tokenizer.eos_token, EOS))
+        return generate(model, tokenizer, texts, stop=(END, EOS))
 
     return answer
 
