@@ -22,7 +22,7 @@ from llmnotes.errors import AdapterUnfit, BadSettings
 from llmnotes.finetuning.lora import LoRA
 from llmnotes.finetuning.train import SCHEDULES
 
-SIZE_LIMIT = 1_000_000  # bytes of YAML
+SIZE_LIMIT, DEPTH_LIMIT = 20_000, 200  # bytes of YAML, and brackets in it: nested ones cost the parser dearly
 METHODS = ("lora", "qlora", "full")
 TRACKERS = ("none", "tensorboard", "wandb")
 
@@ -78,7 +78,9 @@ def read(path: str | Path) -> Settings:
     try:
         with open(path, "rb") as file:
             text = file.read(SIZE_LIMIT + 1)
-        found = yaml.load(text.decode("utf-8-sig"), _loader()) if len(text) <= SIZE_LIMIT else None
+        if len(text) > SIZE_LIMIT or text.count(b"[") + text.count(b"{") > DEPTH_LIMIT:
+            raise BadSettings(f"{path} is too long or too deep to be settings; write one “key: value” on each line.")
+        found = yaml.load(text.decode("utf-8-sig"), _loader())
     except OSError as error:
         raise BadSettings(f"{path} cannot be read ({error.strerror}); give the path of a YAML file.") from None
     except UnicodeDecodeError:
