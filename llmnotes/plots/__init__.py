@@ -40,13 +40,16 @@ def show(figure, alt: str, static=None) -> None:
     display(data, raw=True, metadata={"image/png": {"alt": alt}})
 
 
-def axes(width: float = 6.0, height: float = 3.2, columns: int = 1):
-    """Return (figure, axes) in the course's style: sizes in inches, no frame at the top and right."""
+def axes(width: float = 6.0, height: float = 3.2, columns: int = 1, rows: int = 1):
+    """Return (figure, axes) in the course's style: sizes in inches, no frame at the top and right.
+
+    The axes are one panel, or a list of the panels from left to right and from top to bottom.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    panels = figure.subplots(1, columns, squeeze=False)[0]
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_prop_cycle(color=PALETTE)
-    return figure, panels[0] if columns == 1 else panels
+    return figure, panels[0] if len(panels) == 1 else panels

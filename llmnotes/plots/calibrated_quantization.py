@@ -1,8 +1,8 @@
-"""The figures of notebook 05: the error of two weights, KL against bits."""
+"""The figure of notebook 05 that 04 does not have: the output error of two weights, and the way to a pair."""
 
 import numpy as np
 
-from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, RED, axes
+from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, RED, axes
 
 
 def two_weights(inputs, weights, moved: float):
@@ -16,7 +16,7 @@ def two_weights(inputs, weights, moved: float):
     change = np.stack([across - weights[0], up - weights[1]], axis=-1)  # (200, 200, 2)
     error = np.square(change @ inputs.T).sum(axis=-1)
     curves = panel.contour(across, up, error, levels=[0.5, 2, 4, 8, 16, 32], colors="#999999", linewidths=1)
-    panel.clabel(curves, fontsize=8)
+    panel.clabel(curves, fmt="%g", fontsize=8)
     for pair, colour, name, side in (
         ((0, 0), RED, "nearest", (8, -12)),
         ((1, 0), GREEN, "best", (8, -4)),
@@ -31,16 +31,4 @@ def two_weights(inputs, weights, moved: float):
     for start, end in zip(way, way[1:], strict=False):
         panel.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": BLUE, "lw": 1.6})
     panel.set(xlabel="first weight", ylabel="second weight", xticks=(0, 1), yticks=(0, 1), aspect="equal")
-    return figure
-
-
-def by_bits(series: dict[str, dict[int, float]]):
-    """Return the figure of the KL divergence against bits, one line for each entry {bits: KL}."""
-    figure, panel = axes(6.4, 3.4)
-    for (name, values), colour, mark in zip(series.items(), PALETTE, "os^Dvx", strict=False):
-        if values:
-            panel.plot(list(values), list(values.values()), color=colour, marker=mark, lw=1.6, label=name)
-    panel.set(yscale="log", xlabel="bits of a code", ylabel="KL from the original, nats", xticks=(2, 3, 4))
-    panel.grid(axis="y", alpha=0.3)
-    panel.legend(frameon=False)
     return figure

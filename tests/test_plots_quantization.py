@@ -1,0 +1,65 @@
+"""The figures of notebooks 04 and 05: what must not overlap does not, and what is shown is what was given."""
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.transforms import Bbox
+
+from llmnotes.plots.quantization import pareto, turning
+from llmnotes.quantization.ruler import Noise, Row
+
+# what notebook 04 measures: seven methods within half a bit
+CROWD = {
+    "GGUF types": {
+        "Q4_K_M": (5.07, 0.0584, 0.00165),
+        "Q4_0": (4.81, 0.0777, 0.00289),
+        "Q3_K_M": (4.26, 0.1115, 0.00467),
+    },
+    "NF4, FP4": {"NF4": (4.5, 0.0949, 0.0069), "NF4 double": (4.13, 0.095, 0.00807), "FP4": (4.5, 0.129, 0.01339)},
+    "absmax": {
+        "int2 by 64": (2.5, 0.7253, 4.81261),
+        "int8 rows": (8.11, 0.0081, 0.00005),
+        "int4 rows": (4.11, 0.1482, 0.01639),
+        "int4 by 64": (4.5, 0.1158, 0.00965),
+    },
+}
+
+
+def rows(family):
+    return [
+        Row(name, bits, error, error, kl, 2.0, 1.0, Noise(kl / 5, 0, 0)) for name, (bits, error, kl) in family.items()
+    ]
+
+
+def test_no_name_lies_on_another_name_or_on_a_point():
+    families = {name: rows(family) for name, family in CROWD.items()}
+    figure = pareto(families, {"a bound": (np.array([4.0, 5.0]), np.array([0.06, 0.03]))})
+    figure.draw_without_rendering()
+    values = [row for family in families.values() for row in family]
+    for panel, heights in zip(figure.axes, ([r.weight_error for r in values], [r.kl for r in values]), strict=True):
+        boxes = {text.get_text(): text.get_window_extent() for text in panel.texts}
+        assert set(boxes) == {row.name for row in values}
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes.values(), 2))
+        for row, height in zip(values, heights, strict=True):
+            x, y = panel.transData.transform((row.bits, height))
+            point = Bbox.from_bounds(x - 2, y - 2, 4, 4)
+            assert not any(box.overlaps(point) for box in boxes.values()), row.name
+
+
+@pytest.mark.parametrize("positions", [(0, 0), (1, 2)])
+def test_both_sliders_lead_to_the_numbers_of_their_case(positions):
+    weights = np.array([0.5, -1.0, 0.25])
+    cases = {
+        (bits, block): (bits + 32 / block, 0.1, weights * bits * block) for bits in (2, 4) for block in (16, 32, 64)
+    }
+    figure, still = turning(weights, cases)
+    for slider, position in zip(figure.layout.sliders, positions, strict=True):
+        (changes, *traces) = slider.steps[position].args
+        for index in traces[0]:
+            for key, new in changes.items():
+                figure.data[index][key] = new[index]
+    (shown,) = (trace for trace in figure.data if trace.visible is True)
+    bits, block = (2, 4)[positions[0]], (16, 32, 64)[positions[1]]
+    assert np.allclose(shown.y, cases[bits, block][2]) and f"{bits} bits, blocks of {block}" in shown.name
+    assert len(still.axes) == 3
