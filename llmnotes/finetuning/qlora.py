@@ -60,9 +60,6 @@ class NF4Linear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return `x` (..., in) times the weight, plus the bias: (..., out)."""
-        device = x.device.type
-        if torch.is_autocast_enabled(device):
-            x = x.to(torch.get_autocast_dtype(device))
         return _Product.apply(x, self)
 
     def _arrays(self) -> nf4.FourBits:
