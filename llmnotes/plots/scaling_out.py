@@ -14,7 +14,8 @@ def ring(states):
     """
     states = np.asarray(states, dtype=int)
     steps, processes, pieces = states.shape
-    figure, panels = axes(1.35 * steps, 1.75, columns=steps)
+    figure, panels = axes(1.5 * steps, 1.75, columns=steps)
+    figure.get_layout_engine().set(wspace=0.12)
     for step, (panel, state) in enumerate(zip(panels, states, strict=True)):
         for row in range(processes):
             for column in range(pieces):
