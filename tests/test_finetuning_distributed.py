@@ -156,6 +156,16 @@ def test_answers_add_up_and_outside_of_a_launch_nobody_listens():
     assert launch("import sys\n" + code + "\nanswer(c=sys.argv[1:])", "x y", processes=1)[0]["c"] == ["x y"]
 
 
+def test_who_launches_may_be_one_of_several_itself(monkeypatch):
+    names = ["RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT", "TORCHELASTIC_RUN_ID"]
+    for name in names:
+        monkeypatch.setenv(name, "3")
+    code = (
+        f"import os\nfrom llmnotes.finetuning.distributed import answer\nanswer(left=[os.getenv(n) for n in {names}])"
+    )
+    assert launch(code, processes=1) == [{"left": [None] * 5}]
+
+
 def test_joining_alone_and_with_half_an_environment(monkeypatch):
     assert join() == Place()
     leave()

@@ -23,6 +23,7 @@ from llmnotes.hardware import cores
 
 ANSWERS = "LLMNOTES_ANSWERS"  # the folder where `answer` writes
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}  # the network of a machine with itself; Windows finds it unasked
+FAMILY = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$|MASTER_(ADDR|PORT)$|TORCHELASTIC_")  # by torchrun
 PORT = 29_400  # torchrun's own default, the port that the first machine listens on
 
 
@@ -136,7 +137,8 @@ def run(command: list[str], processes: int, timeout: float, variables: dict[str,
     """
     import psutil
 
-    environment = dict(os.environ) | _variables(processes) | (variables or {})
+    own = {name: value for name, value in os.environ.items() if not FAMILY.match(name)}
+    environment = own | _variables(processes) | (variables or {})
     with tempfile.TemporaryFile() as output:  # a file: a pipe would stay open in a process that outlives its parent
         child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         family, end = set(), time.monotonic() + timeout
