@@ -211,7 +211,7 @@ def test_a_real_model_is_taught_end_to_end(stories, tmp_path, capsys, method):
     losses = [
         json.loads(line)["loss"] for line in Path(tmp_path / "out" / "training_log.jsonl").read_text().splitlines()
     ]
-    # </s> was never trained: 200 such tokens share one embedding, also their row of the head, which LoRA leaves as it is.
+    # </s> was never trained: 200 such tokens share one embedding, also their row of the head, which LoRA freezes.
     least = 0.13 if method == "lora" else 0.05
     assert losses[0] > 1.5 and losses[-1] < least and report["loss"] == losses[-1]
 

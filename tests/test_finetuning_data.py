@@ -200,6 +200,8 @@ def test_documents_in_a_row_do_not_see_each_other(tiny_folder, attention):
         ids = packed[row].ids[start:end]
         torch.testing.assert_close(out[row, start:end], alone[ids], rtol=0, atol=1e-5)
     assert torch.isfinite(out).all()  # the padding, too, looks at something
+    places = collate(packed)["position_ids"]
+    assert places[0].tolist() == [*range(9), *range(7)] and places[1, :12].tolist() == [*range(5), *range(4), *range(3)]
     labels = collate(packed)["labels"]
     assert all(labels[row, start] == IGNORE for row, start, _ in at), "a document would predict the next one's start"
 

@@ -39,7 +39,7 @@ def save(folder: str | Path, step: int, model, optimizer, run: str) -> Path:
     path = folder / f"step-{step:08}"
     for old in found(folder):
         if old.name >= path.name:  # it was damaged, or training would have gone on from it
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
     with new_folder(path) as new:
         with new.file(STATE) as file:
             hashed = _Hashed(file)
@@ -47,7 +47,7 @@ def save(folder: str | Path, step: int, model, optimizer, run: str) -> Path:
         with new.file(SUMS) as file:
             file.write(f"{hashed.digest.hexdigest()}  {STATE}\n".encode())
     for old in found(folder)[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     return path
 
 
@@ -72,6 +72,10 @@ def found(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted((path for path in folder.iterdir() if re.fullmatch(r"step-\d{8,}", path.name)), reverse=True)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 def _load(path: Path, model, optimizer, run: str) -> None:
