@@ -3,7 +3,7 @@
 # make lab     opens JupyterLab at the first notebook
 # make fuzz    throws 20,000 broken files at every reader
 # make peers   brings TensorFlow, gptqmodel and llama.cpp's tools, each in a place of its own, to compare with
-# make bench   measures the converters against their peers
+# make bench   measures the converters, the quantizers and a step of fine-tuning against their peers
 # make pebble  trains the model in the box again, into build/pebble
 
 PYTHON ?= python3
@@ -75,6 +75,7 @@ build/peers/llama_quantize/installed-%:
 bench: $(READY)
 	env $(TEST_ENV) $(BIN)/python benchmarks/formats.py
 	env $(TEST_ENV) $(BIN)/python benchmarks/quantization.py
+	env $(TEST_ENV) $(BIN)/python benchmarks/finetuning.py
 
 pebble: $(READY)
 	$(BIN)/python -m llmnotes.pebble

@@ -4,6 +4,8 @@ import copy
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -154,6 +156,15 @@ def test_outputs_gradients_and_twenty_steps_are_those_of_peft(peft, config):
     base = dict(llama().named_parameters())
     for name, parameter in detach(ours).named_parameters():
         assert torch.equal(parameter, base[name])  # frozen is frozen
+
+
+def test_the_package_is_light_and_peft_says_nothing(peft):
+    light = "import sys, llmnotes.finetuning; assert not {'torch', 'numpy', 'peft'} & set(sys.modules)"
+    loud = "; import peft; from transformers import LlamaConfig, LlamaForCausalLM; peft.get_peft_model("
+    small = "hidden_size=8, intermediate_size=8, num_attention_heads=1, num_hidden_layers=1, vocab_size=8"
+    loud += f"LlamaForCausalLM(LlamaConfig({small})), peft.LoraConfig(target_modules='all-linear'))"
+    done = subprocess.run([sys.executable, "-c", light + loud], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_two_adapters_are_switched_and_summed_as_in_peft(peft):
