@@ -138,10 +138,15 @@ def convert(arguments) -> int:
 def finetune(arguments) -> int:
     """Fine-tune a model as a file of settings says, and print what came of it."""
     from llmnotes.finetuning import settings
+    from llmnotes.finetuning.distributed import join, leave
     from llmnotes.finetuning.run import describe
     from llmnotes.finetuning.run import finetune as train
 
     done = train(settings.read(arguments.config), say=lambda line: print(line, file=sys.stderr))
+    place = join()
+    leave()
+    if place.rank:  # under torchrun the first process speaks
+        return 0
     print(json.dumps(done.as_dict(), indent=1) if arguments.json else describe(done))
     return 0
 

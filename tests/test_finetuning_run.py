@@ -146,6 +146,19 @@ def test_what_the_log_says_is_what_happened_once(settings, tmp_path):
     assert again.tokens == report.tokens
 
 
+def test_a_training_that_ended_and_did_not_say_so_is_finished(settings, tmp_path):
+    out = tmp_path / "out"
+    report = finetune(settings)
+    weights = (out / "adapter" / "adapter_model.safetensors").read_bytes()
+    (out / "report.json").unlink()
+    assert finetune(settings) == replace(report, resumed_at=6)
+    (out / "report.json").unlink()
+    (out / "training_log.jsonl").unlink()
+    again = finetune(settings)
+    assert again.steps == again.resumed_at == 6 and again.loss is None and "loss" not in run.describe(again)
+    assert (out / "adapter" / "adapter_model.safetensors").read_bytes() == weights
+
+
 def test_no_number_keeps_the_last_good_checkpoint(settings, tmp_path, monkeypatch):
     calls, real = [], train.summed_loss
 

@@ -144,6 +144,14 @@ def test_held_out_loss_is_the_mean_over_the_learned_tokens():
     assert summed_loss(model, collate(rows)).item() == pytest.approx(total, rel=1e-5)
 
 
+def test_the_callers_autocast_is_kept():
+    model, batch = tiny_model(), collate(some_rows())
+    exact = summed_loss(model, dict(batch)).item()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = summed_loss(model, dict(batch)).item()
+    assert rounded != exact == summed_loss(model, dict(batch)).item() and rounded == pytest.approx(exact, rel=1e-2)
+
+
 # Checkpoints
 
 

@@ -61,21 +61,20 @@ class Output:
     def begin(self, facts: dict, step: int) -> None:
         """Make the folder if it is not there, and forget what the log says about the steps after `step`."""
         self.records: list[dict] = []
-        if not self.writes:
-            return
+        path, end = self.folder / LOG, 0
         with _sentence(self.folder):
-            self.folder.mkdir(exist_ok=True)
-            if not (self.folder / RUN).exists():
-                with new_file(self.folder / RUN) as file:
-                    file.write(json.dumps(facts, indent=1).encode())
-            path = self.folder / LOG
-            end = 0
             for line in path.read_bytes().splitlines(keepends=True) if step and path.exists() else ():
                 record = _record(line)
                 if record is None or record["step"] > step:
                     break
                 self.records.append(record)
                 end += len(line)
+            if not self.writes:
+                return
+            self.folder.mkdir(exist_ok=True)
+            if not (self.folder / RUN).exists():
+                with new_file(self.folder / RUN) as file:
+                    file.write(json.dumps(facts, indent=1).encode())
             with open(path, "ab") as file:
                 file.truncate(end)
 

@@ -37,7 +37,7 @@ class Report:
     rows: int
     tokens: int
     seconds: float  # of training, in all runs together
-    loss: float  # of the last step
+    loss: float | None  # of the last step; None where the log was lost
     measured: list[dict]
     settings: dict
 
@@ -86,7 +86,10 @@ def _run(settings, lm, model, rows, held_out, output, place, say) -> Report:
     name = _digest(facts)
     first = checkpoints.resume(output.checkpoints, lm.model, optimizer, name, say)
     if place.world > 1:
-        torch.distributed.barrier()  # nobody writes before everybody has read
+        firsts = [first] * place.world
+        torch.distributed.all_gather_object(firsts, first)  # also: nobody writes before everybody has read
+        if len(set(firsts)) > 1:
+            raise TrainingFailed("The processes see different checkpoints; give an output on a disk that all share.")
     output.begin(facts, first)
     if first:
         say(f"{settings.output} holds an unfinished training, which goes on after step {first}.")
@@ -111,7 +114,7 @@ def _run(settings, lm, model, rows, held_out, output, place, say) -> Report:
                     measure(done)
                 if output.writes and (done == plan.steps or done % settings.checkpoint_every == 0):
                     checkpoints.save(output.checkpoints, done, lm.model, optimizer, name)
-    report = _report(settings, lm, len(rows), output, first)
+    report = _report(settings, lm, len(rows), output, first, plan.steps)
     output.finish(lm, settings.method, report.as_dict())
     return report
 
@@ -212,17 +215,17 @@ def _kernel() -> str:
     return "bitsandbytes" if torch.cuda.is_available() else "llmnotes"
 
 
-def _report(settings, lm, rows: int, output: Output, first: int) -> Report:
+def _report(settings, lm, rows: int, output: Output, first: int, steps: int) -> Report:
     trained = [record for record in output.records if "loss" in record]
     return Report(
         result=str(output.result(settings.method)),
-        steps=trained[-1]["step"],
+        steps=steps,
         resumed_at=first,
         learning=sum(parameter.numel() for parameter in lm.model.parameters() if parameter.requires_grad),
         rows=rows,
         tokens=sum(record["tokens"] for record in trained),
         seconds=sum(record["seconds"] for record in trained),
-        loss=trained[-1]["loss"],
+        loss=trained[-1]["loss"] if trained else None,
         measured=[record for record in output.records if "loss" not in record],
         settings=settings.as_dict(),
     )
@@ -237,7 +240,7 @@ def describe(report: Report) -> str:
         lines.append(f"step {record['step']:>5}  held-out " + ", ".join(shown))
     lines.append(
         f"{report.steps} steps, {report.tokens:,} tokens in {report.seconds:.1f} s of training, "
-        f"{report.learning:,} numbers trained; loss {report.loss:.3f} at the end"
+        f"{report.learning:,} numbers trained" + ("" if report.loss is None else f"; loss {report.loss:.3f} at the end")
     )
     return "\n".join([*lines, f"written: {report.result}"])
 
