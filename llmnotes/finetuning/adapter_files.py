@@ -8,7 +8,7 @@ from torch import nn
 
 from llmnotes import formats
 from llmnotes.errors import AdapterUnfit, FileUnreadable
-from llmnotes.finetuning import lora
+from llmnotes.finetuning import lora, token_rows
 from llmnotes.formats.files import Tensor
 from llmnotes.formats.huggingface import ADAPTER, settings
 from llmnotes.formats.safe_write import new_folder
@@ -16,6 +16,7 @@ from llmnotes.formats.safetensors import Part, write
 
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."  # PEFT's wrappers around a model
+ROWS = ".token_adapter.trainable_tokens_delta"  # the rows of tokens, which replace those of the base
 TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # What says how an adapter was made or where it came from, and changes nothing about what it does.
 HARMLESS = frozenset(
@@ -24,7 +25,7 @@ HARMLESS = frozenset(
     "runtime_config loftq_config eva_config corda_config lora_ga_config ephemeral_gpu_offload qalora_group_size "
     "megatron_core monteclora_config".split()
 )
-OURS = frozenset("peft_type r lora_alpha lora_dropout use_rslora bias".split())
+OURS = frozenset("peft_type r lora_alpha lora_dropout use_rslora bias trainable_token_indices".split())
 # These starts change the base as well; without the changed base the adapter means nothing.
 STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
@@ -56,6 +57,10 @@ def save(model: nn.Module, folder: str | Path, name: str = "default") -> Path:
         "use_dora": False,
     }
     parts = []
+    if config.tokens:
+        embedding = token_rows.find(model)[0]
+        about["trainable_token_indices"] = list(config.tokens)
+        parts.append(_part(f"{PREFIX}{token_rows.place(model)[0]}{ROWS}", token_rows.values(embedding, name).cpu()))
     for path, adapter in found.items():
         for part in ("A", "B"):
             value = getattr(adapter, part).detach().cpu().contiguous()
@@ -81,7 +86,8 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> nn.Modu
     folder = Path(folder)
     config = _config(folder)
     tensors = _tensors(folder)
-    paths = _paths(folder, tensors)
+    rows = _rows(folder, tensors, model, config.tokens)
+    paths = _paths(folder, {key: tensor for key, tensor in tensors.items() if key != rows})
     linear = lora.targets(model, ".*")
     for path in paths:
         if path not in linear:
@@ -104,9 +110,12 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> nn.Modu
         if not values[key].isfinite().all():
             raise _unfit(folder, f"has numbers in {key[:120]} that are not finite; copy or train it again")
     targets = tuple(path for path in linear if path in paths)
-    made = lora.LoRA(config.r, config.alpha, config.dropout, targets, config.rank_stabilized)
+    made = lora.LoRA(config.r, config.alpha, config.dropout, targets, config.rank_stabilized, config.tokens)
     lora.attach(model, made, name)
     with torch.no_grad():
+        for embedding in token_rows.find(model) if rows else ():
+            old = token_rows.old_rows(embedding, name)
+            embedding.adapters[name].D.copy_(values[rows].to(old.device) - old)
         for path, layer in lora.layers(model):
             if path in paths:
                 for part in ("A", "B"):
@@ -133,7 +142,14 @@ def _config(folder: Path) -> lora.LoRA:
     r, alpha, dropout = (found.get(key, default) for key, default in (("r", 8), ("lora_alpha", 8), ("lora_dropout", 0)))
     if type(r) is not int or not all(type(number) in (int, float) and abs(number) < 1e9 for number in (alpha, dropout)):
         raise _unfit(folder, f"has no numbers for r, lora_alpha or lora_dropout in its {CONFIG}; copy it again")
-    return lora.LoRA(r, alpha, dropout, (), bool(found.get("use_rslora")))
+    tokens = found.get("trainable_token_indices") or ()
+    if isinstance(tokens, dict):  # by the name of the embedding
+        if len(tokens) != 1:
+            raise _unfit(folder, "trains rows of tokens in several matrices, which is not done here; use PEFT")
+        tokens = next(iter(tokens.values()))
+    if not isinstance(tokens, list | tuple) or not all(type(token) is int for token in tokens):
+        raise _unfit(folder, f"has no list of whole numbers for trainable_token_indices in its {CONFIG}; copy it again")
+    return lora.LoRA(r, alpha, dropout, (), bool(found.get("use_rslora")), tuple(tokens))
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
@@ -143,6 +159,22 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     if inspection.identity.format != "safetensors":
         raise _unfit(folder, f"has a {ADAPTER[0]} that is {inspection.identity.format}; copy it again")
     return {tensor.name: tensor for tensor in inspection.tensors}
+
+
+def _rows(folder: Path, tensors: dict[str, Tensor], model: nn.Module, tokens: tuple[int, ...]) -> str | None:
+    """Return the name of the tensor that holds the rows of the tokens, if there are any; it fits the model."""
+    found = next((key for key in tensors if key.endswith(ROWS)), None)
+    if not found and not tokens:
+        return None
+    path, width = token_rows.place(model) or ("", 0)
+    expected = (len(tokens), width)
+    if found != f"{PREFIX}{path}{ROWS}" or tensors[found].shape != expected or tensors[found].dtype not in TYPES:
+        has = f"{found[:120]!r} in the shape {tensors[found].shape}" if found else "no such tensor"
+        raise _unfit(
+            folder,
+            f"is for rows {expected} of the embedding {path!r}, and has {has}; open the model it is for",
+        )
+    return found
 
 
 def _paths(folder: Path, tensors: dict[str, Tensor]) -> set[str]:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from llmnotes.errors import AdapterUnfit
+from llmnotes.finetuning import token_rows
 
 ALL_LINEAR = "all-linear"
 
@@ -24,7 +25,10 @@ class LoRA:
 
     `targets` is "all-linear" (every linear layer but the output head), a tuple of endings of names such as
     `("q_proj", "v_proj")`, or a regular expression that has to match the whole name of a layer. The update is
-    multiplied by `scale`: alpha / r, or alpha / sqrt(r) where it is rank-stabilized.
+    multiplied by `scale`: alpha / r, or alpha / sqrt(r) where it is rank-stabilized. The rows of `tokens` learn as
+    well, in the input embedding and, where that is the same matrix, in the output head (PEFT's
+    `trainable_token_indices`); neither `scale` nor dropout touches them. "untrained" stands in settings alone, for
+    those in the training data that `token_rows.untrained` finds.
 
     >>> LoRA(r=16, alpha=32).scale, LoRA(r=16, alpha=32, rank_stabilized=True).scale
     (2.0, 8.0)
@@ -35,6 +39,7 @@ class LoRA:
     dropout: float = 0.0
     targets: str | tuple[str, ...] = ALL_LINEAR
     rank_stabilized: bool = False
+    tokens: str | tuple[int, ...] = ()
 
     def __post_init__(self):
         if self.r < 1 or not 0 <= self.dropout < 1 or not math.isfinite(self.alpha):
@@ -42,6 +47,11 @@ class LoRA:
                 f"LoRA with r={self.r}, alpha={self.alpha} and dropout={self.dropout} is not possible; take r of at "
                 "least 1, a finite alpha, and dropout from 0 to below 1."
             )
+        tokens = self.tokens
+        if tokens != token_rows.UNTRAINED and (
+            any(type(token) is not int or token < 0 for token in tokens) or len(set(tokens)) < len(tokens)
+        ):
+            raise AdapterUnfit("The tokens whose rows learn are whole numbers of at least 0, each once; correct them.")
 
     @property
     def scale(self) -> float:
@@ -101,9 +111,10 @@ def attach(model: nn.Module, config: LoRA, name: str = "default", seed: int = 0)
     the model's output does not change by a bit; A is uniform between ±1/sqrt(in), drawn from `seed` in the order of
     the layers. Adapters are float32 whatever the base has, and compute in the type of their input.
 
-    Raises `AdapterUnfit` where no layer has such a name, the name is taken, or updates are merged at the moment.
-    Does not adapt embeddings, convolutions or the Conv1D of GPT-2. Until `detach`, the names in the model's
-    `state_dict` differ from those of its files.
+    Raises `AdapterUnfit` where no layer has such a name, the name is taken, or updates are merged at the moment; and
+    for a token that is not in the vocabulary, or beside a head that cannot have both an adapter and rows that learn.
+    Does not adapt convolutions or the Conv1D of GPT-2, and of embeddings the rows of `config.tokens` alone. Until
+    `detach`, the names in the model's `state_dict` differ from those of its files.
 
     >>> model = attach(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), LoRA(r=1, targets=("1",)))
     >>> {name: tuple(p.shape) for name, p in trainable(model).items()}
@@ -117,6 +128,10 @@ def attach(model: nn.Module, config: LoRA, name: str = "default", seed: int = 0)
     _refuse_merged(model)
     if any(isinstance(layer, LoRALinear) and name in layer.adapters for layer in found.values()):
         raise AdapterUnfit(f"The model has an adapter {name!r} already; give this one another name.")
+    if any(isinstance(layer, token_rows.TokenHead) for layer in found.values()):
+        raise AdapterUnfit(f"Rows of the output head learn already; leave it out of the targets {config.targets!r}.")
+    if config.tokens:
+        token_rows.check(model, config.tokens, name, beside=found.values())
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for path, layer in found.items():
@@ -125,6 +140,8 @@ def attach(model: nn.Module, config: LoRA, name: str = "default", seed: int = 0)
             model.set_submodule(path, layer)
         adapter = Adapter(config, layer.in_features, layer.out_features, generator).train(layer.training)
         layer.adapters[name] = adapter.to(device_of(layer.base))
+    if config.tokens:
+        token_rows.attach(model, config.tokens, name)
     return activate(model, name)
 
 
@@ -135,11 +152,12 @@ def activate(model: nn.Module, *names: str) -> nn.Module:
     layer has, and while updates are merged.
     """
     _refuse_merged(model)
-    known = {name for _, layer in layers(model) for name in layer.adapters}
+    adapted = [layer for _, layer in layers(model)] + token_rows.find(model)
+    known = {name for layer in adapted for name in layer.adapters}
     for name in names:
         if name not in known:
             raise AdapterUnfit(f"There is no adapter {name!r}; the model has {', '.join(sorted(known)) or 'none'}.")
-    for _, layer in layers(model):
+    for layer in adapted:
         layer.active = tuple(name for name in names if name in layer.adapters)
         for name, adapter in layer.adapters.items():
             adapter.requires_grad_(name in names)
@@ -173,6 +191,7 @@ def merge(model: nn.Module, keep: bool = True) -> nn.Module:
             layer.kept = layer.base.weight if keep else None
             layer.base.weight = nn.Parameter(merged_weight(layer, layer.base.weight), requires_grad=False)
             layer.merged = True
+    token_rows.merge(model, keep)
     return model
 
 
@@ -192,6 +211,7 @@ def unmerge(model: nn.Module) -> nn.Module:
     for _, layer in layers(model):
         if layer.merged:
             layer.base.weight, layer.kept, layer.merged = layer.kept, None, False
+    token_rows.unmerge(model)
     return model
 
 
@@ -199,6 +219,7 @@ def detach(model: nn.Module) -> nn.Module:
     """Take all adapters off, in place: what is merged stays in the weights, what is not is gone. All stays frozen."""
     for path, layer in list(layers(model)):
         model.set_submodule(path, layer.base)
+    token_rows.detach(model)
     return model
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from llmnotes.errors import AdapterUnfit, MissingPart, NotQuantizable, UnknownName
-from llmnotes.finetuning import lora
+from llmnotes.finetuning import lora, token_rows
 from llmnotes.quantization import nf4
 
 BLOCK = 64  # weights that share a scale
@@ -157,6 +157,7 @@ def merge_into_16bit(model: nn.Module, original: nn.Module | None = None) -> nn.
         if weight is None or weight.shape != (layer.out_features, layer.in_features) or not weight.is_floating_point():
             raise AdapterUnfit(f"The original has no layer {path} of this shape; give the model as it was.")
         home.weight = nn.Parameter(lora.merged_weight(layer, weight), requires_grad=False)
+    token_rows.merge_into(model, made)
     return lora.detach(made)
 
 
@@ -175,6 +176,7 @@ def merge_into_4bit(model: nn.Module) -> nn.Module:
             layer.base = maker(_linear(lora.merged_weight(layer, dense(base)), base.bias), double)
         else:
             base.weight = nn.Parameter(lora.merged_weight(layer, base.weight), requires_grad=False)
+    token_rows.merge_into(model, made)
     return lora.detach(made)
 
 
