@@ -172,7 +172,7 @@ def pareto(families: dict[str, Sequence], bounds: dict[str, tuple[np.ndarray, np
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    families = {name: [row for row in family if row.kl > 0] for name, family in families.items()}
+    families = {name: shown for name, family in families.items() if (shown := [row for row in family if row.kl > 0])}
     rows = [row for family in families.values() for row in family]
     figure, (upper, lower) = axes(8.4, 9.6, rows=2)
     for (name, (bits, errors)), style in zip((bounds or {}).items(), ("-", "--", ":"), strict=False):
