@@ -6,14 +6,14 @@ import hashlib
 import math
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from llmnotes import hardware
 from llmnotes.errors import BadSettings, CannotWrite, DoesNotFit, ModelBroken, TrainingFailed
-from llmnotes.finetuning import checkpoints, data, memory, qlora
+from llmnotes.finetuning import checkpoints, data, memory, qlora, token_rows
 from llmnotes.finetuning.distributed import join
 from llmnotes.finetuning.lora import attach
 from llmnotes.finetuning.output import Output
@@ -46,13 +46,14 @@ class Report:
         return asdict(self)
 
 
-def finetune(settings: Settings, say=print) -> Report:
+def finetune(settings: Settings, say=print, progress: bool = True) -> Report:
     """Fine-tune a model as the settings say, and return what came of it.
 
     The output folder holds `adapter` (in PEFT's layout) or `model` (a Hugging Face folder in float32), report.json,
     training_log.jsonl, and the last checkpoints. Where it holds an unfinished training with the same settings, that
     one goes on, and ends with the same weights as if it had never stopped: bit for bit on one machine with the same
-    number of threads. `say` receives lines for the reader. Under torchrun every process trains, and the first writes.
+    number of threads. `say` receives lines for the reader, and `progress` is a bar on stderr. Under torchrun every
+    process trains, and the first writes.
 
     Raises `FileBroken` and `FileUnreadable` (the data), `BadSettings`, `ModelNotFound`, `ModelBroken`, `DoesNotFit`,
     `CannotWrite` (the output exists, or the disk is full), and `TrainingFailed` (the loss is no number, Ctrl-C); none
@@ -71,12 +72,12 @@ def finetune(settings: Settings, say=print) -> Report:
         rows = data.encode(taught, lm.tokenizer, settings.max_length)
         rows = data.pack(rows, settings.max_length) if settings.packing else rows
         held_out = data.encode(held_out, lm.tokenizer, settings.max_length)
-        prepare(lm.model, settings)
+        prepare(lm.model, settings, rows)
         model = DistributedDataParallel(lm.model) if place.world > 1 else lm.model
-        return _run(settings, lm, model, rows, held_out, output, place, say)
+        return _run(settings, lm, model, rows, held_out, output, place, say, progress)
 
 
-def _run(settings, lm, model, rows, held_out, output, place, say) -> Report:
+def _run(settings, lm, model, rows, held_out, output, place, say, progress) -> Report:
     """Train from the newest checkpoint to the end."""
     plan = plan_of(settings, len(rows), place.world)
     optimizer = optimizer_of(model, plan)
@@ -105,7 +106,7 @@ def _run(settings, lm, model, rows, held_out, output, place, say) -> Report:
     with tracker(settings.report_to if output.writes else "none", output.folder, settings.as_dict()) as watch:
         if not first:
             measure(0)
-        with bar(plan.steps, first, hidden=not output.writes) as shown:
+        with bar(plan.steps, first, hidden=not (output.writes and progress)) as shown:
             for step in steps(model, rows, plan, optimizer, first):
                 done = step.number
                 show(shown, step)
@@ -146,8 +147,8 @@ def plan_of(settings: Settings, rows: int, processes: int = 1) -> Plan:
     )
 
 
-def prepare(model, settings: Settings) -> None:
-    """Make a model ready to learn, in place: the base quantized or not, adapters attached, all else frozen."""
+def prepare(model, settings: Settings, rows: Sequence[data.Row]) -> None:
+    """Make a model ready to learn `rows`, in place: the base quantized or not, adapters attached, all else frozen."""
     if model.dtype == torch.float16:
         model.to(torch.bfloat16)  # float16 overflows in training
     if settings.method == "full":
@@ -155,7 +156,10 @@ def prepare(model, settings: Settings) -> None:
     else:
         if settings.method == "qlora":
             qlora.quantize_base(model, by=_kernel())
-        attach(model, settings.lora, seed=settings.seed)
+        lora = settings.lora
+        if lora.tokens == token_rows.UNTRAINED:
+            lora = replace(lora, tokens=token_rows.untrained(model, {token for row in rows for token in row.ids}))
+        attach(model, lora, seed=settings.seed)
     if settings.gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})  # the second name is that of older transformers
@@ -172,7 +176,8 @@ def measured(lm: LanguageModel, held_out: Sequence[data.Row], exam: bool) -> dic
         from llmnotes.pebble.exam import exam as questions
         from llmnotes.pebble.exam import score
 
-        answer, chat = answerer(lm.model, lm.tokenizer, lm.name == "pebble-chat"), lm.name == "pebble-chat"
+        chat = bool(lm.tokenizer.chat_template)  # as `data.encode` writes what is learned
+        answer = answerer(lm.model, lm.tokenizer, chat)
         for key, hidden in (("eval_exam", False), ("eval_exam_hidden", True)):
             figures[key] = score(answer, questions(hidden=hidden), chat).accuracy
     return figures

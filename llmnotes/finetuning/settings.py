@@ -5,7 +5,7 @@ data: lessons.jsonl      # JSON lines: messages; prompt and completion; or text
 held_out: 0.1            # a share of the data (by its field "fact"), or another file
 output: taught           # a new folder; an unfinished training in it goes on
 method: lora             # lora, qlora or full
-lora: {r: 8, alpha: 16}  # and dropout, targets, rank_stabilized
+lora: {r: 8, alpha: 16}  # and dropout, targets, rank_stabilized, tokens
 epochs: 3                # or steps: 200
 learning_rate: 1e-3
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from llmnotes.errors import AdapterUnfit, BadSettings
 from llmnotes.finetuning.lora import LoRA
+from llmnotes.finetuning.token_rows import UNTRAINED
 from llmnotes.finetuning.train import SCHEDULES
 
 SIZE_LIMIT, DEPTH_LIMIT = 20_000, 200  # bytes of YAML, and brackets in it: nested ones cost the parser dearly
@@ -187,6 +188,12 @@ def _held_out(value) -> str | float:
     return _text(value) if isinstance(value, str) else SHARE[0](value)
 
 
+def _tokens(value) -> str | tuple[int, ...]:
+    if value != UNTRAINED and (not isinstance(value, list) or any(type(each) is not int for each in value)):
+        raise ValueError
+    return value if value == UNTRAINED else tuple(value)
+
+
 def _targets(value) -> str | tuple[str, ...]:
     return tuple(_text(name) for name in value) if isinstance(value, list) and value else _text(value)
 
@@ -225,6 +232,7 @@ LORA_CHECKS = {
     "dropout": _number("a share of at least 0 and below 1", lambda share: 0 <= share < 1),
     "targets": (_targets, "all-linear, a list of endings of names, or a regular expression"),
     "rank_stabilized": BOOL,
+    "tokens": (_tokens, f"a list of token ids, or {UNTRAINED}"),
 }
 assert list(CHECKS) == [each.name for each in fields(Settings)]
 

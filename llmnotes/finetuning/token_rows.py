@@ -174,7 +174,7 @@ def untrained(model: nn.Module, ids: Iterable[int], threshold: float = 0.9) -> t
         raise AdapterUnfit("The model has no output head, so no rows of it can be compared; name the tokens.")
     weight, found = head.weight.detach(), []
     norms = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32)
-    for some in torch.tensor(sorted(set(ids)), device=weight.device).split(CHUNK):
+    for some in torch.tensor(sorted(set(ids)), dtype=torch.long, device=weight.device).split(CHUNK):
         cosines = (weight[some] @ weight.T).float() / (norms[some, None] * norms).clamp_min(1e-20)
         cosines[torch.arange(len(some)), some] = -1.0  # each with itself
         found += some[(cosines.amax(1) > threshold) | (norms[some] == 0)].tolist()
