@@ -49,6 +49,8 @@ RUNS = {
     "LoRA, 8-bit optimizer": Run("lora", 4, 64, rank=64, optimizer="adamw8bit"),
     "LoRA, dropout": Run("lora", 4, 64, dropout=0.1),
     "LoRA beside q and v": Run("lora", 4, 64, targets=("q_proj", "v_proj")),
+    "LoRA and rows": Run("lora", 4, 64, rows=200),
+    "LoRA and rows on 16 bits, checkpointing": Run("lora", 4, 64, dtype="bfloat16", rows=20, checkpointing=True),
     "QLoRA": Run("qlora", 4, 64),
     "QLoRA, checkpointing": Run("qlora", 4, 64, checkpointing=True),
     "QLoRA on 16 bits, few tokens": Run("qlora", 1, 16, dtype="bfloat16"),

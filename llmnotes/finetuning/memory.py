@@ -93,11 +93,14 @@ def predict(config: Mapping | str | Path, method: str, batch: int, length: int, 
     adapters = adapted(shape, run)
     layers = [trained(shape, run, names) for names in adapters]
     sizes = [size for layer in layers for size in layer] + shape.outside * run.full
+    sizes += [run.rows * shape.hidden] * (run.rows > 0)
     count = sum(sizes)
     always = {"weights": _weights(shape, run), "scales": _scales(shape, run)}
     always["adapters"] = Part(0, "none") if run.full else Part(4 * count, f"{count:,} × 4 bytes")
     always["optimizer"] = _optimizer(run, sizes)
-    kept = [sum(kept_in_layer(shape, run, names, first=not i).values()) for i, names in enumerate(adapters)]
+    kept = [
+        sum(kept_in_layer(shape, run, names, first=not i and not run.rows).values()) for i, names in enumerate(adapters)
+    ]
     gradients = Part(run.number * count, f"{count:,} × {run.number} bytes")
     stream = run.tokens * shape.hidden * run.size  # what goes from layer to layer
     mask = 4 * run.batch * run.length**2 * run.packed
@@ -109,6 +112,7 @@ def predict(config: Mapping | str | Path, method: str, batch: int, length: int, 
     def loss() -> dict[str, Part]:
         each, said = (stream, " (its input)") if run.checkpointing else (sum(kept) // shape.layers, "")
         last = run.tokens * 4 * (shape.hidden + 1) + 2 * stream * run.full  # the last norm; what the head learns from
+        last += (stream * shape.tied + 4 * run.tokens * run.rows) * (run.rows > 0)  # which tokens are among the rows
         logits = 4 * run.tokens * shape.vocabulary
         return moment(
             Part(0, "none yet"),

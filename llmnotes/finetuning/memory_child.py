@@ -32,7 +32,7 @@ def build(config: dict, run: Run):
     if run.method == "qlora":
         _quantize(model, run)
     if not run.full:
-        lora.attach(model, lora.LoRA(run.rank, dropout=run.dropout, targets=run.targets))
+        lora.attach(model, lora.LoRA(run.rank, dropout=run.dropout, targets=run.targets, tokens=tuple(range(run.rows))))
     if run.checkpointing:  # the second name is that of older transformers
         (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
     if run.optimizer == "adamw":

@@ -194,6 +194,7 @@ def refuse_too_large(settings: Settings) -> None:
         "rank": settings.lora.r,
         "targets": settings.lora.targets,
         "dropout": settings.lora.dropout,
+        "rows": 0 if settings.lora.tokens == token_rows.UNTRAINED else len(settings.lora.tokens),  # else not known yet
         "dtype": "bfloat16" if gpu and settings.method != "full" else "float32",
         "kernel": _kernel(),
         "checkpointing": settings.gradient_checkpointing,

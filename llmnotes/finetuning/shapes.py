@@ -28,7 +28,8 @@ class Run:
     method "qlora", `base` is what the linear layers become: "nf4" (`double`: its scales are quantized, too) or "int8"
     (of bitsandbytes), by `kernel`. `packed` rows hold several documents and need a mask. `accumulation` counts the
     batches whose gradients are summed before a step. The "paged" optimizer is the 8-bit one, whose averages lie in
-    main memory while the GPU has no room for them; on a CPU the two are the same.
+    main memory while the GPU has no room for them; on a CPU the two are the same. `rows` is how many tokens have rows
+    of the embedding that learn beside the adapters.
 
     Raises `BadSettings` for what does not exist.
     """
@@ -48,6 +49,7 @@ class Run:
     accumulation: int = 1
     packed: bool = False
     device: str = "cpu"
+    rows: int = 0
 
     def __post_init__(self):
         for name, known in CHOICES.items():
