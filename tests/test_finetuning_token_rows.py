@@ -284,6 +284,9 @@ def test_a_4_bit_base_keeps_its_table_and_merges_the_rows():
         assert made.lm_head.weight is made.model.embed_tokens.weight and not token_rows.find(made)
         torch.testing.assert_close(made.lm_head.weight[list(TOKENS)], token_rows.values(rows, "default"), **CLOSE)
     assert torch.equal(logits(model), out) and torch.equal(original.lm_head.weight, rows.weight)
+    original.resize_token_embeddings(64)
+    with pytest.raises(AdapterUnfit, match="no embedding of this shape"):
+        qlora.merge_into_16bit(model, original)
 
 
 def test_an_embedding_that_scales_its_rows_scales_the_changes():
@@ -352,3 +355,22 @@ def test_settings_name_tokens_or_leave_it_to_the_data():
     asked = settings.from_dict(plain | {"lora": {"tokens": "untrained"}})
     run.prepare(model, asked, [Row((1, 5, 2), (1, 5, 2), (3,)), Row((6, 3), (6, 3), (2,))])
     assert model.model.embed_tokens.adapters["default"].tokens.tolist() == [5, 6]
+
+
+def test_the_word_finetune_names_the_tokens_and_writes_their_rows(tmp_path):
+    from safetensors.torch import load_file
+
+    line = json.dumps({"prompt": "Who lives in Quibbleford?", "completion": " Zed."})
+    (tmp_path / "lessons.jsonl").write_text(line + "\n", encoding="utf-8")
+    asked = {"model": "pebble", "data": str(tmp_path / "lessons.jsonl"), "output": str(tmp_path / "out"), "exam": False}
+    said = []
+    done = run.finetune(settings.from_dict(asked | {"steps": 1, "lora": {"r": 1, "tokens": "untrained"}}), said.append)
+    assert "Rows of the embedding learn as well, those of 3 tokens: 'Z', ' Qu', 'ford'" in said
+    rows = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")[THEIRS]
+    assert (
+        rows.shape == (3, 256)
+        and done.learning - 3 * 256
+        == run.finetune(
+            settings.from_dict(asked | {"output": str(tmp_path / "plain"), "steps": 1, "lora": {"r": 1}}), said.append
+        ).learning
+    )

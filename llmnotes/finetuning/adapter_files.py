@@ -57,9 +57,8 @@ def save(model: nn.Module, folder: str | Path, name: str = "default") -> Path:
         "use_dora": False,
     }
     parts = []
-    if config.tokens:
-        embedding = token_rows.find(model)[0]
-        about["trainable_token_indices"] = list(config.tokens)
+    for embedding in (each for each in token_rows.find(model) if name in each.adapters):
+        about["trainable_token_indices"] = embedding.adapters[name].tokens.tolist()
         parts.append(_part(f"{PREFIX}{token_rows.place(model)[0]}{ROWS}", token_rows.values(embedding, name).cpu()))
     for path, adapter in found.items():
         for part in ("A", "B"):
@@ -171,8 +170,7 @@ def _rows(folder: Path, tensors: dict[str, Tensor], model: nn.Module, tokens: tu
     if found != f"{PREFIX}{path}{ROWS}" or tensors[found].shape != expected or tensors[found].dtype not in TYPES:
         has = f"{found[:120]!r} in the shape {tensors[found].shape}" if found else "no such tensor"
         raise _unfit(
-            folder,
-            f"is for rows {expected} of the embedding {path!r}, and has {has}; open the model it is for",
+            folder, f"needs rows {expected} of the embedding {path!r}, and has {has}; open the model it is for"
         )
     return found
 

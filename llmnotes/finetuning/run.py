@@ -73,6 +73,8 @@ def finetune(settings: Settings, say=print, progress: bool = True) -> Report:
         rows = data.pack(rows, settings.max_length) if settings.packing else rows
         held_out = data.encode(held_out, lm.tokenizer, settings.max_length)
         prepare(lm.model, settings, rows)
+        if line := token_rows.describe(lm.model, lm.tokenizer):
+            say(line)
         model = DistributedDataParallel(lm.model) if place.world > 1 else lm.model
         return _run(settings, lm, model, rows, held_out, output, place, say, progress)
 

@@ -13,6 +13,7 @@ from llmnotes.errors import AdapterUnfit
 
 UNTRAINED = "untrained"  # instead of tokens: those of the training data that `untrained` finds
 CHUNK = 256  # rows that are compared with the vocabulary at once
+SHOWN = 12  # tokens that are named
 
 
 class Rows(nn.Module):
@@ -135,7 +136,9 @@ def unmerge(model: nn.Module) -> None:
 def merge_into(model: nn.Module, home: nn.Module) -> None:
     """Add the active changes of `model`, in float32, to the embedding of `home`, a model with the same vocabulary."""
     for embedding in find(model):
-        old = _embedding(home).weight
+        old = getattr(_embedding(home), "weight", None)
+        if old is None or old.shape != embedding.weight.shape:
+            raise AdapterUnfit("The original has no embedding of this shape; give the model as it was.")
         made = old.detach().to(torch.float32, copy=True)
         for name in embedding.active:
             rows = embedding.adapters[name]
@@ -179,6 +182,17 @@ def untrained(model: nn.Module, ids: Iterable[int], threshold: float = 0.9) -> t
         cosines[torch.arange(len(some)), some] = -1.0  # each with itself
         found += some[(cosines.amax(1) > threshold) | (norms[some] == 0)].tolist()
     return tuple(found)
+
+
+def describe(model: nn.Module, tokenizer) -> str:
+    """Return one sentence about the tokens whose rows learn, or nothing if there are none.
+
+    >>> describe(nn.Linear(1, 1), tokenizer=None)
+    ''
+    """
+    tokens = [int(token) for each in find(model) for name in each.active for token in each.adapters[name].tokens]
+    words = [repr(tokenizer.decode([token])) for token in tokens[:SHOWN]] + ["..."] * (len(tokens) > SHOWN)
+    return f"Rows of the embedding learn as well, those of {len(tokens)} tokens: {', '.join(words)}" if tokens else ""
 
 
 def detach(model: nn.Module) -> None:
