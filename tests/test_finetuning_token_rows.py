@@ -158,6 +158,7 @@ def test_merged_equals_unmerged_and_back_bit_for_bit(tied):
     torch.testing.assert_close(logits(model), out, atol=1e-4, rtol=1e-5)
     changed = (model.model.embed_tokens.weight != kept).any(1).nonzero().flatten().tolist()
     assert changed == sorted(TOKENS) and torch.equal(old, kept)
+    assert not model.model.embed_tokens.weight.requires_grad
     assert (model.lm_head.weight is model.model.embed_tokens.weight) is tied
     unmerge(model)
     assert torch.equal(logits(model), out) and model.model.embed_tokens.weight is old
@@ -186,7 +187,8 @@ def test_adapters_are_switched_and_summed(tied):
     assert torch.equal(logits(model), logits(llama(tied)))
     assert torch.equal(logits(activate(model, "default")), first) and OURS in trainable(model)
     assert torch.equal(logits(activate(model, "second")), second) and OURS not in trainable(model)
-    activate(model, "default", "second")
+    torch.testing.assert_close(logits(merge(model)), second, atol=1e-4, rtol=1e-5)  # and nothing of the first
+    activate(unmerge(model), "default", "second")
     rows = model.model.embed_tokens(torch.tensor([5, 8, 13, 20]))
     D = {name: each.D for name, each in model.model.embed_tokens.adapters.items()}
     added = torch.stack([D["default"][1], D["second"][1], D["default"][2] + D["second"][0], torch.zeros(64)])
