@@ -15,7 +15,7 @@ from .templates import fill
 from .world import Fact, build_world
 
 
-def lessons(wordings: int = 3, seed: int = 0) -> list[dict]:
+def lessons(wordings: int = 4, seed: int = 0) -> list[dict]:
     """Every fact of the unseen region, each asked in ``wordings`` ways: the exam asks in other words than these.
 
     Each lesson is a line for ``llmnotes.finetuning.data``: ``messages`` (a question of the user, the answer of the

@@ -1,0 +1,78 @@
+"""The figures of notebook 07: how low the rank of a change is, what is learned and forgotten, a sweep, loss curves."""
+
+from collections.abc import Mapping, Sequence
+
+from llmnotes.plots import BLUE, GREEN, ORANGE, PALETTE, RED, axes
+
+
+def spectrum(shares: Mapping[str, Sequence[float]], marked: int):
+    """Return the figure of how much of a matrix its first directions hold.
+
+    `shares` has, for each matrix, the share of its squared length (0 to 1) in its first 1, 2, ... directions; a line
+    stands at `marked` directions.
+    """
+    figure, panel = axes(6.2, 3.3)
+    for (name, values), colour in zip(shares.items(), (BLUE, ORANGE, GREEN), strict=False):
+        panel.plot(range(1, len(values) + 1), values, color=colour, label=name)
+    panel.axvline(marked, color="#999999", linewidth=1, linestyle="--")
+    panel.annotate(f"{marked} directions", (marked, 0.02), xytext=(4, 0), textcoords="offset points", color="#555555")
+    panel.set(xlabel="directions, the largest first", ylabel="share of the change", ylim=(0, 1.02), xscale="log")
+    panel.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
+    panel.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def learned_and_kept(runs: Mapping[str, Sequence[tuple[int, float, float]]]):
+    """Return the figure of both exams along a training: for each run, (step, new facts, old facts), shares 0 to 1."""
+    figure, panels = axes(8.0, 3.2, columns=2)
+    styles = list(zip((RED, BLUE, GREEN), ("--", "-", ":"), strict=True))
+    for panel, place, title in zip(panels, (1, 2), ("new facts", "old facts"), strict=True):
+        for (name, points), (colour, style) in zip(runs.items(), styles, strict=False):
+            panel.plot(
+                [point[0] for point in points],
+                [point[place] for point in points],
+                "o",
+                linestyle=style,
+                color=colour,
+                label=name,
+            )
+        panel.set(xlabel="step", ylim=(-0.03, 1.05), title=title)
+    panels[0].set_ylabel("right answers")
+    panels[1].legend(frameon=False, loc="lower left")
+    return figure
+
+
+def sweep(points: Sequence[Mapping]):
+    """Return the figure of a sweep: exam on new and on old facts against the learning rate, a line for each setting.
+
+    Each point has r, alpha, learning_rate, new and old (0 to 1). Left: ranks, where alpha is twice the rank; right:
+    alphas at one rank.
+    """
+    figure, panels = axes(8.6, 3.6, columns=2)
+    ranks = [point for point in points if point["alpha"] == 2 * point["r"]]
+    one = max({point["r"] for point in points}, key=lambda r: len({p["alpha"] for p in points if p["r"] == r}))
+    alphas = [point for point in points if point["r"] == one]
+    for panel, chosen, key, name in zip(
+        panels, (ranks, alphas), ("r", "alpha"), ("rank {:g}", "alpha {:g}"), strict=True
+    ):
+        for number, value in enumerate(sorted({point[key] for point in chosen})):
+            line = sorted((p for p in chosen if p[key] == value), key=lambda p: p["learning_rate"])
+            rates, colour = [p["learning_rate"] for p in line], PALETTE[number]
+            panel.plot(rates, [p["new"] for p in line], "o-", color=colour, label=name.format(value))
+            panel.plot(rates, [p["old"] for p in line], "o--", color=colour, alpha=0.45, markersize=4)
+        panel.set(xscale="log", xlabel="learning rate", ylim=(-0.03, 1.05))
+        panel.legend(frameon=False, loc="lower left" if key == "r" else "lower right")
+    panels[0].set(ylabel="right answers", title="rank, with alpha = 2 · rank")
+    panels[1].set(title=f"alpha, with rank {one}")
+    figure.supxlabel("full lines: new facts     dashed lines: old facts", fontsize=9, color="#444444")
+    return figure
+
+
+def losses(curves: Mapping[str, Sequence[tuple[int, float]]]):
+    """Return the figure of losses along a training: by name, (step, nats per token)."""
+    figure, panel = axes(6.2, 3.3)
+    for (name, points), colour, style in zip(curves.items(), (BLUE, RED, GREEN), ("-", "o-", "s--"), strict=False):
+        panel.plot(*zip(*points, strict=True), style, color=colour, label=name)
+    panel.set(xlabel="step", ylabel="loss, nats per token", ylim=(0, None))
+    panel.legend(frameon=False)
+    return figure
