@@ -22,6 +22,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from report import renew
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that waits in a loop would count as work
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -209,12 +211,7 @@ def main() -> int:
     print(table(result))
     if not given.only:
         (HERE / "results" / "finetuning.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        readme = HERE / "README.md"
-        before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- finetuning -->\n")
-        _, _, after = rest.partition("<!-- /finetuning -->")
-        readme.write_text(
-            f"{before}<!-- finetuning -->\n{table(result)}\n<!-- /finetuning -->{after}", encoding="utf-8"
-        )
+        renew("finetuning", table(result))
     return int(any(result["rows"][label]["ratio"] > bound for label, bound in BARS.items() if label in result["rows"]))
 
 

@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from report import renew
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 CONVERTER = ROOT / "tests" / "peers" / "llama_cpp_convert.py"
@@ -172,12 +174,8 @@ def main() -> int:
         return 0
     result = run(given.rounds)
     (HERE / "results" / "formats.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    readme = HERE / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- formats -->\n")
-    _, _, after = rest.partition("<!-- /formats -->")
-    text = table(result)
-    readme.write_text(f"{before}<!-- formats -->\n{text}\n<!-- /formats -->{after}", encoding="utf-8")
-    print(text)
+    renew("formats", table(result))
+    print(table(result))
     return int(any(figure > bound for figure, bound in bars(result["medians"], result["model bytes"]).values()))
 
 

@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from report import renew
+
 SETTINGS = {"bits": 3, "group": 128, "order": "group", "damp": 0.01}
 TOOLS = ("llmnotes", "llmnotes with search", "gptqmodel")
 
@@ -86,9 +88,11 @@ def main() -> int:
         }
         for tool in TOOLS
     }
-    print(f"{'':22} seconds    CPU   KL on held-out text")
+    lines = ["| GPTQ of Pebble | wall s | processor s | KL, nats per token |", "|---|---:|---:|---:|"]
     for tool, row in medians.items():
-        print(f"{tool:22} {row['seconds']:7.2f} {row['cpu_seconds']:6.2f}   {row['kl']:.5f}")
+        lines.append(f"| {tool} | {row['seconds']:.1f} | {row['cpu_seconds']:.1f} | {row['kl']:.4f} |")
+    print("\n".join(lines))
+    renew("gptq", "\n".join(lines))
     result = Path(__file__).parent / "results" / "gptq.json"
     result.write_text(json.dumps({"tokens": asked.tokens, "medians": medians, "rows": rows}, indent=1) + "\n", "utf-8")
     return 0

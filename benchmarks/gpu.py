@@ -17,6 +17,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from report import renew
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
@@ -115,10 +117,7 @@ def main() -> int:
         print(label, result["rows"][label].get("measured / predicted", "does not fit"), flush=True)
         given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")  # what is measured is not lost
     if given.config is None:
-        readme = HERE / "README.md"
-        before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- gpu -->\n")
-        _, _, after = rest.partition("<!-- /gpu -->")
-        readme.write_text(f"{before}<!-- gpu -->\n{table(result)}\n<!-- /gpu -->{after}", encoding="utf-8")
+        renew("gpu", table(result))
     print(table(result))
     ratios = [each["measured / predicted"] for each in result["rows"].values() if each["measured"] is not None]
     return int(not ratios or any(abs(ratio - 1) > BOUND for ratio in ratios))

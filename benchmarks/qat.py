@@ -15,6 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import torch
+from report import renew
 
 from llmnotes.models import open_model
 from llmnotes.pebble.corpus import documents
@@ -22,6 +23,7 @@ from llmnotes.quantization import gptq, integers, layerwise, qat
 from llmnotes.quantization.ruler import Ruler, matrices, table
 
 RESULT = Path(__file__).parent / "results" / "qat.json"
+COLUMNS = (("kl", ".4f"), ("exam", ".0%"))
 RATES = {1: 1e-3, 2: 5e-4, 3: 3e-4, 4: 1e-4}
 
 
@@ -75,7 +77,29 @@ def main() -> None:
                 seconds = time.process_time() - start
                 row = ruler.measure_weights(f"{method} {bits}", stored(qat.codes(student)), size)
                 note(row, method, bits, seed, seconds)
+    renew("qat", by_method(rows))
     print(f"{torch.get_num_threads()} threads, {np.sum([row['cpu_seconds'] for row in rows]):.0f} s of training")
+
+
+def _spread(values: list[float], form: str) -> str:
+    """Return the least and the most of some values, or the one that they are."""
+    return " to ".join(dict.fromkeys(format(value, form) for value in (min(values), max(values))))
+
+
+def by_method(rows: list[dict]) -> str:
+    """Return the README's table: for each method, KL and exam at each width, the least and the most of its seeds."""
+    widths = sorted({row["bits"] for row in rows})
+    lines = ["| KL, exam | " + " | ".join(f"{bits} bit{'s' * (bits > 1)}" for bits in widths) + " |"]
+    lines.append("|---|" + "---:|" * len(widths))
+    for method in dict.fromkeys(row["method"] for row in rows):
+        cells = []
+        for bits in widths:
+            found = [row for row in rows if (row["method"], row["bits"]) == (method, bits)]
+            cells.append(
+                ", ".join(_spread([row[key] for row in found], form) for key, form in COLUMNS) if found else ""
+            )
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

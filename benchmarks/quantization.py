@@ -26,6 +26,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+from report import renew
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
@@ -192,12 +193,7 @@ def main() -> int:
     machine = {"system": platform.platform(terse=True), "python": platform.python_version(), "cores": os.cpu_count()}
     result = {"rounds": given.rounds, "machine": machine, "files": files(), "kernels": kernels(given.rounds)}
     (HERE / "results" / "quantization.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    readme = HERE / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition("<!-- quantization -->\n")
-    _, _, after = rest.partition("<!-- /quantization -->")
-    readme.write_text(
-        f"{before}<!-- quantization -->\n{table(result)}\n<!-- /quantization -->{after}", encoding="utf-8"
-    )
+    renew("quantization", table(result))
     print(table(result))
     return int(any(figure > bound for figure, bound in bars(result).values()))
 
