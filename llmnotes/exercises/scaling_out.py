@@ -148,8 +148,8 @@ EXERCISES = [
         title="Bytes round the ring",
         level="easy",
         minutes=5,
-        task="""Write `ring_bytes(nbytes, processes)`: how many bytes does one process send when `processes` of them add
-up arrays of `nbytes` bytes each by a ring, as in 11.2?""",
+        task="""Write `ring_bytes(nbytes, processes)`: how many bytes does one process send in both rounds together,
+when `processes` of them add up arrays of `nbytes` bytes each by a ring, as in 11.2?""",
         clue="How large is a piece? How many does a process send in the first round, how many in the second?",
         name="ring_bytes",
         stub=_function("ring_bytes(nbytes, processes)", "Return the bytes that each process sends.", "..."),
@@ -253,11 +253,13 @@ is what FSDP does). Write `bytes_per_rank(parameters, processes, stage)`.""",
         level="hard",
         minutes=20,
         task="""With 512 processes a ring takes 1,022 steps one after the other. Here is another way, for 2, 4, 8, ...
-processes: in step 0 each exchanges its whole array with the process whose number differs in the last bit (0 with 1, 2
-with 3), and both add up what they have; in step 1 with the one whose number differs in the last bit but one (0 with 2,
-1 with 3); and so on. Write `doubling(arrays)`, which takes one NumPy array for each process and returns the arrays
-after the last step, and the bytes that one process has sent. Leave the arrays that were given as they are.""",
-        clue="`rank ^ 2**step` is the partner. All send what they had *before* the step: build a new list in each.",
+processes: in step 0 each exchanges its whole array with the process whose rank, in binary, differs in the last bit (0
+with 1, 2 with 3), and both add up what they have; in step 1 with the one whose rank differs in the last bit but one (0
+with 2, 1 with 3); and so on, until all bits have had their turn. Write `doubling(arrays)`, which takes one NumPy array
+for each process and returns the arrays after the last step, and the bytes that one process has sent. Leave the arrays
+that were given as they are.""",
+        clue="The partner of `rank` is `rank ^ 2**step`: `^` turns over the bits that are 1 in the number on its "
+        "right, here one bit. All send what they had *before* the step: build a new list in each.",
         name="doubling",
         stub=_function(
             "doubling(arrays)",

@@ -55,17 +55,19 @@ def held(table: dict[str, dict[str, int]]):
 
 
 def talk(shares: dict[str, dict[str, dict[int, float]]]):
-    """Return the figure of the share of a step that goes into talk: {network: {method: {GPUs: share}}}."""
-    figure, panels = axes(8.4, 3.3, columns=len(shares))
+    """Return the figure of the share of a step that goes into talk: {network: {method: {GPUs: share}}}.
+
+    Bars, not lines: what lies between two counts of GPUs is no slope, but a jump where the second machine begins.
+    """
+    figure, panels = axes(9.4, 3.3, columns=len(shares))
     for panel, (network, methods) in zip(panels, shares.items(), strict=True):
-        for (method, points), colour, mark in zip(methods.items(), (BLUE, GREEN, ORANGE), "os^", strict=False):
-            panel.plot(list(points), list(points.values()), color=colour, marker=mark, lw=1.6, label=method)
-        counts = sorted({gpus for points in methods.values() for gpus in points})
-        panel.set(xscale="log", ylim=(0, 1), xlabel="GPUs", title=network)
-        panel.set_xticks(counts, [str(count) for count in counts])
-        panel.minorticks_off()
+        for place, ((method, points), colour) in enumerate(zip(methods.items(), COLOURS.values(), strict=True)):
+            at = np.arange(len(points)) + 0.29 * (place - 1)
+            bars = panel.bar(at, list(points.values()), width=0.27, color=colour, label=method)
+            panel.bar_label(bars, [f"{share:.0%}" for share in points.values()], fontsize=9, padding=2)
+        panel.set(ylim=(0, 1), xlabel="GPUs", title=network)
+        panel.set_xticks(range(len(points)), [str(gpus) for gpus in points])
         panel.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
-        panel.grid(axis="y", alpha=0.3)
     panels[0].set_ylabel("share of a step spent on talk")
-    panels[0].legend(frameon=False)
+    panels[0].legend(frameon=False, loc="upper left")
     return figure
