@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 from llmnotes.errors import LLMNotesError, MissingPart, UnknownName, visible
+from llmnotes.fit import words as words_of_fit
 from llmnotes.formats.conversion import TARGETS
+from llmnotes.serving import words as words_of_serving
 
 
 def doctor(arguments) -> int:
@@ -218,6 +220,8 @@ def parser() -> argparse.ArgumentParser:
         "llmnotes finetune lessons.yaml",
     )
     sub.add_argument("config", metavar="CONFIG", type=Path, help="the settings; see llmnotes/finetuning/settings.py")
+    words_of_serving.add(word)
+    words_of_fit.add(word)
     word(claims, "List every claim of the course, as its notebooks show them.", "llmnotes claims")
     word(progress, "Show which exercises you have solved.", "llmnotes progress")
     return top

@@ -85,3 +85,11 @@ class DoesNotFit(LLMNotesError):
 
 class ProcessDied(LLMNotesError):
     """A process that was started for a step ended early, was killed, or was not done in time."""
+
+
+class ServerFailed(LLMNotesError):
+    """A server does not answer, says no, or cannot be started; `kind` is what an OpenAI server calls its error."""
+
+    def __init__(self, sentence: str, kind: str = ""):
+        super().__init__(sentence)
+        self.kind = kind

@@ -102,7 +102,19 @@ def test_the_import_is_quick_and_brings_no_torch():
 
 def test_help_is_quick_and_every_command_shows_an_example():
     assert fastest(sys.executable, "-m", "llmnotes.cli", "--help") < 0.5
-    for word in ("doctor", "run", "lab", "inspect", "scan", "convert", "finetune", "claims", "progress"):
+    for word in (
+        "doctor",
+        "run",
+        "lab",
+        "inspect",
+        "scan",
+        "convert",
+        "finetune",
+        "serve",
+        "chat",
+        "claims",
+        "progress",
+    ):
         run = subprocess.run([sys.executable, "-m", "llmnotes.cli", word, "--help"], capture_output=True, text=True)
         assert run.returncode == 0 and f"example: llmnotes {word}" in run.stdout
 

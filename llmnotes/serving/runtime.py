@@ -1,0 +1,121 @@
+"""A model that llama.cpp runs in this process."""
+
+import math
+import secrets
+
+from llmnotes.errors import DoesNotFit, UnknownName
+from llmnotes.hardware import cores
+from llmnotes.serving.client import Client
+from llmnotes.serving.engine import ALL_LAYERS, context_of, start
+from llmnotes.serving.library import Model
+from llmnotes.serving.model_file import ModelFile, about, gguf_of
+from llmnotes.serving.trial import try_file
+
+
+def load(
+    name: str,
+    *,
+    n_threads: int | None = None,
+    n_gpu_layers: int | None = None,
+    n_ctx: int | None = None,
+    type: str | None = None,
+    exact: bool = False,
+) -> "Runtime":
+    """Load a model into llama.cpp and return it as a `Runtime`; `close` it, or use it in a `with`.
+
+    `name` is a GGUF file, or a model that `gguf_of` makes one of, with weights of `type`. `n_threads` is by default all
+    cores of this process; `n_gpu_layers` all layers, where llama.cpp was built for a GPU; `n_ctx` what the model was
+    trained for, and at most 4,096 tokens: keys and values of the whole context take memory from the start. llama.cpp
+    keeps them as float16; with `exact` it keeps float32 and does not fuse attention, so that texts are those of PyTorch
+    except where two tokens are as good as equally probable.
+
+    Raises `UnknownFormat`, `FileBroken` and `ModelBroken` for a file that llama.cpp does not run, before anything
+    starts; `MissingPart` without xllamacpp; `BadSettings`. Does not ask whether the model fits into memory.
+
+    >>> with load("pebble-chat") as pebble:
+    ...     pebble.about.layers
+    4
+    """
+    model = about(gguf_of(name, type))
+    try_file(model.path)
+    return Runtime(model, n_threads, n_gpu_layers, context_of(model, n_ctx), exact)
+
+
+class Runtime(Client):
+    """A loaded model: all that a `Client` asks, and what only its owner may ask. `about` is what its file says.
+
+    llama.cpp's server answers on a port of 127.0.0.1 with a key that nobody else has.
+    """
+
+    def __init__(self, model: ModelFile, n_threads: int | None, n_gpu_layers: int | None, n_ctx: int, exact: bool):
+        key = secrets.token_hex(16)
+        self._server = start(model, n_threads=n_threads, n_gpu_layers=n_gpu_layers, n_ctx=n_ctx, key=key, exact=exact)
+        super().__init__(self._server.listening_address + "/v1", key, model.name)
+        self.about, self.n_ctx, self.n_threads = model, n_ctx, n_threads or cores()
+        self.n_gpu_layers = ALL_LAYERS if n_gpu_layers is None else n_gpu_layers
+        self._model_again = None  # opened by who asks for scores
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the tokens of `text`, with those that the file says to add."""
+        wish = {"content": text, "add_special": True, "parse_special": True}
+        return self.ask(f"{self._server.listening_address}/tokenize", **wish)["tokens"]
+
+    def logits(self, text: str | list[int]):
+        """Return the logits after each token of `text`: a float32 array (tokens, vocabulary).
+
+        Keys and values are kept as float32, so that they are as exact as llama.cpp can be. Raises `DoesNotFit` for a
+        text longer than `n_ctx`, `UnknownName` for none and for tokens that do not exist, `MissingPart` where xllamacpp
+        shows no C interface. Does not speed up a text whose beginning was asked before.
+
+        >>> with load("pebble") as pebble:
+        ...     pebble.logits("The goose says honk.").shape[1]
+        2048
+        """
+        ids = self.tokenize(text) if isinstance(text, str) else list(text)
+        if len(ids) > self.n_ctx:
+            raise DoesNotFit(f"The text has {len(ids):,} tokens, and n_ctx is {self.n_ctx:,}; give a shorter one.")
+        return self._scorer().logits(ids, self.n_threads)
+
+    def perplexity(self, text: str, window: int = 256) -> float:
+        """Return exp(mean negative log-likelihood per token) of `text`, cut as `llmnotes.metrics.perplexity` cuts it.
+
+        Raises what `logits` raises, and `UnknownName` for a text of fewer than two tokens.
+
+        Does not equal that of PyTorch to the last digit: llama.cpp's matrix products round the activations to the
+        type of the weights, to F16 or to blocks of 8 bits.
+
+        >>> with load("pebble") as pebble:
+        ...     pebble.perplexity("The goose says honk.") < 50
+        True
+        """
+        import numpy as np
+
+        ids, losses = self.tokenize(text), []
+        for begin in range(0, len(ids), window):
+            piece = ids[begin : begin + window]
+            if len(piece) > 1:
+                scores = self.logits(piece)[:-1].astype(np.float64)  # (tokens - 1, vocabulary)
+                scores -= scores.max(-1, keepdims=True)
+                picked = scores[np.arange(len(scores)), piece[1:]]
+                losses.append(np.log(np.exp(scores).sum(-1)) - picked)
+        if not losses:
+            raise UnknownName("The text has fewer than two tokens, so there is nothing to predict; give a longer text.")
+        return math.exp(np.concatenate(losses).mean())
+
+    def close(self) -> None:
+        """End llama.cpp's server and give the memory back."""
+        self._server = None
+        if self._model_again is not None:
+            self._model_again.close()
+            self._model_again = None
+
+    def _scorer(self) -> Model:
+        if self._model_again is None:
+            self._model_again = Model(self.about.path, self.n_gpu_layers)
+        return self._model_again
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

@@ -1,0 +1,109 @@
+"""The words `serve` and `chat` of the command line."""
+
+import os
+import sys
+
+
+def serve(arguments) -> int:
+    """Serve a model until Ctrl-C."""
+    from llmnotes.serving.server import serve as run
+
+    try:
+        run(
+            arguments.model,
+            host=arguments.host,
+            port=arguments.port,
+            key=_key(arguments),
+            parallel=arguments.parallel,
+            say=lambda line: print(line, flush=True),
+            **_loading(arguments),
+        )
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def chat(arguments) -> int:
+    """Talk to a model or to a server."""
+    from llmnotes.serving import Client, load
+    from llmnotes.serving.terminal import converse, piped, typed
+
+    is_typed = sys.stdin.isatty()
+    wish = {"max_tokens": arguments.max_tokens, "temperature": arguments.temperature}
+    wish |= {"seed": arguments.seed} if arguments.seed is not None else {}
+
+    def write(text: str) -> None:
+        print(text, end="", flush=True)
+
+    def talk(client, template: bool) -> None:
+        lines = typed() if is_typed else piped()
+        converse(client, lines, write, system=arguments.system, template=template, forgive=is_typed, **wish)
+
+    try:
+        if arguments.model.startswith(("http://", "https://")):
+            talk(Client(arguments.model, _key(arguments), arguments.name), True)
+            return 0
+        with load(arguments.model, **_loading(arguments)) as runtime:
+            template = runtime.about.template is not None
+            if not template:
+                print(
+                    f"{runtime.about.name} has no chat template: it goes on with your text, and answers nothing.",
+                    file=sys.stderr,
+                )
+            talk(runtime, template)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def add(word) -> None:
+    """Add both words to the command; `word` makes the parser of one."""
+    sub = word(
+        serve,
+        "Serve a model on this machine behind OpenAI's protocol: models, completions, chat completions, streams, "
+        "embeddings. Ctrl-C ends it.",
+        "llmnotes serve pebble-chat",
+        data=False,
+    )
+    _model(sub, "a GGUF file, a Hugging Face folder, a name on the hub, pebble or pebble-chat")
+    sub.add_argument("--host", default="127.0.0.1", help="the address to listen at; by default only this machine's own")
+    sub.add_argument("--port", type=int, default=8080, help="by default 8080; 0 takes any that is free")
+    sub.add_argument("--parallel", type=int, default=4, metavar="N", help="answers that are written at once; default 4")
+    sub = word(
+        chat,
+        "Talk to a model, or to a server behind an address. Input from a pipe is a question a line.",
+        "llmnotes chat pebble-chat",
+        data=False,
+    )
+    _model(sub, "a GGUF file, a folder, a name on the hub, pebble or pebble-chat, or a server's address: http://...")
+    sub.add_argument("--name", help="the model's name at the server; by default the first that it lists")
+    sub.add_argument("--system", metavar="TEXT", help="what the model is told before everything else")
+    sub.add_argument("--temperature", type=float, default=0.0, help="by default 0: always the most probable token")
+    sub.add_argument("--seed", type=int, help="makes an answer at a temperature above 0 repeatable")
+    sub.add_argument("--max-tokens", type=int, default=256, metavar="N", help="length of an answer; by default 256")
+
+
+def _model(sub, about: str) -> None:
+    sub.add_argument("model", metavar="MODEL", help=about)
+    sub.add_argument("--type", help="the type of the weights if a GGUF is made from a folder, such as Q8_0 or Q4_K_M")
+    sub.add_argument("--context", type=int, metavar="TOKENS", help="length of prompt and answer; by default up to 4096")
+    sub.add_argument("--threads", type=int, metavar="N", help="by default all cores")
+    sub.add_argument(
+        "--gpu-layers", type=int, metavar="N", help="layers on the GPU; by default all, where there is one"
+    )
+    sub.add_argument(
+        "--api-key", metavar="KEY", help="the server's key; better set LLMNOTES_API_KEY, which no one sees"
+    )
+
+
+def _key(arguments) -> str | None:
+    return arguments.api_key if arguments.api_key is not None else os.environ.get("LLMNOTES_API_KEY") or None
+
+
+def _loading(arguments) -> dict:
+    return {
+        "n_threads": arguments.threads,
+        "n_gpu_layers": arguments.gpu_layers,
+        "n_ctx": arguments.context,
+        "type": arguments.type,
+    }
