@@ -1,0 +1,94 @@
+"""What llama.cpp itself says that it allocates, and a model of any shape to ask it with."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from llmnotes.errors import ProcessDied
+from llmnotes.finetuning.shapes import Shape
+from llmnotes.fit.llama_cpp import sizes_and_types
+from llmnotes.formats.gguf import entries
+from llmnotes.formats.gguf import write as gguf_write
+from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.safetensors import Part
+from llmnotes.quantization.mixtures import FILE_TYPES
+
+SECONDS = 300
+# Without the repacked copies that depend on the processor; it ends without taking anything down
+CHILD = """
+import os, sys, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.n_ctx = sys.argv[1], int(sys.argv[2])
+params.n_parallel, params.warmup, params.fit_params, params.no_extra_bufts, params.verbosity = 1, False, False, True, 4
+server = xllamacpp.Server(params)
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(0)
+"""
+
+
+def llama_cpp_buffers(path: str | Path, context: int) -> dict[str, int]:
+    """Return the bytes of the buffers that llama.cpp reports for a GGUF: "weights", "cache" and "compute".
+
+    It is loaded in a process of its own, on the processor, for one sequence. The log gives hundredths of a MiB. Raises
+    `ProcessDied` where the process fails, is not done within five minutes, or reports nothing (without xllamacpp, say).
+    """
+    command = [sys.executable, "-c", CHILD, str(path), str(context)]
+    try:
+        child = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise ProcessDied(f"llama.cpp has not loaded {path} in {SECONDS} seconds; try a smaller file.") from None
+    log = (child.stdout + child.stderr).decode("utf-8", "replace")
+    found = dict.fromkeys(("weights", "cache", "compute"), 0)
+    for name, size in re.findall(r" (model|KV|compute) buffer size = +([\d.]+) MiB", log):
+        found[{"model": "weights", "KV": "cache"}.get(name, name)] += round(float(size) * 2**20)
+    if child.returncode or not found["compute"]:
+        raise ProcessDied(
+            f"llama.cpp did not load {path}; try `llmnotes inspect` on it, and see that xllamacpp is here."
+        )
+    return found
+
+
+def write_empty(path: Path, tokenizer: Path, shape: Shape, file_type: str) -> None:
+    """Write a GGUF of a Llama of this shape whose weights are zeros, which take no room on most disks.
+
+    `tokenizer` is a GGUF whose keys it takes over; tokens are added as the vocabulary asks. Raises `KeyError` for a
+    file type that is not in `mixtures.FILE_TYPES`. It says nothing when it runs: it shows what a model takes in memory.
+    """
+    parts = []
+    for name, (sides, dtype, nbytes) in sizes_and_types(shape, file_type).items():
+        parts.append(Part(name, dtype, sides, lambda nbytes=nbytes: _zeros(nbytes)))
+    numbers = {"block_count": shape.layers, "embedding_length": shape.hidden, "feed_forward_length": shape.inner}
+    numbers |= {"attention.head_count": shape.heads, "attention.head_count_kv": shape.kv_heads}
+    numbers |= dict.fromkeys(("attention.key_length", "attention.value_length", "rope.dimension_count"), shape.head)
+    numbers |= {"vocab_size": shape.vocabulary, "context_length": 8192}
+    keys = entries(tokenizer) | {f"llama.{key}": Typed("U32", number) for key, number in numbers.items()}
+    keys["general.file_type"] = Typed("U32", FILE_TYPES[file_type][0])
+    tokens, kinds = list(keys["tokenizer.ggml.tokens"].value), list(keys["tokenizer.ggml.token_type"].value)
+    more = range(len(tokens), shape.vocabulary)
+    keys["tokenizer.ggml.tokens"] = Typed("[STRING]", tokens + [f"<{number}>" for number in more])
+    keys["tokenizer.ggml.token_type"] = Typed("[I32]", kinds + [1 for _ in more])
+    with open(path, "wb") as file:
+        gguf_write.write(_Holes(file), keys, parts)
+        file.truncate(file.tell())
+
+
+class _Holes:
+    """A file in which zeros are skipped and not written."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, data: bytes) -> None:
+        if len(data) > 4096 and not data.strip(b"\0"):
+            self.file.seek(len(data), 1)
+        else:
+            self.file.write(data)
+
+
+def _zeros(left: int):
+    zeros = bytes(1 << 20)
+    while left > 0:
+        yield zeros if left >= len(zeros) else zeros[:left]
+        left -= len(zeros)
