@@ -1,0 +1,199 @@
+"""`llmnotes.fit`: names, amounts, places, advice, and the command."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from llmnotes import cli
+from llmnotes.errors import LLMNotesError
+from llmnotes.finetuning.memory import predict
+from llmnotes.fit import fit, llama_cpp, machines, models
+from llmnotes.fit.hugging_face import needs
+from llmnotes.fit.models import model_of
+from llmnotes.fit.report import describe
+from llmnotes.fit.sizes import parse
+
+
+def test_sizes_are_those_of_published_files():
+    published = {"Q3_K_M": 3.30, "Q4_0": 3.83, "Q4_K_M": 4.08, "Q5_K_M": 4.78, "Q6_K": 5.53, "Q8_0": 7.16}
+    found = {option.precision: option.parts["weights"] / 1e9 for option in fit("llama-2-7b", ram="64GB").options[:9]}
+    for kind, size in published.items():
+        assert found[kind] == pytest.approx(size, abs=0.006), kind
+    big = fit("llama-2-70b", ram="64GB", precision="Q4_K_M").options[0]
+    assert big.parts["weights"] / 1e9 == pytest.approx(41.42, abs=0.006)
+
+
+@pytest.mark.parametrize("name", models())
+def test_built_in_configurations_have_the_parameters_of_transformers(name):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    entry = models()[name]
+    config = json.loads(json.dumps(entry["config"]))
+    kind = config.pop("model_type")
+    maker = AutoModelForImageTextToText if kind == "llava" else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = maker.from_config(AutoConfig.for_model(kind, **config))
+    assert model_of(name).parameters == entry["parameters"] == sum(one.numel() for one in model.parameters())
+
+
+def test_scales_of_nf4_can_be_quantized_too():
+    model = model_of("llama-2-7b")
+    weights = model.shape.layers * model.shape.linear
+    assert needs(model, "NF4", 1).scales == weights // 64 * 4
+    assert needs(model, "NF4", 1, double=True).scales == pytest.approx(weights / 64 * (1 + 4 / 256), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ("llama-2-7b", "llava-1.5-7b", "llama-3.2-1b"))
+def test_device_maps_name_every_module(name):
+    import torch
+    from accelerate.utils import check_device_map
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    config = json.loads(json.dumps(models()[name]["config"]))
+    kind = config.pop("model_type")
+    maker = AutoModelForImageTextToText if kind == "llava" else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = maker.from_config(AutoConfig.for_model(kind, **config))
+    vram = {"llama-3.2-1b": "2.5GB"}.get(name, "8GB")
+    found = next(
+        one for one in fit(name, vram, "64GB", 1024).options if one.engine + one.precision == "transformersBF16"
+    )
+    assert found.verdict == "GPU and RAM" and set(found.device_map.values()) == {0, "cpu"}
+    check_device_map(model, found.device_map)  # raises ValueError for a parameter without a place
+    assert sum(found.gpus) <= parse(vram) - 500_000_000
+
+
+def test_layers_go_where_there_is_room_and_nowhere_else():
+    full = fit("llama-2-7b", "24GB", "32GB", precision="Q4_K_M").options[0]
+    assert full.verdict == "GPU" and full.n_gpu_layers == 33
+    one = llama_cpp.needs(model_of("llama-2-7b"), "Q4_K_M", 4096)
+    assert full.gpus[0] == sum(one.layers) + 32 * one.cache + one.output + one.compute  # the embedding stays outside
+    seen = []
+    for vram in range(1, 9):
+        found = fit("llama-2-7b", f"{vram}GB", "32GB", precision="Q4_K_M").options[0]
+        seen.append(found.n_gpu_layers)
+        assert sum(found.gpus) <= max(vram * 10**9 - 500_000_000, 0)
+        if 0 < found.n_gpu_layers < 33:
+            layer = max(one.layers) + one.cache
+            assert sum(found.gpus) + layer > vram * 10**9 - 500_000_000  # there was no room for one more
+    assert seen == sorted(seen) and seen[0] < 5 and seen[-1] == 33
+    tied = fit("llama-3.2-1b", "24GB", "32GB", precision="Q8_0").options[0]
+    one = llama_cpp.needs(model_of("llama-3.2-1b"), "Q8_0", 4096)
+    assert tied.gpus[0] == one.weights + 16 * one.cache + one.compute  # a tied embedding is the output there
+    two = fit("llama-2-13b", ["15GiB", "15GiB"], "32GB", precision="F16").options[0]
+    assert two.verdict == "GPU" and all(8e9 < size < 15 * 2**30 for size in two.gpus)
+    assert fit("llama-2-13b", ["15GiB"], "16GB", precision="F16").options[0].verdict == "no"
+
+
+def test_quantized_layers_are_not_split():
+    found = fit("llama-2-13b", "8GB", "32GB", precision="int8").options[0]
+    assert found.verdict == "RAM" and found.device_map == {"": "cpu"}
+
+
+def test_advice_holds_when_it_is_followed():
+    found = fit("llama-2-7b", "8GB", "16GB", 4096)
+    text = " ".join(found.advice)
+    context, kind = re.search(r"with ([\d,]+) tokens, (\S+) in llama.cpp", text).groups()
+    context = int(context.replace(",", ""))
+    assert fit("llama-2-7b", "8GB", "16GB", context, precision=kind).options[0].verdict == "GPU"
+    assert fit("llama-2-7b", "8GB", "16GB", context + 512, precision=kind).options[0].verdict != "GPU"
+    assert "offload_buffers=True" in text and "Q5_K_M in llama.cpp and NF4" in text
+    assert fit("llama-2-7b", "8GB", "16GB", precision="Q5_K_M").options[0].verdict == "GPU"
+    assert "Nothing fits" in fit("llama-2-70b", "8GB", "16GB").advice[-1]
+    assert "The CPU" in " ".join(fit("llama-2-7b", "0.6GB", "16GB").advice)
+    assert "576 tokens" in " ".join(fit("llava-1.5-7b", "24GB", "64GB", 600).advice)
+
+
+def test_training_is_that_of_finetuning():
+    found = fit("tinyllama-1.1b", ram="64GB", context=128, train="lora").options
+    config = models()["tinyllama-1.1b"]["config"]
+    assert found[0].total == predict(config, "lora", 1, 128, dtype="float32", kernel="llmnotes").total
+    assert [option.precision for option in found] == ["F32", "BF16"]
+    bigger = fit("llama-2-7b", "8GB", "16GB", 2048, train="qlora").options[-1]
+    assert bigger.checkpointing and bigger.verdict == "GPU"
+    assert not fit("llama-2-7b", "80GB", "16GB", 2048, train="qlora").options[-1].checkpointing
+    assert not fit("llama-2-7b", "24GB", "32GB", train="full").fits
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("8GB", 8 * 10**9), ("8GiB", 8 * 2**30), ("8192MB", 8192 * 10**6), (" 7.5 gib ", 7.5 * 2**30), ("512 kB", 512000)],
+)
+def test_amounts_are_read(text, count):
+    assert parse(text) == count
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8", "GB", "-8GB", "8XB", "1e9GB", "nanGB", "8GB8", "٨GB", "9" * 17 + "TB", "8 Gb ps"]
+)
+def test_nonsense_is_refused(text):
+    with pytest.raises(LLMNotesError, match="no amount of memory; write a number and a unit"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"hidden_size": 2**40},
+        {"text_config": 5},
+        {"num_hidden_layers": "32"},
+        {"num_local_experts": 8},
+        {"num_hidden_layers": 10**9},
+        {"vision_config": {"patch_size": 0}},
+        {"vision_config": []},
+    ],
+)
+def test_broken_configs_are_refused(config, tmp_path, capsys):
+    good = {} if not config else models()["llama-2-7b"]["config"]
+    (tmp_path / "config.json").write_text(json.dumps(good | config), encoding="utf-8")
+    assert cli.main(["fit", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", [b"", b"[1]", b"{" * 100_000, b"\xff", b'{"a": NaN'])
+def test_what_is_no_config_is_refused(text, tmp_path, capsys):
+    (tmp_path / "config.json").write_bytes(text)
+    assert cli.main(["fit", str(tmp_path / "config.json")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command(capsys, tmp_path):
+    assert cli.main("fit llava-1.5-7b --vram 8GB --ram 16GB --context 4096 --json".split()) == 0
+    found = json.loads(capsys.readouterr().out)
+    kinds = {(option["engine"], option["precision"]) for option in found["options"]}
+    assert {kind for engine, kind in kinds if engine == "transformers"} == {"F32", "BF16", "int8", "NF4"}
+    assert {"F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K"} == {
+        kind for engine, kind in kinds if engine == "llama.cpp"
+    }
+    assert found["fits"] and all(option["total"] == sum(option["parts"].values()) for option in found["options"])
+    assert cli.main("fit llama-2-70b --machine rtx-3070".split()) == 1
+    assert "Nothing fits" in capsys.readouterr().out
+    for name in machines():
+        assert cli.main(["fit", "qwen3-0.6b", "--machine", name, "--train", "lora", "--context", "64"]) == 0
+    capsys.readouterr()
+    for wrong in (
+        "fit lama-2-7b --ram 8GB",
+        "fit",
+        "fit llama-2-7b --machine rtx-9999",
+        "fit llama-2-7b --machine colab-t4 --vram 8GB",
+        "fit llama-2-7b --precision Q9",
+        "fit llama-2-7b --context -1",
+        "fit llama-2-7b --vram 8GB,x",
+        "fit llava-1.5-7b --train lora",
+        f"fit {tmp_path}",
+    ):
+        assert cli.main(wrong.split()) == 2, wrong
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and said.rstrip().endswith((".", "`.")), said
+    assert cli.main(["fit", "--list"]) == 0
+    assert "orca_mini_3b" in capsys.readouterr().out
+
+
+def test_names_on_the_hub_are_known_and_a_terminal_is_safe():
+    model = model_of("meta-llama/llama-2-7b-HF")
+    assert model.name == "llama-2-7b"
+    assert "\x1b" not in describe(fit(replace(model, name="a\x1b[2Jb"), ram="8GB"))
