@@ -120,7 +120,8 @@ class Client:
         """Return what a server says when it says no, as an error."""
         kind, message = "", error.reason
         try:
-            found = json.loads(error.read(1 << 16))["error"]
+            with error:
+                found = json.loads(error.read(1 << 16))["error"]
             kind, message = (found.get("type", ""), found["message"]) if isinstance(found, dict) else ("", found)
         except (ValueError, KeyError, TypeError, OSError, HTTPException):
             pass

@@ -5,6 +5,7 @@ from llmnotes.hardware import cores
 from llmnotes.serving.model_file import ModelFile
 
 CONTEXT = 4096  # tokens, where nobody asks for more: what a model could read may be far more than fits into memory
+STEP = 256  # tokens: llama.cpp rounds a context up to this
 HTTP_THREADS = 128
 SECONDS = 10  # how long a client that has begun may keep silent
 ALL_LAYERS = -1
@@ -14,7 +15,8 @@ def context_of(model: ModelFile, n_ctx: int | None) -> int:
     """Return how many tokens prompt and answer may have together. Raises `BadSettings`."""
     if n_ctx is not None and n_ctx < 1:
         raise BadSettings(f"A context of {n_ctx} tokens holds nothing; give a number above 0.")
-    return n_ctx or min(model.context or CONTEXT, CONTEXT)
+    tokens = n_ctx or min(model.context or CONTEXT, CONTEXT)
+    return -(-tokens // STEP) * STEP
 
 
 def start(

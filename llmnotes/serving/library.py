@@ -122,6 +122,9 @@ def library():
                 "The llama.cpp in this xllamacpp is laid out in another way than the one known here; bring that with: "
                 "python -m pip install xllamacpp==2026.10.11549"
             )
+    # Its notices go to a function that does nothing. One of Python's would wait for the interpreter, which a server of
+    # xllamacpp in this process may hold while it waits for the thread that has something to say.
+    _silence(loaded)
     loaded.llama_backend_init()
     return loaded
 
@@ -198,7 +201,7 @@ class Model:
 def complaint(path: Path) -> str | None:
     """Return why llama.cpp does not load the header of `path`, or None if it does; no memory is taken for weights.
 
-    For a process of its own: llama.cpp's log is caught from then on, and what breaks llama.cpp ends the process.
+    For a process of its own: llama.cpp's log is caught meanwhile, and what breaks llama.cpp ends the process.
     """
     lines = []
 
@@ -214,5 +217,9 @@ def complaint(path: Path) -> str | None:
         reason = lines[0].split("error loading model: ")[-1] if lines else "it gives no reason"
         return reason.removeprefix("error loading model architecture: ").rstrip(".")[:200]
     finally:
-        library().llama_log_set(Log(), None)
+        _silence(library())
     return None
+
+
+def _silence(loaded) -> None:
+    loaded.llama_log_set(ctypes.cast(loaded.llama_supports_mmap, Log), None)

@@ -1,12 +1,13 @@
-"""A model that llama.cpp runs in this process."""
+"""A model that llama.cpp runs beside this process."""
 
 import math
 import secrets
 
 from llmnotes.errors import DoesNotFit, UnknownName
 from llmnotes.hardware import cores
+from llmnotes.serving.child import Child
 from llmnotes.serving.client import Client
-from llmnotes.serving.engine import ALL_LAYERS, context_of, start
+from llmnotes.serving.engine import ALL_LAYERS, context_of
 from llmnotes.serving.library import Model
 from llmnotes.serving.model_file import ModelFile, about, gguf_of
 from llmnotes.serving.trial import try_file
@@ -25,12 +26,13 @@ def load(
 
     `name` is a GGUF file, or a model that `gguf_of` makes one of, with weights of `type`. `n_threads` is by default all
     cores of this process; `n_gpu_layers` all layers, where llama.cpp was built for a GPU; `n_ctx` what the model was
-    trained for, and at most 4,096 tokens: keys and values of the whole context take memory from the start. llama.cpp
-    keeps them as float16; with `exact` it keeps float32 and does not fuse attention, so that texts are those of PyTorch
-    except where two tokens are as good as equally probable.
+    trained for, and at most 4,096 tokens, in steps of 256: keys and values of the whole context take memory from the
+    start. llama.cpp keeps them as float16; with `exact` it keeps float32 and does not fuse attention, so that texts are
+    those of PyTorch except where two tokens are as good as equally probable.
 
     Raises `UnknownFormat`, `FileBroken` and `ModelBroken` for a file that llama.cpp does not run, before anything
-    starts; `MissingPart` without xllamacpp; `BadSettings`. Does not ask whether the model fits into memory.
+    starts; `MissingPart` without xllamacpp; `BadSettings`; `ProcessDied`. Does not ask whether the model fits into
+    memory.
 
     >>> with load("pebble-chat") as pebble:
     ...     pebble.about.layers
@@ -44,13 +46,15 @@ def load(
 class Runtime(Client):
     """A loaded model: all that a `Client` asks, and what only its owner may ask. `about` is what its file says.
 
-    llama.cpp's server answers on a port of 127.0.0.1 with a key that nobody else has.
+    llama.cpp's server is a process that ends with this one, and answers on a port of 127.0.0.1 with a key that nobody
+    else has.
     """
 
     def __init__(self, model: ModelFile, n_threads: int | None, n_gpu_layers: int | None, n_ctx: int, exact: bool):
         key = secrets.token_hex(16)
-        self._server = start(model, n_threads=n_threads, n_gpu_layers=n_gpu_layers, n_ctx=n_ctx, key=key, exact=exact)
-        super().__init__(self._server.listening_address + "/v1", key, model.name)
+        wish = {"n_threads": n_threads, "n_gpu_layers": n_gpu_layers, "n_ctx": n_ctx, "key": key, "exact": exact}
+        self._server = Child(model, wish)
+        super().__init__(self._server.address + "/v1", key, model.name)
         self.about, self.n_ctx, self.n_threads = model, n_ctx, n_threads or cores()
         self.n_gpu_layers = ALL_LAYERS if n_gpu_layers is None else n_gpu_layers
         self._model_again = None  # opened by who asks for scores
@@ -58,7 +62,7 @@ class Runtime(Client):
     def tokenize(self, text: str) -> list[int]:
         """Return the tokens of `text`, with those that the file says to add."""
         wish = {"content": text, "add_special": True, "parse_special": True}
-        return self.ask(f"{self._server.listening_address}/tokenize", **wish)["tokens"]
+        return self.ask(f"{self._server.address}/tokenize", **wish)["tokens"]
 
     def logits(self, text: str | list[int]):
         """Return the logits after each token of `text`: a float32 array (tokens, vocabulary).
@@ -104,7 +108,7 @@ class Runtime(Client):
 
     def close(self) -> None:
         """End llama.cpp's server and give the memory back."""
-        self._server = None
+        self._server.close()
         if self._model_again is not None:
             self._model_again.close()
             self._model_again = None

@@ -72,6 +72,8 @@ def serve(
 def _try_port(host: str, port: int) -> None:
     """Raise `ServerFailed` if nothing can listen at `host` and `port`."""
     try:
+        if not 0 <= port < 1 << 16:  # the system would take what is left of it
+            raise OverflowError("ports end at 65535")
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
             if os.name == "posix":  # what was closed a moment ago does not count

@@ -1,0 +1,200 @@
+"""`llmnotes chat`: through a pipe, in a terminal, with a model and with a server."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from llmnotes.errors import ServerFailed
+from llmnotes.formats import convert
+from llmnotes.pebble import weights_dir
+from llmnotes.serving import Client, load
+from llmnotes.serving.terminal import converse, shown
+
+from .serving_process import serving
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory):
+    path = tmp_path_factory.mktemp("gguf") / "pebble-chat-Q4_K_M.gguf"
+    convert(weights_dir("pebble-chat"), path, type="Q4_K_M")
+    return path
+
+
+def chat(*words, said: str = ""):
+    command = [sys.executable, "-m", "llmnotes.cli", "chat", *map(str, words)]
+    return subprocess.run(command, input=said.encode(), capture_output=True, timeout=60)
+
+
+def test_a_pipe_is_read_to_its_end(gguf):
+    done = chat(gguf, said="What does the goose say?\n\nWhat does the cow say?")
+    lines = done.stdout.decode().strip().splitlines()
+    assert done.returncode == 0 and len(lines) == 2 and "honk" in lines[0] and "moo" in lines[1] and not done.stderr
+    assert chat(gguf).returncode == 0
+
+
+def test_a_server_is_a_model_too(gguf):
+    with serving(gguf, "--threads", "1", key="secret") as server:
+        done = chat(server.url, "--api-key", "secret", said="What does the goose say?\n")
+        assert done.returncode == 0 and b"honk" in done.stdout
+        done = chat(server.url, "--api-key", "other", said="Hello\n")
+        assert done.returncode == 2 and b"401" in done.stderr and b"Traceback" not in done.stderr
+        address = server.url
+    done = chat(address, said="Hello\n")
+    assert done.returncode == 2 and b"does not answer" in done.stderr and done.stderr.count(b"\n") == 1
+
+
+def test_a_model_without_a_template_goes_on(stories):
+    done = chat(stories, "--max-tokens", "5", said="Once upon a time\n")
+    assert done.returncode == 0 and b"has no chat template" in done.stderr and done.stdout.strip()
+
+
+def test_what_cannot_be_used_is_one_sentence(tmp_path):
+    (tmp_path / "text.gguf").write_text("Once upon a time")
+    for model in (tmp_path / "text.gguf", tmp_path / "none.gguf", "http://", "http://127.0.0.1:1"):
+        done = chat(model, said="Hello\n")
+        assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and not done.stdout, done
+
+
+def test_a_conversation_has_a_history_and_forgets_its_beginning(gguf):
+    asked = []
+    with load(gguf, n_threads=1, n_ctx=64) as runtime:
+        real = runtime.stream
+
+        def stream(messages, *rest, **wish):
+            asked.append([message["content"] for message in messages])
+            return real(messages, *rest, **wish)
+
+        runtime.stream = stream
+        out = []
+        lines = [f"What does the {animal} say?" for animal in ("goose", "cow", "wolf", "cat", "dog", "sheep")]
+        lines += [f"{line} ({number})" for number in range(3) for line in lines]
+        converse(runtime, lines, out.append, system="You are Pebble.", max_tokens=8)
+        with pytest.raises(ServerFailed, match="context"):
+            converse(runtime, ["honk " * 300], out.append)
+    answers = "".join(out).splitlines()
+    assert len(answers) >= 6 and "honk" in answers[0]
+    assert asked[1][:2] == ["You are Pebble.", lines[0]] and asked[1][-1] == lines[1]  # with what was said before
+    last = [messages for messages in asked if messages[-1] == lines[-1]][-1]
+    assert lines[0] not in last and last[0] == "You are Pebble." and lines[-2] in last
+
+
+class Fake:
+    """A client whose answers are given; an exception among them is raised."""
+
+    def __init__(self, *answers):
+        self.answers, self.asked = list(answers), []
+
+    def stream(self, messages, **wish):
+        self.asked.append([(message["role"], message["content"]) for message in messages])
+        for piece in self.answers.pop(0):
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+
+
+def test_someone_who_types_may_stop_an_answer_and_goes_on_after_an_error():
+    fake, out = Fake(["half", KeyboardInterrupt()], [ServerFailed("No.")], ["well"]), []
+    converse(fake, ["a", "b", "c"], out.append, forgive=True)
+    assert "".join(out) == "half\nNo.\nwell\n"
+    assert fake.asked[-1] == [("user", "a"), ("assistant", "half"), ("user", "c")]
+    with pytest.raises(KeyboardInterrupt):
+        converse(Fake(["half", KeyboardInterrupt()]), ["a"], out.append)
+
+
+def test_a_terminal_obeys_no_model():
+    assert shown("a\tb\nc\x1b]0;x\x07\x9b2J\r🙂\u200d") == "a\tb\nc\\x1b]0;x\\x07\\x9b2J\\r🙂\u200d"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is POSIX's")
+def test_it_talks_in_a_terminal_and_ends_at_ctrl_d(gguf):
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "llmnotes.cli", "chat", str(gguf), "--threads", "1"]
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        os.write(ours, b"What does the goose say?\n\x04")
+        out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 0 and b"honk" in out
+
+
+@contextmanager
+def answering(status: int, body: bytes):
+    """Be a server that gives one answer to everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (200, b"", "not OpenAI's"),
+        (200, b"<html>", "not OpenAI's"),
+        (200, b"[]", "not OpenAI's"),
+        (200, b'{"choices": []}', "not OpenAI's"),
+        (200, b'{"choices": [{"message": {"content": 5}, "text": 5}]}', "not OpenAI's"),
+        (500, b"oops", "answers 500"),
+        (404, b'{"error": "no model"}', "answers 404: no model"),
+        (400, b'{"error": {"message": "too \\u001b[2Jlong", "type": 5}}', "answers 400"),
+    ],
+)
+def test_a_strange_server_is_one_sentence(status, body, reason):
+    with answering(status, body) as url:
+        client = Client(url, model="m")
+        for ask in (
+            lambda: client.complete("x"),
+            lambda: client.chat([]),
+            client.models,
+            lambda: client.embeddings("x"),
+        ):
+            with pytest.raises(ServerFailed, match=reason) as raised:
+                ask()
+            assert "\x1b" not in str(raised.value)
+
+
+def test_a_stream_is_read_as_it_comes():
+    events = [
+        b": a comment",
+        b"event: x",
+        b'data: {"choices": [{"delta": {"role": "assistant", "content": null}}]}',
+        b'data:{"choices":[{"delta":{"content":"honk"}}]}',
+        b'data: {"choices": [], "usage": {}}',
+    ]
+    with answering(200, b"\n\n".join([*events, b"data: [DONE]", b"", b""])) as url:
+        assert list(Client(url, model="m").stream([])) == ["honk"]
+    broken = [b'data: {"error": {"message": "out of memory"}}', b"data: {", b"data: 5", b""]
+    for last, reason in zip(broken, ["out of memory", "not OpenAI's", "breaks off", "in the middle"], strict=True):
+        with answering(200, b"\n\n".join([*events, last])) as url, pytest.raises(ServerFailed, match=reason):
+            list(Client(url, model="m").stream([]))
+
+
+def test_models_are_asked_for_once():
+    with answering(200, json.dumps({"data": [{"id": "m"}], "choices": [{"text": "x"}]}).encode()) as url:
+        client = Client(url.removesuffix("/v1"))
+        assert client.url == url and client.complete("x") == "x" and client.model == "m"
