@@ -80,6 +80,9 @@ def test_layers_go_where_there_is_room_and_nowhere_else():
             layer = max(one.layers) + one.cache
             assert sum(found.gpus) + layer > vram * 10**9 - 500_000_000  # there was no room for one more
     assert seen == sorted(seen) and seen[0] < 5 and seen[-1] == 33
+    first = 500_000_000 + one.compute + one.output + one.layers[-1] + one.cache  # the output and the last layer
+    assert fit("llama-2-7b", first, "32GB", precision="Q4_K_M").options[0].n_gpu_layers == 2
+    assert fit("llama-2-7b", first - 1, "32GB", precision="Q4_K_M").options[0].n_gpu_layers == 1
     tied = fit("llama-3.2-1b", "24GB", "32GB", precision="Q8_0").options[0]
     one = llama_cpp.needs(model_of("llama-3.2-1b"), "Q8_0", 4096)
     assert tied.gpus[0] == one.weights + 16 * one.cache + one.compute  # a tied embedding is the output there
@@ -154,7 +157,7 @@ def test_broken_configs_are_refused(config, tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", [b"", b"[1]", b"{" * 100_000, b"\xff", b'{"a": NaN'])
+@pytest.mark.parametrize("text", [b"", b"[1]", b"[" * 100_000, b"\xff", b'{"a": NaN'])
 def test_what_is_no_config_is_refused(text, tmp_path, capsys):
     (tmp_path / "config.json").write_bytes(text)
     assert cli.main(["fit", str(tmp_path / "config.json")]) == 2

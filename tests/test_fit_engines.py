@@ -63,7 +63,7 @@ def test_llama_cpp_reports_for_250_million_what_fit_says(pebbles, shared, kind, 
     "shape",
     [
         MILLIONS_250._replace(inner=1024, layers=2, kv_heads=16, vocabulary=2048),  # attention is the widest place
-        MILLIONS_250._replace(head=128, layers=2, kv_heads=16, vocabulary=2048),
+        MILLIONS_250._replace(head=256, layers=2, kv_heads=16, vocabulary=2048),
         MILLIONS_250._replace(layers=1, vocabulary=50_000),
         Shape(896, 4864, 5, 14, 2, 64, 4000, True, (False, False)),
     ],
