@@ -24,6 +24,7 @@ def check_adapted(answer) -> str | None:
         "update_alone": ALPHA / 2 * update,
         "base_alone": base,
         "other_size": base + ALPHA / 6 * update,
+        "other_side": base + ALPHA / 4 * update,
     }
     return recognize(answer(X.copy(), W.copy(), A.copy(), B.copy(), ALPHA), base + ALPHA / 2 * update, mistakes)
 
@@ -150,6 +151,7 @@ is `(tokens, in)`, `weight` `(out, in)`, `a` `(r, in)`, `b` `(out, r)`. The rank
             "update_alone": "this is the update without the layer it stands beside.",
             "base_alone": "this is the layer without its update.",
             "other_size": "divided by another size than the rank. Which axis of `a` is r?",
+            "other_side": "divided by the size of the output. Which axis of `b` is r?",
             "other": "the numbers differ. With `b` all zeros the result must be `x @ weight.T`. Is it?",
         },
         wrong={
@@ -161,6 +163,7 @@ is `(tokens, in)`, `weight` `(out, in)`, `a` `(r, in)`, `b` `(out, r)`. The rank
             "update_alone": _adapted("return alpha / len(a) * (x @ a.T @ b.T)"),
             "base_alone": _adapted("return x @ weight.T"),
             "other_size": _adapted("return x @ weight.T + alpha / a.shape[1] * (x @ a.T @ b.T)"),
+            "other_side": _adapted("return x @ weight.T + alpha / len(b) * (x @ a.T @ b.T)"),
             "other": _adapted("return x @ weight.T - alpha / len(a) * (x @ a.T @ b.T)"),
         },
     ),
@@ -244,9 +247,9 @@ assistant's words and on the `end` after them; every other token has the label -
         title="Two adapters in one",
         level="hard",
         minutes=20,
-        task="""Write `joined(first, second)` with NumPy. Each adapter is `(a, b, scale)` with `a` `(r, in)` and `b`
-`(out, r)`; the ranks may differ. Return `(a, b)` of one adapter with scale 1 that does what both do together, without
-ever making an `(out, in)` matrix.""",
+        task="""Write `joined(first, second)` with NumPy (`import numpy as np` first). Each adapter is `(a, b, scale)`
+with `a` `(r, in)` and `b` `(out, r)`; the ranks may differ. Return `(a, b)` of one adapter with scale 1 that does what
+both do together, without ever making an `(out, in)` matrix.""",
         clue="A product of two matrices is a sum over what they share. Stack the A's under each other; what must then "
         "happen to the B's? And where can a scale hide?",
         name="joined",

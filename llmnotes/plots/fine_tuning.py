@@ -43,28 +43,31 @@ def learned_and_kept(runs: Mapping[str, Sequence[tuple[int, float, float]]]):
 
 
 def sweep(points: Sequence[Mapping]):
-    """Return the figure of a sweep: exam on new and on old facts against the learning rate, a line for each setting.
+    """Return the figure of a sweep: exams on new and on old facts against the learning rate, a line for each setting.
 
     Each point has r, alpha, learning_rate, new and old (0 to 1). Left: ranks, where alpha is twice the rank; right:
     alphas at one rank.
     """
-    figure, panels = axes(8.6, 3.6, columns=2)
+    figure, panels = axes(9.0, 5.2, columns=2, rows=2)
     ranks = [point for point in points if point["alpha"] == 2 * point["r"]]
     one = max({point["r"] for point in points}, key=lambda r: len({p["alpha"] for p in points if p["r"] == r}))
     alphas = [point for point in points if point["r"] == one]
-    for panel, chosen, key, name in zip(
-        panels, (ranks, alphas), ("r", "alpha"), ("rank {:g}", "alpha {:g}"), strict=True
-    ):
-        for number, value in enumerate(sorted({point[key] for point in chosen})):
-            line = sorted((p for p in chosen if p[key] == value), key=lambda p: p["learning_rate"])
-            rates, colour = [p["learning_rate"] for p in line], PALETTE[number]
-            panel.plot(rates, [p["new"] for p in line], "o-", color=colour, label=name.format(value))
-            panel.plot(rates, [p["old"] for p in line], "o--", color=colour, alpha=0.45, markersize=4)
-        panel.set(xscale="log", xlabel="learning rate", ylim=(-0.03, 1.05))
-        panel.legend(frameon=False, loc="lower left" if key == "r" else "lower right")
-    panels[0].set(ylabel="right answers", title="rank, with alpha = 2 · rank")
+    ticks = sorted({point["learning_rate"] for point in points})
+    for column, (chosen, key) in enumerate(((ranks, "r"), (alphas, "alpha"))):
+        for panel, exam in zip(panels[column::2], ("new", "old"), strict=True):
+            for number, value in enumerate(sorted({point[key] for point in chosen})):
+                line = sorted((p for p in chosen if p[key] == value), key=lambda p: p["learning_rate"])
+                rates, right = [p["learning_rate"] for p in line], [p[exam] for p in line]
+                style = {"marker": "osD^"[number], "linestyle": ("-", "--", "-.", ":")[number]}
+                panel.plot(rates, right, color=PALETTE[number], label=f"{value:g}", **style)
+            panel.set(xscale="log", ylim=(-0.05, 1.05))
+            panel.set_xticks(ticks, [f"{rate:g}" for rate in ticks])
+            panel.minorticks_off()
+        panels[column + 2].set_xlabel("learning rate")
+        panels[column].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title={"r": "rank"}.get(key, key))
+    panels[0].set(ylabel="right answers, new facts", title="rank, with alpha = 2 · rank")
     panels[1].set(title=f"alpha, with rank {one}")
-    figure.supxlabel("full lines: new facts     dashed lines: old facts", fontsize=9, color="#444444")
+    panels[2].set_ylabel("right answers, old facts")
     return figure
 
 
