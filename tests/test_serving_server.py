@@ -169,12 +169,14 @@ def test_what_cannot_be_served_is_refused_before_the_port_opens(gguf, tmp_path):
     data = gguf.read_bytes()
     (tmp_path / "cut.gguf").write_bytes(data[:-5000])
     (tmp_path / "unknown.gguf").write_bytes(data.replace(b"llama", b"lxxma"))
+    (tmp_path / "lacks.gguf").write_bytes(data.replace(b"blk.2.ffn_up", b"blk.2.ffn_ux"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         for words, reason in (
             ([str(tmp_path / "cut.gguf"), "--port", "0"], "cut.gguf is damaged"),
+            ([str(tmp_path / "lacks.gguf"), "--port", "0"], "tensor 'blk.2.ffn_up.weight' not found"),
             ([str(tmp_path / "unknown.gguf"), "--port", "0"], "unknown model architecture: 'lxxma'"),
             ([str(gguf), "--port", port], f"Port {port} of 127.0.0.1 cannot be opened"),
             ([str(gguf), "--port", "99999"], "Port 99999 of 127.0.0.1 cannot be opened"),

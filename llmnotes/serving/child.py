@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from llmnotes import errors
 from llmnotes.errors import LLMNotesError, ProcessDied
 from llmnotes.serving.engine import start
 from llmnotes.serving.model_file import ModelFile
+from llmnotes.serving.trial import quick
 
 
 class Child:
@@ -24,7 +26,7 @@ class Child:
     def __init__(self, model: ModelFile, wish: dict):
         command = [sys.executable, "-m", "llmnotes.serving.child"]
         pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere)
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, env=quick())
         try:
             self.process.stdin.write(json.dumps([asdict(model) | {"path": str(model.path)}, wish]).encode() + b"\n")
             self.process.stdin.flush()
@@ -36,6 +38,8 @@ class Child:
             else:  # Ctrl-C
                 raise
         if "address" not in said:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)  # it is about to die, and says how
             self.close()
             kind = getattr(errors, said.get("error", ""), ProcessDied)
             raise kind(
@@ -50,10 +54,8 @@ class Child:
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
-            try:
+            with suppress(OSError):  # what was still to be written to it
                 pipe.close()
-            except OSError:  # what was still to be written to it
-                pass
 
 
 def main() -> None:
@@ -67,7 +69,8 @@ def main() -> None:
     except LLMNotesError as error:
         said = {"error": type(error).__name__, "sentence": str(error)}
     print(json.dumps(said), file=out, flush=True)
-    sys.stdin.read()
+    if "address" in said:
+        sys.stdin.read()
     os._exit(0)
 
 

@@ -132,15 +132,14 @@ def library():
 class Model:
     """A GGUF file opened by llama.cpp's C functions; `close` it, or use it in a `with`.
 
-    With `weights=False` only what is in the header is loaded, and no memory is taken for weights. Raises `ModelBroken`.
-    Never open a file like this that `inspect` and `try_file` have not accepted before.
+    Weights stay in the file, which is mapped into memory. Raises `ModelBroken`. Never open a file like this that
+    `inspect` and `try_file` have not accepted before.
     """
 
-    def __init__(self, path: Path, n_gpu_layers: int = 0, weights: bool = True):
+    def __init__(self, path: Path, n_gpu_layers: int = 0):
         self.name, self.lib = path.name, library()
         params = self.lib.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
-        params.vocab_only = not weights
         params.use_extra_bufts = False  # the weights stay as they are in the file, and are not repacked in memory
         self.model = self.lib.llama_model_load_from_file(str(path).encode(), params)
         if not self.model:
@@ -199,7 +198,7 @@ class Model:
 
 
 def complaint(path: Path) -> str | None:
-    """Return why llama.cpp does not load the header of `path`, or None if it does; no memory is taken for weights.
+    """Return why llama.cpp does not load `path`, or None if it does; weights are mapped into memory, and not read.
 
     For a process of its own: llama.cpp's log is caught meanwhile, and what breaks llama.cpp ends the process.
     """
@@ -212,7 +211,7 @@ def complaint(path: Path) -> str | None:
 
     library().llama_log_set(note, None)
     try:
-        Model(path, weights=False).close()
+        Model(path).close()
     except ModelBroken:
         reason = lines[0].split("error loading model: ")[-1] if lines else "it gives no reason"
         return reason.removeprefix("error loading model architecture: ").rstrip(".")[:200]

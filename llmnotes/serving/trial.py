@@ -1,5 +1,6 @@
 """Whether llama.cpp takes a file at all, tried in a process of its own: what breaks it breaks nothing else."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ def try_file(path: Path) -> None:
     remedy = "make the file again with llmnotes convert, or download it again"
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=SECONDS
+            command, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=SECONDS, env=quick()
         )
     except subprocess.TimeoutExpired:
         raise ModelBroken(f"llama.cpp is not done with {path.name} after {SECONDS} s; {remedy}.") from None
@@ -30,8 +31,13 @@ def try_file(path: Path) -> None:
         raise ModelBroken(f"llama.cpp itself breaks on {path.name} (exit status {done.returncode}); {remedy}.")
 
 
+def quick() -> dict[str, str]:
+    """Return the environment of a process in which llama.cpp may break: without a debugger that tells where."""
+    return os.environ | {"GGML_NO_BACKTRACE": "1"}
+
+
 def main(path: str) -> int:
-    """Load the header of `path`; print the reason if that fails."""
+    """Load `path`; print the reason if that fails."""
     try:
         reason = complaint(Path(path))
     except MissingPart:  # without a C interface nothing can be tried, and the server says no more than no
