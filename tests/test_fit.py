@@ -14,6 +14,9 @@ from llmnotes.fit.hugging_face import needs
 from llmnotes.fit.models import model_of
 from llmnotes.fit.report import describe
 from llmnotes.fit.sizes import parse
+from llmnotes.formats.gguf import write as gguf_write
+from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.safetensors import Part
 
 
 def test_sizes_are_those_of_published_files():
@@ -145,7 +148,7 @@ def test_nonsense_is_refused(text):
         {"text_config": 5},
         {"num_hidden_layers": "32"},
         {"num_local_experts": 8},
-        {"num_hidden_layers": 10**9},
+        {"num_hidden_layers": 5000},
         {"vision_config": {"patch_size": 0}},
         {"vision_config": []},
     ],
@@ -162,6 +165,32 @@ def test_what_is_no_config_is_refused(text, tmp_path, capsys):
     (tmp_path / "config.json").write_bytes(text)
     assert cli.main(["fit", str(tmp_path / "config.json")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_ggufs_that_say_too_little_are_refused(tmp_path, capsys):
+    keys = {"general.architecture": "llama", "llama.embedding_length": 64, "llama.attention.head_count": 4}
+    keys |= {"llama.feed_forward_length": 128, "llama.block_count": 2}
+
+    def answer(parts, **more) -> int:
+        with open(tmp_path / "m.gguf", "wb") as file:
+            gguf_write.write(file, keys | more, parts)
+        return cli.main(["fit", str(tmp_path / "m.gguf"), "--ram", "8GB"])
+
+    table = Part("token_embd.weight", "F32", (100, 64), lambda: [bytes(25600)])
+    assert answer([table]) == 0
+    capsys.readouterr()
+    for parts, more in (
+        ([], {}),
+        ([Part("token_embd.weight", "F32", (), lambda: [bytes(4)])], {}),
+        ([table], {"split.count": Typed("U16", 3)}),
+        ([table], {"llama.block_count": 0}),
+        ([table], {"llama.attention.head_count_kv": [1, 2]}),
+        ([table, Part("blk.0.ffn_up_exps.weight", "F32", (4,), lambda: [bytes(16)])], {}),
+    ):
+        assert answer(parts, **more) == 2, more
+        assert capsys.readouterr().err.count("\n") == 1
+    (tmp_path / "m.gguf").write_bytes((tmp_path / "m.gguf").read_bytes()[:100])
+    assert cli.main(["fit", str(tmp_path / "m.gguf")]) == 2
 
 
 def test_the_command(capsys, tmp_path):

@@ -27,6 +27,7 @@ KEYS = {
     "vocab_size": "vocab_size",
 }
 CONFIG_LIMIT = 10_000_000  # bytes
+LAYERS_LIMIT = 1000
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Model:
     def parameters(self) -> int:
         """How many numbers are learned, those of an image encoder included."""
         if self.stored:
-            return sum(tensor.elements for tensor in self.stored)
+            return max(sum(tensor.elements for tensor in self.stored), 1)
         shape = self.shape
         text = shape.layers * (shape.linear + sum(shape.small) + self.extra[0]) + sum(shape.outside) + self.extra[1]
         return text + self.vision[0] + self.vision[2]
@@ -106,11 +107,18 @@ def of_config(name: str, config: dict) -> Model:
     if not isinstance(text, Mapping):
         raise ModelBroken(f"The text_config of {name} holds no settings; copy the model's folder again.")
     text = {"vocab_size": 32000} | dict(text)
-    shape = shape_of(text)
+    shape = _shape(text)
     vision, image = _vision(config.get("vision_config"), shape)
     longest = text.get("max_position_embeddings")
     longest = longest if type(longest) is int and longest > 0 else None
     return Model(name, text, shape, _extra(text, shape), vision, image, longest)
+
+
+def _shape(config: Mapping) -> Shape:
+    shape = shape_of(config)
+    if shape.layers > LAYERS_LIMIT:
+        raise ModelBroken(f"The config speaks of {shape.layers:,} layers; give that of a real model.")
+    return shape
 
 
 def _extra(text: Mapping, shape: Shape) -> tuple[int, int]:
@@ -163,10 +171,14 @@ def _of_gguf(found: Inspection) -> Model:
     names = {tensor.name: tensor for tensor in found.tensors}
     if any("_exps" in name for name in names):
         config["experts"] = True  # `shape_of` refuses a mixture of experts
-    if "token_embd.weight" in names:
+    if found.metadata.get("split.count", 1) not in (0, 1):
+        raise ModelBroken(
+            f"{found.path.name} is one of several files of a model; give its config.json or one whole GGUF."
+        )
+    if "token_embd.weight" in names and names["token_embd.weight"].shape:
         config["vocab_size"] = names["token_embd.weight"].shape[0]
     config["tie_word_embeddings"] = "output.weight" not in names
-    shape = shape_of(config)
+    shape = _shape(config)
     number = found.metadata.get("general.file_type")
     kind = next((name for name, (value, _) in FILE_TYPES.items() if value == number), "as stored")
     return Model(
