@@ -184,7 +184,8 @@ as their mean.""",
         name="mean_loss",
         stub=_mean("..."),
         solution=_mean(
-            "total = sum(mean * count for mean, count in zip(means, counts, strict=True) if count)\n    return total / sum(counts)"
+            "pairs = zip(means, counts, strict=True)\n"
+            "    return sum(mean * count for mean, count in pairs if count) / sum(counts)"
         ),
         check=check_mean_loss,
         hints={
@@ -199,13 +200,13 @@ as their mean.""",
         },
         wrong={
             "mean_of_means": _mean("return sum(means) / len(means)"),
-            "summed": _mean("return sum(mean * count for mean, count in zip(means, counts, strict=True))"),
-            "by_processes": _mean("return sum(mean * count for mean, count in zip(means, counts, strict=True)) / len(means)"),
+            "summed": _mean("return sum(mean * count for mean, count in zip(means, counts))"),
+            "by_processes": _mean("return sum(mean * count for mean, count in zip(means, counts)) / len(means)"),
             "upside_down": _mean(
                 "shares = [1 / max(count, 1) for count in counts]\n"
                 "    return sum(mean * share for mean, share in zip(means, shares)) / sum(shares)"
             ),
-            "idle": _mean("return sum(mean * count for mean, count in zip(means, counts, strict=True)) / sum(counts)"),
+            "idle": _mean("return sum(mean * count for mean, count in zip(means, counts)) / sum(counts)"),
             "other": _mean("return max(means)"),
         },
     ),
