@@ -117,3 +117,30 @@ def test_transformers_and_bitsandbytes_hold_what_fit_says(precision):
         cache = model(torch.ones(1, 300, dtype=torch.long), use_cache=True).past_key_values
     kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert parts["cache"] == pytest.approx(kept, rel=0.01)
+
+
+@pytest.mark.parametrize("precision", ("BF16", "int8", "NF4"))
+def test_a_llava_is_held_as_fit_says_with_its_image_encoder(precision, shared):
+    import torch
+    from transformers import BitsAndBytesConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    folder = shared / "llava"
+    if not folder.exists():
+        text = dict(model_type="llama", hidden_size=256, intermediate_size=768, num_hidden_layers=2, vocab_size=2048)
+        text |= dict(num_attention_heads=4, num_key_value_heads=4, tie_word_embeddings=False)
+        vision = dict(model_type="clip_vision_model", hidden_size=128, intermediate_size=512, num_hidden_layers=3)
+        vision |= dict(num_attention_heads=4, image_size=56, patch_size=14)
+        config = LlavaConfig(text_config=text, vision_config=vision)
+        LlavaForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(folder)
+    how = {"int8": BitsAndBytesConfig(load_in_8bit=True), "NF4": BitsAndBytesConfig(load_in_4bit=True)}
+    how["NF4"].bnb_4bit_quant_type = "nf4"
+    how = {"quantization_config": how[precision]} if precision in how else {}
+    before = held()
+    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True, **how)
+    weights = held() - before
+    parts = next(
+        one for one in fit(folder, ram="9GB", precision=precision).options if one.engine == "transformers"
+    ).parts
+    assert parts["weights"] + parts["scales"] + parts["vision"] == pytest.approx(weights, rel=0.01)
+    assert fit(folder, ram="9GB").parameters == 3_525_504
+    del model
