@@ -15,6 +15,7 @@ endif
 READY := .venv/installed
 
 export OMP_WAIT_POLICY := PASSIVE
+export GOMP_SPINCOUNT := 30000
 TEST_ENV := HF_HUB_OFFLINE=1 LLMNOTES_HOME="$(CURDIR)/build/test-home" LLMNOTES_MODEL=
 # Where the system allows it, the tests run in a network of their own that holds nothing but this machine.
 OFFLINE := $(shell unshare -rn sh -c 'ip link set lo up' 2>/dev/null && echo "unshare -rn sh -c 'ip link set lo up && exec \"\$$@\"' --")
