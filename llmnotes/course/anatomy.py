@@ -275,10 +275,6 @@ def _faults(cell) -> list[str]:
 def main(paths: list[str]) -> int:
     """Renew what is generated in the notebooks at `paths` (none: in all, and the README); print what breaks a rule."""
     broken = 0
-    if not paths:
-        readme = root() / "README.md"
-        text = readme.read_text(encoding="utf-8")
-        readme.write_text(README_TABLE.sub(f"\\1{readme_table(root())}\n\\2", text), encoding="utf-8")
     for path in map(Path, paths) if paths else notebooks(root()):
         notebook = nbformat.read(path, as_version=4)
         fill(notebook, path.stem)
@@ -287,6 +283,10 @@ def main(paths: list[str]) -> int:
         for fault in lint(notebook, path.stem):
             broken += 1
             print(f"{path.stem} {fault}")
+    if not paths:  # last, since its minutes are those of the notebooks as they are now
+        readme = root() / "README.md"
+        text = readme.read_text(encoding="utf-8")
+        readme.write_text(README_TABLE.sub(f"\\1{readme_table(root())}\n\\2", text), encoding="utf-8")
     return int(broken > 0)
 
 
