@@ -16,7 +16,8 @@ READY := .venv/installed
 
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 30000
-TEST_ENV := HF_HUB_OFFLINE=1 LLMNOTES_HOME="$(CURDIR)/build/test-home" LLMNOTES_MODEL=
+# Two workers share two cores, so threads that wait sleep at once.
+TEST_ENV := GOMP_SPINCOUNT=0 HF_HUB_OFFLINE=1 LLMNOTES_HOME="$(CURDIR)/build/test-home" LLMNOTES_MODEL=
 # Where the system allows it, the tests run in a network of their own that holds nothing but this machine.
 OFFLINE := $(shell unshare -rn sh -c 'ip link set lo up' 2>/dev/null && echo "unshare -rn sh -c 'ip link set lo up && exec \"\$$@\"' --")
 
