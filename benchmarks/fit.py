@@ -15,9 +15,10 @@ sys.path.insert(0, str(HERE.parent))
 
 from llmnotes.finetuning.shapes import Shape  # noqa: E402
 from llmnotes.fit import fit  # noqa: E402
-from llmnotes.fit.measure import llama_cpp_buffers, write_empty  # noqa: E402
+from llmnotes.fit.measure import write_empty  # noqa: E402
 from llmnotes.formats import convert  # noqa: E402
 from llmnotes.pebble import weights_dir  # noqa: E402
+from llmnotes.serving.memory import reported  # noqa: E402
 
 TYPES = ("F32", "F16", "Q8_0", "Q4_K_M", "Q4_0")
 CONTEXTS = (512, 2048, 8192)
@@ -34,7 +35,7 @@ def main() -> int:
             for name, file in (("Pebble", pebble), ("250M", larger)):
                 for context in CONTEXTS:
                     said = fit(file, ram="64GB", context=context).options[0].parts
-                    real = llama_cpp_buffers(file, context)
+                    real = reported(file, context)
                     off = {part: said[part] / size - 1 for part, size in real.items()}
                     rows.append({"model": name, "type": kind, "context": context, "reported": real, "off": off})
                     print(

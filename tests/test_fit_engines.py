@@ -1,7 +1,6 @@
 """`llmnotes.fit` against what llama.cpp, transformers and bitsandbytes really hold."""
 
 import gc
-from contextlib import suppress
 
 import pytest
 
@@ -9,9 +8,10 @@ from llmnotes.errors import ProcessDied
 from llmnotes.finetuning.shapes import Shape
 from llmnotes.fit import fit
 from llmnotes.fit.hugging_face import PRECISIONS
-from llmnotes.fit.measure import llama_cpp_buffers, write_empty
+from llmnotes.fit.measure import write_empty
 from llmnotes.formats import convert
 from llmnotes.pebble import weights_dir
+from llmnotes.serving.memory import reported
 
 TYPES = ("F32", "F16", "Q8_0", "Q4_K_M", "Q4_0")
 MILLIONS_250 = Shape(1024, 2816, 16, 16, 8, 64, 32000, False, (False, False))
@@ -39,7 +39,7 @@ def shared(tmp_path_factory):
 def test_llama_cpp_reports_for_pebble_what_fit_says(pebbles, kind):
     pytest.importorskip("xllamacpp")
     for context in (100, 512, 2048):
-        real = llama_cpp_buffers(pebbles / f"{kind}.gguf", context)
+        real = reported(pebbles / f"{kind}.gguf", context)
         for model in ("pebble", pebbles / f"{kind}.gguf"):  # from the config, and from the file's header
             found = fit(model, ram="64GB", context=context, precision=kind).options[0]
             close(found.parts, real)
@@ -53,7 +53,7 @@ def test_llama_cpp_reports_for_250_million_what_fit_says(pebbles, shared, kind, 
     write_empty(file, pebbles / "F16.gguf", MILLIONS_250, kind)
     config = dict(hidden_size=1024, intermediate_size=2816, num_hidden_layers=16, num_attention_heads=16)
     config |= dict(num_key_value_heads=8, vocab_size=32000, tie_word_embeddings=False)
-    real = llama_cpp_buffers(file, context)
+    real = reported(file, context)
     for model in (config, file):
         found = fit(model, ram="64GB", context=context, precision=kind)
         assert 2.4e8 < found.parameters < 2.7e8
@@ -72,28 +72,29 @@ def test_llama_cpp_reports_for_250_million_what_fit_says(pebbles, shared, kind, 
 def test_llama_cpp_reports_for_other_shapes_what_fit_says(pebbles, shared, shape):
     pytest.importorskip("xllamacpp")
     write_empty(shared / "shape.gguf", pebbles / "F16.gguf", shape, "F16")
-    real = llama_cpp_buffers(shared / "shape.gguf", 1000)
+    real = reported(shared / "shape.gguf", 1000)
     close(fit(shared / "shape.gguf", ram="99GB", context=1000).options[0].parts, real)
 
 
 def test_a_file_that_llama_cpp_cannot_load_is_refused(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF")
     with pytest.raises(ProcessDied, match="did not load"):
-        llama_cpp_buffers(tmp_path / "broken.gguf", 128)
+        reported(tmp_path / "broken.gguf", 128)
 
 
-def held() -> int:
-    """Return the bytes of all tensors that are alive, each storage once."""
+def alive() -> list:
+    """Return all tensors that are alive, those included that have no memory, as torch.export leaves them behind."""
     import torch
 
     gc.collect()
-    storages = {}
-    for one in gc.get_objects():
-        if issubclass(type(one), torch.Tensor) and one.device.type == "cpu":
-            with suppress(RuntimeError):  # what torch.export leaves behind has a shape and no memory
-                storage = one.untyped_storage()
-                storages[storage.data_ptr()] = storage.nbytes()
-    return sum(storages.values())
+    return [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+
+
+def held(besides: list) -> int:
+    """Return the bytes of the tensors on the processor that are alive `besides` those, each storage once."""
+    known = {id(one) for one in besides}
+    storages = (one.untyped_storage() for one in alive() if id(one) not in known and one.device.type == "cpu")
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -109,11 +110,11 @@ def test_transformers_and_bitsandbytes_hold_what_fit_says(precision):
             if precision == "int8"
             else BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
         )
-    before = held()
+    before = alive()
     model = AutoModelForCausalLM.from_pretrained(weights_dir("pebble"), local_files_only=True, **how).eval()
     parts = fit("pebble", ram="9GB", context=300, precision=precision)
     parts = next(option for option in parts.options if option.engine == "transformers").parts
-    weights = held() - before
+    weights = held(before)
     assert parts["weights"] + parts["scales"] == pytest.approx(weights, rel=0.01)
     with torch.no_grad():
         cache = model(torch.ones(1, 300, dtype=torch.long), use_cache=True).past_key_values
@@ -137,9 +138,9 @@ def test_a_llava_is_held_as_fit_says_with_its_image_encoder(precision, shared):
     how = {"int8": BitsAndBytesConfig(load_in_8bit=True), "NF4": BitsAndBytesConfig(load_in_4bit=True)}
     how["NF4"].bnb_4bit_quant_type = "nf4"
     how = {"quantization_config": how[precision]} if precision in how else {}
-    before = held()
+    before = alive()
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True, **how)
-    weights = held() - before
+    weights = held(before)
     parts = next(
         one for one in fit(folder, ram="9GB", precision=precision).options if one.engine == "transformers"
     ).parts

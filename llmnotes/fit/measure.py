@@ -1,11 +1,7 @@
-"""What llama.cpp itself says that it allocates, and a model of any shape to ask it with."""
+"""A model of any shape, to ask llama.cpp what it allocates."""
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 
-from llmnotes.errors import ProcessDied
 from llmnotes.finetuning.shapes import Shape
 from llmnotes.fit.llama_cpp import sizes_and_types
 from llmnotes.formats.gguf import entries
@@ -13,41 +9,6 @@ from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.safetensors import Part
 from llmnotes.quantization.mixtures import FILE_TYPES
-
-SECONDS = 300
-# Without the repacked copies that depend on the processor; it ends without taking anything down
-CHILD = """
-import os, sys, xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.n_ctx = sys.argv[1], int(sys.argv[2])
-params.n_parallel, params.warmup, params.fit_params, params.no_extra_bufts, params.verbosity = 1, False, False, True, 4
-server = xllamacpp.Server(params)
-sys.stdout.flush()
-sys.stderr.flush()
-os._exit(0)
-"""
-
-
-def llama_cpp_buffers(path: str | Path, context: int) -> dict[str, int]:
-    """Return the bytes of the buffers that llama.cpp reports for a GGUF: "weights", "cache" and "compute".
-
-    It is loaded in a process of its own, on the processor, for one sequence. The log gives hundredths of a MiB. Raises
-    `ProcessDied` where the process fails, is not done within five minutes, or reports nothing (without xllamacpp, say).
-    """
-    command = [sys.executable, "-c", CHILD, str(path), str(context)]
-    try:
-        child = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise ProcessDied(f"llama.cpp has not loaded {path} in {SECONDS} seconds; try a smaller file.") from None
-    log = (child.stdout + child.stderr).decode("utf-8", "replace")
-    found = dict.fromkeys(("weights", "cache", "compute"), 0)
-    for name, size in re.findall(r" (model|KV|compute) buffer size = +([\d.]+) MiB", log):
-        found[{"model": "weights", "KV": "cache"}.get(name, name)] += round(float(size) * 2**20)
-    if child.returncode or not found["compute"]:
-        raise ProcessDied(
-            f"llama.cpp did not load {path}; try `llmnotes inspect` on it, and see that xllamacpp is here."
-        )
-    return found
 
 
 def write_empty(path: Path, tokenizer: Path, shape: Shape, file_type: str) -> None:
