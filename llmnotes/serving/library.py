@@ -6,6 +6,7 @@ and these are compared with those that the layout must give: a newer library is 
 
 import ctypes
 import importlib.util
+from contextlib import contextmanager
 from ctypes import POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,8 @@ from llmnotes.errors import DoesNotFit, MissingPart, ModelBroken, UnknownName
 
 F32 = 0  # ggml's number of the type
 NO_FLASH_ATTENTION = 0
+MEAN = 1  # an embedding is the mean of the tokens' states
+UBATCH = 512  # tokens that are computed at once
 ERROR = 4  # the level of a line in llama.cpp's log
 
 _ints = lambda *names: [(name, c_int32) for name in names]  # noqa: E731
@@ -132,15 +135,16 @@ def library():
 class Model:
     """A GGUF file opened by llama.cpp's C functions; `close` it, or use it in a `with`.
 
-    Weights stay in the file, which is mapped into memory. Raises `ModelBroken`. Never open a file like this that
-    `inspect` and `try_file` have not accepted before.
+    Weights stay in the file, which is mapped into memory; with `repack` some are copied into the order in which the
+    processor reads best, as the server does. Raises `ModelBroken`. Never open a file like this that `inspect` and
+    `try_file` have not accepted before.
     """
 
-    def __init__(self, path: Path, n_gpu_layers: int = 0):
+    def __init__(self, path: Path, n_gpu_layers: int = 0, repack: bool = False):
         self.name, self.lib = path.name, library()
         params = self.lib.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
-        params.use_extra_bufts = False  # the weights stay as they are in the file, and are not repacked in memory
+        params.use_extra_bufts = repack
         self.model = self.lib.llama_model_load_from_file(str(path).encode(), params)
         if not self.model:
             raise ModelBroken(f"llama.cpp does not load {path.name}; make it again with llmnotes convert.")
@@ -163,7 +167,7 @@ class Model:
         params = lib.llama_context_default_params()
         params.n_ctx = params.n_batch = count
         params.n_outputs_max = params.n_outputs_max_per_seq = count
-        params.n_ubatch = min(count, 512)
+        params.n_ubatch = min(count, UBATCH)
         params.n_threads = params.n_threads_batch = n_threads
         params.type_k = params.type_v = F32
         params.flash_attn_type = NO_FLASH_ATTENTION
@@ -184,6 +188,23 @@ class Model:
             lib.llama_batch_free(batch)
             lib.llama_free(context)
 
+    def reserve(self, n_ctx: int, exact: bool) -> None:
+        """Take the memory for one sequence of `n_ctx` tokens as the server takes it, and give it back.
+
+        Raises `DoesNotFit`. For the log, which says how much it was.
+        """
+        params = self.lib.llama_context_default_params()
+        params.n_ctx = n_ctx
+        params.n_batch = params.n_ubatch = params.n_outputs_max = UBATCH
+        params.embeddings, params.pooling_type = True, MEAN
+        if exact:
+            params.type_k = params.type_v = F32
+            params.flash_attn_type = NO_FLASH_ATTENTION
+        context = self.lib.llama_init_from_model(self.model, params)
+        if not context:
+            raise DoesNotFit(f"There is no memory for a context of {n_ctx:,} tokens of {self.name}; give fewer.")
+        self.lib.llama_free(context)
+
     def close(self) -> None:
         """Give the memory back."""
         if self.model:
@@ -202,22 +223,33 @@ def complaint(path: Path) -> str | None:
 
     For a process of its own: llama.cpp's log is caught meanwhile, and what breaks llama.cpp ends the process.
     """
+    with log() as lines:
+        try:
+            Model(path).close()
+        except ModelBroken:
+            first = next((text for level, text in lines if level == ERROR), "it gives no reason")
+            reason = first.split("error loading model: ")[-1]
+            return reason.removeprefix("error loading model architecture: ").rstrip(".")[:200]
+    return None
+
+
+@contextmanager
+def log():
+    """Catch what llama.cpp says meanwhile, as a list of (level, text), in the order and at the moment it is said.
+
+    For a process of its own without a server of xllamacpp, whose threads could wait here for the interpreter.
+    """
     lines = []
 
     @Log
     def note(level, text, _):
-        if level == ERROR:
-            lines.append(text.decode(errors="replace").strip())
+        lines.append((level, text.decode(errors="replace").strip()))
 
     library().llama_log_set(note, None)
     try:
-        Model(path).close()
-    except ModelBroken:
-        reason = lines[0].split("error loading model: ")[-1] if lines else "it gives no reason"
-        return reason.removeprefix("error loading model architecture: ").rstrip(".")[:200]
+        yield lines
     finally:
         _silence(library())
-    return None
 
 
 def _silence(loaded) -> None:

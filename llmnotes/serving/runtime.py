@@ -9,6 +9,7 @@ from llmnotes.serving.child import Child
 from llmnotes.serving.client import Client
 from llmnotes.serving.engine import ALL_LAYERS, context_of
 from llmnotes.serving.library import Model
+from llmnotes.serving.memory import Memory, memory
 from llmnotes.serving.model_file import ModelFile, about, gguf_of
 from llmnotes.serving.trial import try_file
 
@@ -57,6 +58,7 @@ class Runtime(Client):
         super().__init__(self._server.address + "/v1", key, model.name)
         self.about, self.n_ctx, self.n_threads = model, n_ctx, n_threads or cores()
         self.n_gpu_layers = ALL_LAYERS if n_gpu_layers is None else n_gpu_layers
+        self._exact = exact
         self._model_again = None  # opened by who asks for scores
 
     def tokenize(self, text: str) -> list[int]:
@@ -105,6 +107,20 @@ class Runtime(Client):
         if not losses:
             raise UnknownName("The text has fewer than two tokens, so there is nothing to predict; give a longer text.")
         return math.exp(np.concatenate(losses).mean())
+
+    def memory(self) -> Memory:
+        """Return what llama.cpp reports that it took: weights by layer, key-value cache, compute buffers, in bytes.
+
+        A process of its own loads the model once more and says so; the weights, which are mapped, are shared with it.
+        Raises what `llmnotes.serving.memory.memory` raises. How many layers to put on a GPU, before anything is
+        loaded, is what `llmnotes.fit` says:
+
+        >>> from llmnotes.fit import fit
+        >>> found = fit("llama-2-7b", vram="6GB", ram="16GB", context=4096, precision="Q4_K_M")
+        >>> found.options[0].n_gpu_layers
+        29
+        """
+        return memory(self.about.path, self.n_ctx, n_gpu_layers=self.n_gpu_layers, exact=self._exact)
 
     def close(self) -> None:
         """End llama.cpp's server and give the memory back."""
