@@ -15,8 +15,7 @@ endif
 READY := .venv/installed
 
 export OMP_WAIT_POLICY := PASSIVE
-export GOMP_SPINCOUNT := 30000
-# Two workers share two cores, so threads that wait sleep at once.
+# Two workers share two cores, so threads that wait sleep at once, and do not spin as llmnotes sets them to.
 TEST_ENV := GOMP_SPINCOUNT=0 HF_HUB_OFFLINE=1 LLMNOTES_HOME="$(CURDIR)/build/test-home" LLMNOTES_MODEL=
 # Where the system allows it, the tests run in a network of their own that holds nothing but this machine.
 OFFLINE := $(shell unshare -rn sh -c 'ip link set lo up' 2>/dev/null && echo "unshare -rn sh -c 'ip link set lo up && exec \"\$$@\"' --")

@@ -476,4 +476,4 @@ def test_no_damage_gives_a_traceback(folder, tmp_path):
         except LLMNotesError as error:
             assert "\n" not in str(error)
             outcomes.append(False)
-    assert True in outcomes and outcomes.count(False) > 75
+    assert 0 < outcomes.count(True) < 75  # most damage is seen, and not all of it matters

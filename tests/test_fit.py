@@ -11,7 +11,7 @@ from llmnotes.errors import LLMNotesError
 from llmnotes.finetuning.memory import predict
 from llmnotes.fit import fit, llama_cpp, machines, models
 from llmnotes.fit.hugging_face import needs
-from llmnotes.fit.models import model_of
+from llmnotes.fit.model import model_of
 from llmnotes.fit.report import describe
 from llmnotes.fit.sizes import parse
 from llmnotes.formats.gguf import write as gguf_write

@@ -112,6 +112,7 @@ def test_help_is_quick_and_every_command_shows_an_example():
         "finetune",
         "serve",
         "chat",
+        "fit",
         "claims",
         "progress",
     ):

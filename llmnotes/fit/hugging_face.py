@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from llmnotes.finetuning.memory import Memory, predict
-from llmnotes.fit.models import Model
+from llmnotes.fit.model import Model
 
 # name -> (the method whose weights these are in `finetuning.memory`, the type of what is not quantized, what is)
 PRECISIONS = {
@@ -33,7 +33,7 @@ def needs(model: Model, precision: str, context: int, double: bool = False) -> N
     `finetuning.memory` counts. The activations are an upper bound for a prompt as long as the context in one piece: the
     MLP of a layer, or a weight made dense again, and the logits of one token; attention by sdpa keeps no table.
 
-    >>> from llmnotes.fit.models import model_of
+    >>> from llmnotes.fit.model import model_of
     >>> found = needs(model_of("llama-2-7b"), "BF16", 4096)
     >>> found.embedding + 32 * found.layer + found.output, found.cache
     (13476831232, 2147483648)

@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from llmnotes.finetuning.shapes import Shape
-from llmnotes.fit.models import Model
+from llmnotes.fit.model import Model
 from llmnotes.formats.files import size_of
 from llmnotes.formats.gguf.architectures import LAYER
 from llmnotes.quantization.mixtures import types
@@ -38,7 +38,7 @@ def needs(model: Model, file_type: str, context: int) -> Needs:
     for it keeps a second, repacked copy of some types (Q4_0, Q4_K, ...): the pages of the file that it was made from
     are free to go, so it is not counted here.
 
-    >>> from llmnotes.fit.models import model_of
+    >>> from llmnotes.fit.model import model_of
     >>> found = needs(model_of("pebble"), "F16", 512)
     >>> found.weights, found.cache * 4, found.compute
     (7349248, 1048576, 7882784)
