@@ -8,6 +8,8 @@ import pytest
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, ProcessDied
+from llmnotes.finetuning.shapes import Shape
+from llmnotes.fit.measure import write_empty
 from llmnotes.formats import convert
 from llmnotes.pebble import weights_dir
 from llmnotes.serving import load
@@ -48,8 +50,19 @@ def test_the_runtime_says_what_llama_cpp_takes(gguf, exact):
     assert found.total == sum(sum(part.values()) for part in parts) and all(parts)
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_it_is_what_the_server_itself_reports(gguf, exact):
+@pytest.fixture(scope="module")
+def wordy(tmp_path_factory):
+    """A model with many tokens: the room for their logits is most of the compute buffer."""
+    folder = tmp_path_factory.mktemp("wordy")
+    convert(weights_dir("pebble"), folder / "pebble.gguf", type="F16")
+    shape = Shape(256, 768, 4, 4, 2, 64, 20_000, True, (False, False))
+    write_empty(folder / "wordy.gguf", folder / "pebble.gguf", shape, "F16")
+    return folder / "wordy.gguf"
+
+
+@pytest.mark.parametrize(("name", "exact"), [("gguf", False), ("gguf", True), ("wordy", False)])
+def test_it_is_what_the_server_itself_reports(name, exact, request):
+    gguf = request.getfixturevalue(name)
     command = [sys.executable, "-c", TALKING, str(gguf), "512", str(exact)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     lines = []
@@ -64,6 +77,8 @@ def test_it_is_what_the_server_itself_reports(gguf, exact):
     assert {line[1] for line in lines} == set(parts)
     for name, part, size in lines:
         assert parts[part][name] == round(float(size) * 2**20), (part, name)
+    if "wordy" in gguf.name:
+        assert found.compute["CPU"] > 4 * 512 * 20_000 > 4 * reported(gguf, 512)["compute"]
 
 
 def test_more_context_takes_more_cache_and_fewer_bits_take_less(gguf, tmp_path):

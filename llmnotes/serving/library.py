@@ -188,15 +188,18 @@ class Model:
             lib.llama_batch_free(batch)
             lib.llama_free(context)
 
-    def reserve(self, n_ctx: int, exact: bool) -> None:
-        """Take the memory for one sequence of `n_ctx` tokens as the server takes it, and give it back.
+    def reserve(self, n_ctx: int, exact: bool, embeddings: bool) -> None:
+        """Take the memory for one sequence of `n_ctx` tokens as llama.cpp's server takes it, and give it back.
 
-        Raises `DoesNotFit`. For the log, which says how much it was.
+        A server that also gives `embeddings` has room for the results of every token of a batch, others for those of
+        one. Raises `DoesNotFit`. For the log, which says how much it was.
         """
         params = self.lib.llama_context_default_params()
         params.n_ctx = n_ctx
-        params.n_batch = params.n_ubatch = params.n_outputs_max = UBATCH
-        params.embeddings, params.pooling_type = True, MEAN
+        params.n_batch = params.n_ubatch = UBATCH
+        params.n_outputs_max = UBATCH if embeddings else 1
+        if embeddings:
+            params.embeddings, params.pooling_type = True, MEAN
         if exact:
             params.type_k = params.type_v = F32
             params.flash_attn_type = NO_FLASH_ATTENTION

@@ -49,6 +49,9 @@ class Memory:
 def memory(path: Path, n_ctx: int, *, n_gpu_layers: int = -1, exact: bool = False) -> Memory:
     """Return what llama.cpp takes for the GGUF at `path` as `llmnotes.serving.load` runs it: one sequence of `n_ctx`.
 
+    That gives embeddings too, for which llama.cpp keeps room for the logits of 512 tokens at once: up to 4 * 512 bytes
+    for each token of the vocabulary more than without (65 MB for 32,000 tokens), and than `llmnotes.fit` counts.
+
     Raises `ProcessDied` where the process fails or is not done within five minutes, and what `formats.inspect` raises.
     Does not count what Python and the server around it take.
     """
@@ -59,7 +62,7 @@ def memory(path: Path, n_ctx: int, *, n_gpu_layers: int = -1, exact: bool = Fals
             layers[int(match[1])] += tensor.nbytes
         else:
             rest += tensor.nbytes
-    lines = _lines(path, n_ctx, n_gpu_layers, exact, True)
+    lines = _lines(path, n_ctx, n_gpu_layers, exact, True, True)
     places = dict((int(match[1]), match[2]) for line in lines if (match := LAYER.search(line)))
     parts = {part: dict(_buffers(lines, part)) for part in ("model", "KV", "compute", "output")}
     return Memory(
@@ -73,10 +76,10 @@ def memory(path: Path, n_ctx: int, *, n_gpu_layers: int = -1, exact: bool = Fals
 def reported(path: Path, n_ctx: int) -> dict[str, int]:
     """Return the bytes of the buffers that llama.cpp reports for a GGUF: "weights", "cache" and "compute".
 
-    It is loaded on the processor, for one sequence, and no weight is repacked, which depends on the processor. Raises
-    `ProcessDied` as `memory` does.
+    It is loaded on the processor, for one sequence, without embeddings, and no weight is repacked, which depends on the
+    processor. Raises `ProcessDied` as `memory` does.
     """
-    lines = _lines(path, n_ctx, 0, False, False)
+    lines = _lines(path, n_ctx, 0, False, False, False)
     parts = {"weights": "model", "cache": "KV", "compute": "compute"}
     return {name: _buffers(lines, part).total() for name, part in parts.items()}
 
@@ -107,10 +110,10 @@ def _lines(path: Path, *wish) -> list[str]:
 
 def main(wish: str) -> int:
     """Load what `wish` says and print llama.cpp's lines as JSON."""
-    path, n_ctx, n_gpu_layers, exact, repack = json.loads(wish)
+    path, n_ctx, n_gpu_layers, exact, repack, embeddings = json.loads(wish)
     try:
         with log() as said, Model(Path(path), n_gpu_layers, repack) as model:
-            model.reserve(n_ctx, exact)
+            model.reserve(n_ctx, exact, embeddings)
     except (ModelBroken, DoesNotFit):
         return 1
     print(json.dumps([line for _, line in said if BUFFER.search(line) or LAYER.search(line)]), flush=True)
