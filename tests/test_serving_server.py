@@ -1,4 +1,4 @@
-"""`llmnotes serve`, the real process, asked with nothing but HTTP (the package openai is not among the pins)."""
+"""`llmnotes serve`, the real process, asked with nothing but HTTP, well and badly."""
 
 import json
 import random

@@ -43,7 +43,7 @@ def start(
     try:
         import xllamacpp
     except ImportError:
-        raise MissingPart('xllamacpp is missing; bring it with: python -m pip install "llmnotes[course]"') from None
+        raise MissingPart('xllamacpp is missing; bring it with: python -m pip install "llmnotes[serve]"') from None
     for what, value in (("n_threads", n_threads), ("parallel", parallel)):
         if value is not None and not 1 <= value <= 512:
             raise BadSettings(f"{what} is {value}; give a number from 1 to 512.")

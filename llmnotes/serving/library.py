@@ -107,7 +107,7 @@ def library():
     """Return the functions of llama.cpp with their types. Raises `MissingPart` if there are none, or others."""
     found = importlib.util.find_spec("xllamacpp")
     if found is None:
-        raise MissingPart('xllamacpp is missing; bring it with: python -m pip install "llmnotes[course]"')
+        raise MissingPart('xllamacpp is missing; bring it with: python -m pip install "llmnotes[serve]"')
     try:
         loaded = ctypes.CDLL(str(next(Path(found.origin).parent.glob("xllamacpp*.so"))))
         for name, (answer, takes) in FUNCTIONS.items():
