@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 EXTRAS = PROJECT["optional-dependencies"]
 # Each list of pins, and the requirements it answers: two extras have an environment of their own.
-APART = ("tf", "gptq")
+APART = ("tf", "gptq", "llama-cpp")
 PINNED = {
     "requirements.txt": PROJECT["dependencies"]
     + [line for name in EXTRAS if name not in APART for line in EXTRAS[name]],

@@ -37,7 +37,9 @@ def serve(
     Raises what `load` raises, and `ServerFailed` if the port cannot be opened, all before it is open.
 
     Does not encrypt: put a server that speaks TLS before it where a network lies between. Texts longer than 512 tokens
-    get no embedding. Does not keep clients apart that share a key.
+    get no embedding. Does not keep clients apart that share a key. The answers are llama.cpp's own, and a few requests
+    that are wrong get 500 from it and not 400, with the reason: a role or a text of a chat that is missing or no
+    string, tools that are none, an image for a model without eyes, and a text too long for an embedding.
     """
     if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
         raise BadSettings("The API key is empty or has characters that a header cannot carry; take letters and digits.")
