@@ -57,12 +57,11 @@ class Client:
             page, wish, field = "/completions", wish | {"prompt": what}, "text"
         else:
             page, wish, field = "/chat/completions", wish | {"messages": list(what)}, "delta"
-        with self._open(page, wish) as answer:
-            for event in self._events(answer):
-                if event.get("choices"):  # the last event of some servers counts tokens and holds none
-                    piece = self._choice(event, field)
-                    if piece:
-                        yield piece
+        for event in self._stream(page, wish):
+            if event.get("choices"):  # the last event of some servers counts tokens and holds none
+                piece = self._choice(event, field)
+                if piece:
+                    yield piece
 
     def embeddings(self, texts: Sequence[str]) -> list[list[float]]:
         """Return one vector of length 1 for each text: the mean of its tokens' last states, if the server is ours."""
@@ -101,6 +100,10 @@ class Client:
         if not isinstance(text, str | None):
             raise self._strange()
         return text or ""
+
+    def _stream(self, page: str, wish: dict) -> Iterator[dict]:
+        with self._open(page, wish) as answer:
+            yield from self._events(answer)
 
     def _open(self, page: str, wish: dict | None):
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})

@@ -2,8 +2,9 @@
 
 import math
 import secrets
+from importlib.util import find_spec
 
-from llmnotes.errors import DoesNotFit, UnknownName
+from llmnotes.errors import BadSettings, DoesNotFit, UnknownName
 from llmnotes.hardware import cores
 from llmnotes.serving.child import Child
 from llmnotes.serving.client import Client
@@ -12,6 +13,8 @@ from llmnotes.serving.library import Model
 from llmnotes.serving.memory import Memory, memory
 from llmnotes.serving.model_file import ModelFile, about, gguf_of
 from llmnotes.serving.trial import try_file
+
+ENGINES = {"xllamacpp": "xllamacpp", "llama-cpp-python": "llama_cpp"}  # and what is imported
 
 
 def load(
@@ -22,6 +25,7 @@ def load(
     n_ctx: int | None = None,
     type: str | None = None,
     exact: bool = False,
+    engine: str | None = None,
 ) -> "Runtime":
     """Load a model into llama.cpp and return it as a `Runtime`; `close` it, or use it in a `with`.
 
@@ -32,17 +36,28 @@ def load(
     those of PyTorch except where two tokens are as good as equally probable. (100 texts of 64 tokens by Pebble in F16:
     100 equal with `exact`, 99 without, where the logits of two tokens differ by 0.0003.)
 
+    `engine` is "xllamacpp", llama.cpp in a wheel, in a process of its own; or "llama-cpp-python", which was compiled on
+    this machine, for its GPU perhaps, and runs in this process. By default it is the first that is installed. Both give
+    the same text.
+
     Raises `UnknownFormat`, `FileBroken` and `ModelBroken` for a file that llama.cpp does not run, before anything
-    starts; `MissingPart` without xllamacpp; `BadSettings`; `ProcessDied`. Does not ask whether the model fits into
+    starts; `MissingPart` without the engine; `BadSettings`; `ProcessDied`. Does not ask whether the model fits into
     memory.
 
     >>> with load("pebble-chat") as pebble:
     ...     pebble.about.layers
     4
     """
+    if engine not in (None, *ENGINES):
+        raise BadSettings(f"There is no engine {engine[:40]}; choose {' or '.join(ENGINES)}.")
+    if engine is None:
+        engine = next((name for name, module in ENGINES.items() if find_spec(module)), "xllamacpp")
     model = about(gguf_of(name, type))
     try_file(model.path)
-    return Runtime(model, n_threads, n_gpu_layers, context_of(model, n_ctx), exact)
+    kind = Runtime
+    if engine == "llama-cpp-python":
+        from llmnotes.serving.bindings import Bindings as kind
+    return kind(model, n_threads, n_gpu_layers, context_of(model, n_ctx), exact)
 
 
 class Runtime(Client):
@@ -81,7 +96,7 @@ class Runtime(Client):
         ids = self.tokenize(text) if isinstance(text, str) else list(text)
         if len(ids) > self.n_ctx:
             raise DoesNotFit(f"The text has {len(ids):,} tokens, and n_ctx is {self.n_ctx:,}; give a shorter one.")
-        return self._scorer().logits(ids, self.n_threads)
+        return self._scores(ids)
 
     def perplexity(self, text: str, window: int = 256) -> float:
         """Return exp(mean negative log-likelihood per token) of `text`, cut as `llmnotes.metrics.perplexity` cuts it.
@@ -130,10 +145,10 @@ class Runtime(Client):
             self._model_again.close()
             self._model_again = None
 
-    def _scorer(self) -> Model:
+    def _scores(self, ids: list[int]):
         if self._model_again is None:
             self._model_again = Model(self.about.path, self.n_gpu_layers)
-        return self._model_again
+        return self._model_again.logits(ids, self.n_threads)
 
     def __enter__(self):
         return self

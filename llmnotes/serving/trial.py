@@ -40,8 +40,13 @@ def main(path: str) -> int:
     """Load `path`; print the reason if that fails."""
     try:
         reason = complaint(Path(path))
-    except MissingPart:  # without a C interface nothing can be tried, and the server says no more than no
-        return 0
+    except MissingPart:  # xllamacpp is not here, or shows no C interface
+        from llmnotes.serving.bindings import complaint as other
+
+        try:
+            reason = other(Path(path))
+        except MissingPart:  # nothing can be tried, and the server says no more than no
+            return 0
     if reason is not None:
         print(reason)
     return REFUSED if reason is not None else 0
