@@ -26,6 +26,7 @@ LEVELS = {  # of each notebook
     "05": "advanced",
     "07": "intermediate",
     "08": "advanced",
+    "09": "intermediate",
     "11": "advanced",
 }
 DIAMONDS = {"easy": "◆◇◇", "medium": "◆◆◇", "hard": "◆◆◆"}

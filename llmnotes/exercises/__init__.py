@@ -23,6 +23,7 @@ MODULES = {
     "05": "calibrated_quantization",
     "07": "fine_tuning",
     "08": "qlora",
+    "09": "serving",
     "11": "scaling_out",
 }
 
