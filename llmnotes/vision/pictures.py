@@ -27,13 +27,14 @@ SHAPES = ("ball", "square", "ring", "star", "heart", "moon")
 POSITIONS = ("top left", "top right", "bottom left", "bottom right")
 UNSEEN = 1 / 5  # of all combinations, kept out of training
 
-FINE = 8  # points that are drawn for each pixel and averaged, along each side
+FINE = 4  # points that are drawn for each pixel and averaged, along each side
 ASKED = {
     "colour": ("What colour do you see?", "Which colour is it?", "What is the colour?"),
     "shape": ("What shape do you see?", "Which shape is it?", "What is the shape?"),
     "count": ("How many do you see?", "How many are there?", "What is the number?"),
     "position": ("Where do you see it?", "Where is it?", "What is the place?"),
 }
+DESCRIBE = "What is in the picture?"
 SAID = (
     "{things} at the {position}.",
     "At the {position} there {is_} {things}.",
@@ -163,6 +164,15 @@ def caption(scene: Scene, rng: random.Random) -> str:
         things=scene.things, position=scene.position, is_="is" if scene.count == 1 else "are"
     )
     return said[0].upper() + said[1:]
+
+
+def describe(scene: Scene) -> str:
+    """Return the answer to `DESCRIBE`.
+
+    >>> describe(Scene(2, "red", "ball", "top left"))
+    'two red balls at the top left.'
+    """
+    return f"{scene.things} at the {scene.position}."
 
 
 def questions(scene: Scene, rng: random.Random | None = None) -> list[tuple[str, str, str]]:
