@@ -5,6 +5,7 @@
 # make peers   brings TensorFlow, gptqmodel and llama.cpp's tools, each in a place of its own, to compare with
 # make bench   measures the converters, the quantizers and a step of fine-tuning against their peers
 # make pebble  trains the model in the box again, into build/pebble
+# make vision  trains the one that sees pictures again, into build/vision
 
 PYTHON ?= python3
 ifeq ($(OS),Windows_NT)
@@ -23,7 +24,7 @@ OFFLINE := $(shell unshare -rn sh -c 'ip link set lo up' 2>/dev/null && echo "un
 # What `make peers` has brought to compare GPTQ with; its numpy and torch go before the project's own.
 GPTQ_PEER := $(wildcard build/peers/gptq/lib/python*/site-packages)
 
-.PHONY: course test lint lab fuzz peers bench pebble
+.PHONY: course test lint lab fuzz peers bench pebble vision
 
 course: $(READY)
 	@$(BIN)/llmnotes run --pages build/course
@@ -80,6 +81,9 @@ bench: $(READY)
 
 pebble: $(READY)
 	$(BIN)/python -m llmnotes.pebble
+
+vision: $(READY)
+	$(BIN)/python -m llmnotes.vision
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "llmnotes needs Python 3.11, 3.12 or 3.13; run: make PYTHON=python3.13")'

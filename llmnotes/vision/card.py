@@ -76,7 +76,7 @@ def text(figures: dict) -> str:
         "Stage 1 trains the projector alone; stage 2 trains it further, with LoRA beside pebble-chat's layers. The",
         "encoder is frozen in both. Answers are greedy and compared exactly, but for capitals and full stops.",
         "",
-        f"Of {seen + unseen} sentences CLIP alone prefers the true one for {figures['retrieval']:.1%} of these pictures.",
+        f"Of {seen + unseen} sentences CLIP prefers the true one for {figures['retrieval']:.1%} of the pictures.",
         "",
         "## Training",
         "",
