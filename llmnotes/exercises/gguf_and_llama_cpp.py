@@ -323,7 +323,7 @@ output fits, it is 0.""",
             "cap_at_layers": "the most is one more than `layers`, for the output.",
             "rounded_up": "rounded up: half of a layer does not go to the GPU.",
             "negative": "nothing fits: that is 0. A negative number tells llama.cpp to take all layers.",
-            "other": "the numbers differ. 1,000 free, layers 100, caches of 10, output 50, buffer 200: 1 + 750 // 110 is 7.",
+            "other": "these differ. 1,000 free, layers 100, caches 10, output 50, buffer 200: 1 + 750 // 110 is 7.",
         },
         wrong={
             "no_compute": _counted(left="free - output"),

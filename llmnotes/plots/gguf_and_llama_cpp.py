@@ -19,17 +19,17 @@ def pareto(points: Mapping[str, tuple[float, float]]):
             best = far
             front.append((bits, far))
     panel.plot(*zip(*front, strict=True), color="#999999", lw=1, zorder=0)
-    for name, (bits, far) in points.items():
+    for place, (name, (bits, far)) in enumerate(sorted(points.items(), key=lambda point: point[1])):
         on_front = (bits, far) in front
         panel.plot(bits, far, "o" if on_front else "s", color=BLUE if on_front else RED, markersize=6)
-        at, side = ((7, 4), "left") if on_front else ((-7, -12), "right")
+        at, side = ((7, 4), "left") if place % 2 else ((-7, -11), "right")  # neighbours on different sides
         panel.annotate(name, (bits, far), xytext=at, textcoords="offset points", fontsize=9, ha=side)
     panel.set(xscale="log", yscale="log", xlabel="bits per weight, scales included")
     panel.set_ylabel("KL from F32, nats per token")
     ticks = (3, 4, 5, 6, 8, 16)
     panel.set_xticks(ticks, [str(tick) for tick in ticks])
     panel.minorticks_off()
-    panel.set_xlim(min(point[0] for point in points.values()) * 0.92, 20)
+    panel.set_xlim(min(point[0] for point in points.values()) * 0.87, 20)
     panel.grid(alpha=0.25)
     return figure
 
@@ -39,6 +39,8 @@ def places(models: Mapping, counts: Mapping[str, int], vram: float = 8e9):
 
     `models` is {type: what `llmnotes.fit.llama_cpp.needs` returns}, `counts` {type: n_gpu_layers}.
     """
+    from matplotlib.patches import Patch
+
     figure, (left, right) = axes(9.0, 0.5 * len(models) + 1.5, columns=2)
     for name, one in models.items():
         blocks, count = len(one.layers), counts[name]
@@ -69,7 +71,7 @@ def places(models: Mapping, counts: Mapping[str, int], vram: float = 8e9):
         panel.invert_yaxis()
         panel.set(xlim=(0, widest), xlabel="GB", title=title)
     right.set_yticks([])
-    handles = [left.barh([], [], color=colour, label=part) for part, colour in PARTS.items()]
-    handles.append(left.axvspan(0, 0, color=SKY, alpha=0.35, lw=0, label="the driver's"))
+    handles = [Patch(color=colour, label=part) for part, colour in PARTS.items()]
+    handles.append(Patch(color=SKY, alpha=0.35, lw=0, label="the driver's"))
     figure.legend(handles=handles, frameon=False, ncols=6, loc="outside upper center", fontsize=9)
     return figure
