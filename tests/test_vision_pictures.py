@@ -38,21 +38,20 @@ def test_the_most_usual_answer_is_right_for_less_than_two_fifths_of_the_unseen()
         assert max(map(answers.count, answers)) / len(answers) < 0.4
 
 
-def test_training_draws_only_from_what_may_be_seen(monkeypatch):
+def test_training_draws_only_from_what_may_be_seen(monkeypatch, tmp_path):
     """Each picture that the stages train with is recorded where it is drawn."""
     from llmnotes.finetuning.train import Plan
     from llmnotes.vision import parts, training
 
     drawn = []
-    for module in (parts, training):
-        monkeypatch.setattr(module, "draw", lambda scene, rng: drawn.append(scene) or draw(scene, rng))
-    plan = Plan(steps=1, batch_size=8)
-    parts.pixels(SEEN[:10], "x")
-    model, processor = tiny()
-    losses = training.conversation_losses(model, processor, plan, random.Random(0))
-    for _ in range(3):
-        assert next(losses).isfinite()
-    assert len(drawn) == 10 + 3 * 8 and set(drawn) <= set(SEEN)
+    monkeypatch.setattr(parts, "draw", lambda scene, rng: drawn.append(scene) or draw(scene, rng))
+    plan = Plan(steps=2, batch_size=8)
+    losses = training.conversation_losses(*tiny(), plan, random.Random(0))
+    assert all(next(losses).isfinite() for _ in range(3))
+    assert len(drawn) == 3 * 8
+    monkeypatch.setattr(training.opening, "write_tensors", lambda *_: None)
+    training.train_encoder(training.Recipe(encoder=plan), tmp_path)
+    assert len(drawn) == 5 * 8 and set(drawn) <= set(SEEN)
 
 
 def tiny():

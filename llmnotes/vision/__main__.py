@@ -17,7 +17,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("build/vision"), help="folder for the weights and the card")
     parser.add_argument("--install", action="store_true", help="replace the weights in the package at the end")
-    parser.add_argument("--shrink", type=int, default=1, help="divide steps and pictures by this, for a smoke test")
+    parser.add_argument("--shrink", type=int, default=1, help="divide the steps by this, for a smoke test")
     parser.add_argument("--threads", type=int, default=0, help="threads for torch; 0 leaves its own choice")
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -31,7 +31,7 @@ def main() -> None:
     if n > 1:
         fewer = {name: getattr(recipe, name) for name in ("encoder", "projector", "language")}
         fewer = {name: replace(plan, steps=max(1, plan.steps // n)) for name, plan in fewer.items()}
-        recipe = replace(recipe, copies=max(1, recipe.copies // n), **fewer)
+        recipe = replace(recipe, **fewer)
     seconds = training.run(recipe, options.out)
     figures = card.measure(recipe, options.out, seconds)
     card.write(figures, options.out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def retrieval(clip, tokenizer, found) -> float:
     """Return the share of pictures for which CLIP prefers the true sentence among those of all combinations."""
     every = [scene for half in combinations() for scene in half]
     texts = parts.read_captions([f"A picture of {describe(scene)}" for scene in every], tokenizer)
-    seen = parts.scaled(parts.pixels(found, f"retrieval {SEED}"))
+    seen = parts.scaled(parts.pixels(found, random.Random(f"retrieval {SEED}")))
     with torch.inference_mode():
         best = clip(pixel_values=seen, **texts).logits_per_image.argmax(-1).tolist()
     return sum(every[place] == scene for place, scene in zip(best, found, strict=True)) / len(found)

@@ -104,12 +104,9 @@ def read_captions(captions: Sequence[str], tokenizer) -> dict[str, torch.Tensor]
     }
 
 
-def pixels(scenes: Sequence[Scene], name: str) -> np.ndarray:
-    """Return drawn pictures as bytes (pictures, 3, SIZE, SIZE); the jitter follows from `name` and the place."""
-    made = np.empty((len(scenes), 3, SIZE, SIZE), np.uint8)
-    for place, scene in enumerate(scenes):
-        made[place] = np.asarray(draw(scene, random.Random(f"{name} {place}"))).transpose(2, 0, 1)
-    return made
+def pixels(scenes: Sequence[Scene], rng: random.Random) -> np.ndarray:
+    """Return a drawn picture of each scene as bytes: (pictures, 3, SIZE, SIZE)."""
+    return np.stack([np.asarray(draw(scene, rng)).transpose(2, 0, 1) for scene in scenes])
 
 
 def scaled(bytes_: np.ndarray) -> torch.Tensor:

@@ -23,7 +23,7 @@ COLOURS = {
     "purple": (140, 50, 170),
     "black": (25, 25, 25),
 }
-SHAPES = ("ball", "square", "ring", "star", "heart", "moon")
+SHAPES = ("ball", "kite", "ring", "star", "heart", "moon")
 POSITIONS = ("top left", "top right", "bottom left", "bottom right")
 UNSEEN = 1 / 5  # of all combinations, kept out of training
 
@@ -99,7 +99,7 @@ def scenes(n: int, seed: int, seen: bool = True) -> list[Scene]:
 def draw(scene: Scene, rng: random.Random):
     """Return a picture of a scene: a PIL image of `SIZE` by `SIZE` pixels in RGB, on a pale ground.
 
-    The generator chooses the ground, the shade, and each thing's place in its quarter, its size (8 to 10 pixels
+    The generator chooses the ground, the shade, and each thing's place in its quarter, its size (9 to 11 pixels
     across) and its turn. Things never overlap or touch. Raises `KeyError` for words that are not among the above.
 
     >>> draw(Scene(2, "red", "ball", "top left"), random.Random(0)).size
@@ -114,9 +114,9 @@ def draw(scene: Scene, rng: random.Random):
     left = half * ("right" in scene.position)
     top = half * ("bottom" in scene.position)
     for cell in rng.sample(range(4), scene.count):  # a quarter has four cells
-        x = left + half / 4 + half / 2 * (cell % 2) + rng.uniform(-2, 2)
-        y = top + half / 4 + half / 2 * (cell // 2) + rng.uniform(-2, 2)
-        radius = rng.uniform(4, 5)
+        x = left + half / 4 + half / 2 * (cell % 2) + rng.uniform(-1.5, 1.5)
+        y = top + half / 4 + half / 2 * (cell // 2) + rng.uniform(-1.5, 1.5)
+        radius = rng.uniform(4.6, 5.4)
         _thing(pen, scene.shape, x * FINE, y * FINE, radius * FINE, rng.uniform(-0.3, 0.3), shade, ground)
     return large.resize((SIZE, SIZE), Image.Resampling.BOX)
 
@@ -131,10 +131,10 @@ def _thing(pen, shape: str, x: float, y: float, r: float, turn: float, shade, gr
         cos, sin = math.cos(turn), math.sin(turn)
         pen.polygon([(x + r * (a * cos - b * sin), y + r * (a * sin + b * cos)) for a, b in points], fill=shade)
 
-    if shape == "square":
-        polygon((a * 0.85, b * 0.85) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1)))
+    if shape == "kite":
+        polygon(iter(((0, -1.1), (0.7, 0), (0, 1.1), (-0.7, 0))))
     elif shape == "star":
-        polygon(_round(10, lambda step: 1.15 if step % 2 == 0 else 0.42))
+        polygon(_round(10, lambda step: 1.1 if step % 2 == 0 else 0.42))
     elif shape == "heart":
         curve = [2 * math.pi * step / 60 for step in range(60)]
         polygon((math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t)) / 16) for t in curve)

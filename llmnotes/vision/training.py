@@ -23,18 +23,17 @@ from llmnotes.finetuning.train import Plan, optimizer_of
 from llmnotes.formats.safe_write import new_file
 from llmnotes.pebble.lessons import rehearsal
 from llmnotes.vision import opening, parts
-from llmnotes.vision.pictures import DESCRIBE, caption, combinations, describe, draw, questions
+from llmnotes.vision.pictures import DESCRIBE, caption, combinations, describe, questions
 
 TARGETS = r"model\.language_model\..*_proj"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training; a smoke test shrinks the steps and `copies`."""
+    """Every number of the training; a smoke test shrinks the steps."""
 
     seed: int = 0
-    copies: int = 40  # pictures of each combination that the encoder is trained with
-    encoder: Plan = Plan(steps=800, learning_rate=1e-3, batch_size=128, warmup_steps=50, schedule="cosine")
+    encoder: Plan = Plan(steps=750, learning_rate=1e-3, batch_size=128, warmup_steps=50, schedule="cosine")
     projector: Plan = Plan(steps=500, learning_rate=2e-3, batch_size=16, warmup_steps=20, schedule="cosine")
     language: Plan = Plan(steps=500, learning_rate=1e-3, batch_size=12, warmup_steps=20, schedule="cosine")
     rank: int = 8
@@ -69,16 +68,15 @@ def train_encoder(recipe: Recipe, folder: Path) -> None:
     The pictures of a batch show different combinations, so that exactly one caption is true of each; many differ in
     a single word, which is what makes the encoder look for counts and places. (Radford et al., 2021, figure 3.)
     """
-    plan, different = recipe.encoder, combinations()[0]
-    pictures = parts.pixels([s for s in different for _ in range(recipe.copies)], f"training {recipe.seed}")
+    plan, shown = recipe.encoder, combinations()[0]
     clip, tokenizer = parts.new_encoder(seed=recipe.seed).train(), parts.tokenizer(image=False)
-    rng, truth = random.Random(f"captions {recipe.seed}"), torch.arange(plan.batch_size)
+    rng, truth = random.Random(f"encoder {recipe.seed}"), torch.arange(plan.batch_size)
 
     def losses() -> Iterator[torch.Tensor]:
         while True:
-            chosen = rng.sample(range(len(different)), plan.batch_size)
-            texts = parts.read_captions([caption(different[place], rng) for place in chosen], tokenizer)
-            seen = parts.scaled(pictures[[place * recipe.copies + rng.randrange(recipe.copies) for place in chosen]])
+            some = rng.sample(shown, plan.batch_size)
+            texts = parts.read_captions([caption(scene, rng) for scene in some], tokenizer)
+            seen = parts.scaled(parts.pixels(some, rng))
             with torch.autocast("cpu", torch.bfloat16):
                 scores = clip(pixel_values=seen, **texts).logits_per_image.float()  # (pictures, captions)
             yield (functional.cross_entropy(scores, truth) + functional.cross_entropy(scores.T, truth)) / 2
@@ -189,7 +187,7 @@ def conversation_losses(
     shown, tokenizer, padding = combinations()[0], processor.tokenizer, processor.tokenizer.pad_token_id
     while True:
         some = rng.sample(shown, plan.batch_size)
-        images = processor.image_processor([draw(scene, rng) for scene in some], return_tensors="pt")["pixel_values"]
+        images = parts.scaled(parts.pixels(some, rng))  # what the processor would make of them
         rows = [encode(conversation(scene, rng), tokenizer, picture=True) for scene in some]
         rows += [encode(pairs, tokenizer, picture=False) for pairs in rng.sample(old, rehearsed)] if rehearsed else []
         width = max(len(ids) for ids, _ in rows)
