@@ -1,93 +1,15 @@
-"""The exercises of notebook 11: bytes round a ring, one mean of several, what a process holds, doubling."""
+"""The exercises of notebook 11: rings and doubling, one mean of several, shards, what fits, what a token waits for."""
 
-import math
-
-import numpy as np
-
-from llmnotes.exercises import Exercise, recognize
-
-RINGS = [(1200, 2), (1200, 4), (13_476_831_232, 512)]  # bytes, processes
-MEANS, COUNTS = [2.0, 3.0, 5.0], [90, 30, 40]
-SPLITS = [(6_738_415_616, 8), (1000, 4)]  # parameters, processes
-ARRAYS = np.random.default_rng(11).integers(1, 9, (8, 6)).astype(float)  # eight processes, six numbers each
-
-
-def check_ring_bytes(answer) -> str | None:
-    """Return None for the bytes that one process sends, or which mistake the numbers look like."""
-    mistakes = {
-        "one_round": [(n - 1) * size / n for size, n in RINGS],
-        "whole": [2 * (n - 1) * size for size, n in RINGS],
-        "to_all": [(n - 1) * size for size, n in RINGS],
-        "limit": [2 * size for size, n in RINGS],
-        "piece": [size / n for size, n in RINGS],
-    }
-    return recognize([answer(*ring) for ring in RINGS], [2 * (n - 1) * size / n for size, n in RINGS], mistakes)
-
-
-def check_mean_loss(answer) -> str | None:
-    """Return None for the mean over all tokens, or which mistake the number looks like."""
-    means, counts = np.array(MEANS), np.array(COUNTS)
-    mistakes = {
-        "mean_of_means": means.mean(),
-        "summed": means @ counts,
-        "by_processes": means @ counts / len(means),
-        "upside_down": (means / counts).sum() / (1 / counts).sum(),
-    }
-    found = recognize(answer(list(MEANS), list(COUNTS)), means @ counts / counts.sum(), mistakes)
-    if found:
-        return found
-    right = (2.0 * 90 + 5.0 * 40) / 130
-    return recognize(answer([2.0, math.nan, 5.0], [90, 0, 40]), right, {"idle": math.nan})
-
-
-def check_bytes_per_rank(answer) -> str | None:
-    """Return None for the bytes of each stage, or which mistake the numbers look like."""
-
-    def table(function) -> list[float]:
-        return [function(*split, stage) for split in SPLITS for stage in range(4)]
-
-    def held(parameters, n, cuts, optimizer=12) -> float:
-        return parameters * sum(part / (n if cut else 1) for part, cut in zip((2, 2, optimizer), cuts, strict=True))
-
-    mistakes = {
-        "never": table(lambda p, n, stage: 16 * p),
-        "always": table(lambda p, n, stage: 16 * p / n),
-        "late": table(lambda p, n, stage: held(p, n, (stage > 3, stage > 2, stage > 1))),
-        "parameters_first": table(lambda p, n, stage: held(p, n, (stage >= 1, stage >= 2, stage >= 3))),
-        "one_each": table(lambda p, n, stage: held(p, n, (stage == 3, stage == 2, stage == 1))),
-        "two_moments": table(lambda p, n, stage: held(p, n, (stage >= 3, stage >= 2, stage >= 1), 8)),
-    }
-    right = table(lambda p, n, stage: held(p, n, (stage >= 3, stage >= 2, stage >= 1)))
-    return recognize(table(answer), right, mistakes)
-
-
-def _doubled(rounds: int = 3, partner=lambda rank, step: rank ^ 2**step, stale: bool = True) -> np.ndarray:
-    """Return what ARRAYS become; with `stale` False each process sees what others have received in the same step."""
-    arrays = ARRAYS.copy()
-    for step in range(rounds):
-        seen = arrays.copy() if stale else arrays
-        for rank in range(len(arrays)):
-            arrays[rank] = arrays[rank] + seen[partner(rank, step)]
-    return arrays
-
-
-def check_doubling(answer) -> str | None:
-    """Return None for the sum and the bytes of doubling, or which mistake the numbers look like."""
-    given = [array.copy() for array in ARRAYS]
-    arrays, sent = answer(given)
-    if not all(np.array_equal(now, before) for now, before in zip(given, ARRAYS, strict=True)):
-        return "changes_given"
-    total = np.tile(ARRAYS.sum(axis=0), (8, 1))
-    mistakes = {
-        "too_fresh": _doubled(stale=False),
-        "one_short": _doubled(2),
-        "same_partner": _doubled(partner=lambda rank, step: rank ^ 1),
-        "next_ones": _doubled(partner=lambda rank, step: (rank + step + 1) % 8),
-        "mean": total / 8,
-    }
-    size = ARRAYS[0].nbytes
-    counts = {"one_step": size, "everybody": 24 * size, "as_a_ring": 2 * 7 * size / 8}
-    return recognize(arrays, total, mistakes) or recognize(sent, 3 * size, counts)
+from llmnotes.exercises import Exercise
+from llmnotes.exercises.scaling_out_checks import (
+    check_bytes_per_rank,
+    check_doubling,
+    check_layers_that_fit,
+    check_mean_loss,
+    check_ring_bytes,
+    check_shared_mlp,
+    check_token_seconds,
+)
 
 
 def _function(head: str, words: str, body: str) -> str:
@@ -121,6 +43,42 @@ def _doubling(
         "doubling(arrays)",
         "Return (arrays, each the sum of all; bytes that each process sends). Their number is a power of two.",
         f"{body}    return arrays, {sent} * arrays[0].nbytes",
+    )
+
+
+def _layers(some: str, whole: str = "first + layers * layer <= free") -> str:
+    return _function(
+        "layers_that_fit(free, first, layer, layers)",
+        "Return how many layers lie on the GPU.",
+        f"if {whole}:\n        return layers\n    return {some}",
+    )
+
+
+def _seconds(formula: str) -> str:
+    return _function(
+        "token_seconds(held, speeds)",
+        "Return the seconds that one token waits for weights.",
+        f"times = [nbytes / speed for nbytes, speed in zip(held, speeds, strict=True)]\n    return {formula}",
+    )
+
+
+def _mlp(
+    output: str = "inner @ down[:, own].T", inner: str = "silu(x @ gate[own].T) * (x @ up[own].T)", own="part"
+) -> str:
+    lines = [
+        "def silu(z):",
+        "    return z / (1 + np.exp(-z))",
+        "",
+        "width, outputs = len(gate) // parts, []",
+        "for part in range(parts):",
+        f"    own = slice({own} * width, {own} * width + width)",
+        f"    inner = {inner}",
+        f"    outputs.append({output})",
+    ]
+    return "import numpy as np\n\n\n" + _function(
+        "shared_mlp(x, gate, up, down, parts)",
+        "Return a list with the output of each part; their sum is the output of the MLP.",
+        "\n    ".join([*lines, "return outputs"]),
     )
 
 
@@ -299,6 +257,112 @@ that were given as they are.""",
             "everybody": _doubling(_EXCHANGE, sent="rounds * len(arrays)"),
             "as_a_ring": _doubling(_EXCHANGE, sent="2 * (len(arrays) - 1) / len(arrays)"),
             "other": _doubling(_EXCHANGE.replace("array +", "array -")),
+        },
+    ),
+    Exercise(
+        id="11.5",
+        title="Layers that fit",
+        level="easy",
+        minutes=10,
+        task="""A GPU has `free` bytes. The embedding takes `first` of them, and each of the `layers` layers takes
+`layer`. If all of it fits, all of it goes there. If not, the layers that stay outside are brought in one at a time, so
+room for one of them is left free. Write `layers_that_fit(free, first, layer, layers)`: how many layers lie on the
+GPU?""",
+        clue="Two cases. In the second, take the embedding and one layer from `free`, then divide, and round down.",
+        name="layers_that_fit",
+        stub=_function("layers_that_fit(free, first, layer, layers)", "Return how many layers lie on the GPU.", "..."),
+        solution=_layers("max((free - first - layer) // layer, 0)"),
+        check=check_layers_that_fit,
+        hints={
+            "no_way_in": "the GPU is full to the brim here. A layer from outside has nowhere to go.",
+            "always_spare": "if all layers fit, none comes from outside, and no room need be left for one.",
+            "no_embedding": "the embedding lies on the GPU, too, and takes its bytes first.",
+            "more_than_all": "where there is much room, these are more layers than the model has.",
+            "below_none": "where not even one layer fits, this is a negative number of layers.",
+            "parts": "a layer goes as a whole: round down.",
+            "other": "the numbers differ. 100 bytes, 20 for the embedding, nine layers of 10: seven lie there.",
+        },
+        wrong={
+            "no_way_in": _layers("max((free - first) // layer, 0)"),
+            "always_spare": _layers("min(max((free - first - layer) // layer, 0), layers)", "False"),
+            "no_embedding": _layers("max((free - layer) // layer, 0)", "layers * layer <= free"),
+            "more_than_all": _layers("max((free - first - layer) // layer, 0)", "False"),
+            "below_none": _layers("(free - first - layer) // layer"),
+            "parts": _layers("max((free - first - layer) / layer, 0)"),
+            "other": _layers("max((free - first - layer) // layer, 0) + 1"),
+        },
+    ),
+    Exercise(
+        id="11.6",
+        title="What a token waits for",
+        level="medium",
+        minutes=10,
+        task="""For one token every weight is read once. `held` are the bytes of a model on the GPU, in main memory and
+on the disk, `speeds` the bytes in a second that come from each to where the GPU computes. Write
+`token_seconds(held, speeds)`: how long does one token wait for weights, when one layer comes after the other?""",
+        clue="How long do the bytes of each place take? The layers wait for each other. What of the three times?",
+        name="token_seconds",
+        stub=_function("token_seconds(held, speeds)", "Return the seconds that one token waits for weights.", "..."),
+        solution=_seconds("sum(times)"),
+        check=check_token_seconds,
+        hints={
+            "slowest": "this is the wait for the slowest place alone. Layers in the others come before or after.",
+            "mean_speed": "speeds cannot be averaged so: it is the slow place that takes the time.",
+            "summed_speed": "this would hold if the three places were read at the same time, each in proportion.",
+            "a_second": "these are tokens a second. Asked for are the seconds of one token.",
+            "bits": "speeds are in bytes a second here, not in bits.",
+            "mean_time": "this is the mean of the three times. A token waits for all of them.",
+            "other": "the numbers differ. 4 bytes at 2 a second and 6 bytes at 3 a second: 2 + 2 seconds.",
+        },
+        wrong={
+            "slowest": _seconds("max(times)"),
+            "mean_speed": _seconds("sum(held) / (sum(speeds) / len(speeds))"),
+            "summed_speed": _seconds("sum(held) / sum(speeds)"),
+            "a_second": _seconds("1 / sum(times)"),
+            "bits": _seconds("8 * sum(times)"),
+            "mean_time": _seconds("sum(times) / len(times)"),
+            "other": _seconds("min(times)"),
+        },
+    ),
+    Exercise(
+        id="11.7",
+        title="An MLP for several",
+        level="hard",
+        minutes=20,
+        task="""The MLP of a Llama is `(silu(x @ gate.T) * (x @ up.T)) @ down.T`; `silu(z)` is `z / (1 + exp(-z))`. `x`
+is `(tokens, hidden)`, `gate` and `up` are `(inner, hidden)`, `down` is `(hidden, inner)`. Write
+`shared_mlp(x, gate, up, down, parts)` with NumPy for `parts` GPUs; `inner` can be divided by their number. Return a
+list with what each of them computes from its own share of the three matrices alone. The sum of the list is the output
+of the MLP.""",
+        clue="A GPU takes some of the `inner` numbers: rows of `gate` and of `up`, and the same columns of `down`.",
+        name="shared_mlp",
+        stub="import numpy as np\n\n\n"
+        + _function(
+            "shared_mlp(x, gate, up, down, parts)",
+            "Return a list with the output of each part; their sum is the output of the MLP.",
+            "...",
+        ),
+        solution=_mlp(),
+        check=check_shared_mlp,
+        hints={
+            "everything": "each part computes the whole MLP here, so the sum is `parts` times as large.",
+            "divided": "the parts must be added up, not averaged: do not divide.",
+            "no_gate": "`gate` is missing: its silu is multiplied with what `up` gives.",
+            "silu_of_both": "silu belongs to what `gate` gives alone, before it is multiplied.",
+            "added_up": "the sum is right, but one part has all of it. Return what each part computes itself.",
+            "first_share": "every part has computed with the first share. Each needs its own.",
+            "one_sum": "this is the sum of the parts. Return the list of what is added up.",
+            "other": "the numbers differ. With parts=1 the list has one output, that of the MLP as it stands above.",
+        },
+        wrong={
+            "everything": _mlp("(silu(x @ gate.T) * (x @ up.T)) @ down.T"),
+            "divided": _mlp("inner @ down[:, own].T / parts"),
+            "no_gate": _mlp(inner="x @ up[own].T"),
+            "silu_of_both": _mlp(inner="silu((x @ gate[own].T) * (x @ up[own].T))"),
+            "added_up": _mlp().replace("return outputs", "return [sum(outputs)] + [0 * each for each in outputs[1:]]"),
+            "first_share": _mlp(own="0"),
+            "one_sum": _mlp().replace("return outputs", "return sum(outputs)"),
+            "other": _mlp(inner="silu(x @ gate[own].T) + (x @ up[own].T)"),
         },
     ),
 ]

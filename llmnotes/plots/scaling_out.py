@@ -1,10 +1,11 @@
-"""The figures of notebook 11: a ring step by step, what each process holds, and how long GPUs talk."""
+"""The figures of notebook 11: a ring step by step, what a process holds, how long GPUs talk, and what fits where."""
 
 import numpy as np
 
 from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, SKY, axes
 
 COLOURS = {"parameters": BLUE, "gradients": ORANGE, "optimizer": GREEN}
+WHERE = {"GPU": (GREEN, "white"), "part": (ORANGE, BLACK), "RAM": (SKY, BLACK), "no": ("#eeeeee", BLACK)}
 
 
 def ring(states):
@@ -70,4 +71,23 @@ def talk(shares: dict[str, dict[str, dict[int, float]]]):
         panel.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
     panels[0].set_ylabel("share of a step spent on talk")
     panels[0].legend(frameon=False, loc="upper left")
+    return figure
+
+
+def fits(table: dict[str, dict[str, dict[str, str]]]):
+    """Return the figure of what fits where, a square for each of {model: {machine: {file type: a key of WHERE}}}."""
+    figure, panels = axes(9.4, 3.2, columns=len(table))
+    for number, (panel, (model, rows)) in enumerate(zip(panels, table.items(), strict=True)):
+        for row, kinds in enumerate(rows.values()):
+            for column, where in enumerate(kinds.values()):
+                face, ink = WHERE[where]
+                panel.add_patch(_square(column, row, face))
+                panel.text(column, row, where, ha="center", va="center", color=ink, fontsize=9)
+        kinds = list(next(iter(rows.values())))
+        panel.set(xlim=(-0.5, len(kinds) - 0.5), ylim=(len(rows) - 0.5, -0.5))
+        panel.set_title(model, fontsize=10)
+        panel.set_xticks(range(len(kinds)), kinds, fontsize=9)
+        panel.set_yticks(range(len(rows)) if number == 0 else [], list(rows) if number == 0 else [])
+        panel.tick_params(length=0)
+        panel.spines[["left", "bottom"]].set_visible(False)
     return figure
