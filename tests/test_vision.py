@@ -12,6 +12,7 @@ from llmnotes.finetuning.train import Plan
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
 from llmnotes.vision import accuracy, ask, encoder, load, opening, parts, training
+from llmnotes.vision.card import in_nf4
 from llmnotes.vision.pictures import DESCRIBE, KINDS, Scene, describe, draw, questions, scenes
 
 CARD = json.loads((opening.WEIGHTS / "card.json").read_text(encoding="utf-8"))
@@ -216,10 +217,7 @@ def test_a_saved_folder_gives_the_same_answers_through_auto_classes(llava, folde
 
 
 def test_in_nf4_it_answers_nearly_as_well():
-    from transformers import BitsAndBytesConfig
-
-    four = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
-    model, processor = load(quantization_config=four, dtype=torch.float32)
+    model, processor = in_nf4(opening.NAME)
     assert sum(type(module).__name__ == "Linear4bit" for module in model.modules()) > 28
     marks = accuracy(model, processor, UNSEEN[:30], seed=3)
     assert sum(right for right, _ in marks.values()) / 120 >= 0.8, marks
