@@ -66,16 +66,14 @@ def _mlp(
     output: str = "inner @ down[:, own].T", inner: str = "silu(x @ gate[own].T) * (x @ up[own].T)", own="part"
 ) -> str:
     lines = [
-        "def silu(z):",
-        "    return z / (1 + np.exp(-z))",
-        "",
         "width, outputs = len(gate) // parts, []",
         "for part in range(parts):",
         f"    own = slice({own} * width, {own} * width + width)",
         f"    inner = {inner}",
         f"    outputs.append({output})",
     ]
-    return "import numpy as np\n\n\n" + _function(
+    silu = "def silu(z):\n    return z / (1 + np.exp(-z))"
+    return f"import numpy as np\n\n\n{silu}\n\n\n" + _function(
         "shared_mlp(x, gate, up, down, parts)",
         "Return a list with the output of each part; their sum is the output of the MLP.",
         "\n    ".join([*lines, "return outputs"]),
