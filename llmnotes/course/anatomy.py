@@ -24,6 +24,7 @@ LEVELS = {  # of each notebook
     "03": "intermediate",
     "04": "intermediate",
     "05": "advanced",
+    "06": "intermediate",
     "07": "intermediate",
     "08": "advanced",
     "09": "intermediate",

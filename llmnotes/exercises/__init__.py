@@ -21,6 +21,7 @@ MODULES = {
     "03": "model_formats",
     "04": "quantization",
     "05": "calibrated_quantization",
+    "06": "gguf_and_llama_cpp",
     "07": "fine_tuning",
     "08": "qlora",
     "09": "serving",
