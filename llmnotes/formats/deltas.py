@@ -60,10 +60,10 @@ def apply_delta(base: str | Path, delta: str | Path, dst: str | Path) -> Convers
     """
     dst = Path(dst)
     base, delta = inspect(base), inspect(delta)
+    _relatives(base, delta)  # first, since a fingerprint is taken of a folder alone
     said = delta.metadata.get("weights", {}).get(KEY)
     if said is not None and said != fingerprint(base):
         raise NotConvertible(f"{delta.path} was made from another base than {base.path}; give the one it names.")
-    _relatives(base, delta)
     lost = _combine(base, delta, dst, lambda old, new, cast: cast(old + new), {})
     return Conversion(delta.path, dst, delta.identity, "huggingface", len(delta.tensors), delta.nbytes, {}, lost)
 
