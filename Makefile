@@ -3,6 +3,7 @@
 # make lab     opens JupyterLab at the first notebook
 # make fuzz    throws 20,000 broken files at every reader
 # make peers   brings TensorFlow, gptqmodel and llama.cpp's tools, each in a place of its own, to compare with
+# make engines compiles llama-cpp-python, in some minutes, and brings gpt4all: other programs that run our GGUF
 # make bench   measures the converters, the quantizers and a step of fine-tuning against their peers
 # make pebble  trains the model in the box again, into build/pebble
 # make vision  trains the one that sees pictures again, into build/vision
@@ -23,8 +24,10 @@ OFFLINE := $(shell unshare -rn sh -c 'ip link set lo up' 2>/dev/null && echo "un
 
 # What `make peers` has brought to compare GPTQ with; its numpy and torch go before the project's own.
 GPTQ_PEER := $(wildcard build/peers/gptq/lib/python*/site-packages)
+# What `make engines` has brought; only these tests see it.
+ENGINES := $(wildcard build/peers/engines/lib/python*/site-packages)
 
-.PHONY: course test lint lab fuzz peers bench pebble vision
+.PHONY: course test lint lab fuzz peers engines bench pebble vision
 
 course: $(READY)
 	@$(BIN)/llmnotes run --pages build/course
@@ -32,6 +35,7 @@ course: $(READY)
 test: $(READY) lint
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules llmnotes tests
 	$(if $(GPTQ_PEER),env $(TEST_ENV) PYTHONPATH=$(CURDIR)/$(GPTQ_PEER) $(OFFLINE) $(BIN)/python -m pytest tests/test_quantization_gptq_layout.py)
+	$(if $(ENGINES),env $(TEST_ENV) PYTHONPATH=$(CURDIR)/$(ENGINES) $(OFFLINE) $(BIN)/python -m pytest tests/test_serving_bindings.py tests/test_serving_others.py)
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env notebooks
 
 lint: $(READY)
@@ -72,6 +76,15 @@ build/peers/llama_quantize/installed-%:
 	rm -rf build/peers/llama_quantize
 	mkdir -p build/peers/llama_quantize
 	! command -v npm || (cd build/peers/llama_quantize && npm pack --silent @node-llama-cpp/linux-x64@$* && tar xzf *.tgz && rm *.tgz)
+	@touch $@
+
+engines: build/peers/engines/installed
+
+build/peers/engines/installed: requirements-llama-cpp.txt
+	rm -rf build/peers/engines
+	$(PYTHON) -m venv build/peers/engines
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF" build/peers/engines/$(notdir $(BIN))/python -m pip install --quiet --requirement requirements-llama-cpp.txt
+	build/peers/engines/$(notdir $(BIN))/python -m pip install --quiet gpt4all==2.8.2
 	@touch $@
 
 bench: $(READY)
