@@ -160,7 +160,7 @@ def _part(body: str, trim: str = _TRIM) -> str:
     return _function("where_they_part(a, b, end)", _PART_WORDS, trim + body)
 
 
-_WALK = """for at, (x, y) in enumerate(zip(a, b)):
+_WALK = """for at, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:
             return at
     """
