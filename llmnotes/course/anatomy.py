@@ -28,6 +28,7 @@ LEVELS = {  # of each notebook
     "07": "intermediate",
     "08": "advanced",
     "09": "intermediate",
+    "10": "advanced",
     "11": "advanced",
 }
 DIAMONDS = {"easy": "◆◇◇", "medium": "◆◆◇", "hard": "◆◆◆"}

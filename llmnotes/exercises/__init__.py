@@ -25,6 +25,7 @@ MODULES = {
     "07": "fine_tuning",
     "08": "qlora",
     "09": "serving",
+    "10": "vision_language",
     "11": "scaling_out",
 }
 

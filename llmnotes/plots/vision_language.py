@@ -119,7 +119,7 @@ def occlusion(image, falls: dict[str, np.ndarray]):
             interpolation="nearest",
         )
         panel.set_title(title, fontsize=9)
-        panel.set(xticks=[], yticks=[])
+        _bare(panel)
     figure.colorbar(shown, ax=list(panels), label="fall of the logit", shrink=0.8)
     return figure
 
