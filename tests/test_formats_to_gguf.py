@@ -281,3 +281,26 @@ def test_a_strange_type_or_target_is_refused(pebble, tmp_path):
 def test_rows_that_no_block_fits_become_f16_and_are_named(stories, tmp_path):
     done = convert(stories, tmp_path / "model.gguf", type="Q8_0")
     assert done.fallbacks == {f"blk.{layer}.ffn_down.weight": "F16" for layer in range(5)}
+
+
+def test_what_a_tokenizer_does_before_it_cuts_is_said_to_be_lost(stories, tmp_path):
+    prepend = {"type": "Prepend", "prepend": "\u2581"}
+    mark = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    merge = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
+    tried = {
+        "as SentencePiece": [prepend, mark],
+        "spaces merged": [merge, prepend, mark],
+        "accents": [{"type": "NFKC"}],
+    }
+    tried |= {"no list": 5, "no step": [7]}
+    said = {}
+    for name, steps in tried.items():
+
+        def change(fast, steps=steps):
+            fast |= {"normalizer": {"type": "Sequence", "normalizers": steps}, "pre_tokenizer": None}
+
+        folder = changed(stories, tmp_path / name, "tokenizer.json", change)
+        (folder / "tokenizer.model").unlink()
+        said[name] = convert(folder, tmp_path / f"{name}.gguf", type="F32").lost
+    assert [len(said[name]) for name in tried] == [0, 1, 1, 0, 0]
+    assert "several spaces" in said["spaces merged"][0]

@@ -13,6 +13,8 @@ from llmnotes.formats.protobuf import VOCABULARY_LIMIT, Message, signed
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask"}
 
+SPACE = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}  # SentencePiece's mark
+
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
@@ -72,6 +74,11 @@ def keys(folder: Path, config: dict, architecture: str) -> tuple[dict[str, Any],
             lost.append(
                 "llama.cpp, as SentencePiece, puts a space before a text that begins with one already, and before text "
                 "that follows a special token; this tokenizer.json does not."
+            )
+        if any(step.get("type") != "Prepend" and step != SPACE for step in _normalizers(fast)):
+            lost.append(
+                "llama.cpp marks spaces and changes nothing else in a text; this tokenizer.json does: several spaces "
+                "or accents may become other tokens."
             )
     count = len(found["tokenizer.ggml.tokens"].value)
     found |= _special_ids(fast, own, config, count)
@@ -254,9 +261,15 @@ def _prefix(fast: dict, own: dict) -> bool:
     """Return whether a SentencePiece tokenizer puts a space before the text."""
     if own.get("add_prefix_space") is not None or not fast:
         return own.get("add_prefix_space") is not False
-    steps = _part(fast, "normalizer").get("normalizers") or [_part(fast, "normalizer")]
-    prepends = any(isinstance(step, dict) and step.get("type") == "Prepend" for step in steps)
+    prepends = any(step.get("type") == "Prepend" for step in _normalizers(fast))
     return prepends or _scheme(fast) in ("first", "always")
+
+
+def _normalizers(fast: dict) -> list[dict]:
+    """Return the steps that change a text before it is cut."""
+    first = _part(fast, "normalizer")
+    steps = first.get("normalizers", [first])
+    return [step for step in steps if isinstance(step, dict) and step] if isinstance(steps, list) else []
 
 
 def _template(folder: Path, own: dict) -> str | None:
