@@ -134,10 +134,8 @@ def test_captions_end_where_clip_looks(tiny):
 
 
 def test_the_card_holds_the_bar():
-    """Nine of ten over the four kinds together. Counting is the weakest, and does not reach that alone."""
     marks = CARD["stages"]["2"]
-    assert sum(marks[kind] for kind in KINDS) / len(KINDS) >= 0.9, marks
-    assert all(marks[kind] >= 0.9 for kind in KINDS if kind != "count") and marks["count"] >= 0.75, marks
+    assert all(marks[kind] >= 0.9 for kind in KINDS), marks
     assert CARD["pictures"] == 300 and marks["exam"] >= 0.9
     assert all(seconds < 600 for seconds in CARD["seconds"].values())
     assert set(CARD["stages"]["1"]) == {*KINDS, "exam"}
@@ -148,7 +146,7 @@ def test_the_card_holds_the_bar():
 def test_unseen_pictures_are_answered(llava):
     marks = accuracy(*llava, UNSEEN, seed=3)
     assert all(of == 60 for _, of in marks.values())
-    assert sum(right for right, _ in marks.values()) / 240 >= 0.9, marks
+    assert all(right / of >= 0.9 for right, of in marks.values()), marks
 
 
 def test_the_picture_is_what_is_answered_about(llava):
@@ -168,7 +166,7 @@ def test_a_chat_about_one_picture(llava):
             said = ask(*llava, image, question, history)
             history.append((question, said))
             right += said == f"{answer}."
-    assert right >= 40  # of 50
+    assert right >= 45  # of 50
 
 
 def test_text_mode_keeps_what_pebble_knew(llava):
