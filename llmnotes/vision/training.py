@@ -34,8 +34,8 @@ class Recipe:
 
     seed: int = 0
     encoder: Plan = Plan(steps=750, learning_rate=1e-3, batch_size=128, warmup_steps=50, schedule="cosine")
-    projector: Plan = Plan(steps=500, learning_rate=2e-3, batch_size=16, warmup_steps=20, schedule="cosine")
-    language: Plan = Plan(steps=500, learning_rate=1e-3, batch_size=12, warmup_steps=20, schedule="cosine")
+    projector: Plan = Plan(steps=800, learning_rate=2e-3, batch_size=16, warmup_steps=20, schedule="cosine")
+    language: Plan = Plan(steps=900, learning_rate=1e-3, batch_size=12, warmup_steps=20, schedule="cosine")
     rank: int = 8
     rehearsed: int = 6  # rows beside each batch of the last stage: old questions, without a picture
 
