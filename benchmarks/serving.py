@@ -44,6 +44,7 @@ def measure(name: str, file: Path, rounds: int, calls: int, tokens: int) -> list
             "llmnotes": lambda: runtime.ask("/completions", **wish),
             "llmnotes, streamed": lambda: list(runtime._stream("/completions", wish | {"stream": True})),
             "library": lambda: bare.handle_completions(wish),
+            "library, streamed": lambda: _streamed(bare, wish | {"stream": True}),
         }
 
         def processor() -> float:
@@ -59,6 +60,12 @@ def measure(name: str, file: Path, rounds: int, calls: int, tokens: int) -> list
             if number:  # the first warms up
                 rows.append(row)
     return rows
+
+
+def _streamed(bare, wish: dict) -> list[dict]:
+    events = []
+    bare.handle_completions(wish, events.append)
+    return events
 
 
 def _written(answer) -> int:
@@ -82,17 +89,17 @@ def main() -> int:
     worst = 9.0
     for name in dict.fromkeys(row["model"] for row in rows):
         mine = [row for row in rows if row["model"] == name]
-        for way in ("llmnotes", "llmnotes, streamed"):
+        for way, peer in (("llmnotes", "library"), ("llmnotes, streamed", "library, streamed")):
             speed = {
                 who: [statistics.median(row[who][kind] for row in mine) for kind in ("wall", "processor")]
-                for who in (way, "library")
+                for who in (way, peer)
             }
-            ratios = sorted(row[way]["processor"] / row["library"]["processor"] for row in mine)
+            ratios = sorted(row[way]["processor"] / row[peer]["processor"] for row in mine)
             ratio = statistics.median(ratios)
             worst = min(worst, ratio)
             quarter = len(ratios) // 4
             spread = f"{ratio:.3f} (half of the rounds: {ratios[quarter]:.3f} to {ratios[-1 - quarter]:.3f})"
-            cells = [f"{speed[who][0]:,.0f} ({speed[who][1]:,.0f})" for who in (way, "library")]
+            cells = [f"{speed[who][0]:,.0f} ({speed[who][1]:,.0f})" for who in (way, peer)]
             kind = f"{name}, streamed" if "streamed" in way else name
             lines.append(f"| {kind} | {cells[0]} | {cells[1]} | {spread} | {BAR} |")
     print("\n".join(lines))

@@ -133,6 +133,12 @@ def test_captions_end_where_clip_looks(tiny):
 # The weights in the box.
 
 
+def test_the_card_is_generated_from_its_figures():
+    from llmnotes.vision import card
+
+    assert (opening.WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8") == card.text(CARD)
+
+
 def test_the_card_holds_the_bar():
     marks = CARD["stages"]["2"]
     assert all(marks[kind] >= 0.9 for kind in KINDS), marks

@@ -82,9 +82,9 @@ def text(figures: dict) -> str:
     return "\n".join(lines)
 
 
-def write(figures: dict, folder: Path) -> None:
-    """Write card.json and MODEL_CARD.md into a folder, each under a temporary name first."""
-    for name, content in (("card.json", json.dumps(figures, indent=2) + "\n"), ("MODEL_CARD.md", text(figures))):
+def write(figures: dict, page: str, folder: Path) -> None:
+    """Write card.json and MODEL_CARD.md, the `page`, into a folder, each under a temporary name first."""
+    for name, content in (("card.json", json.dumps(figures, indent=2) + "\n"), ("MODEL_CARD.md", page)):
         temporary = folder / (name + ".tmp")
         temporary.write_text(content, encoding="utf-8")
         os.replace(temporary, folder / name)

@@ -169,7 +169,7 @@ def run(recipe: Recipe, out: Path, install: bool = False) -> dict:
         "torch": torch.__version__.split("+")[0],
         **{name: measure(out / name, recipe, chat=name == "pebble-chat") for name in VARIANTS},
     }
-    card.write(figures, out)
+    card.write(figures, card.text(figures), out)
     if install:
         WEIGHTS.mkdir(exist_ok=True)
         for name in (*VARIANTS, "card.json", "MODEL_CARD.md"):

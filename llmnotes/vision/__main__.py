@@ -23,6 +23,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
 
+    from llmnotes.pebble.card import write
+
     from . import card, opening, training
 
     if options.threads:
@@ -34,7 +36,7 @@ def main() -> None:
         recipe = replace(recipe, **fewer)
     seconds = training.run(recipe, options.out)
     figures = card.measure(recipe, options.out, seconds)
-    card.write(figures, options.out)
+    write(figures, card.text(figures), options.out)
     if options.install:
         opening.install(options.out)
     print(card.text(figures))

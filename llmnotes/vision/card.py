@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import tempfile
 from dataclasses import asdict
@@ -110,14 +108,6 @@ def text(figures: dict) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def write(figures: dict, folder: Path) -> None:
-    """Write card.json and MODEL_CARD.md into a folder, each under a temporary name first."""
-    for name, content in (("card.json", json.dumps(figures, indent=2) + "\n"), ("MODEL_CARD.md", text(figures))):
-        temporary = folder / (name + ".tmp")
-        temporary.write_text(content, encoding="utf-8")
-        os.replace(temporary, folder / name)
 
 
 def _shares(marks: dict[str, tuple[int, int]]) -> dict[str, float]:
