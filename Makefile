@@ -4,7 +4,7 @@
 # make fuzz    throws 20,000 broken files at every reader
 # make peers   brings TensorFlow, gptqmodel and llama.cpp's tools, each in a place of its own, to compare with
 # make engines compiles llama-cpp-python, in some minutes, and brings gpt4all: other programs that run our GGUF
-# make bench   measures the converters, the quantizers and a step of fine-tuning against their peers
+# make bench   measures converting, quantizing, a step of fine-tuning and serving against their peers
 # make pebble  trains the model in the box again, into build/pebble
 # make vision  trains the one that sees pictures again, into build/vision
 
@@ -91,6 +91,8 @@ bench: $(READY)
 	env $(TEST_ENV) $(BIN)/python benchmarks/formats.py
 	env $(TEST_ENV) $(BIN)/python benchmarks/quantization.py
 	env $(TEST_ENV) $(BIN)/python benchmarks/finetuning.py
+	env $(TEST_ENV) $(BIN)/python benchmarks/fit.py
+	env $(TEST_ENV) $(BIN)/python benchmarks/serving.py
 
 pebble: $(READY)
 	$(BIN)/python -m llmnotes.pebble
