@@ -60,6 +60,7 @@ def lab(tmp_path_factory):
     }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
     command += ["--IdentityProvider.token=", "--LabApp.extension_manager=readonly", f"--ServerApp.root_dir={folder}"]
+    command += [f"--MappingKernelManager.cull_{what}=15" for what in ("idle_timeout", "interval")]  # of closed pages
     log = (folder / "log").open("w", encoding="utf-8")
     server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"

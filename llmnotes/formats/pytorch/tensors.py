@@ -218,15 +218,21 @@ def _is_tensor(value) -> bool:
     return isinstance(callee, Global) and callee.module.startswith("torch.") and callee.name.startswith("_rebuild_")
 
 
+ATOMS = (str, int, float, bool, bytes, type(None))  # what holds nothing
+
+
 def _holding(root) -> set[int]:
     """Return the ids of all values below `root` that are tensors or hold one."""
     parents, seen, stack, tensors = {}, {id(root)}, [root], []
     while stack:
         value = stack.pop()
-        if _is_tensor(value):
+        if type(value) in (Call, PersistentId) and _is_tensor(value):
             tensors.append(id(value))
             continue
-        for _, item in _children(value):
+        items = value if type(value) in (list, tuple) else [item for _, item in _children(value)]
+        for item in items:
+            if type(item) in ATOMS:
+                continue
             parents.setdefault(id(item), []).append(id(value))
             if id(item) not in seen:
                 seen.add(id(item))
