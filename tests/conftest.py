@@ -59,3 +59,14 @@ def converter() -> Path:
     if not found:
         pytest.skip("llama.cpp's converter is not here; make peers brings it")
     return found[0]
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory) -> Path:
+    """pebble-chat as a GGUF in Q4_K_M."""
+    from llmnotes.formats import convert
+    from llmnotes.pebble import weights_dir
+
+    path = tmp_path_factory.mktemp("gguf") / "pebble-chat-Q4_K_M.gguf"
+    convert(weights_dir("pebble-chat"), path, type="Q4_K_M")
+    return path

@@ -174,12 +174,8 @@ class Harness:
 
     def judge(self, path: Path) -> list[str]:
         """Read one file; return all faults."""
-        for _ in range(2):  # work takes longer on a core that others use meanwhile: what seems slow is timed once more
-            self.alarms.clear()
-            faults = self.read(path) + self.alarms
-            if not any(": took " in fault for fault in faults):
-                break
-        return faults
+        self.alarms.clear()
+        return self.read(path) + self.alarms
 
 
 def judge_bombs(harness: Harness, work: Path) -> None:

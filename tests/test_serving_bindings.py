@@ -8,19 +8,10 @@ import numpy as np
 import pytest
 
 from llmnotes.errors import BadSettings, DoesNotFit, LLMNotesError, MissingPart, ServerFailed, UnknownName
-from llmnotes.formats import convert
-from llmnotes.pebble import weights_dir
 from llmnotes.serving import load, runtime
 from llmnotes.serving.terminal import converse
 
 GOOSE = [{"role": "user", "content": "What does the goose say?"}]
-
-
-@pytest.fixture(scope="module")
-def gguf(tmp_path_factory):
-    path = tmp_path_factory.mktemp("gguf") / "pebble-chat-Q4_K_M.gguf"
-    convert(weights_dir("pebble-chat"), path, type="Q4_K_M")
-    return path
 
 
 @pytest.fixture(scope="module")

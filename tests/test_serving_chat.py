@@ -11,19 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from llmnotes.errors import ServerFailed
-from llmnotes.formats import convert
-from llmnotes.pebble import weights_dir
 from llmnotes.serving import Client, load
 from llmnotes.serving.terminal import converse, shown
 
 from .serving_process import serving
-
-
-@pytest.fixture(scope="module")
-def gguf(tmp_path_factory):
-    path = tmp_path_factory.mktemp("gguf") / "pebble-chat-Q4_K_M.gguf"
-    convert(weights_dir("pebble-chat"), path, type="Q4_K_M")
-    return path
 
 
 def chat(*words, said: str = ""):

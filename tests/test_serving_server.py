@@ -12,21 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from llmnotes.errors import ServerFailed
-from llmnotes.formats import convert
-from llmnotes.pebble import weights_dir
 from llmnotes.serving import Client
 
 from .serving_process import serving
 
 KEY = "a-key-of-the-test"
 HELLO = [{"role": "user", "content": "What does the goose say?"}]
-
-
-@pytest.fixture(scope="module")
-def gguf(tmp_path_factory):
-    path = tmp_path_factory.mktemp("gguf") / "pebble-chat-Q4_K_M.gguf"
-    convert(weights_dir("pebble-chat"), path, type="Q4_K_M")
-    return path
 
 
 @pytest.fixture(scope="module")

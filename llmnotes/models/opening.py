@@ -79,7 +79,7 @@ def _open(folder: Path, name: str, attention: str, say) -> LanguageModel:
         f"{label}: {config.get('model_type')} with {parameters / 1e6:.2f} million parameters in "
         f"{config.get('num_hidden_layers', '?')} layers; {memory}"
     )
-    with _quiet():
+    with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, ImportError) as error:
@@ -126,7 +126,7 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
     width = max(map(len, rows))
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])  # (prompts, tokens)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         out = lm.model.generate(
             ids.to(lm.model.device),
             attention_mask=mask.to(lm.model.device),
@@ -262,7 +262,7 @@ def _size(count: int) -> str:
 
 
 @contextmanager
-def _quiet():
+def quiet():
     """Keep transformers' progress bars and notices out of the reader's page while a model is opened."""
     from transformers.utils import logging
 

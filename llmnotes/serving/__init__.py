@@ -5,8 +5,8 @@ Importing it loads nothing heavy; llama.cpp itself comes with the package xllama
 >>> from llmnotes.serving import Client, load, serve
 
 Other servers that speak OpenAI's protocol are an address away: `Client(url)`, or `llmnotes chat URL`. These are their
-settings for the file of `llmnotes convert pebble-chat pebble-chat.gguf --type Q8_0`, by their documentation: they are
-programs of their own, and no test here starts them.
+settings for the file of `llmnotes convert pebble-chat pebble-chat.gguf --type Q8_0`. They are programs of their own
+and were not started here: only the addresses and the template are tested.
 
 text-generation-webui, with the file in user_data/models:
 

@@ -17,7 +17,7 @@ from llmnotes.formats.gguf.llava import is_llava
 from llmnotes.formats.safe_write import new_file
 from llmnotes.formats.safetensors import Part, write
 from llmnotes.models import open_model, path_of
-from llmnotes.models.opening import _quiet
+from llmnotes.models.opening import quiet
 from llmnotes.vision import parts
 
 NAME = "pebble-llava"
@@ -132,7 +132,7 @@ def join(clip, seed: int = 0):
 
 def save(model, processor, folder: str | Path) -> None:
     """Write a LLaVA as a Hugging Face folder, which `load` and transformers' `AutoModelForImageTextToText` open."""
-    with _quiet():
+    with quiet():
         model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
@@ -195,7 +195,7 @@ def _from_folder(folder: Path, name: str, kwargs: dict):
     safe = {"local_files_only": True, "trust_remote_code": False}
     try:
         processor = AutoProcessor.from_pretrained(folder, **safe)
-        with _quiet():
+        with quiet():
             model = LlavaForConditionalGeneration.from_pretrained(folder, use_safetensors=True, **safe, **kwargs)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelBroken(

@@ -100,7 +100,7 @@ def _contents(source: Source, identity: Identity) -> tuple[Contents, dict, list[
         if pickle.end < source.size:
             notes.append(f"Something else follows the pickle: {counted(source.size - pickle.end, 'byte')}.")
         names = sorted({str(found)[:200] for found in pickle.imports})[:50]
-        contents = collect(source, pickle.value, lambda reference, name: "a reference to something outside the pickle")
+        contents = collect(source, pickle, lambda reference, name: "a reference to something outside the pickle")
         return contents, {"imports": names}, notes
     return _zip(source)
 
@@ -130,7 +130,7 @@ def _zip(source: Source) -> tuple[Contents, dict, list[str]]:
         stored = entry.method == zips.STORED
         return Storage(str(key), dtype, entry.size, entry.offset if stored else None, big, None if stored else entry)
 
-    contents = collect(source, pickle.value, resolve)
+    contents = collect(source, pickle, resolve)
     notes = [f"The bytes are in {order}-endian order."] * big
     if any(view.storage.offset is None for view in contents.views.values()):
         notes.append("Some tensors are compressed, which torch.save does not do.")

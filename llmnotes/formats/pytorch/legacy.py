@@ -51,7 +51,7 @@ def legacy(source: Source) -> tuple[Contents, dict]:
         except (AttributeError, KeyError, TypeError, ValueError):
             raise source.broken(f"the storage of {name[:80]!r} is not in the file") from None
 
-    return collect(source, pickle.value, resolve), {"protocol": protocol.value, "machine": machine.value}
+    return collect(source, pickle, resolve), {"protocol": protocol.value, "machine": machine.value}
 
 
 def tar_members(source: Source) -> dict[str, tuple[int, int]] | None:
@@ -113,7 +113,7 @@ def tar(source: Source, members: dict[str, tuple[int, int]]) -> Contents:
         view = views.get(str(reference.id)) if isinstance(reference.id, str | int) else None
         return view or "a storage without a tensor, or a class with its source code"
 
-    return collect(source, _run(source, _window(source, members["pickle"])).value, resolve)
+    return collect(source, _run(source, _window(source, members["pickle"])), resolve)
 
 
 def _run(source: Source, window: Window) -> Pickle:

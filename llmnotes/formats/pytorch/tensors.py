@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from llmnotes.errors import FileBroken
 from llmnotes.formats.files import CHUNK, DTYPES, Source, Tensor, size_of
+from llmnotes.formats.pickles import Pickle
 from llmnotes.formats.pickles.values import Call, Global, PersistentId, mapping, plain
 
 DEPTH = 64  # levels of nesting in a checkpoint
@@ -72,12 +73,13 @@ class Contents:
     notes: list[str]
 
 
-def collect(source: Source, root, resolve) -> Contents:
-    """Return the tensors below the value `root` of a pickle. `resolve(reference)` gives the `Storage` of a reference.
+def collect(source: Source, pickle: Pickle, resolve) -> Contents:
+    """Return the tensors below the value of a pickle. `resolve(reference)` gives the `Storage` of a reference.
 
     A module that was pickled as a whole contributes its parameters under the names that its state dict would have.
     """
-    holding = _holding(root)
+    root = pickle.value
+    holding = _holding(root) if pickle.calls or pickle.references else set()  # nothing else makes a tensor
     contents = Contents({}, {}, [])
     stack, visits = [(root, "", 0)], 0
     while stack:
