@@ -33,7 +33,7 @@ course: $(READY)
 	@$(BIN)/llmnotes run --pages build/course
 
 test: $(READY) lint
-	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules llmnotes tests
+	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules llmnotes kit tests
 	$(if $(GPTQ_PEER),env $(TEST_ENV) PYTHONPATH=$(CURDIR)/$(GPTQ_PEER) $(OFFLINE) $(BIN)/python -m pytest tests/test_quantization_gptq_layout.py)
 	$(if $(ENGINES),env $(TEST_ENV) PYTHONPATH=$(CURDIR)/$(ENGINES) $(OFFLINE) $(BIN)/python -m pytest tests/test_serving_bindings.py tests/test_serving_others.py)
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env notebooks
@@ -95,10 +95,10 @@ bench: $(READY)
 	env $(TEST_ENV) $(BIN)/python benchmarks/serving.py
 
 pebble: $(READY)
-	$(BIN)/python -m llmnotes.pebble
+	$(BIN)/python -m recipes.pebble
 
 vision: $(READY)
-	$(BIN)/python -m llmnotes.vision
+	$(BIN)/python -m recipes.vision
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "llmnotes needs Python 3.11, 3.12 or 3.13; run: make PYTHON=python3.13")'

@@ -13,12 +13,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from llmnotes.finetuning.shapes import Shape  # noqa: E402
 from llmnotes.fit import fit  # noqa: E402
 from llmnotes.fit.measure import write_empty  # noqa: E402
+from llmnotes.fit.shapes import Shape  # noqa: E402
 from llmnotes.formats import convert  # noqa: E402
+from llmnotes.llama_cpp.memory import reported  # noqa: E402
 from llmnotes.pebble import weights_dir  # noqa: E402
-from llmnotes.serving.memory import reported  # noqa: E402
 
 TYPES = ("F32", "F16", "Q8_0", "Q4_K_M", "Q4_0")
 CONTEXTS = (512, 2048, 8192)

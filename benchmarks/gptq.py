@@ -28,12 +28,13 @@ def measure(tool: str, tokens: int) -> dict:
 
     import torch
 
-    from llmnotes.metrics import kl_divergence
+    from llmnotes.evaluation.metrics import kl_divergence
+    from llmnotes.evaluation.ruler import held_out_text
     from llmnotes.models import open_model
     from llmnotes.pebble import weights_dir
     from llmnotes.pebble.corpus import documents
-    from llmnotes.quantization import gptq, gptq_layout, layerwise
-    from llmnotes.quantization.ruler import held_out_text
+    from llmnotes.quantization import gptq, gptq_layout
+    from llmnotes.quantization.models import layerwise
 
     torch.set_num_threads(2)
     lm = open_model("pebble", say=lambda line: None)

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from report import renew
 
+from llmnotes.evaluation.ruler import Ruler, matrices, table
 from llmnotes.models import open_model
 from llmnotes.pebble.corpus import documents
-from llmnotes.quantization import gptq, integers, layerwise, qat
-from llmnotes.quantization.ruler import Ruler, matrices, table
+from llmnotes.quantization import gptq, integers
+from llmnotes.quantization.models import layerwise, qat
 
 RESULT = Path(__file__).parent / "results" / "qat.json"
 COLUMNS = (("kl", ".4f"), ("exam", ".0%"))

@@ -20,12 +20,12 @@ from pathlib import Path
 import psutil
 from report import renew
 
-from llmnotes.finetuning.shapes import Shape
 from llmnotes.fit.measure import write_empty
+from llmnotes.fit.shapes import Shape
 from llmnotes.formats import convert
+from llmnotes.llama_cpp.engine import start
 from llmnotes.pebble import weights_dir
 from llmnotes.serving import about, load
-from llmnotes.serving.engine import start
 
 WISH = {"prompt": "Once upon a time", "temperature": 0, "ignore_eos": True, "cache_prompt": False}
 LARGER = Shape(1024, 2816, 16, 16, 8, 64, 32000, False, (False, False))

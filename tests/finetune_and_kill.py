@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from llmnotes.finetuning import data, run, settings
+from llmnotes.finetuning import data
 from llmnotes.finetuning import train as loop
+from llmnotes.finetuning.job import run, settings
 from llmnotes.models import open_model
 
 torch.set_num_threads(1)  # a pool of threads does not survive a fork

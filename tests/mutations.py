@@ -265,7 +265,7 @@ def gguf(rng: random.Random, data: bytes) -> bytes:
 def table(rng: random.Random, data: bytes) -> bytes | None:
     """A TensorFlow index in which an entry lies, and every checksum is right."""
     from llmnotes.formats import zips
-    from llmnotes.formats.tensorflow import table as tf_table
+    from llmnotes.formats.legacy.tensorflow import table as tf_table
 
     source = zips.Memory(Path("index"), data)
     try:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from llmnotes.cli import main
+from llmnotes.cli.main import main
 from llmnotes.hardware import Machine, cores, describe, memory, report
 
 from .conftest import ROOT
@@ -91,7 +91,7 @@ def test_a_reader_that_leaves_early_is_no_error():
 
 
 def test_the_lab_says_what_it_needs(monkeypatch, capsys):
-    monkeypatch.setattr("llmnotes.cli.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("llmnotes.cli.main.importlib.util.find_spec", lambda name: None)
     assert main(["lab"]) == 2
     assert "pip install" in capsys.readouterr().err
 

@@ -6,9 +6,9 @@ import re
 import nbformat
 import pytest
 
-from llmnotes.cli import main
+from kit.anatomy import fill, lint
+from llmnotes.cli.main import main
 from llmnotes.course import claims, costs, notebooks, root
-from llmnotes.course.anatomy import fill, lint
 from llmnotes.course.render import glossary, write_course
 from llmnotes.course.run import execute, save, save_costs, table
 from llmnotes.errors import UnknownName

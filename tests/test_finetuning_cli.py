@@ -11,12 +11,12 @@ import pytest
 import torch
 import yaml
 
-from llmnotes.cli import main
+from llmnotes.cli.main import main
 from llmnotes.errors import BadSettings
-from llmnotes.finetuning import settings
 from llmnotes.finetuning.data import encode, examples
+from llmnotes.finetuning.job import settings
+from llmnotes.finetuning.job.settings import Settings, from_dict, read
 from llmnotes.finetuning.lora import LoRA
-from llmnotes.finetuning.settings import Settings, from_dict, read
 from llmnotes.finetuning.train import held_out_loss
 from llmnotes.models import open_model
 

@@ -52,7 +52,7 @@ FULL = """
 import os, sys
 from dataclasses import replace
 from llmnotes.errors import CannotWrite
-from llmnotes.finetuning import checkpoints, run, settings
+from llmnotes.finetuning.job import checkpoints, run, settings
 wanted = settings.read(sys.argv[1])
 here = os.path.dirname(wanted.output)
 room = os.statvfs(here)

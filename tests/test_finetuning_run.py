@@ -13,8 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmnotes.errors import CannotWrite, DoesNotFit, FileBroken, TrainingFailed
-from llmnotes.finetuning import output, run, train
-from llmnotes.finetuning.settings import from_dict
+from llmnotes.finetuning import train
+from llmnotes.finetuning.job import output, run
+from llmnotes.finetuning.job.settings import from_dict
 from llmnotes.finetuning.train import held_out_loss
 
 
@@ -294,7 +295,7 @@ def test_weights_and_biases_writes_offline_into_the_output(settings, tmp_path, m
 
 
 def test_who_is_logged_in_is_asked_without_a_network(monkeypatch, tmp_path):
-    from llmnotes.finetuning.tracking import logged_in
+    from llmnotes.finetuning.job.tracking import logged_in
 
     for name in ("WANDB_API_KEY", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from llmnotes.errors import AdapterUnfit, BadSettings, LLMNotesError
-from llmnotes.finetuning import adapter_files, qlora, run, settings, token_rows
+from llmnotes.finetuning import adapter_files, qlora, token_rows
+from llmnotes.finetuning.job import run, settings
 from llmnotes.finetuning.lora import (
     LoRA,
     LoRALinear,

@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from llmnotes.cli import main
+from llmnotes.cli.main import main
 from llmnotes.finetuning.distributed import run, torchrun
 
 

@@ -12,8 +12,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llmnotes.errors import TrainingFailed
-from llmnotes.finetuning import checkpoints, train
+from llmnotes.finetuning import train
 from llmnotes.finetuning.data import IGNORE, Row, collate
+from llmnotes.finetuning.job import checkpoints
 from llmnotes.finetuning.lora import LoRA, attach
 from llmnotes.finetuning.train import Plan, fit, held_out_loss, optimizer_of, steps, summed_loss
 

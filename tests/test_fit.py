@@ -8,12 +8,12 @@ import pytest
 
 from llmnotes import cli
 from llmnotes.errors import LLMNotesError
-from llmnotes.finetuning.memory import predict
 from llmnotes.fit import fit, llama_cpp, machines, models
 from llmnotes.fit.hugging_face import needs
 from llmnotes.fit.model import model_of
 from llmnotes.fit.report import describe
 from llmnotes.fit.sizes import parse
+from llmnotes.fit.training import predict
 from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.safetensors import Part

@@ -5,13 +5,13 @@ import gc
 import pytest
 
 from llmnotes.errors import ProcessDied
-from llmnotes.finetuning.shapes import Shape
 from llmnotes.fit import fit
 from llmnotes.fit.hugging_face import PRECISIONS
 from llmnotes.fit.measure import write_empty
+from llmnotes.fit.shapes import Shape
 from llmnotes.formats import convert
+from llmnotes.llama_cpp.memory import reported
 from llmnotes.pebble import weights_dir
-from llmnotes.serving.memory import reported
 
 TYPES = ("F32", "F16", "Q8_0", "Q4_K_M", "Q4_0")
 MILLIONS_250 = Shape(1024, 2816, 16, 16, 8, 64, 32000, False, (False, False))

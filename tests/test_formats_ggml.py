@@ -15,7 +15,8 @@ import pytest
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, NotConvertible, UnknownFormat
-from llmnotes.formats import convert, ggml
+from llmnotes.formats import convert
+from llmnotes.formats.legacy import ggml
 from llmnotes.quantization import blocks
 from tests.llama_cpp import opened
 

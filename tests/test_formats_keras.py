@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from llmnotes.errors import FileBroken, LLMNotesError
-from llmnotes.formats import inspect, keras, read
+from llmnotes.formats import inspect, read
+from llmnotes.formats.legacy import keras
 
 from .conftest import ROOT
 

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from llmnotes import formats
-from llmnotes.cli import main
+from llmnotes.cli.main import main
 from llmnotes.errors import FileBroken, FileUnreadable, LLMNotesError, NotConvertible
 from llmnotes.formats import convert
 from tests import llama_cpp

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 
-from llmnotes.cli import main
+from llmnotes.cli.main import main
 from llmnotes.formats import scan
 from llmnotes.formats.pickles import run
 

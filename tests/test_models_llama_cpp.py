@@ -7,7 +7,7 @@ import pytest
 
 from llmnotes.errors import ModelBroken
 from llmnotes.formats import convert
-from llmnotes.models.llama_cpp import tokens_and_greedy
+from llmnotes.llama_cpp.greedy import tokens_and_greedy
 from llmnotes.pebble import weights_dir
 
 

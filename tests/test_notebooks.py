@@ -3,8 +3,8 @@
 import nbformat
 import pytest
 
+from kit.anatomy import cost_table, lint, readme_table, solutions
 from llmnotes.course import claims, costs, notebooks, source
-from llmnotes.course.anatomy import cost_table, lint, readme_table, solutions
 from llmnotes.course.render import glossary
 from llmnotes.exercises import MODULES
 
@@ -40,7 +40,7 @@ def test_every_notebook_has_exercises_and_a_measured_cost_within_the_limits():
 
 def test_the_readme_holds_the_table_of_notebooks():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme_table(ROOT) in text, "run python -m llmnotes.course.anatomy"
+    assert readme_table(ROOT) in text, "run python -m kit.anatomy"
 
 
 def test_a_term_is_defined_once():

@@ -88,14 +88,14 @@ def test_late_positions_are_as_good_as_early_ones(opened):
 
 
 def test_the_card_is_generated_from_its_figures():
-    from llmnotes.pebble import card
+    from recipes.pebble import card
 
     assert (WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8") == card.text(CARD)
     assert CARD["seconds"] < 90 * 60
 
 
 def _tiny():
-    from llmnotes.pebble.recipe import Recipe
+    from recipes.pebble.recipe import Recipe
 
     return replace(
         Recipe(),
@@ -116,7 +116,7 @@ def _tiny():
 def test_the_recipe_stops_and_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     import torch
 
-    from llmnotes.pebble import recipe, training
+    from recipes.pebble import recipe, training
 
     monkeypatch.setattr(
         recipe,
@@ -173,7 +173,7 @@ def test_the_recipe_stops_and_goes_on_to_the_same_weights(tmp_path, monkeypatch)
 
 
 def test_a_checkpoint_of_another_plan_is_refused(tmp_path):
-    from llmnotes.pebble import recipe
+    from recipes.pebble import recipe
 
     model = recipe.LlamaForCausalLM(recipe._config(_tiny(), [1])[0])
     recipe.train(model, [_phase(2)], 1e-3, tmp_path / "a.pt", "one")
@@ -182,13 +182,13 @@ def test_a_checkpoint_of_another_plan_is_refused(tmp_path):
 
 
 def _phase(steps):
-    from llmnotes.pebble.training import Phase, pack
+    from recipes.pebble.training import Phase, pack
 
     return Phase("rows", *pack([[6, 7, 8], [9, 10]], 16), 1, steps)
 
 
 def test_packing_keeps_every_document_whole_and_masks_what_the_user_says():
-    from llmnotes.pebble.training import IGNORE, pack
+    from recipes.pebble.training import IGNORE, pack
 
     documents = [[3, 40, 5, 4, 41, 42, 5], [3, 50, 5, 4, 51, 5]]
     rows, labels = pack(documents, 20, chat_loss=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.transforms import Bbox
 
+from llmnotes.evaluation.ruler import Noise, Row
 from llmnotes.plots.quantization import pareto, turning
-from llmnotes.quantization.ruler import Noise, Row
 
 # what notebook 04 measures: seven methods within half a bit
 CROWD = {

@@ -108,7 +108,7 @@ def test_every_kind_of_number_survives_as_in_gguf_py(name):
 
 
 def test_scales_become_float16_as_numpy_makes_them():
-    from llmnotes.quantization.compiled import half, whole
+    from llmnotes.quantization.fast.compiled import half, whole
 
     floats = RANDOM.integers(0, 1 << 32, 20_000, dtype=np.uint32).view(np.float32)
     edges = [0, 1, 0x33000000, 0x33000001, 0x33800000, 0x387FEFFF, 0x387FF000, 0x38800000, 0x477FEFFF, 0x477FF000]
@@ -261,7 +261,7 @@ def test_numba_is_imported_when_it_is_needed_and_missed_in_a_sentence(monkeypatc
 
 
 def test_a_change_in_one_of_the_compiled_files_compiles_them_all():
-    from llmnotes.quantization import compiled, k_quants, legacy_blocks
+    from llmnotes.quantization.fast import compiled, k_quants, legacy_blocks
 
     for kernel in (legacy_blocks.to_q4_0, k_quants.to_q4_k):
         assert kernel._cache._cache_file._source_stamp == compiled.CHANGED > 0

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.metrics import kl_divergence
+from llmnotes.evaluation.metrics import kl_divergence
+from llmnotes.evaluation.ruler import held_out_text, with_weights
 from llmnotes.models import open_model
 from llmnotes.pebble.corpus import documents
-from llmnotes.quantization import gptq, grouped, layerwise
-from llmnotes.quantization.ruler import held_out_text, with_weights
+from llmnotes.quantization import gptq, grouped
+from llmnotes.quantization.models import layerwise
 
 
 def layer(outputs=24, inputs=96, tokens=400, seed=0):

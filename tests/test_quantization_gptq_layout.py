@@ -13,7 +13,8 @@ from llmnotes.formats import gptq as folders
 from llmnotes.models import open_model
 from llmnotes.pebble import weights_dir
 from llmnotes.pebble.corpus import documents
-from llmnotes.quantization import gptq, gptq_layout, grouped, layerwise
+from llmnotes.quantization import gptq, gptq_layout, grouped
+from llmnotes.quantization.models import layerwise
 
 SMALL = torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
 

@@ -17,8 +17,8 @@ from llmnotes.formats import convert, inspect
 from llmnotes.formats.gguf import imatrix, write
 from llmnotes.formats.safetensors import Part
 from llmnotes.pebble import weights_dir
-from llmnotes.quantization.importance import collect
 from llmnotes.quantization.mixtures import ALIASES, FILE_TYPES
+from llmnotes.quantization.models.importance import collect
 from tests.models_for_gguf import VARIANTS, make
 
 ROOT = Path(__file__).parent.parent

@@ -10,8 +10,9 @@ import torch
 
 from llmnotes.errors import MissingPart, NotQuantizable, UnknownName
 from llmnotes.pebble import weights_dir
-from llmnotes.quantization import compiled, nf4, threads
+from llmnotes.quantization import nf4, threads
 from llmnotes.quantization.arrays import as_float32
+from llmnotes.quantization.fast import compiled
 
 RANDOM = np.random.default_rng(0)
 LEVELS = {name: nf4.levels(name) for name in ("nf4", "fp4")}

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.metrics import kl_divergence
+from llmnotes.evaluation.metrics import kl_divergence
+from llmnotes.evaluation.ruler import held_out_text, with_weights
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
 from llmnotes.pebble.evaluation import answerer
-from llmnotes.quantization import integers, qat
-from llmnotes.quantization.ruler import held_out_text, with_weights
+from llmnotes.quantization import integers
+from llmnotes.quantization.models import qat
 
 WEIGHT = np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32)
 

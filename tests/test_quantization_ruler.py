@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from llmnotes.errors import NotQuantizable, UnknownName
-from llmnotes.metrics import kl_divergence, perplexity
+from llmnotes.evaluation import ruler
+from llmnotes.evaluation.metrics import kl_divergence, perplexity
+from llmnotes.evaluation.ruler import Ruler, held_out_text, matrices, with_weights
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
 from llmnotes.pebble.corpus import DOCUMENTS, documents
 from llmnotes.pebble.evaluation import answerer
-from llmnotes.quantization import ruler
 from llmnotes.quantization.bounds import lloyd_max, rate_distortion
-from llmnotes.quantization.ruler import Ruler, held_out_text, matrices, with_weights
 
 
 @pytest.fixture(scope="module")
@@ -167,5 +167,5 @@ def test_the_best_levels_err_as_computed_on_real_draws():
 def test_the_package_is_quick_to_import():
     code = "import llmnotes.quantization, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    code = "import llmnotes.quantization.ruler, llmnotes.quantization.pruning, sys; sys.exit('torch' in sys.modules)"
+    code = "import llmnotes.evaluation.ruler, llmnotes.quantization.pruning, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.metrics import kl_divergence
+from llmnotes.evaluation.metrics import kl_divergence
+from llmnotes.evaluation.ruler import held_out_text
 from llmnotes.models import open_model
 from llmnotes.pebble.corpus import documents
-from llmnotes.quantization import gptq, grouped, layerwise, smoothing
-from llmnotes.quantization.ruler import held_out_text
+from llmnotes.quantization import gptq, grouped
+from llmnotes.quantization.models import layerwise, smoothing
 
 CHANNEL = 100
 

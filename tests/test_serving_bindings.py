@@ -92,7 +92,8 @@ def test_without_xllamacpp_it_is_taken_by_itself(gguf, tmp_path):
 import importlib.util, sys
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "xllamacpp" else find(name, *rest)
-from llmnotes.serving import load, trial
+from llmnotes.serving import load
+from llmnotes.llama_cpp import trial
 with load(sys.argv[1], n_threads=1) as found:
     print(type(found).__name__, found.chat([{"role": "user", "content": "What does the goose say?"}]))
 print(trial.main(sys.argv[2]))

@@ -8,17 +8,18 @@ import pytest
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, ProcessDied
-from llmnotes.finetuning.shapes import Shape
 from llmnotes.fit.measure import write_empty
+from llmnotes.fit.shapes import Shape
 from llmnotes.formats import convert
+from llmnotes.llama_cpp.memory import memory, reported
 from llmnotes.pebble import weights_dir
 from llmnotes.serving import load
-from llmnotes.serving.memory import memory, reported
 
 # The server with our settings, whose log says what it took; it waits until nobody listens any more.
 TALKING = """
 import sys, xllamacpp
-from llmnotes.serving import about, engine
+from llmnotes.serving import about
+from llmnotes.llama_cpp import engine
 start = xllamacpp.Server
 def loudly(params):
     params.verbosity = 4

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from llmnotes.errors import BadSettings, DoesNotFit, FileBroken, LLMNotesError, ModelBroken, UnknownFormat, UnknownName
+from llmnotes.evaluation.metrics import perplexity
 from llmnotes.formats import convert
-from llmnotes.metrics import perplexity
+from llmnotes.llama_cpp import trial
+from llmnotes.llama_cpp.model_file import gguf_of
 from llmnotes.models import complete, open_model
 from llmnotes.pebble import weights_dir
 from llmnotes.pebble.corpus import held_out
-from llmnotes.serving import about, load, trial
-from llmnotes.serving.model_file import gguf_of
+from llmnotes.serving import about, load
 
 CHAT = [{"role": "user", "content": "What does the goose say?"}]
 

@@ -11,9 +11,10 @@ from llmnotes.errors import AdapterUnfit, ModelBroken, ModelNotFound, TrainingFa
 from llmnotes.finetuning.train import Plan
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
-from llmnotes.vision import accuracy, ask, encoder, load, opening, parts, training
-from llmnotes.vision.card import in_nf4
+from llmnotes.vision import accuracy, ask, encoder, load, opening, parts
 from llmnotes.vision.pictures import DESCRIBE, KINDS, Scene, describe, draw, questions, scenes
+from recipes.vision import training
+from recipes.vision.card import in_nf4
 
 CARD = json.loads((opening.WEIGHTS / "card.json").read_text(encoding="utf-8"))
 UNSEEN = scenes(60, seed=7, seen=False)
@@ -134,7 +135,7 @@ def test_captions_end_where_clip_looks(tiny):
 
 
 def test_the_card_is_generated_from_its_figures():
-    from llmnotes.vision import card
+    from recipes.vision import card
 
     assert (opening.WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8") == card.text(CARD)
 
@@ -197,7 +198,7 @@ def test_stage_1_is_another_model_and_its_language_model_is_untouched():
 
 
 def test_clip_finds_the_true_sentence():
-    from llmnotes.vision.card import retrieval
+    from recipes.vision.card import retrieval
 
     clip, _, tokenizer = encoder()
     assert retrieval(clip, tokenizer, UNSEEN) > 0.5  # of 576 sentences
@@ -260,7 +261,7 @@ def test_damaged_weights_are_refused(tmp_path):
     whole = (copy / "projector_2.safetensors").read_bytes()
     for broken in (whole[:-10], b"", b"\xff" * 200, (copy / "encoder.safetensors").read_bytes()):
         (copy / "projector_2.safetensors").write_bytes(broken)
-        with pytest.raises(ModelBroken, match="python -m llmnotes.vision"):
+        with pytest.raises(ModelBroken, match="python -m recipes.vision"):
             opening.assemble(2, copy)
     (copy / "projector_2.safetensors").write_bytes(whole)
     (copy / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 3}', encoding="utf-8")

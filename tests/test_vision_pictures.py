@@ -41,7 +41,8 @@ def test_the_most_usual_answer_is_right_for_less_than_two_fifths_of_the_unseen()
 def test_training_draws_only_from_what_may_be_seen(monkeypatch, tmp_path):
     """Each picture that the stages train with is recorded where it is drawn."""
     from llmnotes.finetuning.train import Plan
-    from llmnotes.vision import parts, training
+    from llmnotes.vision import parts
+    from recipes.vision import training
 
     drawn = []
     monkeypatch.setattr(parts, "draw", lambda scene, rng: drawn.append(scene) or draw(scene, rng))
@@ -121,7 +122,7 @@ def test_words_say_what_the_scene_is():
 def test_pebble_knows_the_pieces_of_every_word():
     """No token of a question or an answer is one that Pebble's training hardly saw."""
     from llmnotes.finetuning import token_rows
-    from llmnotes.vision import training
+    from recipes.vision import training
 
     model, processor = tiny()
     ids = training.answer_tokens(processor.tokenizer)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import nbformat
 
+from kit.anatomy import fill
 from llmnotes.course import COSTS, claims, costs
-from llmnotes.course.anatomy import fill
 from llmnotes.models import VARIABLE
 
 TIMEOUT = 600  # seconds for one cell: far beyond any cell of the course, short enough to end a cell that hangs

@@ -1,7 +1,7 @@
 """Exercises that answer: a check, a reference, and for every common wrong answer its own hint.
 
 Each notebook has one file here, which ends in `EXERCISES = [Exercise(...), ...]`. The notebook's exercise cells
-and the notebook of solutions are generated from it (`llmnotes.course.anatomy`).
+and the notebook of solutions are generated from it (`kit.anatomy`).
 """
 
 import importlib

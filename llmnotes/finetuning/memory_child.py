@@ -1,6 +1,6 @@
 """What a training step really takes: a model with random weights is trained for two steps while torch is watched.
 
-`llmnotes.finetuning.memory.measure` runs this in a process of its own.
+`llmnotes.fit.training.measure` runs this in a process of its own.
 """
 
 import gc
@@ -11,8 +11,8 @@ import torch
 
 from llmnotes.finetuning import lora, qlora
 from llmnotes.finetuning.data import Row
-from llmnotes.finetuning.shapes import Run
 from llmnotes.finetuning.train import Plan, optimizer_of, steps
+from llmnotes.fit.shapes import Run
 from llmnotes.hardware import peak_memory
 from llmnotes.quantization import nf4
 

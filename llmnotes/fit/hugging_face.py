@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from llmnotes.finetuning.memory import Memory, predict
 from llmnotes.fit.model import Model
+from llmnotes.fit.training import Memory, predict
 
 # name -> (the method whose weights these are in `finetuning.memory`, the type of what is not quantized, what is)
 PRECISIONS = {

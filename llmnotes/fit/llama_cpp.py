@@ -3,8 +3,8 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from llmnotes.finetuning.shapes import Shape
 from llmnotes.fit.model import Model
+from llmnotes.fit.shapes import Shape
 from llmnotes.formats.files import size_of
 from llmnotes.formats.gguf.architectures import LAYER
 from llmnotes.quantization.mixtures import types

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from llmnotes.finetuning.shapes import Shape
 from llmnotes.fit.llama_cpp import sizes_and_types
+from llmnotes.fit.shapes import Shape
 from llmnotes.formats.gguf import entries
 from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.types import Typed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llmnotes import formats
 from llmnotes.errors import ModelBroken, UnknownFormat, UnknownName
-from llmnotes.finetuning.shapes import Shape, shape_of
+from llmnotes.fit.shapes import Shape, shape_of
 from llmnotes.formats.files import Inspection, Tensor
 from llmnotes.pebble import VARIANTS, weights_dir
 from llmnotes.quantization.mixtures import FILE_TYPES

@@ -24,16 +24,16 @@ FILES = (
     "huggingface",
     "safetensors",
     "gguf",
-    "ggml",
+    "legacy.ggml",
     "onnx",
     "numpy",
     "pytorch",
-    "tensorflow.bundle",
-    "tensorflow.graphs",
-    "keras",
-    "llama2c",
+    "legacy.tensorflow.bundle",
+    "legacy.tensorflow.graphs",
+    "legacy.keras",
+    "legacy.llama2c",
 )
-FOLDERS = ("huggingface", "tensorflow.bundle", "tensorflow.graphs")
+FOLDERS = ("huggingface", "legacy.tensorflow.bundle", "legacy.tensorflow.graphs")
 
 
 def identify(path: str | Path) -> Identity:

@@ -38,13 +38,13 @@ ROUTES: dict[tuple[str, str], str] = {
     **{(kind, "safetensors"): "repack:to_safetensors" for kind in REPACKED},
     **{(kind, "pytorch"): "repack:to_pytorch" for kind in REPACKED},
     ("Hugging Face folder", "huggingface"): "repack:to_safetensors",  # a folder with its weights in one file
-    ("GGML", "gguf"): "ggml.to_gguf:to_gguf",
-    ("GGMF", "gguf"): "ggml.to_gguf:to_gguf",
-    ("GGJT", "gguf"): "ggml.to_gguf:to_gguf",
+    ("GGML", "gguf"): "legacy.ggml.to_gguf:to_gguf",
+    ("GGMF", "gguf"): "legacy.ggml.to_gguf:to_gguf",
+    ("GGJT", "gguf"): "legacy.ggml.to_gguf:to_gguf",
     ("Hugging Face folder", "onnx"): "onnx.export:from_huggingface",
-    ("TensorFlow checkpoint", "safetensors"): "tensorflow.bundle:to_safetensors",
-    **{(kind, "tensorflow"): "tensorflow.bundle:write" for kind in REPACKED},
-    ("TensorFlow checkpoint", "pytorch"): "tensorflow.bundle:to_pytorch",
+    ("TensorFlow checkpoint", "safetensors"): "legacy.tensorflow.bundle:to_safetensors",
+    **{(kind, "tensorflow"): "legacy.tensorflow.bundle:write" for kind in REPACKED},
+    ("TensorFlow checkpoint", "pytorch"): "legacy.tensorflow.bundle:to_pytorch",
     ("Hugging Face folder", "gguf"): "gguf.from_huggingface:convert",
     ("Hugging Face folder", "mmproj"): "gguf.mmproj:convert",
     ("GGUF", "gguf"): "gguf.requantize:requantize",
@@ -77,9 +77,9 @@ def convert(
 
     `type` is the file type of a GGUF ("F16", "Q8_0", "Q4_K_M", ... of `llmnotes.quantization.mixtures`), `importance`
     the importance matrix for one of few bits, {name of a tensor: a number for each of its columns}, as
-    `llmnotes.quantization.importance.collect` measures it and `llmnotes.formats.gguf.imatrix.read` reads it. Tensors
-    travel one at a time; tied weights stay tied; a row that the type's blocks do not fit gets a type that fits, and the
-    answer names it.
+    `llmnotes.quantization.models.importance.collect` measures it and `llmnotes.formats.gguf.imatrix.read` reads it.
+    Tensors travel one at a time; tied weights stay tied; a row that the type's blocks do not fit gets a type that
+    fits, and the answer names it.
 
     Raises `NotConvertible` (no such way), `CannotWrite` (the target exists, no room), and what `inspect` raises.
     Nothing is left behind by a conversion that fails. Does not run the model, except to ONNX, whose graph is traced.

@@ -92,7 +92,7 @@ def parity(a, b, *, text: str = TEXT, strings=STRINGS, prompts=PROMPTS, tokens: 
     >>> print(parity("pebble", "pebble").same)
     True
     """
-    from llmnotes.metrics import kl_divergence
+    from llmnotes.evaluation.metrics import kl_divergence
 
     if engine not in (None, "llama.cpp"):
         raise UnknownName(f"There is no engine {engine}; give llama.cpp, or none for PyTorch.")
@@ -128,7 +128,7 @@ def _kind(what) -> str:
 
 def _side(what, kind: str, other: Side | None, engine: str | None) -> Side:
     if kind == "GGUF" and engine:
-        from llmnotes.models.llama_cpp import tokens_and_greedy
+        from llmnotes.llama_cpp.greedy import tokens_and_greedy
 
         path = path_of(str(what))
         return Side(path.name, *tokens_and_greedy(path), None)

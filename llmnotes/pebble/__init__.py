@@ -1,7 +1,7 @@
 """Pebble, the model in the box: its world, its exam, and where its weights are. Importing it does not load torch.
 
 The pieces: ``world`` (facts), ``grammar`` (``parses``), ``corpus`` (training text), ``exam`` (questions and score),
-``bpe`` (a plain reference encoder), ``recipe`` (training; ``python -m llmnotes.pebble``).
+``bpe`` (a plain reference encoder), ``recipe`` (training; ``python -m recipes.pebble``).
 
 >>> from llmnotes.pebble import weights_dir, exam, build_world
 >>> weights_dir("pebble").name
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .exam import ExamResult, Question, exam, score
-from .world import Fact, World, build_world
+from llmnotes.pebble.exam import ExamResult, Question, exam, score
+from llmnotes.pebble.world import Fact, World, build_world
 
 __all__ = [
     "VARIANTS",

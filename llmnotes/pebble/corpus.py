@@ -12,11 +12,11 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 
-from . import lore, smalltalk
-from .frames import training_wordings
-from .relations import RELATIONS
-from .templates import PRONOUNS, fill, slots, split_sentences, story_parts
-from .world import Fact, World, build_world
+from llmnotes.pebble import lore, smalltalk
+from llmnotes.pebble.frames import training_wordings
+from llmnotes.pebble.relations import RELATIONS
+from llmnotes.pebble.templates import PRONOUNS, fill, slots, split_sentences, story_parts
+from llmnotes.pebble.world import Fact, World, build_world
 
 ROLES = {"user": "<|user|>", "assistant": "<|assistant|>"}
 END = "<|end|>"

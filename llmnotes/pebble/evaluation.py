@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from .corpus import END, Document
-from .grammar import parses, split_sentences
-from .tokenizer import EOS, PAD, SPECIAL
+from llmnotes.pebble.corpus import END, Document
+from llmnotes.pebble.grammar import parses, split_sentences
+from llmnotes.pebble.tokenizer import EOS, PAD, SPECIAL
 
 
 def generate(

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .frames import wordings
-from .relations import RELATIONS
-from .templates import capital, fill
-from .world import Fact, build_world
+from llmnotes.pebble.frames import wordings
+from llmnotes.pebble.relations import RELATIONS
+from llmnotes.pebble.templates import capital, fill
+from llmnotes.pebble.world import Fact, build_world
 
 PER_CATEGORY = 25
 

@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from functools import cache
 
-from .relations import RELATIONS
+from llmnotes.pebble.relations import RELATIONS
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from . import smalltalk
-from .frames import EXAM, TRAINING
-from .relations import RELATIONS
-from .templates import capital, pattern, split_sentences, story_templates
-from .world import build_world
+from llmnotes.pebble import smalltalk
+from llmnotes.pebble.frames import EXAM, TRAINING
+from llmnotes.pebble.relations import RELATIONS
+from llmnotes.pebble.templates import capital, pattern, split_sentences, story_templates
+from llmnotes.pebble.world import build_world
 
 __all__ = ["parses", "share_parsed", "split_sentences"]
 

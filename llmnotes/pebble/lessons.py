@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 
-from .corpus import ask
-from .frames import training_wordings
-from .templates import fill
-from .world import Fact, build_world
+from llmnotes.pebble.corpus import ask
+from llmnotes.pebble.frames import training_wordings
+from llmnotes.pebble.templates import fill
+from llmnotes.pebble.world import Fact, build_world
 
 
 def lessons(wordings: int = 4, seed: int = 0) -> list[dict]:

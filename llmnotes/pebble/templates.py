@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from . import stories
-from .relations import RELATIONS
-from .world import World
+from llmnotes.pebble import stories
+from llmnotes.pebble.relations import RELATIONS
+from llmnotes.pebble.world import World
 
 SLOT = re.compile(r"\{(?:(a|A) )?([a-z][a-z0-9_.]*|p\.H[a-z]+|[p-q]\.H[a-z]+)\}")
 BOUNDARY = re.compile(r'(?<=[.!?])("?)\s+(?=["A-Z{])')

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from . import lore, names
-from .relations import RELATIONS, Relation
+from llmnotes.pebble import lore, names
+from llmnotes.pebble.relations import RELATIONS, Relation
 
 HIDDEN_RELATIONS = ("lives_in", "job", "loves", "fears")  # what is said about a person of the hidden region
 

@@ -166,7 +166,7 @@ def channels(rows: dict[str, np.ndarray]):
 def pareto(families: dict[str, Sequence], bounds: dict[str, tuple[np.ndarray, np.ndarray]] | None = None):
     """Return the figure of error against bits per weight, and of KL against bits per weight.
 
-    `families` is {family: rows of `llmnotes.quantization.ruler`}, each drawn with a colour and a mark of its own.
+    `families` is {family: rows of `llmnotes.evaluation.ruler`}, each drawn with a colour and a mark of its own.
     `bounds` is {name: (bits, relative errors)}, drawn as lines in the upper panel. The grey line of the lower panel
     joins the rows that no other row beats in both bits and KL.
     """

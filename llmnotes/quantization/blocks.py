@@ -36,7 +36,7 @@ def quantize(name: str, x: np.ndarray, importance: np.ndarray | None = None, thr
     """Return the rows of `x` (..., n) in the type `name`: uint8 (..., bytes of a row).
 
     With `importance` (n,), a number from 0 for each column, errors in columns that matter more count for more
-    (`llmnotes.quantization.importance` says where such numbers come from). Bytes equal those of llama.cpp's
+    (`llmnotes.quantization.models.importance` says where such numbers come from). Bytes equal those of llama.cpp's
     `ggml_quantize_chunk`, for any number of threads. Types with blocks are compiled at their first use, in seconds.
 
     Raises `NotQuantizable` for a name that is not in `TYPES`, no numbers, rows that the blocks do not divide, and, in a
@@ -205,7 +205,7 @@ def _writable(x: np.ndarray) -> np.ndarray:
 
 @cache
 def _load(module: str, name: str) -> Callable:
-    return getattr(import_module(f"llmnotes.quantization.{module}"), name)
+    return getattr(import_module(f"llmnotes.quantization.fast.{module}"), name)
 
 
 def _changed(change: Callable, data: np.ndarray, elements: int, unit: int, result: int, threads: int) -> np.ndarray:

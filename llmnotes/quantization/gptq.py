@@ -10,7 +10,7 @@ import torch
 
 from llmnotes.errors import NotQuantizable
 from llmnotes.quantization.grouped import Levels, Quantized, levels, matrix, nearest, quantized, weights
-from llmnotes.quantization.layerwise import sites
+from llmnotes.quantization.models.layerwise import sites
 
 ORDERS = ("static", "group", "activation", "natural")
 BLOCK = 128  # columns whose errors are gathered before the columns behind them hear of it

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llmnotes.errors import NotQuantizable
-
-from .arrays import as_reals, finite
+from llmnotes.quantization.arrays import as_reals, finite
 
 PER = ("matrix", "row", "2:4")
 

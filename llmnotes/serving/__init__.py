@@ -43,12 +43,21 @@ compares what was written so far with the words to stop at, and takes no empty t
 
 from importlib import import_module
 
-LATER = {"Client": "client", "Runtime": "runtime", "load": "runtime", "serve": "server", "about": "model_file"}
+LATER = {
+    "Client": "client",
+    "Runtime": "runtime",
+    "load": "runtime",
+    "serve": "server",
+}
 
-__all__ = sorted(LATER)
+__all__ = sorted([*LATER, "about"])
 
 
 def __getattr__(name: str):
+    if name == "about":
+        from llmnotes.llama_cpp.model_file import about
+
+        return about
     if name not in LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"llmnotes.serving.{LATER[name]}"), name)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from llmnotes.errors import BadSettings, LLMNotesError, MissingPart, ModelBroken, ServerFailed, UnknownName
 from llmnotes.hardware import cores
-from llmnotes.serving.engine import ALL_LAYERS
-from llmnotes.serving.library import F32, MEAN
-from llmnotes.serving.memory import Memory
-from llmnotes.serving.model_file import ModelFile
+from llmnotes.llama_cpp.engine import ALL_LAYERS
+from llmnotes.llama_cpp.library import F32, MEAN
+from llmnotes.llama_cpp.memory import Memory
+from llmnotes.llama_cpp.model_file import ModelFile
 from llmnotes.serving.runtime import Runtime
 from llmnotes.serving.terminal import TOO_LONG
 

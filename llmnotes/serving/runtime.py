@@ -6,13 +6,13 @@ from importlib.util import find_spec
 
 from llmnotes.errors import BadSettings, DoesNotFit, UnknownName
 from llmnotes.hardware import cores
-from llmnotes.serving.child import Child
+from llmnotes.llama_cpp.child import Child
+from llmnotes.llama_cpp.engine import ALL_LAYERS, context_of
+from llmnotes.llama_cpp.library import Model
+from llmnotes.llama_cpp.memory import Memory, memory
+from llmnotes.llama_cpp.model_file import ModelFile, about, gguf_of
+from llmnotes.llama_cpp.trial import try_file
 from llmnotes.serving.client import Client
-from llmnotes.serving.engine import ALL_LAYERS, context_of
-from llmnotes.serving.library import Model
-from llmnotes.serving.memory import Memory, memory
-from llmnotes.serving.model_file import ModelFile, about, gguf_of
-from llmnotes.serving.trial import try_file
 
 ENGINES = {"xllamacpp": "xllamacpp", "llama-cpp-python": "llama_cpp"}  # and what is imported
 
@@ -99,7 +99,7 @@ class Runtime(Client):
         return self._scores(ids)
 
     def perplexity(self, text: str, window: int = 256) -> float:
-        """Return exp(mean negative log-likelihood per token) of `text`, cut as `llmnotes.metrics.perplexity` cuts it.
+        """Return exp(mean negative log-likelihood per token) of `text`, cut as `metrics.perplexity` cuts it.
 
         Raises what `logits` raises, and `UnknownName` for a text of fewer than two tokens.
 
@@ -128,7 +128,7 @@ class Runtime(Client):
         """Return what llama.cpp reports that it took: weights by layer, key-value cache, compute buffers, in bytes.
 
         A process of its own loads the model once more and says so; the weights, which are mapped, are shared with it.
-        Raises what `llmnotes.serving.memory.memory` raises. How many layers to put on a GPU, before anything is
+        Raises what `llmnotes.llama_cpp.memory.memory` raises. How many layers to put on a GPU, before anything is
         loaded, is what `llmnotes.fit` says:
 
         >>> from llmnotes.fit import fit

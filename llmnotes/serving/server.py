@@ -7,9 +7,9 @@ import sys
 import threading
 
 from llmnotes.errors import BadSettings, ServerFailed
-from llmnotes.serving.engine import context_of, start
-from llmnotes.serving.model_file import about, gguf_of
-from llmnotes.serving.trial import try_file
+from llmnotes.llama_cpp.engine import context_of, start
+from llmnotes.llama_cpp.model_file import about, gguf_of
+from llmnotes.llama_cpp.trial import try_file
 
 PARALLEL = 4
 LOCAL = ("127.0.0.1", "localhost", "::1")

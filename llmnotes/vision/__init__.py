@@ -1,7 +1,7 @@
 """LLaVA in small: an encoder of pictures, a projector, and Pebble, which answers questions about what it sees.
 
 (Liu et al., Visual Instruction Tuning, 2023, section 4; Improved Baselines with Visual Instruction Tuning, 2023.)
-Importing it loads nothing heavy. ``python -m llmnotes.vision`` trains all of it again.
+Importing it loads nothing heavy. ``python -m recipes.vision`` trains all of it again.
 
 >>> from llmnotes.vision import accuracy, ask, encoder, load
 """

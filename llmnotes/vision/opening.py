@@ -169,14 +169,14 @@ def read_tensors(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:
         found = load_file(path)
     except FileNotFoundError:
         raise ModelBroken(
-            f"There is no {path.name} in {path.parent}; train it with: python -m llmnotes.vision"
+            f"There is no {path.name} in {path.parent}; train it with: python -m recipes.vision"
         ) from None
     except (SafetensorError, OSError):
-        raise ModelBroken(f"{path} is damaged; copy it again, or train it with: python -m llmnotes.vision") from None
+        raise ModelBroken(f"{path} is damaged; copy it again, or train it with: python -m recipes.vision") from None
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if shapes != {name: tuple(value.shape) for name, value in found.items()}:
         raise ModelBroken(
-            f"{path} holds tensors of another model; copy it again, or train it with: python -m llmnotes.vision"
+            f"{path} holds tensors of another model; copy it again, or train it with: python -m recipes.vision"
         )
     return {name: value.float() for name, value in found.items()}
 

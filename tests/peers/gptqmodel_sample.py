@@ -25,13 +25,14 @@ def main() -> dict:
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GPTQConfig
 
+    from llmnotes.evaluation.metrics import kl_divergence
+    from llmnotes.evaluation.ruler import held_out_text, with_weights
     from llmnotes.formats import gptq as folders
-    from llmnotes.metrics import kl_divergence
     from llmnotes.pebble import weights_dir
     from llmnotes.pebble.corpus import documents
-    from llmnotes.quantization import gptq, layerwise
+    from llmnotes.quantization import gptq
     from llmnotes.quantization.grouped import round_to_nearest
-    from llmnotes.quantization.ruler import held_out_text, with_weights
+    from llmnotes.quantization.models import layerwise
 
     pebble = weights_dir("pebble")
     tokenizer = AutoTokenizer.from_pretrained(pebble)

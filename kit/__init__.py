@@ -1,0 +1,1 @@
+"""What makes the course: the frame of a lesson, its generated cells, the solutions. Comes with the clone only."""

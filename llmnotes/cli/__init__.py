@@ -1,0 +1,5 @@
+"""The command `llmnotes`: one thin function for each subcommand."""
+
+from llmnotes.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,286 @@
+"""`llmnotes finetune`: one fine-tuning from its settings to its output, which goes on where it was killed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from llmnotes import hardware
+from llmnotes.errors import BadSettings, CannotWrite, DoesNotFit, ModelBroken, TrainingFailed
+from llmnotes.finetuning import data, qlora, token_rows
+from llmnotes.finetuning.distributed import join
+from llmnotes.finetuning.job import checkpoints
+from llmnotes.finetuning.job.output import Output
+from llmnotes.finetuning.job.settings import Settings
+from llmnotes.finetuning.job.tracking import tracker
+from llmnotes.finetuning.lora import attach
+from llmnotes.finetuning.train import Plan, bar, held_out_loss, optimizer_of, show, steps
+from llmnotes.fit import training as memory
+from llmnotes.models import LanguageModel, open_model
+from llmnotes.models.opening import path_of
+
+FREE = ("output", "exam", "checkpoint_every", "evaluate_every", "report_to")  # settings that change no weight
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a fine-tuning came to. `measured` holds held-out loss and exam before, during and after, by step."""
+
+    result: str  # the folder of the adapter or the model
+    steps: int
+    resumed_at: int  # the step that this run went on from; 0 for one from the beginning
+    learning: int  # numbers that were trained
+    rows: int
+    tokens: int
+    seconds: float  # of training, in all runs together
+    loss: float | None  # of the last step; None where the log was lost
+    measured: list[dict]
+    settings: dict
+
+    def as_dict(self) -> dict:
+        """Return the report as plain types, ready for JSON."""
+        return asdict(self)
+
+
+def finetune(settings: Settings, say=print, progress: bool = True) -> Report:
+    """Fine-tune a model as the settings say, and return what came of it.
+
+    The output folder holds `adapter` (in PEFT's layout) or `model` (a Hugging Face folder in float32), report.json,
+    training_log.jsonl, and the last checkpoints. Where it holds an unfinished training with the same settings, that
+    one goes on, and ends with the same weights as if it had never stopped: bit for bit on one machine with the same
+    number of threads. `say` receives lines for the reader, and `progress` is a bar on stderr. Under torchrun every
+    process trains, and the first writes.
+
+    Raises `FileBroken` and `FileUnreadable` (the data), `BadSettings`, `ModelNotFound`, `ModelBroken`, `DoesNotFit`,
+    `CannotWrite` (the output exists, or the disk is full), and `TrainingFailed` (the loss is no number, Ctrl-C); none
+    of them harms the last checkpoint. Does not pick the best checkpoint, and does not merge the adapter.
+    """
+    place = join()
+    say = say if place.rank == 0 else lambda line: None
+    output = Output(settings.output, writes=place.rank == 0)
+    taught, held_out = examples(settings)
+    refuse_too_large(settings)
+    with _stopping(output):
+        lm = open_model(settings.model, say=say)
+        longest = getattr(lm.model.config, "max_position_embeddings", math.inf)
+        if settings.max_length > longest:
+            raise BadSettings(f"max_length is {settings.max_length}, and {lm.name} reads {longest} tokens; lower it.")
+        rows = data.encode(taught, lm.tokenizer, settings.max_length)
+        rows = data.pack(rows, settings.max_length) if settings.packing else rows
+        held_out = data.encode(held_out, lm.tokenizer, settings.max_length)
+        prepare(lm.model, settings, rows)
+        if line := token_rows.describe(lm.model, lm.tokenizer):
+            say(line)
+        model = DistributedDataParallel(lm.model) if place.world > 1 else lm.model
+        return _run(settings, lm, model, rows, held_out, output, place, say, progress)
+
+
+def _run(settings, lm, model, rows, held_out, output, place, say, progress) -> Report:
+    """Train from the newest checkpoint to the end."""
+    plan = plan_of(settings, len(rows), place.world)
+    optimizer = optimizer_of(model, plan)
+    facts = {key: value for key, value in settings.as_dict().items() if key not in FREE}
+    facts |= {"processes": place.world, "content of data": _digest([(row.ids, row.labels) for row in rows])}
+    output.check(facts)
+    name = _digest(facts)
+    first = checkpoints.resume(output.checkpoints, lm.model, optimizer, name, say)
+    if place.world > 1:
+        firsts = [first] * place.world
+        torch.distributed.all_gather_object(firsts, first)  # also: nobody writes before everybody has read
+        if len(set(firsts)) > 1:
+            raise TrainingFailed("The processes see different checkpoints; give an output on a disk that all share.")
+    output.begin(facts, first)
+    if first:
+        say(f"{settings.output} holds an unfinished training, which goes on after step {first}.")
+
+    def note(step: int, figures: dict) -> None:
+        output.note({"step": step} | figures)
+        watch.log(step, figures)
+
+    def measure(step: int) -> None:
+        if output.writes and (figures := measured(lm, held_out, settings.exam)):
+            note(step, figures)
+
+    with tracker(settings.report_to if output.writes else "none", output.folder, settings.as_dict()) as watch:
+        if not first:
+            measure(0)
+        with bar(plan.steps, first, hidden=not (output.writes and progress)) as shown:
+            for step in steps(model, rows, plan, optimizer, first):
+                done = step.number
+                show(shown, step)
+                note(done, {key: value for key, value in asdict(step).items() if key != "number"})
+                if done == plan.steps or settings.evaluate_every and done % settings.evaluate_every == 0:
+                    measure(done)
+                if output.writes and (done == plan.steps or done % settings.checkpoint_every == 0):
+                    checkpoints.save(output.checkpoints, done, lm.model, optimizer, name)
+    report = _report(settings, lm, len(rows), output, first, plan.steps)
+    output.finish(lm, settings.method, report.as_dict())
+    return report
+
+
+def examples(settings: Settings) -> tuple[list[data.Example], list[data.Example]]:
+    """Return (to learn, held out) as the settings say, read and not yet encoded."""
+    found = data.read(settings.data)
+    if isinstance(settings.held_out, str):
+        return found, data.read(settings.held_out)
+    return data.split(found, settings.held_out, settings.seed) if settings.held_out else (found, [])
+
+
+def plan_of(settings: Settings, rows: int, processes: int = 1) -> Plan:
+    """Return how to train on so many rows; epochs become steps. Raises `BadSettings` for a warm-up without end."""
+    at_once = settings.batch_size * settings.gradient_accumulation * processes
+    count = settings.steps or math.ceil(settings.epochs * rows / at_once)
+    if settings.warmup_steps >= count:
+        raise BadSettings(f"warmup_steps is {settings.warmup_steps}, and there are {count} steps; lower it.")
+    return Plan(
+        count,
+        settings.learning_rate,
+        settings.batch_size,
+        settings.gradient_accumulation,
+        settings.warmup_steps,
+        settings.schedule,
+        settings.weight_decay,
+        settings.max_grad_norm,
+        settings.seed,
+    )
+
+
+def prepare(model, settings: Settings, rows: Sequence[data.Row]) -> None:
+    """Make a model ready to learn `rows`, in place: the base quantized or not, adapters attached, all else frozen."""
+    if model.dtype == torch.float16:
+        model.to(torch.bfloat16)  # float16 overflows in training
+    if settings.method == "full":
+        model.float().requires_grad_(True)
+    else:
+        if settings.method == "qlora":
+            qlora.quantize_base(model, by=_kernel())
+        lora = settings.lora
+        if lora.tokens == token_rows.UNTRAINED:
+            lora = replace(lora, tokens=token_rows.untrained(model, {token for row in rows for token in row.ids}))
+        attach(model, lora, seed=settings.seed)
+    if settings.gradient_checkpointing:
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})  # the second name is that of older transformers
+
+
+def measured(lm: LanguageModel, held_out: Sequence[data.Row], exam: bool) -> dict[str, float]:
+    """Return the held-out loss (nats) and, of Pebble, the exam's accuracy on the facts it was trained on, and on those
+    that its training left out; what cannot be measured is not there."""
+    figures = {"eval_loss": held_out_loss(lm.model, held_out)} if held_out else {}
+    if not math.isfinite(figures.get("eval_loss", 0)):
+        raise TrainingFailed(f"The held-out loss is {figures['eval_loss']:g}; lower learning_rate, or check the model.")
+    if exam and lm.is_pebble:
+        from llmnotes.pebble.evaluation import answerer
+        from llmnotes.pebble.exam import exam as questions
+        from llmnotes.pebble.exam import score
+
+        chat = bool(lm.tokenizer.chat_template)  # as `data.encode` writes what is learned
+        answer = answerer(lm.model, lm.tokenizer, chat)
+        for key, hidden in (("eval_exam", False), ("eval_exam_hidden", True)):
+            figures[key] = score(answer, questions(hidden=hidden), chat).accuracy
+    return figures
+
+
+def refuse_too_large(settings: Settings) -> None:
+    """Raise `DoesNotFit` where the free memory will not suffice, before the model is opened.
+
+    Knows only Llama-like models with a config.json on this machine; others are not refused.
+    """
+    folder = path_of(settings.model)
+    gpu = torch.cuda.is_available()
+    how = {
+        "rank": settings.lora.r,
+        "targets": settings.lora.targets,
+        "dropout": settings.lora.dropout,
+        "rows": 0 if settings.lora.tokens == token_rows.UNTRAINED else len(settings.lora.tokens),  # else not known yet
+        "dtype": "bfloat16" if gpu and settings.method != "full" else "float32",
+        "kernel": _kernel(),
+        "checkpointing": settings.gradient_checkpointing,
+        "accumulation": settings.gradient_accumulation,
+        "packed": settings.packing,
+    }
+    if not (folder / "config.json").is_file():
+        return
+    try:
+        needed = memory.predict(folder, settings.method, settings.batch_size, settings.max_length, **how).total
+        opened = memory.predict(folder, "lora", 1, 1, dtype=how["dtype"]).parts["weights"].bytes  # not yet quantized
+    except ModelBroken:
+        return  # opening it has the sentence
+    free = torch.cuda.mem_get_info()[0] if gpu else hardware.memory()[1]
+    if max(needed, opened) > free:
+        raise DoesNotFit(
+            f"Fine-tuning {settings.model} ({settings.method}, {settings.batch_size} rows of {settings.max_length} "
+            f"tokens) needs {max(needed, opened) / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; lower "
+            "batch_size or max_length, set gradient_checkpointing to true, or take a smaller model."
+        )
+
+
+def _kernel() -> str:
+    return "bitsandbytes" if torch.cuda.is_available() else "llmnotes"
+
+
+def _report(settings, lm, rows: int, output: Output, first: int, steps: int) -> Report:
+    trained = [record for record in output.records if "loss" in record]
+    return Report(
+        result=str(output.result(settings.method)),
+        steps=steps,
+        resumed_at=first,
+        learning=sum(parameter.numel() for parameter in lm.model.parameters() if parameter.requires_grad),
+        rows=rows,
+        tokens=sum(record["tokens"] for record in trained),
+        seconds=sum(record["seconds"] for record in trained),
+        loss=trained[-1]["loss"] if trained else None,
+        measured=[record for record in output.records if "loss" not in record],
+        settings=settings.as_dict(),
+    )
+
+
+def describe(report: Report) -> str:
+    """Return the report as text: what was measured, one line for each step that was, and where the result is."""
+    lines = []
+    for record in report.measured:
+        figures = {key.removeprefix("eval_").replace("_", " "): value for key, value in record.items() if key != "step"}
+        shown = (f"{key} {value:.3f}" if key == "loss" else f"{key} {value:.1%}" for key, value in figures.items())
+        lines.append(f"step {record['step']:>5}  held-out " + ", ".join(shown))
+    lines.append(
+        f"{report.steps} steps, {report.tokens:,} tokens in {report.seconds:.1f} s of training, "
+        f"{report.learning:,} numbers trained" + ("" if report.loss is None else f"; loss {report.loss:.3f} at the end")
+    )
+    return "\n".join([*lines, f"written: {report.result}"])
+
+
+def _digest(value) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _stopping(output: Output):
+    """Turn what stops a training into one sentence, which says where the same command will go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise TrainingFailed(f"The training was stopped; {_kept(output)}.") from None
+    except (CannotWrite, TrainingFailed) as error:
+        raise type(error)(f"{str(error).rstrip('.')}; {_kept(output)}.") from None
+    except OSError as error:
+        raise CannotWrite(f"{output.folder} cannot be written ({error.strerror}); {_kept(output)}.") from None
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise DoesNotFit(
+                "The memory ran out; lower batch_size or max_length, or set gradient_checkpointing to true."
+            ) from None
+        raise
+
+
+def _kept(output: Output) -> str:
+    found = checkpoints.found(output.checkpoints)
+    if not found:
+        return "there is no checkpoint yet"
+    step = int(found[0].name.removeprefix("step-"))
+    return f"the checkpoint of step {step} is kept"

@@ -1,0 +1,265 @@
+"""What training a model takes in memory, byte by byte, from its config.json alone; and what it is measured to take.
+
+The model is a Llama-like decoder: an RMS norm before each half of a layer, rotary positions, attention by sdpa, a gated
+MLP. Its activations are what autograd keeps for the backward pass (Korthikanti et al., Reducing Activation
+Recomputation in Large Transformer Models, 2022, section 4, count them for GPT). With gradient checkpointing a layer
+keeps its input alone, and computes the rest again (Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from llmnotes.fit.shapes import Run, Shape, adapted, shape_of, trained
+
+PARTS = ("weights", "scales", "adapters", "optimizer", "gradients", "activations", "passing")
+BLOCK, SCALES = 64, 256  # weights that share a scale in NF4; numbers that share one in 8 bits
+ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")  # these read the same input
+MLP, DOWN = ("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj"
+SMALL = 4096  # a tensor with fewer numbers keeps its averages in 32 bits in the 8-bit optimizer
+
+
+class Part(NamedTuple):
+    """Bytes, and how they come about."""
+
+    bytes: int
+    formula: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a training step holds at its fullest moments: `moments` maps each to its parts, by the names in `PARTS`.
+
+    "loss": the forward pass is over, and the backward pass stands at the logits. "top layer", "bottom layer": it is
+    inside the MLP of the last layer, and of the first. "embedding": it is over. "step": the optimizer moves the
+    weights. What is "passing" lives for a moment only: gradients of activations, a weight out of its 4 bits.
+    """
+
+    moments: dict[str, dict[str, Part]]
+
+    @property
+    def peak(self) -> str:
+        """The moment that holds most."""
+        return max(self.moments, key=self.at)
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The parts at the peak."""
+        return self.moments[self.peak]
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak."""
+        return self.at(self.peak)
+
+    def at(self, moment: str) -> int:
+        """Bytes at a moment."""
+        return sum(part.bytes for part in self.moments[moment].values())
+
+
+class Measured(NamedTuple):
+    """What torch's allocator held at its fullest in the second step, and by how much the process has grown, in bytes.
+
+    The growth (of its peak resident set) has what building the model took in it, and the libraries that training
+    loads. It is known for the first run of a process only: a later one gets memory that the first gave back.
+    """
+
+    peak: int
+    grown: int | None
+
+
+def predict(config: Mapping | str | Path, method: str, batch: int, length: int, **how) -> Memory:
+    """Return what a training step takes in memory, from the model's config; `how` are the other fields of `Run`.
+
+    Counted is what torch's allocator holds from the second step on, in the loop of `llmnotes.finetuning.train`: the
+    loss is computed on the logits of all tokens, in float32.
+
+    Raises `ModelBroken` for a config that is not that of a Llama, `BadSettings` for a run that does not exist. Does not
+    count Python and torch themselves (some hundred MB), a GPU's context, nor what loading and quantizing take before.
+
+    >>> from llmnotes.pebble import weights_dir
+    >>> memory = predict(weights_dir("pebble"), "full", batch=8, length=128)
+    >>> memory.parts["optimizer"]
+    Part(bytes=29378560, formula='2 averages of 3,672,320 numbers, 4 bytes each')
+    >>> memory.peak, round(memory.total / 1e6)
+    ('loss', 161)
+    """
+    shape, run = shape_of(config), Run(method, batch, length, **how)
+    adapters = adapted(shape, run)
+    layers = [trained(shape, run, names) for names in adapters]
+    sizes = [size for layer in layers for size in layer] + shape.outside * run.full
+    sizes += [run.rows * shape.hidden] * (run.rows > 0)
+    count = sum(sizes)
+    always = {"weights": _weights(shape, run), "scales": _scales(shape, run)}
+    always["adapters"] = Part(0, "none") if run.full else Part(4 * count, f"{count:,} × 4 bytes")
+    always["optimizer"] = _optimizer(run, sizes)
+    kept = [
+        sum(kept_in_layer(shape, run, names, first=not i and not run.rows).values()) for i, names in enumerate(adapters)
+    ]
+    gradients = Part(run.number * count, f"{count:,} × {run.number} bytes")
+    stream = run.tokens * shape.hidden * run.size  # what goes from layer to layer
+    mask = 4 * run.batch * run.length**2 * run.packed
+
+    def moment(collected: Part, activations: Part, passing: Part) -> dict[str, Part]:
+        collected = gradients if run.accumulation > 1 else collected  # those of the batches before
+        return always | {"gradients": collected, "activations": activations, "passing": passing}
+
+    def loss() -> dict[str, Part]:
+        each, said = (stream, " (its input)") if run.checkpointing else (sum(kept) // shape.layers, "")
+        last = run.tokens * 4 * (shape.hidden + 1) + 2 * stream * run.full  # the last norm; what the head learns from
+        last += (stream * shape.tied + 4 * run.tokens * run.rows) * (run.rows > 0)  # which tokens are among the rows
+        logits = 4 * run.tokens * shape.vocabulary
+        return moment(
+            Part(0, "none yet"),
+            Part(
+                shape.layers * each + last + logits + mask,
+                f"{shape.layers} layers × {run.tokens:,} tokens × {each // run.tokens:,} bytes{said}, last norm "
+                f"{last:,}, log-probabilities {run.tokens:,} × {shape.vocabulary:,} × 4 bytes",
+            ),
+            Part(2 * logits, f"2 gradients of logits, {run.tokens:,} × {shape.vocabulary:,} × 4 bytes each"),
+        )
+
+    def inside(layer: int) -> dict[str, Part]:
+        head = shape.table + shape.hidden + shape.inner * shape.hidden  # with the last norm, and with `down`
+        above = sum(map(sum, layers[layer + 1 :])) + head * run.full
+        inputs = stream * (layer + (run.size < 4))  # in float32 the norm keeps the layer's own input in any case
+        below = inputs if run.checkpointing else sum(kept[:layer])
+        freed = kept_in_layer(shape, run, adapters[layer])["input of down"]
+        return moment(
+            Part(run.number * above, f"those of {shape.layers - 1 - layer} layers" + " and of the head" * run.full),
+            Part(
+                below + kept[layer] - freed + mask,
+                f"{'the inputs of ' * run.checkpointing}{layer} layers and all of one, without {freed:,}",
+            ),
+            _in_mlp(shape, run, DOWN in adapters[layer]),
+        )
+
+    tied = 2 * shape.table * run.size * (run.full and shape.tied)
+    over = Part(0, "none any more")
+    return Memory(
+        {
+            "loss": loss(),
+            "top layer": inside(shape.layers - 1),
+            "bottom layer": inside(0),
+            "embedding": moment(gradients, over, Part(tied, "two gradients of one table, before they are added")),
+            "step": moment(gradients, over, _scratch(run, sizes)),
+        }
+    )
+
+
+def kept_in_layer(shape: Shape, run: Run, adapters: frozenset[str], first: bool = False) -> dict[str, int]:
+    """Return the bytes that autograd keeps of a decoder layer for the backward pass, by their place in it.
+
+    `adapters` are the layers that have one; `first` is the layer after the embedding. What only the gradient of a
+    frozen weight needs is not kept, what two need (the input of q, k and v) is kept once, and the table of attention is
+    computed again. Does not know attention by "eager", which keeps that table.
+
+    >>> from llmnotes.pebble import weights_dir
+    >>> shape, run = shape_of(weights_dir("pebble")), Run("full", batch=1, length=1)
+    >>> {name: size for name, size in kept_in_layer(shape, run, frozenset()).items() if "silu" in name}
+    {'gate, silu(gate), up': 9216}
+    """
+    tokens, size = run.tokens, run.size
+    stream, wide = tokens * shape.hidden * size, tokens * shape.inner * size
+    queries = tokens * shape.heads * shape.head * size
+    keys = queries if run.packed else tokens * shape.kv_heads * shape.head * size  # a mask: k and v are repeated
+    norm = tokens * (shape.hidden + 1) * 4 + stream * run.full  # x and 1/rms in float32; x/rms if its weight learns
+
+    def learns(*names: str) -> bool:
+        return run.full or (not run.dropout and any(name in adapters for name in names))
+
+    kept = {
+        "norms": norm * (1 if first and not run.full else 2),  # nothing below the first norm learns
+        "inputs of q, k, v and of gate, up": stream * (learns(*ATTENTION) + learns(*MLP)),
+        "q, k, v": queries + 2 * keys,
+        "output of attention": queries + tokens * shape.heads * 4,
+        "gate, silu(gate), up": 3 * wide,
+        "input of down": wide * learns(DOWN),
+        "adapters": 0,
+    }
+    for out, inside in (shape.linears[name] for name in adapters):
+        kept["adapters"] += run.rank * tokens * size
+        kept["adapters"] += run.rank * (out + inside) * size * (size < 4)  # A and B in the type of their input
+        kept["adapters"] += 2 * tokens * inside * size * (run.dropout > 0)  # the mask, and the input that it leaves
+    return kept
+
+
+def measure(config: Mapping, runs: Sequence[Run]) -> list[Measured]:
+    """Train a model of this config, with random weights, for two steps of each run, and return what that takes.
+
+    All runs share one new process, so that this one is not disturbed. On a CPU the profiler hears of every allocation;
+    on a GPU the allocator itself remembers its peak.
+
+    Raises `subprocess.CalledProcessError` if the process fails. Does not count what MKL or the system allocate: they
+    are in `grown`.
+    """
+    asked = {"config": dict(config), "runs": [asdict(run) for run in runs]}
+    child = subprocess.run(
+        [sys.executable, "-m", "llmnotes.finetuning.memory_child"],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"},
+    )
+    found = json.loads(child.stdout.splitlines()[-1])
+    return [Measured(peak, None if place else grown) for place, (peak, grown) in enumerate(found)]
+
+
+def _weights(shape: Shape, run: Run) -> Part:
+    linear = shape.layers * shape.linear
+    rest = shape.layers * sum(shape.small) + sum(shape.outside)
+    if run.method != "qlora":
+        return Part((linear + rest) * run.size, f"{linear + rest:,} × {run.size} bytes")
+    bits = 4 if run.base == "nf4" else 8
+    return Part(linear * bits // 8 + rest * run.size, f"{linear:,} × {bits} bits, {rest:,} others × {run.size} bytes")
+
+
+def _scales(shape: Shape, run: Run) -> Part:
+    if run.method != "qlora":
+        return Part(0, "none")
+    if run.base == "int8":
+        rows = shape.layers * sum(out for out, _ in shape.linears.values())
+        return Part(4 * rows, f"{rows:,} rows × 4 bytes")
+    blocks = [-(-out * inside // BLOCK) for out, inside in shape.linears.values()]
+    if not run.double:
+        return Part(4 * shape.layers * sum(blocks), f"{shape.layers * sum(blocks):,} blocks of {BLOCK} × 4 bytes")
+    each = sum(count + 4 * -(-count // SCALES) + 4 for count in blocks)
+    return Part(shape.layers * each, f"{shape.layers * sum(blocks):,} blocks of {BLOCK} × 1 byte, and {SCALES} share 4")
+
+
+def _optimizer(run: Run, sizes: list[int]) -> Part:
+    """Return what AdamW remembers of each trained number: two running averages, of its gradient and of the square."""
+    count = sum(sizes)
+    if run.optimizer == "adamw":
+        return Part(2 * count * run.number, f"2 averages of {count:,} numbers, {run.number} bytes each")
+    if run.optimizer == "paged" and run.device == "cuda":
+        return Part(0, "in main memory")
+    total = sum(2 * (n + 4 * -(-n // SCALES)) if n >= SMALL else 8 * n for n in sizes)
+    return Part(total, f"2 averages of {count:,} numbers, 1 byte each, and {SCALES} share 4")
+
+
+def _scratch(run: Run, sizes: list[int]) -> Part:
+    if run.optimizer == "adamw" or run.device == "cuda":
+        return Part(0, "none: the step is one fused operation")
+    return Part(5 * 4 * max(sizes), f"5 copies of the largest tensor, {max(sizes):,} × 4 bytes")
+
+
+def _in_mlp(shape: Shape, run: Run, adapter: bool) -> Part:
+    """Return the gradients that are on their way inside an MLP, with the dense weight of `down` if it is made anew."""
+    stream, wide = run.tokens * shape.hidden * run.size, run.tokens * shape.inner * run.size
+    said = f"gradients of {run.tokens:,} × {shape.inner:,} activations"
+    if run.method != "qlora":
+        return Part(stream + 3 * wide, said)
+    first = 4 if run.kernel == "llmnotes" and run.base == "nf4" else run.size  # our levels are float32 first
+    weight = shape.inner * shape.hidden
+    making = weight * (first + (run.size if first != run.size else 0))
+    return Part(
+        stream + max(3 * wide, wide * adapter + making, wide * adapter + weight * run.size + wide),
+        f"{said}; a weight of {shape.inner:,} × {shape.hidden:,} made dense",
+    )

@@ -1,0 +1,160 @@
+"""The child process that lets libhdf5 look at a file.
+
+`python -m llmnotes.formats.legacy.hdf5_child FILE FIRST COUNT [DATASET]` prints the values of a dataset, little-
+endian, or, without one, JSON: the root's attributes and groups, the datasets with dtype, shape and offset, and notes.
+No link that leads out of the file is followed.
+"""
+
+import io
+import json
+import sys
+
+MEMORY = 1 << 30  # bytes of address space, libraries included
+CPU = 1  # second of processor time, after the libraries are there
+OBJECTS = 200_000
+DEPTH = 64
+TEXT = 1 << 22  # bytes of one attribute: a model's configuration
+KINDS = {"f": "F", "i": "I", "u": "U", "c": "C", "b": "BOOL"}
+
+
+class Part(io.RawIOBase):
+    """A file that is a piece of another."""
+
+    def __init__(self, path: str, first: int, count: int):
+        self.file, self.first, self.count, self.at = open(path, "rb", buffering=0), first, count, 0
+
+    def readinto(self, buffer) -> int:
+        self.file.seek(self.first + self.at)
+        data = self.file.read(max(0, min(len(buffer), self.count - self.at)))
+        buffer[: len(data)] = data
+        self.at += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = offset + (0, self.at, self.count)[whence]
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+def limit(seconds: int) -> None:
+    """Give this process little memory and `seconds` of processor time, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds += int(used.ru_utime + used.ru_stime) + 1
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def look(file) -> dict:
+    """Walk the groups of an opened file without following any link twice."""
+    import h5py
+
+    found = {"attributes": attributes(file), "groups": [], "datasets": [], "notes": []}
+    waiting, seen, objects = [("", file["/"], 0)], set(), 0
+    while waiting:
+        path, group, depth = waiting.pop()
+        token = h5py.h5o.get_info(group.id).addr
+        if token in seen:
+            found["notes"].append(f"{path[:200]} leads back to a group that is listed already.")
+            continue
+        seen.add(token)
+        for name in group:
+            objects += 1
+            if objects > OBJECTS:
+                raise ValueError("too many objects")
+            where = f"{path}/{name}".lstrip("/")
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                kind = "another file" if isinstance(link, h5py.ExternalLink) else "another name"
+                found["notes"].append(f"{where[:200]} is a link to {kind}, which is not followed.")
+                continue
+            kind = group.get(name, getclass=True)
+            if kind is h5py.Group:
+                if depth >= DEPTH:
+                    raise ValueError("too deep")
+                if not path:
+                    found["groups"].append(name)
+                waiting.append((where, group[name], depth + 1))
+            elif kind is h5py.Dataset:
+                found["datasets"].append(dataset(where, group[name], found["notes"]))
+    return found
+
+
+def dataset(name: str, data, notes: list[str]) -> list:
+    """Return [name, dtype, shape, offset] of a dataset; the offset only where its bytes lie in the file as they are."""
+    layout = data.id.get_create_plist()
+    outside = layout.get_external_count() > 0
+    if outside or data.is_virtual:
+        notes.append(f"{name[:200]} keeps its values in other files, which are not opened.")
+    kind, width = data.dtype.kind, 8 * data.dtype.itemsize
+    dtype = {"b": "BOOL", "O": "STRING", "S": "STRING"}.get(kind, KINDS.get(kind, kind) + str(width))
+    plain = data.dtype.byteorder != ">" or width == 8
+    if plain and not outside and not data.is_virtual and data.chunks is None and not layout.get_nfilters():
+        return [name, dtype, list(data.shape or ()), data.id.get_offset()]
+    return [name, dtype, list(data.shape or ()), None]
+
+
+def attributes(thing) -> dict:
+    """Return the attributes of a group that are texts, numbers or short lists of them."""
+    import h5py
+
+    found = {}
+    for name in list(thing.attrs)[:1000]:
+        about = h5py.h5a.open(thing.id, name.encode())
+        if about.get_storage_size() > TEXT:
+            continue
+        try:
+            value = thing.attrs[name]
+        except (OSError, TypeError, ValueError):
+            continue
+        value = value.tolist() if hasattr(value, "tolist") else value
+        found[name] = json.loads(json.dumps(value, default=lambda part: _text(part)))
+    return found
+
+
+def _text(value) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)[:200]
+
+
+def values(data) -> None:
+    """Write the values of a dataset to the standard output, some rows at a time."""
+    notes = []
+    dataset("", data, notes)
+    if notes:
+        raise ValueError(notes[0])
+    little = data.dtype.newbyteorder("<")
+    if not data.shape:
+        sys.stdout.buffer.write(data[()].astype(little).tobytes())
+        return
+    rows = max(1, (1 << 22) // max(1, data.nbytes // max(1, len(data))))
+    for start in range(0, len(data), rows):
+        sys.stdout.buffer.write(data[start : start + rows].astype(little, copy=False).tobytes())
+
+
+def main(path: str, first: str, count: str, name: str | None = None) -> None:
+    """Print what is in the file, or the values of one dataset."""
+    import h5py
+
+    limit(CPU + (int(count) >> 22 if name else 0))
+    with h5py.File(Part(path, int(first), int(count)), "r") as file:
+        if name is not None:
+            values(file[name])
+            return
+        text = json.dumps(look(file))
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

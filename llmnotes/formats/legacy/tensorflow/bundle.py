@@ -1,0 +1,320 @@
+"""TensorFlow checkpoints, version 2: an index of names, and shards with nothing but the tensors' bytes."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
+from llmnotes.formats import read, repack
+from llmnotes.formats.conversion import Conversion, keep_types
+from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, counted, remembered, size_of
+from llmnotes.formats.legacy.tensorflow import table as tf_table
+from llmnotes.formats.protobuf import FIXED32, Field, Message, field, varint
+from llmnotes.formats.safe_write import new_file
+
+# TensorFlow's DataType -> our names
+TYPES = {
+    1: "F32", 2: "F64", 3: "I32", 4: "U8", 5: "I16", 6: "I8", 7: "STRING", 8: "C64", 9: "I64", 10: "BOOL", 14: "BF16",
+    17: "U16", 18: "C128", 19: "F16", 22: "U32", 23: "U64", 24: "F8_E5M2", 25: "F8_E4M3",
+}  # fmt: skip
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A BundleEntryProto: where a tensor lies, or into which slices it is cut."""
+
+    kind: int
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+    crc: int
+    slices: tuple[tuple[tuple[int, int], ...], ...]  # for each slice, (start, length) of each side; length -1: all
+
+
+def identify(source: Source | Path) -> Identity | None:
+    """Return the identity of a checkpoint's index, or of a folder with a `checkpoint` file, or None."""
+    if isinstance(source, Path):
+        index = index_of(source)
+        if index is None:
+            return None
+        with Source(index) as file:
+            return identify(file)
+    if not tf_table.is_table(source):
+        return None
+    key, value = next(tf_table.entries(source), (None, b""))
+    if key != b"":
+        return None
+    header = {part.number: part.value for part in Message(value).fields()}
+    evidence = f"LevelDB's magic number at the end, and a header that says {counted(header.get(1, 0), 'shard')}"
+    return Identity("TensorFlow checkpoint", "2", evidence)
+
+
+def inspect(source: Source | Path, identity: Identity) -> Inspection:
+    """Return what the index of a checkpoint says: every tensor with its shard, and the graph of objects, if any.
+
+    The graph of objects tells which variable belongs to which object by which name, and no operation.
+    Raises `FileBroken` for a wrong checksum, or bytes that are not in the shards. A missing shard is a note.
+    """
+    if isinstance(source, Path):
+        index = index_of(source)
+        if index is None:
+            raise FileUnreadable(f"{source} changed while it was read; run the command again.")
+        with Source(index) as file:
+            return inspect(file, identity)
+    entries, shards, about, notes = _entries(source)
+    tensors, seen = [], {}
+    for name, entry in entries.items():
+        if name.startswith("\0"):
+            continue  # a slice; the entry of the whole names it
+        if name == OBJECT_GRAPH:
+            about["object_graph"] = _object_graph(source, shards, entry)
+            continue
+        dtype = TYPES[entry.kind]
+        nbytes = entry.size if dtype == "STRING" else size_of(dtype, entry.shape)
+        if entry.slices:
+            about.setdefault("partitioned", {})[name] = len(entry.slices)
+            tensors.append(Tensor(name, dtype, entry.shape, nbytes, source.path))
+            continue
+        path, length = shards[entry.shard]
+        if entry.size != nbytes or (length is not None and entry.offset + entry.size > length):
+            raise source.broken(f"the bytes of {name[:80]!r} are not where it says")
+        place = (entry.shard, entry.offset, entry.size)
+        first = seen.setdefault(place, name) if nbytes else name
+        offset = None if length is None or dtype == "STRING" else entry.offset
+        tensors.append(Tensor(name, dtype, entry.shape, nbytes, path, offset, None if first == name else first))
+    return Inspection(source.path, identity, tuple(tensors), about, None, tuple(notes))
+
+
+def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
+    """Yield the bytes of a variable that was cut into slices, and whose rows are whole, one slice after the other."""
+    with Source(inspection.path) as source:
+        entries, shards = _kept(inspection.path)
+        entry = entries.get(tensor.name)
+        if entry is None or TYPES[entry.kind] != tensor.dtype or entry.shape != tensor.shape:
+            raise source.broken("it changed since its header was read")
+        if tensor.dtype == "STRING":
+            raise NotConvertible(f"{tensor.name} holds texts, which no other format here has; leave it out.")
+        left = tensor.nbytes
+        for cut in sorted(entry.slices) or [None]:
+            part = entry if cut is None else entries.get(_slice_key(tensor.name, cut))
+            if part is None or not (cut is None or _rows(cut, entry)):
+                raise NotConvertible(f"{tensor.name} is cut across its rows; join it in TensorFlow first.")
+            path, length = shards[part.shard]
+            left -= part.size
+            if left < 0:
+                break
+            with Source(path) as shard:
+                yield from shard.stream(part.offset, part.size)
+        if left:
+            raise source.broken(f"the slices of {tensor.name[:80]!r} do not fill its shape")
+
+
+@remembered(files=2)
+def _kept(path: Path) -> tuple[dict[str, Entry], list]:
+    with Source(path) as source:
+        return _entries(source)[:2]
+
+
+def _rows(cut: tuple[tuple[int, int], ...], entry: Entry) -> bool:
+    """Whether a slice holds whole rows, so that its bytes lie together in the whole."""
+    return all(length in (-1, side) for (_, length), side in zip(cut[1:], entry.shape[1:], strict=False))
+
+
+def index_of(path: Path) -> Path | None:
+    """Return the index file of the newest checkpoint in a folder, or None; never one outside it."""
+    state = path / "checkpoint"
+    if state.is_file():
+        try:
+            with Source(state) as file:
+                first = file.head(4096).decode("utf-8", "replace").split("\n")[0]
+        except FileBroken:
+            return None
+        name = first.removeprefix("model_checkpoint_path:").strip().strip('"').replace("\\", "/").split("/")[-1]
+        if first.startswith("model_checkpoint_path:") and "\0" not in name and os.path.isfile(path / f"{name}.index"):
+            return path / f"{name}.index"
+    found = sorted(path.glob("*.index"))
+    return found[0] if len(found) == 1 and found[0].is_file() else None
+
+
+def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Write the variables of a checkpoint as safetensors, each compared with its checksum; see `_to`."""
+    return _to("safetensors", inspection, dst, type)
+
+
+def to_pytorch(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Write the variables of a checkpoint as a PyTorch state dict, each compared with its checksum; see `_to`."""
+    return _to("pytorch", inspection, dst, type)
+
+
+def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Conversion:
+    """Write all variables but texts, without the ending "/.ATTRIBUTES/VARIABLE_VALUE" of their names.
+
+    Raises `NotConvertible` if a `type` is asked for: values stay as they are. Does not turn matrices over: TensorFlow
+    keeps a dense layer's weights as (in, out), and PyTorch as (out, in).
+    """
+    from llmnotes.formats import safetensors
+    from llmnotes.formats.pytorch import write as pytorch_write
+
+    keep_types(type)
+    entries = _kept(inspection.path)[0]
+    short = {tensor.name: tensor.name.removesuffix(SUFFIX) for tensor in inspection.tensors}
+    if len(set(short.values())) < len(short):
+        short = {name: name for name in short}
+    texts = [tensor.name for tensor in inspection.tensors if tensor.dtype == "STRING"]
+    ties = {short[tensor.name]: short[tensor.alias] for tensor in inspection.tensors if tensor.alias}
+    parts = [
+        safetensors.Part(short[t.name], t.dtype, t.shape, partial(_checked, inspection, t, entries[t.name]))
+        for t in inspection.tensors
+        if t.dtype != "STRING" and not t.alias
+    ]
+    with new_file(dst) as file:
+        if to == "safetensors":
+            safetensors.write(file, parts, {"format": "tf"} | ties)
+        else:
+            pytorch_write.write(file, parts, ties, dst.stem)
+    lost = ["The graph of objects, and with it which variable is whose, is not in it."] * (
+        "object_graph" in inspection.metadata
+    )
+    lost += [f"Variables of texts were left out: {', '.join(texts)[:200]}."] * bool(texts)
+    nbytes = sum(part.nbytes for part in parts)
+    return Conversion(inspection.path, dst, inspection.identity, to, len(parts), nbytes, {}, tuple(lost))
+
+
+def _checked(inspection: Inspection, tensor: Tensor, entry: Entry) -> Iterator[bytes]:
+    crc = 0
+    for piece in read(inspection, tensor):
+        crc = tf_table.crc32c(piece, crc)
+        yield piece
+    if not entry.slices and tf_table.masked(crc) != entry.crc:
+        raise FileBroken(f"{tensor.path.name} is damaged: the checksum of {tensor.name} is wrong; copy it again.")
+
+
+def write(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Write all tensors as a checkpoint that `tf.train.load_checkpoint` reads: DST.index and one shard beside it.
+
+    Names stay as they are (a "name-based" checkpoint, without a graph of objects). Tied tensors share their bytes.
+    Raises `NotConvertible` for a type that TensorFlow has no name for, and if a `type` is asked for.
+    """
+    keep_types(type)
+    numbers = {name: number for number, name in TYPES.items() if name != "STRING"}
+    parts, ties = repack.parts_and_ties(inspection)
+    strange = next((part for part in parts if part.dtype not in numbers), None)
+    if strange is not None:
+        raise NotConvertible(f"TensorFlow has no name for the type {strange.dtype} of {strange.name}; leave it out.")
+    prefix = dst.with_name(dst.name.removesuffix(".index"))
+    index, shard = (prefix.with_name(prefix.name + end) for end in (".index", ".data-00000-of-00001"))
+    values, at = {}, 0
+    # The index is named last: without it there is no checkpoint.
+    with new_file(index) as index_file, new_file(shard) as shard_file:
+        for part in sorted(parts, key=lambda part: part.name.encode()):
+            start, crc = at, 0
+            for piece in part.data():
+                crc = tf_table.crc32c(piece, crc)
+                at += shard_file.write(piece)
+            shape = b"".join(field(2, field(1, side) if side else b"") for side in part.shape)
+            values[part.name] = field(1, numbers[part.dtype]) + field(2, shape)
+            values[part.name] += (field(4, start) if start else b"") + (field(5, at - start) if at > start else b"")
+            values[part.name] += varint(6 << 3 | FIXED32) + tf_table.masked(crc).to_bytes(4, "little")
+        values |= {name: values[first] for name, first in ties.items()}
+        header = field(1, 1) + field(3, field(1, 1))  # one shard, little-endian, written as version 1
+        pairs = sorted((name.encode(), value) for name, value in values.items())
+        index_file.write(tf_table.table([(b"", header), *pairs]))
+    lost = ("The checkpoint holds tensors alone: settings, tokenizer and metadata stay behind.",)
+    return Conversion(inspection.path, index, inspection.identity, "tensorflow", len(values), at, {}, lost)
+
+
+def _entries(source: Source) -> tuple[dict[str, Entry], list, dict, list[str]]:
+    """Return the entries by name, the shards as (path, bytes or None if missing), metadata, and notes."""
+    entries, shards, about, notes = {}, [], {}, []
+    for key, value in tf_table.entries(source):
+        if key:
+            entry = _entry(source, Message(value))
+            if entry.kind not in TYPES or entry.shard >= len(shards):
+                raise source.broken(f"the entry of {key[:80]!r} has an unknown type or no shard")
+            entries[key.decode("utf-8", "surrogateescape")] = entry
+            continue
+        header = {part.number: part.value for part in Message(value).fields()}
+        count = header.get(1) or 0
+        about["shards"] = count
+        if not 0 < count <= 10_000 or header.get(2):
+            raise source.broken("its header says it is big-endian, or has no valid number of shards")
+        prefix = source.path.name.removesuffix(".index")
+        for number in range(count):
+            path = source.path.parent / f"{prefix}.data-{number:05}-of-{count:05}"
+            shards.append((path, path.stat().st_size if path.is_file() else None))
+        missing = [path.name for path, size in shards if size is None]
+        if missing:
+            notes.append(f"{len(missing)} of its shards are not there, {missing[0]} first: put them beside the index.")
+    used = [0] * len(shards)
+    for shard, _, size in {(entry.shard, entry.offset, entry.size) for entry in entries.values()}:
+        used[shard] += size
+    if any(length is not None and count > length for (_, length), count in zip(shards, used, strict=True)):
+        raise source.broken("its tensors overlap or reach beyond the end of their shards")
+    return entries, shards, about, notes
+
+
+def _entry(source: Source, message: Message) -> Entry:
+    entry = Entry(0, (), 0, 0, 0, 0, ())
+    names = {1: "kind", 3: "shard", 4: "offset", 5: "size", 6: "crc"}
+    for part in message.fields():
+        if part.number == 2:
+            entry = replace(entry, shape=shape_of(source, message, part))
+        elif part.number == 7:
+            extents = [extent for extent in message.inside(part) if extent.number == 1]
+            sides = [{side.number: side.value or 0 for side in message.inside(extent)} for extent in extents]
+            cut = tuple((side.get(1, 0), side.get(2, -1)) for side in sides)
+            if (
+                len(entry.slices) >= 1000
+                or len(cut) > 64
+                or not all(start < 1 << 62 and size < 1 << 62 for start, size in cut)
+            ):
+                raise source.broken("it has slices that cannot be")
+            entry = replace(entry, slices=(*entry.slices, cut))
+        elif part.number in names and part.value is not None:
+            entry = replace(entry, **{names[part.number]: part.value})
+    return entry
+
+
+def shape_of(source: Source, message: Message, shape: Field) -> tuple[int, ...]:
+    """Return the shape that a TensorShapeProto says."""
+    sides = [part for part in message.inside(shape) if part.number == 2]
+    sizes = [next((size.value for size in message.inside(side) if size.number == 1), 0) for side in sides]
+    return source.shape(sizes, "a tensor")
+
+
+def _slice_key(name: str, cut: tuple[tuple[int, int], ...]) -> str:
+    """Return the key of a slice: 0, the name, the number of sides, then each side's start and length, so that the
+    keys' order is the slices' (TensorFlow's "ordered code")."""
+    key = b"\0" + name.encode("utf-8", "surrogateescape") + b"\0\1\1" + bytes([len(cut)])
+    for value in (value for side in cut for value in side):
+        size = 1 if value == -1 else value.bit_length() // 7 + 1
+        head = ((1 << size) - 1 << 8 * size - size) & (1 << 8 * size) - 1
+        key += (value % (1 << 8 * size) ^ head).to_bytes(size, "big")
+    return key.decode("utf-8", "surrogateescape")
+
+
+def _object_graph(source: Source, shards: list, entry: Entry) -> dict:
+    """Return the TrackableObjectGraph: how many objects, the names of their parts, and each variable's own name."""
+    path, length = shards[entry.shard]
+    if length is None or entry.size > METADATA_LIMIT or entry.offset + entry.size > length:
+        return {}
+    with Source(path) as shard:
+        text = shard.read(entry.offset, entry.size)
+    message = Message(text)
+    _, start = message.varint(0, len(text))  # the text's length, then four bytes of checksum
+    objects, names, variables = 0, set(), {}
+    for node in message.fields(start + 4):
+        objects += 1
+        for part in message.inside(node) if node.number == 1 else ():
+            inner = {piece.number: piece for piece in message.inside(part)} if part.number in (1, 2) else {}
+            if part.number == 1 and 2 in inner:
+                names.add(message.text(inner[2], 1 << 16))
+            elif part.number == 2 and 3 in inner:
+                full = message.text(inner[2], 1 << 16) if 2 in inner else ""
+                variables[message.text(inner[3], 1 << 16)] = full
+    return {"objects": objects, "names": sorted(names)[:1000], "variables": variables}

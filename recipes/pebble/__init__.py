@@ -1,0 +1,1 @@
+"""Train Pebble: `python -m recipes.pebble`."""

@@ -1,0 +1,1 @@
+"""Train the small LLaVA: `python -m recipes.vision`."""
