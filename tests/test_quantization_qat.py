@@ -79,7 +79,7 @@ def test_what_is_stored_is_what_was_computed_with(pebble, bits):
     student = qat.prepare(pebble.model, bits, group=32)
     rows = qat.pebble_rows(pebble.tokenizer, 2, length=64)
     before = {name: weight.clone() for name, weight in pebble.model.state_dict().items()}
-    qat.train(student, rows, steps=2, rate=1e-3, teacher=pebble.model)
+    qat.train(student, rows, steps=2, learning_rate=1e-3, teacher=pebble.model)
     stored = qat.codes(student)
     assert len(stored) == 28 and stored["model.layers.0.self_attn.q_proj.weight"].bits_per_weight == bits + 0.5
     for name, one in stored.items():
@@ -113,7 +113,9 @@ def test_two_bits_keep_the_exam_where_rounding_loses_it(pebble):
 
 def test_the_text_alone_teaches_too(pebble):
     student = qat.prepare(pebble.model, 1, group=64)
-    losses = qat.train(student, qat.pebble_rows(pebble.tokenizer, 8, length=128), steps=6, rate=1e-3, batch=4, pad=2)
+    losses = qat.train(
+        student, qat.pebble_rows(pebble.tokenizer, 8, length=128), steps=6, learning_rate=1e-3, batch=4, pad=2
+    )
     assert losses[-1] < losses[0]
 
 

@@ -308,7 +308,7 @@ def test_each_stage_trains_what_it_says_and_nothing_else(tmp_path, monkeypatch):
         learned[name] = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
         next(losses).backward()
 
-    monkeypatch.setattr(training, "_fit", record)
+    monkeypatch.setattr(training, "fit", record)
     training.run(SMALL, tmp_path / "c")
     assert {key.split(".")[0] for key in learned["encoder"]} >= {"vision_model", "text_model", "logit_scale"}
     assert {key.rpartition(".")[0] for key in learned["projector"]} == {
@@ -324,5 +324,5 @@ def test_each_stage_trains_what_it_says_and_nothing_else(tmp_path, monkeypatch):
 def test_a_loss_that_is_no_number_ends_the_training(tiny):
     model = torch.nn.Linear(1, 1)
     bad = (model(torch.ones(1, 1)).sum() * float("nan") for _ in range(3))
-    with pytest.raises(TrainingFailed, match="lower its learning_rate"):
-        training._fit(model, STEP, bad, "encoder")
+    with pytest.raises(TrainingFailed, match="lower learning_rate"):
+        training.fit(model, STEP, bad, "encoder")

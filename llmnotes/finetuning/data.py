@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmnotes.errors import FileBroken, FileUnreadable
+from llmnotes.packing import best_fit
 
 IGNORE = -100  # the label of a token that is read and not learned, as PyTorch's cross-entropy has it
 LINE_LIMIT = 16 * 2**20  # bytes in one line
@@ -264,27 +264,24 @@ def _written(messages: list[dict], tokenizer, ask: bool) -> str:
 def pack(rows: Sequence[Row], length: int) -> list[Row]:
     """Return rows of at most `length` tokens that hold all documents of `rows`, the longest placed first.
 
-    Each goes into the fullest row that still has room (best fit, decreasing). Documents in one row do not see each
-    other: see `collate`. Raises nothing; a document longer than `length` keeps a row of its own.
+    Each goes into the fullest row that still has room (`llmnotes.packing.best_fit`). Documents in one row do not see
+    each other: see `collate`. Raises nothing; a document longer than `length` keeps a row of its own.
 
     >>> [row.lengths for row in pack([Row((1,) * n, (1,) * n, (n,)) for n in (3, 5, 2)], 8)]
     [(5, 3), (2,)]
     """
-    bins: list[list[Row]] = []
-    room: list[tuple[int, int]] = []  # (free tokens, which bin), sorted
-    for row in sorted(rows, key=lambda row: -len(row.ids)):
-        place = bisect.bisect_left(room, (len(row.ids), -1))
-        if place < len(room):
-            free, at = room.pop(place)
-        else:
-            free, at = length, len(bins)
-            bins.append([])
-        bins[at].append(row)
-        bisect.insort(room, (free - len(row.ids), at))
-    return [
-        Row(*(sum((getattr(row, name) for row in group), ()) for name in ("ids", "labels", "lengths")))
-        for group in bins
-    ]
+    rows = sorted(rows, key=lambda row: -len(row.ids))
+    packed = []
+    for places in best_fit((len(row.ids) for row in rows), length):
+        together = [rows[place] for place in places]
+        packed.append(
+            Row(
+                ids=tuple(token for row in together for token in row.ids),
+                labels=tuple(label for row in together for label in row.labels),
+                lengths=tuple(n for row in together for n in row.lengths),
+            )
+        )
+    return packed
 
 
 def collate(rows: Sequence[Row], device="cpu") -> dict:

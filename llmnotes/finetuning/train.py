@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from llmnotes.errors import TrainingFailed
+from llmnotes import training
 from llmnotes.finetuning.data import IGNORE, Row, collate
 
 SCHEDULES = ("constant", "linear", "cosine")
@@ -50,26 +49,15 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step, counted from 1: the mean loss over its learned tokens, in nats; the norm of the gradient before it
-    was clipped; the tokens that were read, in all processes; and the seconds it took."""
+class Step(training.Step):
+    """One step: its loss is the mean over the learned tokens, in nats; `tokens` were read, in all processes."""
 
-    number: int
-    loss: float
-    learning_rate: float
-    grad_norm: float
     tokens: int
-    seconds: float
 
 
 def optimizer_of(model, plan: Plan) -> torch.optim.AdamW:
-    """Return AdamW over what learns in a model; only matrices decay (Loshchilov and Hutter, 2017, algorithm 2)."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in learning if p.ndim >= 2], "weight_decay": plan.weight_decay},
-        {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=plan.learning_rate, fused=True)
+    """Return AdamW with a plan's learning rate for what learns in a model; only matrices decay."""
+    return training.adamw(model, plan.learning_rate, plan.weight_decay)
 
 
 def steps(model, rows: Sequence[Row], plan: Plan, optimizer=None, first: int = 0) -> Iterator[Step]:
@@ -84,21 +72,17 @@ def steps(model, rows: Sequence[Row], plan: Plan, optimizer=None, first: int = 0
     evaluate or print. What learns should be float32; on a GPU, or beside a base in half precision, the forward pass
     runs under autocast in bfloat16.
     """
-    optimizer = optimizer or optimizer_of(model, plan)
     rank, processes = _place()
     device = next(model.parameters()).device
-    learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     order = _Order(len(rows), plan)
-    for number in range(first, plan.steps):
-        started = time.perf_counter()
+
+    def backward(number: int) -> torch.Tensor:
         chosen = [rows[place] for place in order.take(number, processes)]
         learned = sum(row.learned for row in chosen)
         mine = chosen[rank * len(chosen) // processes : (rank + 1) * len(chosen) // processes]
         batches = [mine[at : at + plan.batch_size] for at in range(0, len(mine), plan.batch_size)]
         torch.manual_seed(int(np.random.SeedSequence([plan.seed, number, rank]).generate_state(1)[0]))
-        model.train()  # at each step: whoever takes what is yielded may evaluate in between
-        for group in optimizer.param_groups:
-            group["lr"] = plan.rate(number)
+        model.train()  # at each step, since the caller may evaluate between two
         total = torch.zeros((), device=device)
         for count, batch in enumerate(batches, 1):
             waits = processes > 1 and count < len(batches) and hasattr(model, "no_sync")
@@ -108,18 +92,12 @@ def steps(model, rows: Sequence[Row], plan: Plan, optimizer=None, first: int = 0
             total += loss.detach()
         if processes > 1:
             torch.distributed.all_reduce(total)
-        norm = torch.nn.utils.clip_grad_norm_(learning, plan.max_grad_norm)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # a sharded model's norm is sharded
-        loss, norm = torch.stack((total, norm.to(total))).tolist()  # waits for the device, once a step
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise TrainingFailed(
-                f"The loss at step {number + 1} is {loss:g} and its gradient {norm:g}, so this step was not taken; "
-                f"lower learning_rate (now {plan.learning_rate:g}), or give it more warmup_steps."
-            )
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        tokens = sum(len(row.ids) for row in chosen)
-        yield Step(number + 1, loss, plan.rate(number), norm, tokens, time.perf_counter() - started)
+        return total
+
+    optimizer = optimizer or optimizer_of(model, plan)
+    for step in training.optimize(optimizer, backward, plan.rate, plan.steps, first, plan.max_grad_norm):
+        tokens = sum(len(rows[place].ids) for place in order.take(step.number - 1, processes))
+        yield Step(**vars(step), tokens=tokens)
 
 
 def summed_loss(model, batch: dict) -> torch.Tensor:

@@ -6,7 +6,6 @@ Each stage leaves its file in the folder and is not run again while that is ther
 from __future__ import annotations
 
 import json
-import math
 import random
 import time
 from collections.abc import Iterable, Iterator
@@ -15,13 +14,14 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional
+from tqdm.auto import tqdm
 
-from llmnotes.errors import TrainingFailed
 from llmnotes.finetuning import adapter_files, lora, token_rows
 from llmnotes.finetuning.data import IGNORE
-from llmnotes.finetuning.train import Plan, optimizer_of
+from llmnotes.finetuning.train import Plan
 from llmnotes.formats.safe_write import new_file
 from llmnotes.pebble.lessons import rehearsal
+from llmnotes.training import adamw, optimize
 from llmnotes.vision import opening, parts
 from llmnotes.vision.pictures import DESCRIBE, caption, combinations, describe, questions
 
@@ -81,7 +81,7 @@ def train_encoder(recipe: Recipe, folder: Path) -> None:
                 scores = clip(pixel_values=seen, **texts).logits_per_image.float()  # (pictures, captions)
             yield (functional.cross_entropy(scores, truth) + functional.cross_entropy(scores.T, truth)) / 2
 
-    _fit(clip, plan, losses(), "encoder")
+    fit(clip, plan, losses(), "encoder")
     opening.write_tensors(folder / opening.ENCODER, clip.state_dict().items())
 
 
@@ -93,7 +93,7 @@ def train_projector(recipe: Recipe, folder: Path) -> None:
     model, processor = opening.assemble(0, folder)
     model.model.multi_modal_projector.requires_grad_(True)
     rng = random.Random(f"projector {recipe.seed}")
-    _fit(model, recipe.projector, conversation_losses(model, processor, recipe.projector, rng), "projector")
+    fit(model, recipe.projector, conversation_losses(model, processor, recipe.projector, rng), "projector")
     opening.write_tensors(folder / "projector_1.safetensors", model.model.multi_modal_projector.state_dict().items())
 
 
@@ -110,7 +110,7 @@ def train_language(recipe: Recipe, folder: Path) -> None:
     model.model.multi_modal_projector.requires_grad_(True)
     old = [talk(line["messages"]) for line in rehearsal(20_000, recipe.seed)] if recipe.rehearsed else []
     losses = conversation_losses(model, processor, recipe.language, rng, old, recipe.rehearsed)
-    _fit(model, recipe.language, losses, "language model")
+    fit(model, recipe.language, losses, "language model")
     opening.write_tensors(folder / "projector_2.safetensors", model.model.multi_modal_projector.state_dict().items())
     for _, layer in lora.layers(model):
         layer.adapters.bfloat16()
@@ -200,25 +200,17 @@ def conversation_losses(
         )
 
 
-def _fit(model, plan: Plan, losses: Iterator[torch.Tensor], name: str) -> None:
-    """Take the steps of a plan; the bar shows the loss."""
-    from tqdm.auto import tqdm
+def fit(model, plan: Plan, losses: Iterator[torch.Tensor], name: str) -> None:
+    """Take the steps of a plan, each on the next of `losses`; the bar shows the stage's `name` and the loss."""
 
-    optimizer = optimizer_of(model, plan)
-    learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    bar = tqdm(range(plan.steps), desc=name, unit=" steps", mininterval=2)
-    for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = plan.rate(step)
+    def backward(_: int) -> torch.Tensor:
         loss = next(losses)
         loss.backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(learning, plan.max_grad_norm))
-        if not math.isfinite(norm):
-            raise TrainingFailed(
-                f"The gradient of the {name} is {norm:g} at step {step + 1}; lower its learning_rate "
-                f"(now {plan.learning_rate:g})."
-            )
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
+        return loss
+
+    optimizer = adamw(model, plan.learning_rate, plan.weight_decay)
+    taken = optimize(optimizer, backward, plan.rate, plan.steps, max_grad_norm=plan.max_grad_norm)
+    with tqdm(taken, total=plan.steps, desc=name, unit=" steps", mininterval=2) as shown:
+        for step in shown:
+            shown.set_postfix_str(f"loss {step.loss:.3f}", refresh=False)
     model.eval()

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from llmnotes.errors import NotQuantizable
 from llmnotes.quantization.arrays import finite
+from llmnotes.training import optimize, trapezoid
 
 
 class Codes(NamedTuple):
@@ -113,13 +114,22 @@ def prepare(model, bits: int, group: int = 64):
     return student
 
 
-def train(student, rows, steps: int, rate: float = 5e-4, batch: int = 2, teacher=None, pad: int | None = None) -> list:
+def train(
+    student,
+    rows: np.ndarray,
+    steps: int,
+    learning_rate: float = 5e-4,
+    batch: int = 2,
+    teacher=None,
+    pad: int | None = None,
+) -> list[float]:
     """Train what `prepare` made, in place, on token ids `rows` (n, length), and return the loss of each step in nats.
 
     With `teacher`, the original model, the loss is KL(teacher ‖ student) of the next-token distributions (distillation:
-    Hinton et al. 2015); without, the cross-entropy of the text. `rate` is that of the weights and falls to zero over
-    the last 70% of the steps; scales learn at a tenth of it. Tokens equal to `pad` count for nothing. Rows are read in
-    order and again from the start. Raises `NotQuantizable` if there is no row. Keeps no optimizer state.
+    Hinton et al. 2015); without, the cross-entropy of the text. `learning_rate` is that of the weights and falls to
+    zero over the last 70% of the steps; scales learn at a tenth of it. Tokens equal to `pad` count for nothing. Rows
+    are read in order and again from the start. Raises `NotQuantizable` if there is no row, and `TrainingFailed` if the
+    loss is no number any more. Keeps no optimizer state.
 
     >>> from llmnotes.models import open_model
     >>> lm = open_model("pebble", say=lambda line: None)
@@ -132,23 +142,21 @@ def train(student, rows, steps: int, rate: float = 5e-4, batch: int = 2, teacher
     trained = {name: weight for name, weight in student.named_parameters() if weight.requires_grad}
     scales = [weight for name, weight in trained.items() if name.endswith(".scale")]
     weights = [weight for name, weight in trained.items() if not name.endswith(".scale")]
-    optimizer = torch.optim.AdamW(
-        [{"params": weights, "rate": rate}, {"params": scales, "rate": rate / 10}], betas=(0.9, 0.98), weight_decay=0.0
-    )
-    losses = []
-    for step in tqdm(range(steps), desc="training", mininterval=1, leave=False, disable=None):
-        share = min(1.0, 20 * (step + 1) / steps, (steps - step) / (0.7 * steps))
-        for group in optimizer.param_groups:
-            group["lr"] = group["rate"] * share
+    groups = [{"params": weights}, {"params": scales, "lr_scale": 0.1}]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+
+    def backward(step: int) -> torch.Tensor:
         at = np.arange(step * batch, (step + 1) * batch) % len(rows)
         ids = torch.from_numpy(np.asarray(rows)[at].astype(np.int64)).to(student.device)  # (batch, length)
         loss = _loss(student, teacher, ids, pad)
         loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-    return losses
+        return loss
+
+    def rate(step: int) -> float:
+        return learning_rate * trapezoid(step, steps, warmup=steps / 20, decay=0.7)
+
+    taken = optimize(optimizer, backward, rate, steps, clipped=weights)
+    return [step.loss for step in tqdm(taken, total=steps, desc="training", mininterval=1, leave=False, disable=None)]
 
 
 def codes(student) -> dict[str, Codes]:
@@ -172,10 +180,10 @@ def pebble_rows(tokenizer, count: int, length: int = 256, seed: int = 0) -> np.n
     not contain an exam question, nor a document of the ruler's.
     """
     from llmnotes.pebble.corpus import documents
-    from recipes.pebble.training import pack
+    from llmnotes.pebble.packing import pack
 
     texts = [document.text for document in documents(16 + count * length // 50, seed=1_000 + seed)]
-    return pack(tokenizer(texts, add_special_tokens=False)["input_ids"], length)[0][:count]
+    return pack(tokenizer(texts, add_special_tokens=False)["input_ids"], length)[:count]
 
 
 def _loss(student, teacher, ids, pad):
