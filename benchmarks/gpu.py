@@ -26,9 +26,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from llmnotes import hardware  # noqa: E402
+from llmnotes.finetuning.measured_memory import measure  # noqa: E402
 from llmnotes.fit import fit, models  # noqa: E402
 from llmnotes.fit.shapes import Run  # noqa: E402
-from llmnotes.fit.training import measure, predict  # noqa: E402
+from llmnotes.fit.training import predict  # noqa: E402
 from llmnotes.fit.verdict import DRIVER  # noqa: E402
 
 BOUND = 0.10  # of measured against predicted

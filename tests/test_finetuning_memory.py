@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from llmnotes.errors import BadSettings, ModelBroken
+from llmnotes.finetuning.measured_memory import measure
 from llmnotes.fit.shapes import Run, adapted, shape_of
-from llmnotes.fit.training import PARTS, kept_in_layer, measure, predict
+from llmnotes.fit.training import PARTS, kept_in_layer, predict
 from llmnotes.pebble import weights_dir
 
 ROOT = Path(__file__).parent.parent

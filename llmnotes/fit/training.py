@@ -1,4 +1,6 @@
-"""What training a model takes in memory, byte by byte, from its config.json alone; and what it is measured to take.
+"""What training a model takes in memory, byte by byte, from its config.json alone.
+
+`llmnotes.finetuning.measured_memory` measures the same.
 
 The model is a Llama-like decoder: an RMS norm before each half of a layer, rotary positions, attention by sdpa, a gated
 MLP. Its activations are what autograd keeps for the backward pass (Korthikanti et al., Reducing Activation
@@ -6,12 +8,8 @@ Recomputation in Large Transformer Models, 2022, section 4, count them for GPT).
 keeps its input alone, and computes the rest again (Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016).
 """
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,17 +58,6 @@ class Memory:
     def at(self, moment: str) -> int:
         """Bytes at a moment."""
         return sum(part.bytes for part in self.moments[moment].values())
-
-
-class Measured(NamedTuple):
-    """What torch's allocator held at its fullest in the second step, and by how much the process has grown, in bytes.
-
-    The growth (of its peak resident set) has what building the model took in it, and the libraries that training
-    loads. It is known for the first run of a process only: a later one gets memory that the first gave back.
-    """
-
-    peak: int
-    grown: int | None
 
 
 def predict(config: Mapping | str | Path, method: str, batch: int, length: int, **how) -> Memory:
@@ -187,28 +174,6 @@ def kept_in_layer(shape: Shape, run: Run, adapters: frozenset[str], first: bool 
         kept["adapters"] += run.rank * (out + inside) * size * (size < 4)  # A and B in the type of their input
         kept["adapters"] += 2 * tokens * inside * size * (run.dropout > 0)  # the mask, and the input that it leaves
     return kept
-
-
-def measure(config: Mapping, runs: Sequence[Run]) -> list[Measured]:
-    """Train a model of this config, with random weights, for two steps of each run, and return what that takes.
-
-    All runs share one new process, so that this one is not disturbed. On a CPU the profiler hears of every allocation;
-    on a GPU the allocator itself remembers its peak.
-
-    Raises `subprocess.CalledProcessError` if the process fails. Does not count what MKL or the system allocate: they
-    are in `grown`.
-    """
-    asked = {"config": dict(config), "runs": [asdict(run) for run in runs]}
-    child = subprocess.run(
-        [sys.executable, "-m", "llmnotes.finetuning.memory_child"],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"},
-    )
-    found = json.loads(child.stdout.splitlines()[-1])
-    return [Measured(peak, None if place else grown) for place, (peak, grown) in enumerate(found)]
 
 
 def _weights(shape: Shape, run: Run) -> Part:

@@ -1,23 +1,66 @@
-"""What a training step really takes: a model with random weights is trained for two steps while torch is watched.
+"""What a training step really takes in memory: a model with random weights is trained for two steps and watched.
 
-`llmnotes.fit.training.measure` runs this in a process of its own.
+`measure` starts this module as a process of its own, so that nothing else that runs here is counted.
 """
 
 import gc
 import json
+import os
+import subprocess
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from llmnotes.finetuning import lora, qlora
 from llmnotes.finetuning.data import Row
-from llmnotes.finetuning.train import Plan, optimizer_of, steps
+from llmnotes.finetuning.train import Plan, Step, optimizer_of, steps
 from llmnotes.fit.shapes import Run
 from llmnotes.hardware import peak_memory
 from llmnotes.quantization import nf4
 
 
-def build(config: dict, run: Run):
+class Measured(NamedTuple):
+    """What torch's allocator held at its fullest in the second step, and by how much the process has grown, in bytes.
+
+    The growth (of its peak resident set) has what building the model took in it, and the libraries that training
+    loads. It is known for the first run of a process only: a later one gets memory that the first gave back.
+    """
+
+    peak: int
+    grown: int | None
+
+
+def measure(config: Mapping, runs: Sequence[Run]) -> list[Measured]:
+    """Train a model of this config, with random weights, for two steps of each run, and return what that takes.
+
+    All runs share one new process, so that this one is not disturbed. On a CPU the profiler hears of every allocation;
+    on a GPU the allocator itself remembers its peak. `llmnotes.fit.training.predict` counts the same from the config.
+
+    Raises `subprocess.CalledProcessError` if the process fails. Does not count what MKL or the system allocate: they
+    are in `grown`.
+
+    >>> config = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    >>> measure(config | {"num_attention_heads": 2}, [Run("full", batch=1, length=8)])[0].peak > 3 * 4 * 64 * 16
+    True
+    """
+    asked = {"config": dict(config), "runs": [asdict(run) for run in runs]}
+    child = subprocess.run(
+        [sys.executable, "-m", "llmnotes.finetuning.measured_memory"],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"},
+    )
+    found = json.loads(child.stdout.splitlines()[-1])
+    return [Measured(peak, None if place else grown) for place, (peak, grown) in enumerate(found)]
+
+
+def build(config: dict, run: Run) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Return (model, optimizer): random weights, ready to be trained as `run` says.
 
     One layer after the other is quantized: a GPU must hold the model in `run.dtype` before it holds it in 4 bits.
@@ -25,9 +68,9 @@ def build(config: dict, run: Run):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     settings = dict(config)
-    config = AutoConfig.for_model(settings.pop("model_type", "llama"), **settings)
+    made = AutoConfig.for_model(settings.pop("model_type", "llama"), **settings)
     with torch.device(run.device):
-        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, run.dtype), attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(made, dtype=getattr(torch, run.dtype), attn_implementation="sdpa")
     model.requires_grad_(run.full)
     if run.method == "qlora":
         _quantize(model, run)
@@ -37,13 +80,13 @@ def build(config: dict, run: Run):
         (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
     if run.optimizer == "adamw":
         return model, optimizer_of(model, Plan(steps=2))
-    import bitsandbytes as bnb
+    from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
 
-    kind = bnb.optim.AdamW8bit if run.optimizer == "adamw8bit" else bnb.optim.PagedAdamW8bit
+    kind = AdamW8bit if run.optimizer == "adamw8bit" else PagedAdamW8bit
     return model, kind(lora.trainable(model).values(), lr=1e-3)
 
 
-def training(config: dict, run: Run):
+def training(config: dict, run: Run) -> Iterator[Step]:
     """Yield after each of two steps on random tokens."""
     model, optimizer = build(config, run)
     generator = torch.Generator().manual_seed(0)
@@ -66,11 +109,13 @@ def peak_on_cpu(config: dict, run: Run) -> int:
         with record_function("second step"):
             next(stepping)
     stepping.close()
-    events = watched.profiler.kineto_results.events()
+    results = watched.profiler and watched.profiler.kineto_results
+    assert results is not None, "the profiler has ended, so it has results"
+    events = results.events()
     second = next(event for event in events if event.name() == "second step")
     held = most = 0
     for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
-        held += event.nbytes()  # negative where memory is given back
+        held += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue]  (negative where memory is given back)
         if second.start_ns() <= event.start_ns() <= second.end_ns():
             most = max(most, held)
     return most
@@ -89,11 +134,11 @@ def peak_on_gpu(config: dict, run: Run) -> int:
     return torch.cuda.max_memory_allocated()
 
 
-def _quantize(model, run: Run) -> None:
+def _quantize(model: nn.Module, run: Run) -> None:
     if run.base == "nf4":
         qlora.quantize_base(model, by=run.kernel, double=run.double)
     else:
-        from bitsandbytes.nn import Int8Params, Linear8bitLt
+        from bitsandbytes.nn.modules import Int8Params, Linear8bitLt
 
         for path, layer in lora.targets(model, lora.ALL_LINEAR).items():
             with torch.device("meta"):
