@@ -1,6 +1,8 @@
 """PyTorch's files, against PyTorch: every tensor bit for bit, and our archive byte for byte."""
 
+import errno
 import io
+import os
 import pickle
 import struct
 import tarfile
@@ -14,10 +16,11 @@ from safetensors.torch import load_file
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible
-from llmnotes.formats import convert
+from llmnotes.formats import convert, files
 from llmnotes.formats.pytorch import write as pytorch_write
 from llmnotes.formats.repack import parts_and_ties
 from llmnotes.formats.safetensors import Part
+from llmnotes.formats.stretch import stretches
 
 KINDS = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool complex64 "
 KINDS = (KINDS + "float8_e4m3fn float8_e5m2 float8_e8m0fnu float8_e4m3fnuz float8_e5m2fnuz").split()
@@ -186,12 +189,52 @@ def test_our_archive_of_all_types_is_torchs(tmp_path):
 
 
 def check_bytes(tmp_path, value) -> None:
-    torch.save(value, tmp_path / "model.pt")
-    found = formats.inspect(tmp_path / "model.pt")
-    parts, ties = parts_and_ties(found)
-    ours = io.BytesIO()
-    pytorch_write.write(ours, parts, ties, "model")
-    assert ours.getvalue() == (tmp_path / "model.pt").read_bytes()
+    torchs = io.BytesIO()
+    torch.save(value, torchs)
+    (tmp_path / "model.pt").write_bytes(torchs.getvalue())
+    for stored in (files.stored, stretches):  # copied, and mapped from the file
+        parts, ties = parts_and_ties(formats.inspect(tmp_path / "model.pt"), stored=stored)
+        ours = io.BytesIO()
+        pytorch_write.write(ours, parts, ties)
+        assert ours.getvalue() == torchs.getvalue()
+
+
+def test_the_same_bytes_as_two_types_become_two_storages(tmp_path):
+    torch.save({"a": torch.ones(6)}, tmp_path / "a.pt")
+    (tensor,) = formats.inspect(tmp_path / "a.pt").tensors
+    with open(tmp_path / "b.pt", "wb") as file:
+        parts = [Part(dtype, dtype, (6,), lambda: stretches(tensor)) for dtype in ("F32", "I32")]
+        pytorch_write.write(file, parts)
+    same(tmp_path / "b.pt", {"F32": torch.ones(6), "I32": torch.ones(6).view(torch.int32)})
+
+
+class Full(io.BytesIO):
+    """A disk on which a number of bytes have room."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+
+    def write(self, data) -> int:
+        if self.tell() + len(data) > self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+@pytest.mark.parametrize("room", [0, 100, 5_000, 1_000_000, 4_001_500])
+def test_a_full_disk_is_named_and_not_what_torch_says_of_it(room):
+    parts = [zeros(1000), Part("b", "F32", (1000, 1000), lambda: [bytes(4_000_000)])]
+    with pytest.raises(OSError, match="No space left"):
+        pytorch_write.write(Full(room), parts)
+
+
+def test_a_file_that_became_shorter_is_not_mapped_beyond_its_end(tmp_path):
+    torch.save({"a": torch.ones(100_000), "b": torch.zeros(100_000)}, tmp_path / "a.pt")
+    parts, ties = parts_and_ties(formats.inspect(tmp_path / "a.pt"), stored=stretches)
+    for size in (500_000, 0):
+        os.truncate(tmp_path / "a.pt", size)
+        with pytest.raises(FileBroken):
+            pytorch_write.write(io.BytesIO(), parts, ties)
 
 
 def test_ties_survive_the_way_to_safetensors_and_back(tmp_path):

@@ -115,21 +115,22 @@ def _repack(to: str, inspection: Inspection, dst: Path, type: str | None) -> Con
     lost = _chosen(inspection)[1]
     name = NAMES.get((inspection.identity.format, to))
     with progress(inspection.nbytes, dst.name) as advance:
-        parts, ties = parts_and_ties(inspection, advance, stretches if to == "safetensors" else stored)
+        report = {"advance": advance} if to == "safetensors" else {}  # torch reads later, and its writer reports
+        parts, ties = parts_and_ties(inspection, stored=stretches, **report)
         if name and dst.suffix.lower() not in TARGETS[to]:
             with new_folder(dst) as folder:
                 lost += copy_beside(inspection, folder)
                 with folder.file(name) as file:
-                    lost += _write(file, parts, ties, inspection, to)
+                    lost += _write(file, parts, ties, inspection, to, advance)
         else:
             lost += ("One file holds the weights alone: settings and tokenizer stay in the folder.",) * bool(name)
             with new_file(dst) as file:
-                lost += _write(file, parts, ties, inspection, to)
+                lost += _write(file, parts, ties, inspection, to, advance)
     nbytes = sum(part.nbytes for part in parts)
     return Conversion(inspection.path, dst, inspection.identity, to, len(parts), nbytes, {}, lost)
 
 
-def _write(file: BinaryIO, parts: list[Part], ties: dict[str, str], inspection: Inspection, to: str) -> tuple:
+def _write(file: BinaryIO, parts: list[Part], ties: dict[str, str], inspection: Inspection, to: str, advance) -> tuple:
     metadata = {key: value for key, value in weights_metadata(inspection).items() if key not in ties}
     if to == "safetensors":
         safetensors.write(file, parts, {"format": "pt"} | metadata | ties)
@@ -137,9 +138,9 @@ def _write(file: BinaryIO, parts: list[Part], ties: dict[str, str], inspection: 
             return ()
         pairs = ", ".join(f"{name} = {first}" for name, first in ties.items())
         return (f"safetensors has no ties; each is stored once, and the metadata says which ones: {pairs[:300]}.",)
-    from llmnotes.formats.pytorch import write as pytorch_write  # costs as much as the rest of a copy's start
+    from llmnotes.formats.pytorch import write as pytorch_write  # it imports torch, which takes a second
 
-    pytorch_write.write(file, parts, ties)
+    pytorch_write.write(file, parts, ties, advance)
     other = sorted(metadata.keys() - {"format"})
     return (f"A state dict has no metadata: {', '.join(other)[:200]}.",) if other else ()
 

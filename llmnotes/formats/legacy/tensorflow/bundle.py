@@ -176,7 +176,7 @@ def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Convers
         if to == "safetensors":
             safetensors.write(file, parts, {"format": "tf"} | ties)
         else:
-            pytorch_write.write(file, parts, ties, dst.stem)
+            pytorch_write.write(file, parts, ties)
     lost = ["The graph of objects, and with it which variable is whose, is not in it."] * (
         "object_graph" in inspection.metadata
     )
