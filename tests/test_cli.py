@@ -83,6 +83,34 @@ def test_outside_the_course_one_sentence(tmp_path):
     assert run.returncode == 2 and run.stderr.startswith("There are no notebooks here") and run.stderr.count("\n") == 1
 
 
+def test_start_copies_the_lessons_where_the_other_commands_find_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["start"]) == 0
+    assert "cd llmnotes-course, then llmnotes lab" in capsys.readouterr().out
+    copied = tmp_path / "llmnotes-course" / "notebooks"
+    for path in (ROOT / "notebooks").rglob("*.ipynb"):
+        if ".ipynb_checkpoints" not in path.parts:
+            assert (copied / path.relative_to(ROOT / "notebooks")).read_bytes() == path.read_bytes()
+    assert main(["claims"]) == 0  # from the folder above it
+    monkeypatch.chdir(copied)
+    assert main(["claims"]) == 0
+    assert main(["new-notebook", "23_topic"]) == 2
+    assert "clone the repository" in capsys.readouterr().err
+
+
+def test_start_replaces_nothing(tmp_path, monkeypatch, capsys):
+    mine = tmp_path / "mine" / "notes.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    for folder in (mine, mine.parent):
+        assert main(["start", str(folder)]) == 2
+        assert "give another folder" in capsys.readouterr().err
+    assert mine.read_text() == "mine" and [path.name for path in mine.parent.iterdir()] == ["notes.txt"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert main(["start", str(empty)]) == 0 and (empty / "notebooks" / "00_start_here.ipynb").is_file()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
 def test_a_reader_that_leaves_early_is_no_error():
     command = f"{sys.executable} -m llmnotes.cli claims | head -1"
@@ -91,7 +119,8 @@ def test_a_reader_that_leaves_early_is_no_error():
 
 
 def test_the_lab_says_what_it_needs(monkeypatch, capsys):
-    monkeypatch.setattr("llmnotes.cli.main.importlib.util.find_spec", lambda name: None)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("llmnotes.course.lab.importlib.util.find_spec", lambda name: None)
     assert main(["lab"]) == 2
     assert "pip install" in capsys.readouterr().err
 

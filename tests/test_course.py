@@ -112,7 +112,7 @@ def test_costs_are_kept_and_others_stay(tmp_path, monkeypatch):
 def test_the_root_is_found_from_below_and_missed_from_elsewhere(tmp_path):
     folder = root()
     assert notebooks(folder)[0].name == "00_start_here.ipynb" and root(folder / "notebooks" / "solutions") == folder
-    with pytest.raises(UnknownName, match="clone the course"):
+    with pytest.raises(UnknownName, match="llmnotes start"):
         root(tmp_path)
 
 

@@ -1,121 +1,45 @@
-"""The command `llmnotes`: a thin layer, one function of the package behind each word.
+"""The command `llmnotes`: each command is one thin function here, over one function of the package.
 
 Exit status: 0 done; 1 the answer is no; 2 the input could not be used, with one sentence on stderr.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Protocol
 
-from llmnotes.cli import fit, serving
-from llmnotes.errors import LLMNotesError, MissingPart, UnknownName, visible
+from llmnotes.cli import course, fit, serving
+from llmnotes.errors import LLMNotesError, UnknownName, visible
 from llmnotes.formats.conversion import TARGETS
 
 
-def doctor(arguments) -> int:
-    """Print the machine's report; 1 if a part is missing."""
-    from llmnotes.hardware import describe, report
+class AddCommand(Protocol):
+    """What adds a command to `llmnotes` and returns its parser.
 
-    machine = report()
-    print(json.dumps(machine.as_dict(), indent=1) if arguments.json else describe(machine))
-    return int(bool(machine.missing))
+    The command is called as the function that it runs, which takes the parsed arguments and returns the exit status.
+    `about` is its help, `example` the last line of it. `answers` says that it has an answer to print: it gets --json.
+    """
 
-
-def run(arguments) -> int:
-    """Run notebooks and print what they cost; 1 if one of them fails."""
-    from tqdm import tqdm
-
-    from llmnotes.course import notebooks, root
-    from llmnotes.course.run import execute, save, save_costs, table
-
-    paths = [_notebook(path) for path in arguments.notebook] or notebooks(root())
-    results = []
-    with tqdm(total=sum(map(_cells, paths)), unit=" cells", file=sys.stderr) as bar:
-        for path in paths:
-            bar.set_description(path.stem)
-            results.append(execute(path, bar))
-    if arguments.costs:
-        save_costs([result for result in results if result.ok])
-    if arguments.save:
-        for path, result in zip(paths, results, strict=True):
-            if result.ok:
-                save(result, path)
-    print(json.dumps([result.as_dict() for result in results], indent=1) if arguments.json else table(results))
-    if arguments.pages:
-        from llmnotes.course.render import write_course
-
-        print(f"pages: {write_course(results, arguments.pages)}", file=sys.stderr)
-    return int(not all(result.ok for result in results))
+    def __call__(self, function, about: str, example: str, answers: bool = True) -> argparse.ArgumentParser: ...
 
 
-def lab(arguments) -> int:
-    """Open JupyterLab at the first notebook; its own exit status."""
-    import subprocess
-
-    from llmnotes.course import notebooks, root
-    from llmnotes.course.run import environment
-
-    if importlib.util.find_spec("jupyterlab") is None:
-        raise MissingPart('jupyterlab is missing; bring it with: python -m pip install "llmnotes[course,lab]"')
-    folder = root()
-    first = notebooks(folder)[0].relative_to(folder).as_posix()
-    command = [sys.executable, "-m", "jupyterlab", f"--LabApp.default_url=/lab/tree/{first}"]
-    command += ["--no-browser"] * arguments.no_browser
-    command += ["--allow-root"] * (hasattr(os, "geteuid") and os.geteuid() == 0)  # in a container, say
-    try:
-        return subprocess.run(command, cwd=folder, env=environment(), check=False).returncode
-    except KeyboardInterrupt:
-        return 0
-
-
-def claims(arguments) -> int:
-    """Print every claim that the saved notebooks show."""
-    import nbformat
-
-    from llmnotes.course import claims as claims_of
-    from llmnotes.course import notebooks, root
-
-    found = {path.stem: claims_of(nbformat.read(path, as_version=4)) for path in notebooks(root())}
-    if arguments.json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
-    else:
-        print("\n".join(f"{name}  {statement}" for name, statements in found.items() for statement in statements))
-    return 0
-
-
-def progress(arguments) -> int:
-    """Print which exercises the reader has solved."""
-    from llmnotes.exercises import MODULES, load, solved
-
-    done = set(solved())
-    exercises = [exercise for number in MODULES for exercise in load(number)]
-    if arguments.json:
-        print(json.dumps({exercise.id: exercise.id in done for exercise in exercises}, indent=1))
-        return 0
-    for exercise in exercises:
-        print(f"{'✓' if exercise.id in done else '○'} {exercise.id}  {exercise.title}")
-    print(f"{sum(exercise.id in done for exercise in exercises)} of {len(exercises)} exercises solved")
-    return 0
-
-
-def inspect(arguments) -> int:
+def inspect(arguments: argparse.Namespace) -> int:
     """Print what a model file or folder is and holds."""
-    from llmnotes import formats
     from llmnotes.formats.describe import as_dict, describe
+    from llmnotes.models.files import inspect
 
-    found = formats.inspect(_model(arguments.file))
+    found = inspect(arguments.file)
     print(json.dumps(as_dict(found), indent=1, allow_nan=False) if arguments.json else describe(found))
     return 0
 
 
-def scan(arguments) -> int:
+def scan(arguments: argparse.Namespace) -> int:
     """Print what the pickles in a file would do; 1 if that is suspicious or dangerous."""
-    from llmnotes.formats import scan as scan_file
+    from llmnotes.models.files import scan
 
-    found = scan_file(_model(arguments.file))
+    found = scan(arguments.file)
     if arguments.json:
         print(json.dumps(found.as_dict(), indent=1))
     else:
@@ -125,25 +49,42 @@ def scan(arguments) -> int:
     return int(found.verdict in ("suspicious", "dangerous"))
 
 
-def convert(arguments) -> int:
+def convert(arguments: argparse.Namespace) -> int:
     """Write a model in another format and print what was lost."""
-    from llmnotes.formats import convert as write
     from llmnotes.formats.describe import conversion_dict, report
+    from llmnotes.models.files import convert
 
-    source = _model(arguments.source)
-    done = write(source, arguments.target, arguments.to, arguments.type, _importance(arguments.imatrix, source))
+    importance = _importance(arguments.imatrix, arguments.source)
+    done = convert(arguments.source, arguments.target, arguments.to, arguments.type, importance)
     print(json.dumps(conversion_dict(done), indent=1) if arguments.json else report(done))
     return 0
 
 
-def finetune(arguments) -> int:
+def _importance(file: Path | None, source: str) -> dict | None:
+    """Return the importance matrix in `file`, or measure it: the model `source` reads the text of a .txt file."""
+    if file is None:
+        return None
+    if file.suffix.lower() != ".txt":
+        from llmnotes.formats.gguf.imatrix import read
+
+        return read(file)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UnknownName(f"There is no text in UTF-8 at {file}; check the path.") from None
+    from llmnotes.models import open_model
+    from llmnotes.quantization.models.importance import collect
+
+    lm = open_model(source, say=_to_stderr)
+    return collect(lm.model, lm.tokenizer, [text])
+
+
+def finetune(arguments: argparse.Namespace) -> int:
     """Fine-tune a model as a file of settings says, and print what came of it."""
     from llmnotes.finetuning.distributed import join, leave
-    from llmnotes.finetuning.job import settings
-    from llmnotes.finetuning.job.run import describe
-    from llmnotes.finetuning.job.run import finetune as train
+    from llmnotes.finetuning.job.run import describe, finetune
 
-    done = train(settings.read(arguments.config), say=lambda line: print(line, file=sys.stderr))
+    done = finetune(arguments.config, say=_to_stderr)
     place = join()
     leave()
     if place.rank:  # under torchrun the first process speaks
@@ -152,33 +93,35 @@ def finetune(arguments) -> int:
     return 0
 
 
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
     about = "A course that takes one language model apart and puts it back together, on your own machine."
-    top = argparse.ArgumentParser(prog="llmnotes", description=about, epilog="example: llmnotes doctor")
-    words = top.add_subparsers(dest="command", required=True, metavar="command")
+    top = argparse.ArgumentParser(prog="llmnotes", description=about, epilog="example: llmnotes start")
+    subparsers = top.add_subparsers(dest="command", required=True, metavar="command")
 
-    def word(function, about: str, example: str, data: bool = True):
-        sub = words.add_parser(function.__name__, help=about, description=about, epilog=f"example: {example}")
-        if data:
-            sub.add_argument("--json", action="store_true", help="print the answer as JSON")
-        sub.set_defaults(function=function)
-        return sub
+    def add_command(function, about: str, example: str, answers: bool = True) -> argparse.ArgumentParser:
+        name = function.__name__.replace("_", "-")
+        subparser = subparsers.add_parser(name, help=about, description=about, epilog=f"example: {example}")
+        if answers:
+            subparser.add_argument("--json", action="store_true", help="print the answer as JSON")
+        subparser.set_defaults(function=function)
+        return subparser
 
-    word(doctor, "What this machine has, and what is missing with the command that brings it.", "llmnotes doctor")
-    sub = word(
-        run,
-        "Run notebooks from top to bottom and measure them; without names, all of them.",
-        "llmnotes run notebooks/01_embeddings.ipynb",
-    )
-    sub.add_argument("notebook", nargs="*", type=Path, help="a notebook's file")
-    sub.add_argument("--pages", type=Path, metavar="DIR", help="write each run as a page, with an index, into DIR")
-    sub.add_argument("--save", action="store_true", help="save the outputs in the notebooks")
-    sub.add_argument("--costs", action="store_true", help="keep what was measured as the course's figures")
-    sub = word(lab, "Open JupyterLab at the first notebook.", "llmnotes lab", data=False)
-    sub.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
+    course.add(add_command)
+    _add(add_command)
+    serving.add(add_command)
+    fit.add(add_command)
+    return top
+
+
+def _add(add_command: AddCommand) -> None:
+    """Add the commands for model files, and `finetune`."""
     model = "a file, a folder, a name on the hub, pebble or pebble-chat"
-    sub = word(
+    subparser = add_command(
         inspect,
         "Show what a model file is, by its content, and what it holds. Known are safetensors; PyTorch's zip, "
         "TorchScript, legacy pickle and tar; GGUF, and GGML, GGMF, GGJT and GGLA before it; ONNX; "
@@ -186,44 +129,42 @@ def parser() -> argparse.ArgumentParser:
         "and the folders and indexes of Hugging Face and PEFT.",
         "llmnotes inspect pebble",
     )
-    sub.add_argument("file", help=model)
-    sub = word(
+    subparser.add_argument("file", help=model)
+    subparser = add_command(
         scan,
         "Show what the pickles in a file would import and call, without executing any. Exit status: 0 for safe or no "
         "pickle, 1 for suspicious or dangerous.",
         "llmnotes scan pytorch_model.bin",
     )
-    sub.add_argument("file", help=model)
-    sub = word(
+    subparser.add_argument("file", help=model)
+    subparser = add_command(
         convert,
         "Write a model in another format; a target that exists is never replaced. PyTorch's files, safetensors and "
         "Hugging Face folders become each other or a checkpoint of TensorFlow, which also comes back; a folder "
         "becomes GGUF or ONNX, a GGUF a folder or safetensors, and GGML, GGMF and GGJT become GGUF.",
         "llmnotes convert pebble p.gguf --to gguf --type Q8_0",
     )
-    sub.add_argument("source", metavar="SRC", help=model)
-    sub.add_argument("target", metavar="DST", type=Path, help="the new file or folder")
-    sub.add_argument("--to", metavar="FORMAT", help=f"{', '.join(TARGETS)}; by default what the ending of DST says")
-    kinds = "such as F16, Q8_0 or Q4_K_M; by default BF16 for a model in BF16, and F16 for others"
-    sub.add_argument("--type", metavar="TYPE", help=f"the type of a GGUF's weights, {kinds}")
-    matters = (
+    subparser.add_argument("source", metavar="SRC", help=model)
+    subparser.add_argument("target", metavar="DST", type=Path, help="the new file or folder")
+    subparser.add_argument(
+        "--to", metavar="FORMAT", help=f"{', '.join(TARGETS)}; by default what the ending of DST says"
+    )
+    types = "such as F16, Q8_0 or Q4_K_M; by default BF16 for a model in BF16, and F16 for others"
+    subparser.add_argument("--type", metavar="TYPE", help=f"the type of a GGUF's weights, {types}")
+    imatrix = (
         "which columns matter, for types of few bits: an importance matrix of llama.cpp, or a .txt to measure it on"
     )
-    sub.add_argument("--imatrix", metavar="FILE", type=Path, help=matters)
-    sub = word(
+    subparser.add_argument("--imatrix", metavar="FILE", type=Path, help=imatrix)
+    subparser = add_command(
         finetune,
         "Fine-tune a model by LoRA, QLoRA or in full. CONFIG is a file of YAML with model, data (a file of JSON lines: "
         "messages, prompt and completion, or text), output (a new folder), and steps or epochs; a key that does not "
-        "exist is answered with the nearest one. The same command goes on with a training that was interrupted, and "
+        "exist is answered with the nearest one. The same command resumes a training that was interrupted, and "
         "under torchrun it trains in several processes.",
         "llmnotes finetune lessons.yaml",
     )
-    sub.add_argument("config", metavar="CONFIG", type=Path, help="the settings; see llmnotes/finetuning/settings.py")
-    serving.add(word)
-    fit.add(word)
-    word(claims, "List every claim of the course, as its notebooks show them.", "llmnotes claims")
-    word(progress, "Show which exercises you have solved.", "llmnotes progress")
-    return top
+    settings = "the settings; `python -m pydoc llmnotes.finetuning.job.settings` lists them"
+    subparser.add_argument("config", metavar="CONFIG", type=Path, help=settings)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -241,48 +182,6 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 2
-
-
-def _model(name: str) -> Path:
-    path = Path(name)
-    if os.path.exists(path) and (path.suffix or len(path.parts) > 1):  # no name of a model in the box
-        return path
-    from llmnotes.models import path_of
-
-    return path_of(name)
-
-
-def _importance(file: Path | None, source: Path):
-    """Return the importance matrix in `file`, or the one that the model in `source` gives when it reads that text."""
-    if file is None:
-        return None
-    if file.suffix.lower() != ".txt":
-        from llmnotes.formats.gguf.imatrix import read
-
-        return read(file)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise UnknownName(f"There is no text in UTF-8 at {file}; check the path.") from None
-    from llmnotes.models import open_model
-    from llmnotes.quantization.models.importance import collect
-
-    lm = open_model(source, say=lambda line: print(line, file=sys.stderr))
-    return collect(lm.model, lm.tokenizer, [text])
-
-
-def _notebook(path: Path) -> Path:
-    if path.suffix != ".ipynb" or not path.is_file():
-        raise UnknownName(f"There is no notebook {path}; give the path of an .ipynb file.")
-    try:
-        _cells(path)
-    except (ValueError, KeyError, TypeError):
-        raise UnknownName(f"{path} is damaged: it is not the JSON of a notebook; take a fresh copy of it.") from None
-    return path
-
-
-def _cells(path: Path) -> int:
-    return len(json.loads(path.read_text(encoding="utf-8"))["cells"])
 
 
 if __name__ == "__main__":

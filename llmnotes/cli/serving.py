@@ -1,4 +1,4 @@
-"""The words `serve` and `chat` of the command line."""
+"""The commands `llmnotes serve` and `llmnotes chat`."""
 
 import os
 import sys
@@ -56,42 +56,56 @@ def chat(arguments) -> int:
     return 0
 
 
-def add(word) -> None:
-    """Add both words to the command; `word` makes the parser of one."""
-    sub = word(
+def add(add_command) -> None:
+    """Add both commands to `llmnotes`."""
+    subparser = add_command(
         serve,
         "Serve a model on this machine behind OpenAI's protocol: models, completions, chat completions, streams, "
         "embeddings. Ctrl-C ends it.",
         "llmnotes serve pebble-chat",
-        data=False,
+        answers=False,
     )
-    _model(sub, "a GGUF file, a Hugging Face folder, a name on the hub, pebble or pebble-chat")
-    sub.add_argument("--host", default="127.0.0.1", help="the address to listen at; by default only this machine's own")
-    sub.add_argument("--port", type=int, default=8080, help="by default 8080; 0 takes any that is free")
-    sub.add_argument("--parallel", type=int, default=4, metavar="N", help="answers that are written at once; default 4")
-    sub = word(
+    _model(subparser, "a GGUF file, a Hugging Face folder, a name on the hub, pebble or pebble-chat")
+    subparser.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen at; by default only this machine's own"
+    )
+    subparser.add_argument("--port", type=int, default=8080, help="by default 8080; 0 takes any that is free")
+    subparser.add_argument(
+        "--parallel", type=int, default=4, metavar="N", help="answers that are written at once; default 4"
+    )
+    subparser = add_command(
         chat,
         "Talk to a model, or to a server behind an address. Input from a pipe is a question a line.",
         "llmnotes chat pebble-chat",
-        data=False,
+        answers=False,
     )
-    _model(sub, "a GGUF file, a folder, a name on the hub, pebble or pebble-chat, or a server's address: http://...")
-    sub.add_argument("--name", help="the model's name at the server; by default the first that it lists")
-    sub.add_argument("--system", metavar="TEXT", help="what the model is told before everything else")
-    sub.add_argument("--temperature", type=float, default=0.0, help="by default 0: always the most probable token")
-    sub.add_argument("--seed", type=int, help="makes an answer at a temperature above 0 repeatable")
-    sub.add_argument("--max-tokens", type=int, default=256, metavar="N", help="length of an answer; by default 256")
+    _model(
+        subparser, "a GGUF file, a folder, a name on the hub, pebble or pebble-chat, or a server's address: http://..."
+    )
+    subparser.add_argument("--name", help="the model's name at the server; by default the first that it lists")
+    subparser.add_argument("--system", metavar="TEXT", help="what the model is told before everything else")
+    subparser.add_argument(
+        "--temperature", type=float, default=0.0, help="by default 0: always the most probable token"
+    )
+    subparser.add_argument("--seed", type=int, help="makes an answer at a temperature above 0 repeatable")
+    subparser.add_argument(
+        "--max-tokens", type=int, default=256, metavar="N", help="length of an answer; by default 256"
+    )
 
 
-def _model(sub, about: str) -> None:
-    sub.add_argument("model", metavar="MODEL", help=about)
-    sub.add_argument("--type", help="the type of the weights if a GGUF is made from a folder, such as Q8_0 or Q4_K_M")
-    sub.add_argument("--context", type=int, metavar="TOKENS", help="length of prompt and answer; by default up to 4096")
-    sub.add_argument("--threads", type=int, metavar="N", help="by default all cores")
-    sub.add_argument(
+def _model(subparser, about: str) -> None:
+    subparser.add_argument("model", metavar="MODEL", help=about)
+    subparser.add_argument(
+        "--type", help="the type of the weights if a GGUF is made from a folder, such as Q8_0 or Q4_K_M"
+    )
+    subparser.add_argument(
+        "--context", type=int, metavar="TOKENS", help="length of prompt and answer; by default up to 4096"
+    )
+    subparser.add_argument("--threads", type=int, metavar="N", help="by default all cores")
+    subparser.add_argument(
         "--gpu-layers", type=int, metavar="N", help="layers on the GPU; by default all, where there is one"
     )
-    sub.add_argument(
+    subparser.add_argument(
         "--api-key", metavar="KEY", help="the server's key; better set LLMNOTES_API_KEY, which no one sees"
     )
 

@@ -1,26 +1,44 @@
-"""The course itself: where its notebooks are, and what each of them costs.
+"""The course: where its notebooks are, what each of them costs, and what their cells hold.
 
-Running them is in `course.run`, pages in `course.render`, the fixed order of a notebook in `course.anatomy`.
+`course.start` copies the lessons, `course.lab` opens them, `course.run` runs them, and `course.render` makes pages.
+What writes and checks the frame of a lesson is `kit/` in the repository.
 """
 
 import json
+import os
 from pathlib import Path
 
 from llmnotes.errors import UnknownName
+from llmnotes.models.opening import VARIABLE
 
 COSTS = Path(__file__).parent / "costs.json"
+FOLDER = "llmnotes-course"  # where `llmnotes start` puts the lessons when nobody says
+FIRST = "00_start_here.ipynb"
 
 
 def root(start: Path | None = None) -> Path:
-    """Return the folder of the course: `start` or the nearest folder above it that holds the notebooks.
+    """Return the folder that holds the reader's notebooks: a clone, or what `llmnotes start` has made.
 
+    It is `start` (by default the current folder), llmnotes-course in it, or the nearest folder above that has them.
     Raises `UnknownName` if there is none.
     """
     start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / "notebooks" / "00_start_here.ipynb").is_file():
+    for folder in (start, start / FOLDER, *start.parents):
+        if (folder / "notebooks" / FIRST).is_file():
             return folder
-    raise UnknownName("There are no notebooks here; clone the course and run this inside its folder.")
+    raise UnknownName(f"There are no notebooks here; `llmnotes start` copies the lessons into the folder {FOLDER}.")
+
+
+def lessons() -> Path:
+    """Return the folder of the notebooks that came with llmnotes: in the installed package, or beside it in a clone.
+
+    Raises `UnknownName` if there is none.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "lessons", package.parents[1] / "notebooks"):
+        if (folder / FIRST).is_file():
+            return folder
+    raise UnknownName("This llmnotes came without its lessons; install it again with pip, or clone the repository.")
 
 
 def notebooks(folder: Path) -> list[Path]:
@@ -49,6 +67,16 @@ def text_of(cell) -> str:
     for output in cell.get("outputs", []):
         parts.append(output.get("text", "") or output.get("data", {}).get("text/plain", ""))
     return "".join("".join(part) for part in parts)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for kernels: a relative folder in LLMNOTES_MODEL means there what it means here."""
+    variables = dict(os.environ)
+    model = variables.get(VARIABLE)
+    if model and Path(model).expanduser().is_dir():
+        variables[VARIABLE] = str(Path(model).expanduser().resolve())
+    variables.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    return variables
 
 
 def claims(notebook) -> list[str]:

@@ -1,16 +1,14 @@
 """Run notebooks from top to bottom, each in a fresh kernel, and measure what they cost."""
 
+import copy
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 
-from kit.anatomy import fill
-from llmnotes.course import COSTS, claims, costs
-from llmnotes.models import VARIABLE
+from llmnotes.course import COSTS, claims, costs, environment
 
 TIMEOUT = 600  # seconds for one cell: far beyond any cell of the course, short enough to end a cell that hangs
 LAST_WORDS = """\
@@ -52,6 +50,7 @@ def execute(path: Path, bar=None) -> Result:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     notebook = nbformat.read(path, as_version=4)
+    metadata = copy.deepcopy(notebook.metadata)  # the client adds the version of Python that it meets
     client = NotebookClient(
         notebook,
         timeout=TIMEOUT,
@@ -78,13 +77,13 @@ def execute(path: Path, bar=None) -> Result:
             reason = getattr(problem, "evalue", "") or type(problem).__name__
             error = f"code cell {count + 1}: {getattr(problem, 'ename', '')} {reason}".replace("\n", " ")
             end["held"] = len(claims(notebook))
+    notebook.metadata = metadata
     peak = round(end["peak"] / 1e6)
     return Result(path.stem, not error, round(seconds, 1), peak, end["held"], len(cells), error, notebook)
 
 
 def save(result: Result, path: Path) -> None:
-    """Write the executed notebook to `path`, its generated cells renewed, through a temporary name."""
-    fill(result.notebook, path.stem)
+    """Write the executed notebook to `path`, through a temporary name; its cells and metadata stay as they were."""
     draft = path.with_suffix(".tmp")
     nbformat.write(result.notebook, draft)
     draft.replace(path)
@@ -106,16 +105,6 @@ def table(results: list[Result]) -> str:
         if not result.ok:
             lines.append(f"  FAILED in {result.error}")
     return "\n".join(lines)
-
-
-def environment() -> dict[str, str]:
-    """Return the environment for kernels: a relative folder in LLMNOTES_MODEL means there what it means here."""
-    variables = dict(os.environ)
-    model = variables.get(VARIABLE)
-    if model and Path(model).expanduser().is_dir():
-        variables[VARIABLE] = str(Path(model).expanduser().resolve())
-    variables.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    return variables
 
 
 def _ask(client) -> dict:

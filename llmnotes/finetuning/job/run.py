@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -17,7 +18,7 @@ from llmnotes.finetuning import data, qlora, token_rows
 from llmnotes.finetuning.distributed import join
 from llmnotes.finetuning.job import checkpoints
 from llmnotes.finetuning.job.output import Output
-from llmnotes.finetuning.job.settings import Settings
+from llmnotes.finetuning.job.settings import Settings, settings_of
 from llmnotes.finetuning.job.tracking import tracker
 from llmnotes.finetuning.lora import attach
 from llmnotes.finetuning.train import Plan, bar, held_out_loss, optimizer_of, show, steps
@@ -48,8 +49,10 @@ class Report:
         return asdict(self)
 
 
-def finetune(settings: Settings, say=print, progress: bool = True) -> Report:
+def finetune(settings: Settings | dict | str | Path, say=print, progress: bool = True) -> Report:
     """Fine-tune a model as the settings say, and return what came of it.
+
+    The settings are a YAML file, a dictionary with the same keys, or `Settings`.
 
     The output folder holds `adapter` (in PEFT's layout) or `model` (a Hugging Face folder in float32), report.json,
     training_log.jsonl, and the last checkpoints. Where it holds an unfinished training with the same settings, that
@@ -61,6 +64,7 @@ def finetune(settings: Settings, say=print, progress: bool = True) -> Report:
     `CannotWrite` (the output exists, or the disk is full), and `TrainingFailed` (the loss is no number, Ctrl-C); none
     of them harms the last checkpoint. Does not pick the best checkpoint, and does not merge the adapter.
     """
+    settings = settings_of(settings)
     place = join()
     say = say if place.rank == 0 else lambda line: None
     output = Output(settings.output, writes=place.rank == 0)

@@ -96,6 +96,17 @@ def read(path: str | Path) -> Settings:
     return from_dict(found, str(path))
 
 
+def settings_of(given: Settings | dict | str | Path) -> Settings:
+    """Return the settings that are given as a YAML file, as a dictionary, or as they are.
+
+    >>> settings_of({"model": "pebble", "data": "lessons.jsonl", "output": "taught", "steps": 200}).method
+    'lora'
+    """
+    if isinstance(given, Settings):
+        return given
+    return from_dict(given) if isinstance(given, dict) else read(given)
+
+
 def from_dict(found: dict, where: str = "The settings") -> Settings:
     """Return the settings that a dictionary gives. Raises `BadSettings`, naming `where`.
 

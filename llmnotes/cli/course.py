@@ -1,0 +1,157 @@
+"""The commands of the course: start, lab, run, claims, progress, doctor, new-notebook."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from llmnotes.errors import UnknownName
+
+
+def start(arguments: argparse.Namespace) -> int:
+    """Copy the lessons into a folder of the reader's, and say what to do next."""
+    from llmnotes.course.start import copy_lessons
+
+    folder = copy_lessons(arguments.folder)
+    print(f"The lessons are in {folder}, their solutions in {folder / 'notebooks' / 'solutions'}.")
+    print(f"Next: cd {folder}, then llmnotes lab (it opens the first lesson in your browser).")
+    return 0
+
+
+def lab(arguments: argparse.Namespace) -> int:
+    """Open JupyterLab at the first lesson; its own exit status."""
+    from llmnotes.course import root
+    from llmnotes.course.lab import open_lab
+
+    return open_lab(root(), browser=not arguments.no_browser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run notebooks and print what they cost; 1 if one of them fails."""
+    from tqdm import tqdm
+
+    from llmnotes.course import notebooks, root
+    from llmnotes.course.run import execute, save, save_costs, table
+
+    paths = [_notebook(path) for path in arguments.notebook] or notebooks(root())
+    results = []
+    with tqdm(total=sum(map(_cells, paths)), unit=" cells", file=sys.stderr) as bar:
+        for path in paths:
+            bar.set_description(path.stem)
+            results.append(execute(path, bar))
+    if arguments.costs:
+        save_costs([result for result in results if result.ok])
+    if arguments.save:
+        for path, result in zip(paths, results, strict=True):
+            if result.ok:
+                save(result, path)
+    print(json.dumps([result.as_dict() for result in results], indent=1) if arguments.json else table(results))
+    if arguments.pages:
+        from llmnotes.course.render import write_course
+
+        print(f"pages: {write_course(results, arguments.pages)}", file=sys.stderr)
+    return int(not all(result.ok for result in results))
+
+
+def _notebook(path: Path) -> Path:
+    if path.suffix != ".ipynb" or not path.is_file():
+        raise UnknownName(f"There is no notebook {path}; give the path of an .ipynb file.")
+    try:
+        _cells(path)
+    except (ValueError, KeyError, TypeError):
+        raise UnknownName(f"{path} is damaged: it is not the JSON of a notebook; take a fresh copy of it.") from None
+    return path
+
+
+def _cells(path: Path) -> int:
+    return len(json.loads(path.read_text(encoding="utf-8"))["cells"])
+
+
+def claims(arguments: argparse.Namespace) -> int:
+    """Print every claim that the saved notebooks show."""
+    import nbformat
+
+    from llmnotes.course import claims, notebooks, root
+
+    found = {path.stem: claims(nbformat.read(path, as_version=4)) for path in notebooks(root())}
+    if arguments.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        print("\n".join(f"{name}  {statement}" for name, statements in found.items() for statement in statements))
+    return 0
+
+
+def progress(arguments: argparse.Namespace) -> int:
+    """Print which exercises the reader has solved."""
+    from llmnotes.exercises import MODULES, load, solved
+
+    done = set(solved())
+    exercises = [exercise for number in MODULES for exercise in load(number)]
+    if arguments.json:
+        print(json.dumps({exercise.id: exercise.id in done for exercise in exercises}, indent=1))
+        return 0
+    for exercise in exercises:
+        print(f"{'✓' if exercise.id in done else '○'} {exercise.id}  {exercise.title}")
+    print(f"{sum(exercise.id in done for exercise in exercises)} of {len(exercises)} exercises solved")
+    return 0
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print the machine's report; 1 if a part is missing."""
+    from llmnotes.hardware import describe, report
+
+    machine = report()
+    print(json.dumps(machine.as_dict(), indent=1) if arguments.json else describe(machine))
+    return int(bool(machine.missing))
+
+
+def new_notebook(arguments: argparse.Namespace) -> int:
+    """Add a notebook to the course, in its clone; the exit status of the tool in `kit/` that does it."""
+    import subprocess
+
+    from llmnotes.course import root
+
+    folder = root()
+    if not (folder / "kit" / "new_notebook.py").is_file():
+        raise UnknownName(
+            f"{folder} holds the lessons alone; clone the repository of the course, and run this in the clone."
+        )
+    command = [sys.executable, "-m", "kit.new_notebook", arguments.name]
+    return subprocess.run(command, cwd=folder, check=False).returncode
+
+
+def add(add_command) -> None:
+    """Add these commands to `llmnotes`."""
+    subparser = add_command(
+        start,
+        "Copy the lessons and their solutions into a new folder of yours, where you can work in them.",
+        "llmnotes start",
+        answers=False,
+    )
+    subparser.add_argument("folder", nargs="?", type=Path, help="a new folder; by default llmnotes-course")
+    subparser = add_command(lab, "Open JupyterLab at the first lesson.", "llmnotes lab", answers=False)
+    subparser.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
+    subparser = add_command(
+        run,
+        "Run notebooks from top to bottom and measure them; without names, all of them.",
+        "llmnotes run notebooks/01_embeddings.ipynb",
+    )
+    subparser.add_argument("notebook", nargs="*", type=Path, help="a notebook's file")
+    subparser.add_argument(
+        "--pages", type=Path, metavar="DIR", help="write each run as a page, with an index, into DIR"
+    )
+    subparser.add_argument("--save", action="store_true", help="save the outputs in the notebooks")
+    costs = "keep what was measured as the course's figures; `python -m kit.anatomy` writes them into its pages"
+    subparser.add_argument("--costs", action="store_true", help=costs)
+    add_command(claims, "List every claim of the course, as its notebooks show them.", "llmnotes claims")
+    add_command(progress, "Show which exercises you have solved.", "llmnotes progress")
+    doctor_about = "Show what this machine has, and what is missing with the command that installs it."
+    add_command(doctor, doctor_about, "llmnotes doctor")
+    subparser = add_command(
+        new_notebook,
+        "Add a notebook to a clone of the course: a lesson with the whole frame, an exercise and its solution, that "
+        "runs and passes the tests, ready to be filled.",
+        "llmnotes new-notebook 23_topic",
+        answers=False,
+    )
+    subparser.add_argument("name", metavar="NAME", help="two digits that no notebook has yet, and words: 23_topic")

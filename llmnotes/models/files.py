@@ -1,0 +1,57 @@
+"""Inspect, scan and convert a model that is given by its name or its path.
+
+The work is done by `llmnotes.formats`, which knows files alone. This module finds the file or folder of a name first:
+"pebble", "pebble-chat", or a model on the hub, which is downloaded.
+"""
+
+from pathlib import Path
+
+from llmnotes import formats
+from llmnotes.formats import conversion, scanning
+from llmnotes.formats.files import Inspection
+from llmnotes.models.opening import path_of
+
+
+def inspect(model: str | Path) -> Inspection:
+    """Return what the headers of a model's file or folder say: format, architecture, metadata, tensors.
+
+    Raises `ModelNotFound`, `ModelGated`, `FileUnreadable`, `FileBroken`, `UnknownFormat`. Reads no values of tensors.
+
+    >>> found = inspect("pebble")
+    >>> found.identity.format, found.parameters
+    ('Hugging Face folder', 3672320)
+    """
+    return formats.inspect(path_of(str(model)))
+
+
+def scan(model: str | Path) -> scanning.Scan:
+    """Return what the pickles in a model's file or folder would import and call; nothing of it is executed.
+
+    Raises `ModelNotFound`, `ModelGated`, `FileUnreadable`, and `MissingPart` without picklescan. A file of an unknown
+    format is scanned, too.
+
+    >>> scan("pebble").verdict
+    'no pickle'
+    """
+    return scanning.scan(path_of(str(model)))
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    to: str | None = None,
+    type: str | None = None,
+    importance: dict | None = None,
+) -> conversion.Conversion:
+    """Write the model `source` to `target` in another format, and return what became of it and what was lost.
+
+    `to`, `type` and `importance` are those of `llmnotes.formats.conversion.convert`, which also lists the errors;
+    `ModelNotFound` and `ModelGated` come from a name that cannot be found. A target that exists is never replaced.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     done = convert("pebble", Path(folder) / "pebble.gguf", type="Q8_0")
+    >>> done.to, done.tensors, done.fallbacks
+    ('gguf', 38, {})
+    """
+    return conversion.convert(path_of(str(source)), target, to, type, importance)
