@@ -70,7 +70,7 @@ def ggml(name: str, x: np.ndarray, threads: int) -> dict[str, Callable]:
     """A block type of GGML: llama.cpp's C, and gguf-py where it can."""
     import gguf
 
-    found = {"llmnotes": partial(blocks.quantize, name, x, threads=threads), "C": partial(in_c, name, x, threads)}
+    found = {"llmnotes": partial(blocks.quantize, x, name, threads=threads), "C": partial(in_c, name, x, threads)}
     if name in ("Q8_0", "Q4_0") and threads == 1:
         found["gguf-py"] = partial(gguf.quantize, x, gguf.GGMLQuantizationType[name])
     return found

@@ -17,10 +17,9 @@ PARTS = {
     "scikit-learn": "",
     "matplotlib": "",
     "plotly": "",
-    "numba": "",
+    "gguf": "",
     "bitsandbytes": "course",
     "wordllama": "course",
-    "gguf": "course",
     "picklescan": "course",
 }
 

@@ -49,7 +49,7 @@ class Harness:
     def arm(self) -> None:
         """Warm up on the whole samples, then forbid code, network, files outside and memory from here on."""
         for name in blocks.TYPES:  # compiles what is compiled at its first use
-            blocks.dequantize(name, blocks.quantize(name, [[1.0] * 256]), (1, 256))
+            blocks.dequantize(blocks.quantize([[1.0] * 256], name), name, (1, 256))
         for seed in self.seeds:
             self.read(seed)
         status = Path("/proc/self/status")

@@ -128,7 +128,7 @@ def test_an_old_file_becomes_a_gguf_with_the_same_numbers(tmp_path, llama, forma
             else llama[0][old.name].view(np.uint8),
             gguf.GGMLQuantizationType[kind],
         ).reshape(old.shape)
-        made = blocks.dequantize(tensor.dtype, b"".join(formats.read(new, tensor)), tensor.shape)
+        made = blocks.dequantize(b"".join(formats.read(new, tensor)), tensor.dtype, tensor.shape)
         if not exact and kind == dtype:
             assert tensor.dtype == "F16"
             expected = expected.astype(np.float16).astype(np.float32)
@@ -212,7 +212,7 @@ def test_blocks_of_the_first_layouts_by_hand():
     tenth = np.float32(0.1)
 
     def undo(name, data, count=32):
-        return blocks.dequantize(name, data, (count,)).tolist()
+        return blocks.dequantize(data, name, (count,)).tolist()
 
     assert undo("Q4_0_V1", wide + nibbles) == [(n - 8) * tenth for n in pairs]
     assert undo("Q4_0_V2", wide + nibbles) == [(n - 8) * tenth for n in apart]

@@ -156,7 +156,7 @@ def test_what_was_read_is_rewritten_to_the_byte(tmp_path, byteorder):
 
 
 def test_blocks_are_turned_round_by_their_scales(tmp_path):
-    rows = quantize("Q8_0", ARRAYS["token_embd.weight"]).tobytes()
+    rows = quantize(ARRAYS["token_embd.weight"], "Q8_0").tobytes()
     path = write(tmp_path / "a.gguf", {}, [Part("a", "Q8_0", (5, 64), lambda: [rows])], "big")
     (tensor,) = (found := formats.inspect(path)).tensors
     assert b"".join(formats.read(found, tensor)) == rows

@@ -1,6 +1,5 @@
 """GGML's blocks: the bytes of llama.cpp's own C."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from llmnotes.errors import MissingPart, NotQuantizable
 from llmnotes.formats import inspect, read
 from llmnotes.formats.files import DTYPES
 from llmnotes.pebble import weights_dir
-from llmnotes.quantization import blocks, unpacking
+from llmnotes.quantization import blocks, fast, ggml, old_types, plain, shared_library
 from tests.llama_cpp import quantize_chunk
 
 RANDOM = np.random.default_rng(0)
@@ -66,37 +65,51 @@ def official(name, rows):
         return gguf.quantize(rows, gguf.GGMLQuantizationType[name]).view(np.uint8).reshape(len(rows), -1)
 
 
+@pytest.mark.parametrize("quantize", [blocks.quantize, ggml.quantize, fast.quantize])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_the_bytes_are_those_of_llama_cpp(name):
+def test_the_bytes_are_those_of_llama_cpp(name, quantize):
     for kind, rows in ROWS.items():
-        np.testing.assert_array_equal(blocks.quantize(name, rows), quantize_chunk(name, rows), err_msg=kind)
-
-
-@pytest.mark.parametrize("name", BLOCKS)
-def test_the_bytes_are_those_of_llama_cpp_where_columns_matter(name):
-    for kind, rows in ROWS.items():
+        np.testing.assert_array_equal(quantize(rows, name), quantize_chunk(name, rows), err_msg=kind)
         for weights, importance in IMPORTANCE.items():
-            ours, theirs = blocks.quantize(name, rows, importance), quantize_chunk(name, rows, importance)
-            np.testing.assert_array_equal(ours, theirs, err_msg=f"{kind}, {weights}")
+            made, theirs = quantize(rows, name, importance), quantize_chunk(name, rows, importance)
+            np.testing.assert_array_equal(made, theirs, err_msg=f"{kind}, {weights}")
+
+
+@pytest.mark.parametrize("name", plain.QUANTIZE)
+def test_what_the_course_reads_makes_the_bytes_of_llama_cpp_and_undoes_them(name):
+    elements, nbytes = DTYPES[name]
+    for kind, rows in ROWS.items():
+        with np.errstate(all="ignore"):
+            made = plain.QUANTIZE[name](rows.reshape(-1, elements)).reshape(len(rows), -1)
+        np.testing.assert_array_equal(made, ggml.quantize(rows, name), err_msg=kind)
+    data = RANDOM.integers(0, 60, (40, nbytes), dtype=np.uint8)
+    expected = gguf.dequantize(data, gguf.GGMLQuantizationType[name])
+    np.testing.assert_array_equal(plain.DEQUANTIZE[name](data), expected)
+
+
+def matrices_of_pebble():
+    inspection = inspect(weights_dir("pebble") / "model.safetensors")
+    return {
+        tensor.name: blocks.dequantize(b"".join(read(inspection, tensor)), tensor.dtype, tensor.shape)
+        for tensor in inspection.tensors
+        if len(tensor.shape) == 2
+    }
 
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_all_of_pebble_has_the_bytes_of_llama_cpp(name):
-    inspection = inspect(weights_dir("pebble") / "model.safetensors")
-    matrices = {
-        tensor.name: blocks.dequantize(tensor.dtype, b"".join(read(inspection, tensor)), tensor.shape)
-        for tensor in inspection.tensors
-        if len(tensor.shape) == 2
-    }
+    matrices = matrices_of_pebble()
     assert sum(matrix.size for matrix in matrices.values()) > 3_000_000
     for tensor, matrix in matrices.items():
-        np.testing.assert_array_equal(blocks.quantize(name, matrix), quantize_chunk(name, matrix), err_msg=tensor)
+        expected = quantize_chunk(name, matrix)
+        np.testing.assert_array_equal(blocks.quantize(matrix, name), expected, err_msg=tensor)
+        np.testing.assert_array_equal(fast.quantize(matrix, name), expected, err_msg=tensor)
 
 
 @pytest.mark.parametrize("name", ["F32", "F16", "BF16"])
 def test_the_bytes_are_those_of_gguf_py(name):
     for kind, rows in ROWS.items():
-        np.testing.assert_array_equal(blocks.quantize(name, rows), official(name, rows), err_msg=kind)
+        np.testing.assert_array_equal(blocks.quantize(rows, name), official(name, rows), err_msg=kind)
 
 
 @pytest.mark.parametrize("name", ["F32", "F16", "BF16"])
@@ -104,7 +117,7 @@ def test_every_kind_of_number_survives_as_in_gguf_py(name):
     bits = RANDOM.integers(0, 1 << 32, 200_000, dtype=np.uint32)
     special = [0x7F800000, 0xFF800000, 0x7F800001, 0xFFFFFFFF, 0x7FC00000, 1, 0x007FFFFF, 0x7F7FFFFF]
     rows = np.concatenate([bits, np.array(special, np.uint32)]).view(np.float32)[None, :]
-    np.testing.assert_array_equal(blocks.quantize(name, rows), official(name, rows))
+    np.testing.assert_array_equal(blocks.quantize(rows, name), official(name, rows))
 
 
 def test_scales_become_float16_as_numpy_makes_them():
@@ -130,15 +143,15 @@ def test_what_is_not_finite_is_refused(name, bad):
     rows = ROWS["normal"].copy()
     rows[17, 300] = bad
     with pytest.raises(NotQuantizable, match="infinity or a NaN"):
-        blocks.quantize(name, rows)
+        blocks.quantize(rows, name)
 
 
 @pytest.mark.parametrize("name", ["BF16", *BLOCKS])
 def test_the_way_back_is_that_of_gguf_py(name):
     for rows in (ROWS["normal"], ROWS["constant"], ROWS["halves"]):
-        data = blocks.quantize(name, rows)
+        data = blocks.quantize(rows, name)
         expected = gguf.dequantize(data, gguf.GGMLQuantizationType[name])
-        np.testing.assert_array_equal(blocks.dequantize(name, data, rows.shape), expected.reshape(rows.shape))
+        np.testing.assert_array_equal(blocks.dequantize(data, name, rows.shape), expected.reshape(rows.shape))
 
 
 @pytest.mark.parametrize("name", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "TQ1_0", "MXFP4"])
@@ -146,7 +159,7 @@ def test_any_bytes_are_undone_as_in_gguf_py(name):
     elements, nbytes = DTYPES[name]
     data = RANDOM.integers(0, 60, (40, nbytes * 512 // elements), dtype=np.uint8)
     expected = gguf.dequantize(data, gguf.GGMLQuantizationType[name])
-    np.testing.assert_array_equal(blocks.dequantize(name, data, (40, 512)), expected)
+    np.testing.assert_array_equal(blocks.dequantize(data, name, (40, 512)), expected)
 
 
 # STACK of the field: relative root mean square error on N(0, 1).
@@ -156,7 +169,7 @@ def test_any_bytes_are_undone_as_in_gguf_py(name):
 )
 def test_the_error_on_gaussian_weights_is_the_known_one(name, error):
     x = np.random.default_rng(3).standard_normal((256, 1024), dtype=np.float32)
-    back = blocks.dequantize(name, blocks.quantize(name, x), x.shape)
+    back = blocks.dequantize(blocks.quantize(x, name), name, x.shape)
     assert np.sqrt(np.mean((back - x) ** 2) / np.mean(x**2)) == pytest.approx(error, rel=0.02)
 
 
@@ -166,9 +179,9 @@ def test_importance_lowers_the_error_that_counts(name):
     importance = IMPORTANCE["of a layer"]
 
     def error(data):
-        return (importance * (blocks.dequantize(name, data, x.shape) - x) ** 2).sum()
+        return (importance * (blocks.dequantize(data, name, x.shape) - x) ** 2).sum()
 
-    with_, without = error(blocks.quantize(name, x, importance)), error(blocks.quantize(name, x))
+    with_, without = error(blocks.quantize(x, name, importance)), error(blocks.quantize(x, name))
     assert with_ == without if name == "Q8_0" else with_ < 0.97 * without
 
 
@@ -178,7 +191,7 @@ def test_threads_change_nothing(name, monkeypatch):
     monkeypatch.setattr(blocks, "PIECE", 1 << 12)
     rows = RANDOM.normal(size=(101, 512)).astype(np.float32)
     for importance in (None, IMPORTANCE["of a layer"]):
-        one, *others = (blocks.quantize(name, rows, importance, threads=threads) for threads in (1, 2, 3, 64))
+        one, *others = (blocks.quantize(rows, name, importance, threads=threads) for threads in (1, 2, 3, 64))
         assert all((one == other).all() for other in others)
         np.testing.assert_array_equal(one, quantize_chunk(name, rows, importance))
 
@@ -186,14 +199,14 @@ def test_threads_change_nothing(name, monkeypatch):
 @pytest.mark.parametrize("source", ["F32", "F16", "BF16", "Q8_0", "Q6_K"])
 @pytest.mark.parametrize("target", blocks.TYPES)
 def test_a_stream_is_recoded_whatever_its_pieces(source, target):
-    data = blocks.quantize(source, ROWS["normal"]).tobytes()
+    data = blocks.quantize(ROWS["normal"], source).tobytes()
     pieces = [data[start : start + 10_007] for start in range(0, len(data), 10_007)]
-    floats = blocks.dequantize(source, data, (100, 512))
-    expected = data if source == target else blocks.quantize(target, floats).tobytes()
+    floats = blocks.dequantize(data, source, (100, 512))
+    expected = data if source == target else blocks.quantize(floats, target).tobytes()
     assert b"".join(blocks.recoded(pieces, source, target)) == expected
     if source in ("F32", "BF16"):
         weighed = b"".join(blocks.recoded(pieces, source, target, IMPORTANCE["of a layer"]))
-        assert source == target or weighed == blocks.quantize(target, floats, IMPORTANCE["of a layer"]).tobytes()
+        assert source == target or weighed == blocks.quantize(floats, target, IMPORTANCE["of a layer"]).tobytes()
 
 
 def test_every_bfloat16_becomes_the_nearest_float16():
@@ -207,19 +220,19 @@ def test_every_bfloat16_becomes_the_nearest_float16():
 def test_the_sizes_of_blocks_are_those_of_the_formats():
     for name, kind in blocks.TYPES.items():
         assert DTYPES[name] == (kind.elements, kind.nbytes)
-    for name, (elements, nbytes, _) in unpacking.UNDONE.items():
+    for name, (elements, nbytes, _) in old_types.TYPES.items():
         assert DTYPES[name] == (elements, nbytes)
 
 
 def test_arrays_of_other_kinds_are_taken_as_they_are():
     x = np.random.default_rng(5).normal(size=(64, 512))
-    expected = blocks.quantize("Q4_K", x.astype(np.float32))
+    expected = blocks.quantize(x.astype(np.float32), "Q4_K")
     frozen = x.astype(np.float32)
     frozen.setflags(write=False)
     for same in (x, x.tolist(), np.asfortranarray(x), np.repeat(x, 2, axis=0)[::2], frozen, x[None].reshape(64, 512)):
-        np.testing.assert_array_equal(blocks.quantize("Q4_K", same), expected)
-    np.testing.assert_array_equal(blocks.quantize("Q4_K", x.reshape(4, 16, 512)), expected.reshape(4, 16, -1))
-    np.testing.assert_array_equal(blocks.quantize("Q4_K", x[3]), expected[3])
+        np.testing.assert_array_equal(blocks.quantize(same, "Q4_K"), expected)
+    np.testing.assert_array_equal(blocks.quantize(x.reshape(4, 16, 512), "Q4_K"), expected.reshape(4, 16, -1))
+    np.testing.assert_array_equal(blocks.quantize(x[3], "Q4_K"), expected[3])
 
 
 def test_what_does_not_fit_is_refused():
@@ -231,37 +244,109 @@ def test_what_does_not_fit_is_refused():
         ("Q8_0", np.zeros((2, 0)), "no numbers"),
         ("Q8_0", np.float32(1), "blocks of 32"),
         ("Q8_0", np.array(["a"]), "real numbers"),
-        ("Q8_K", ones, "no way"),
+        ("Q8_K", ones, "cannot make"),
     ]:
         with pytest.raises(NotQuantizable, match=word):
-            blocks.quantize(name, x)
+            blocks.quantize(x, name)
     for importance in (np.ones(255), np.ones((2, 256)), -np.ones(256), np.full(256, np.nan)):
         with pytest.raises(NotQuantizable, match="importance"):
-            blocks.quantize("Q4_K", ones, importance)
+            blocks.quantize(ones, "Q4_K", importance)
     with pytest.raises(ValueError, match="fill"):
-        blocks.dequantize("Q8_0", bytes(35), (32,))
+        blocks.dequantize(bytes(35), "Q8_0", (32,))
     with pytest.raises(ValueError, match="left over"):
         list(blocks.recoded([bytes(30)], "F32", "Q8_0"))
     with pytest.raises(KeyError):
-        blocks.dequantize("Q8_K", bytes(292), (256,))
+        blocks.dequantize(bytes(292), "Q8_K", (256,))
 
 
-def test_numba_is_imported_when_it_is_needed_and_missed_in_a_sentence(monkeypatch):
-    code = "import sys, json, numpy; from llmnotes.quantization import blocks; a = 'numba' in sys.modules;"
-    code += "blocks.quantize('F16', numpy.ones((1, 32))); print(json.dumps([a, 'numba' in sys.modules]))"
+def test_numba_stays_out_of_small_tensors():
+    code = "import sys, numpy; from llmnotes.quantization import blocks, fast;"
+    code += "[blocks.quantize(numpy.ones((4, 512)), type) for type in blocks.TYPES]; print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
-    assert json.loads(done.stdout) == [False, False]
-    blocks._load.cache_clear()
-    for module in ("compiled", "legacy_blocks", "scale_search", "k_quants"):
-        monkeypatch.delitem(sys.modules, f"llmnotes.quantization.{module}", raising=False)
+    assert done.stdout == "False\n"
+
+
+def test_the_kernels_pay_from_a_size_on_that_depends_on_what_is_there_already(monkeypatch):
+    monkeypatch.setattr(fast, "_in_memory", set())
+    for kept, least in ((True, fast.ON_DISK), (False, fast.NOT_COMPILED)):
+        monkeypatch.setattr(fast, "on_disk", lambda module, function, kept=kept: kept)
+        assert not fast.pays("Q4_K", least - 1) and fast.pays("Q4_K", least)
+    fast.quantize(ROWS["normal"], "Q4_K")
+    assert not fast.pays("Q4_K", fast.IN_MEMORY - 1) and fast.pays("Q4_K", fast.IN_MEMORY)
+    assert not any(fast.pays(name, 1 << 40) for name in fast.NEVER)
     monkeypatch.setitem(sys.modules, "numba", None)
-    with pytest.raises(MissingPart, match="pip install"):
-        blocks.quantize("Q8_0", np.ones((1, 32)))
-    blocks._load.cache_clear()
+    assert not fast.pays("Q4_K", 1 << 40)
+
+
+@pytest.mark.parametrize("name", ["Q4_K", "Q6_K"])
+def test_a_large_tensor_goes_to_the_kernels_also_in_the_middle_of_a_stream(name, monkeypatch):
+    used = []
+    for layer in (fast, ggml):
+        made = layer.quantize
+        monkeypatch.setattr(layer, "quantize", lambda *args, own=layer, made=made: used.append(own) or made(*args))
+    monkeypatch.setattr(fast, "pays", lambda type, weights: weights >= 40_000)
+    rows = ROWS["normal"]
+    pieces = [rows[start : start + 20].tobytes() for start in range(0, 100, 20)]
+    assert b"".join(blocks.recoded(pieces, "F32", name)) == quantize_chunk(name, rows).tobytes()
+    assert used == [ggml, ggml, ggml, fast, fast]
+    blocks.quantize(rows, name)
+    assert used[5:] == [fast]
+
+
+def test_without_the_library_three_types_are_made_slowly_and_the_others_say_what_is_missing(monkeypatch, caplog):
+    monkeypatch.setattr(shared_library, "find", lambda: None)
+    monkeypatch.setattr(fast, "installed", lambda: False)
+    ggml._quantize_chunk.cache_clear()
+    blocks._say_slow.cache_clear()
+    try:
+        for name in BLOCKS:
+            if name in plain.QUANTIZE:
+                made = blocks.quantize(ROWS["normal"], name)
+                np.testing.assert_array_equal(made, fast.quantize(ROWS["normal"], name))
+                with pytest.raises(MissingPart, match="with importance"):
+                    blocks.quantize(ROWS["normal"], name, IMPORTANCE["of a layer"])
+            else:
+                with pytest.raises(MissingPart, match=r"llmnotes\[course\]"):
+                    blocks.quantize(ROWS["normal"], name)
+        assert [record.getMessage()[:19] for record in caplog.records] == ["Quantizing in NumPy"]
+        monkeypatch.setattr(fast, "installed", lambda: True)
+        made = blocks.quantize(ROWS["normal"], "Q5_K")  # numba answers for all types, whatever the size
+        np.testing.assert_array_equal(made, fast.quantize(ROWS["normal"], "Q5_K"))
+    finally:
+        ggml._quantize_chunk.cache_clear()
+
+
+def test_a_library_that_exports_nothing_is_not_called(monkeypatch, tmp_path):
+    monkeypatch.setattr(shared_library, "find", lambda: tmp_path / "xllamacpp.pyd")
+    monkeypatch.setattr(fast, "installed", lambda: False)
+    ggml._quantize_chunk.cache_clear()
+    try:
+        assert not ggml.available()
+        with pytest.raises(MissingPart, match=r"llmnotes\[fast\]"):
+            blocks.quantize(ROWS["normal"], "Q5_K")
+    finally:
+        ggml._quantize_chunk.cache_clear()
 
 
 def test_a_change_in_one_of_the_compiled_files_compiles_them_all():
-    from llmnotes.quantization.fast import compiled, k_quants, legacy_blocks
+    from llmnotes.quantization.fast import k_quants, legacy_blocks, machine_code
 
     for kernel in (legacy_blocks.to_q4_0, k_quants.to_q4_k):
-        assert kernel._cache._cache_file._source_stamp == compiled.CHANGED > 0
+        assert kernel._cache._cache_file._source_stamp == machine_code.CHANGED > 0
+
+
+def test_machine_code_on_the_disk_is_found_without_numba(monkeypatch):
+    from llmnotes.quantization.fast import machine_code
+
+    fast.quantize(ROWS["constant"], "Q6_K")
+    assert machine_code.on_disk("k_quants", "to_q6_k") and not machine_code.on_disk("k_quants", "to_q7_k")
+    monkeypatch.setattr(machine_code, "CHANGED", 1 << 62)
+    assert not machine_code.on_disk("k_quants", "to_q6_k")
+
+
+def test_kernels_are_compiled_also_where_nothing_can_be_kept():
+    from llmnotes.quantization.fast import compiled
+
+    names = {}
+    exec("def thrice(x):\n    return 3 * x", names)  # it lies in no file, so numba finds no folder for its code
+    assert compiled.compiled(names["thrice"])(4) == 12

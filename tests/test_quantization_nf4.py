@@ -1,6 +1,5 @@
 """NF4, FP4 and double quantization: the levels, codes, scales and results of bitsandbytes, bit for bit."""
 
-import builtins
 import logging
 
 import gguf
@@ -8,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from llmnotes.errors import MissingPart, NotQuantizable, UnknownName
+from llmnotes.errors import NotQuantizable, UnknownName
 from llmnotes.pebble import weights_dir
-from llmnotes.quantization import nf4, threads
+from llmnotes.quantization import nf4
 from llmnotes.quantization.arrays import as_float32
-from llmnotes.quantization.fast import compiled
 
 RANDOM = np.random.default_rng(0)
 LEVELS = {name: nf4.levels(name) for name in ("nf4", "fp4")}
@@ -168,15 +166,14 @@ def test_threads_change_nothing(count):
     same(nf4.dequantize(q, threads=count), nf4.dequantize(q))
 
 
-def test_the_compiled_loops_are_the_plain_ones(monkeypatch):
-    compiled = nf4.quantize(ROWS["odd"])
-    back = nf4.dequantize(compiled)
-    for name in ("_encode", "_decode"):
-        monkeypatch.setattr(nf4, name, getattr(nf4, name).__wrapped__)
-    plain = nf4.quantize(ROWS["odd"])
-    same(plain.codes, compiled.codes)
-    same(plain.absmax, compiled.absmax)
-    same(nf4.dequantize(plain), back)
+def test_the_size_of_a_piece_changes_nothing(monkeypatch):
+    q = nf4.quantize(ROWS["odd"])
+    back = nf4.dequantize(q)
+    monkeypatch.setattr(nf4, "PIECE", 200)
+    pieces = nf4.quantize(ROWS["odd"])
+    same(pieces.codes, q.codes)
+    same(pieces.absmax, q.absmax)
+    same(nf4.dequantize(pieces), back)
 
 
 def test_other_arrays_give_the_same():
@@ -226,19 +223,6 @@ def test_odd_blocks_other_types_and_lost_codes_are_refused():
             nf4.dequantize(lost)
 
 
-def test_without_numba_there_is_one_sentence(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "numba":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingPart, match="pip install"):
-        threads.compiled_when_called(lambda: None)()
-
-
 def test_q4_0_beats_nf4_at_equal_bits_on_gaussian_weights_and_loses_where_tails_are_heavy():
     """Q4_0: blocks of 32, a float16 scale, even steps, the largest of either sign on -8: 4.5 bits, as NF4 has."""
     q4_0 = gguf.GGMLQuantizationType.Q4_0
@@ -259,11 +243,3 @@ def test_q4_0_beats_nf4_at_equal_bits_on_gaussian_weights_and_loses_where_tails_
         for tails in (3, 5):
             even, quantiles, small_blocks = errors(random.standard_t(tails, size=1 << 19).astype(np.float32))
             assert quantiles < 0.98 * even and small_blocks < 0.9 * even
-
-
-def test_loops_are_compiled_also_where_nothing_can_be_kept():
-    names = {}
-    exec("def twice(x):\n    return 2 * x", names)  # it lies in no file, so numba finds no folder for its code
-    assert threads.compiled_when_called(names["twice"])(4) == 8
-    exec("def thrice(x):\n    return 3 * x", names)
-    assert compiled.compiled(names["thrice"])(4) == 12

@@ -162,8 +162,10 @@ def _blocks(inspection: Inspection, tensor: Tensor):
 def _floats(data: bytes, dtype: str):
     import numpy as np
 
+    from llmnotes.quantization import bf16
+
     if dtype == "BF16":
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+        return bf16.decode(np.frombuffer(data, "<u2"))
     return np.frombuffer(data, {"F32": "<f4", "F16": "<f2"}[dtype]).astype(np.float32)
 
 
@@ -176,9 +178,9 @@ def _stored(values, dtype: str) -> bytes:
     """Return float32 values as the bytes of `dtype`, rounded to the nearest, ties to even."""
     import numpy as np
 
+    from llmnotes.quantization import bf16
+
     if dtype == "BF16":
-        bits = values.view(np.uint32)
-        rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
-        return np.where(np.isnan(values), 0x7FC0, rounded).astype("<u2").tobytes()
+        return bf16.encode(values).tobytes()
     with np.errstate(over="ignore"):
         return values.astype({"F32": "<f4", "F16": "<f2"}[dtype]).tobytes()

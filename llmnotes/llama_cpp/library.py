@@ -5,13 +5,13 @@ and these are compared with those that the layout must give: a newer library is 
 """
 
 import ctypes
-import importlib.util
 from contextlib import contextmanager
 from ctypes import POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
 
 from llmnotes.errors import DoesNotFit, MissingPart, ModelBroken, UnknownName
+from llmnotes.quantization import shared_library
 
 F32 = 0  # ggml's number of the type
 NO_FLASH_ATTENTION = 0
@@ -105,15 +105,15 @@ FUNCTIONS = {
 @cache
 def library():
     """Return the functions of llama.cpp with their types. Raises `MissingPart` if there are none, or others."""
-    found = importlib.util.find_spec("xllamacpp")
-    if found is None:
+    path = shared_library.find()
+    if path is None:
         raise MissingPart('xllamacpp is missing; bring it with: python -m pip install "llmnotes[serve]"')
     try:
-        loaded = ctypes.CDLL(str(next(Path(found.origin).parent.glob("xllamacpp*.so"))))
+        loaded = ctypes.CDLL(str(path))
         for name, (answer, takes) in FUNCTIONS.items():
             function = getattr(loaded, name)
             function.restype, function.argtypes = answer, takes
-    except (StopIteration, OSError, AttributeError):
+    except (OSError, AttributeError):
         raise MissingPart(
             "The xllamacpp of this system shows no C interface of llama.cpp, which logits and perplexity need; open "
             "the model with llmnotes.models.open_model and measure it with llmnotes.evaluation.metrics."

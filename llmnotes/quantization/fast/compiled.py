@@ -5,23 +5,27 @@ every sum is taken in the order in which it is written, and every result is roun
 those of llama.cpp, whose C code computes the same way.
 """
 
-from pathlib import Path
+from collections.abc import Callable
 
+import numba
 import numpy as np
 
-from llmnotes.quantization.threads import machine_code
+from llmnotes.quantization.fast.machine_code import CHANGED
 
 ZERO, ONE = np.float32(0), np.float32(1)
 SHIFT = np.float32(1.5 * 2**23)  # a float32 that is added to it has no place left for a fraction
-# numba compiles anew what changed in a function's own file; these functions call each other across files.
-FILES = ("compiled.py", "scale_search.py", "legacy_blocks.py", "k_quants.py")
-CHANGED = max(Path(__file__).with_name(name).stat().st_mtime_ns for name in FILES)
 MANTISSA, MIDDLE = np.int32((1 << 23) - 1), np.int32(1 << 22)
 
 
-def compiled(function):
-    """Return `function` as machine code that is kept until one of `FILES` changes."""
-    dispatcher = machine_code(function)
+def compiled(function: Callable) -> Callable:
+    """Return `function` as numba's: compiled at its first call, kept on the disk until one of these files changes.
+
+    It keeps IEEE 754's rules, divides by zero as C does, and runs without Python's lock.
+    """
+    try:
+        dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # there is no folder in which the machine code may be kept
+        return numba.njit(nogil=True, error_model="numpy")(function)
     kept = getattr(dispatcher._cache, "_cache_file", None)
     if kept is not None:  # there is a folder for it
         kept._source_stamp = CHANGED
@@ -42,16 +46,6 @@ def nearest(value):
 def code(value, low, high):
     """Return the whole number from `low` to `high` (both int32) that is nearest to a float32."""
     return min(max(nearest(value), low), high)
-
-
-@compiled
-def finite(x):
-    """Return whether there is neither an infinity nor a NaN in float32 of two dimensions."""
-    most = np.int32(0)
-    for row in x.view(np.int32):
-        for bits in row:  # without the sign, floats are ordered as their bits
-            most = max(most, np.int32(bits & np.int32(0x7FFFFFFF)))
-    return most < 0x7F800000
 
 
 @compiled
@@ -108,14 +102,3 @@ def pack(codes, bits, shift, span, out):
             for k in range(each):
                 byte |= (codes[start * each + k * span + i] >> shift & mask) << bits * k
             out[start + i] = np.uint8(byte)
-
-
-@compiled
-def unpack(data, bits, shift, span, codes):
-    """Add to every code its `bits` bits from the bytes `data`, as bits `shift` and up: the way back from `pack`."""
-    each = 8 // bits
-    mask = (1 << bits) - 1
-    for start in range(0, len(data), span):
-        for k in range(each):
-            for i in range(span):
-                codes[start * each + k * span + i] |= np.uint8((data[start + i] >> bits * k & mask) << shift)

@@ -10,12 +10,12 @@ One or two float16 in each block turn the parts' whole numbers into their scales
 for all: find the best scale of each part (`scale_search`), quantize these scales, and round the weights once more, with
 the scales that will come back. Importance weighs the errors of the columns, and makes the search longer. A `to_`
 function takes float32 (blocks, 256), the importance of the columns, float32 (blocks of a row, 256) or (0, 256) for
-none, and writes uint8 (blocks, bytes). A `from_` function goes back.
+none, and writes uint8 (blocks, bytes).
 """
 
 import numpy as np
 
-from llmnotes.quantization.fast.compiled import ONE, ZERO, code, compiled, get, half, nearest, pack, put, unpack, whole
+from llmnotes.quantization.fast.compiled import ONE, ZERO, code, compiled, get, half, nearest, pack, put, whole
 from llmnotes.quantization.fast.scale_search import SMALLEST, affine, descent, largest, positive, symmetric, weighed
 
 # The searches by (first stretch, step, tries): with importance; without it for Q4_K; for Q2_K and Q5_K
@@ -95,62 +95,6 @@ def to_q6_k(x, importance, out):
 
 
 @compiled
-def from_q2_k(data, out):
-    """Undo Q2_K: uint8 (blocks, 84) to float32 (blocks, 256)."""
-    codes, scales, minima = np.empty(256, np.uint8), np.empty(16, np.float32), np.empty(16, np.float32)
-    for b in range(len(data)):
-        codes[:] = 0
-        unpack(data[b, 16:80], 2, 0, 32, codes)
-        _get_16(data[b], scales, minima)
-        _scaled(codes, scales, minima, out[b])
-
-
-@compiled
-def from_q4_k(data, out):
-    """Undo Q4_K: uint8 (blocks, 144) to float32 (blocks, 256)."""
-    _from_8(data, out, 15)
-
-
-@compiled
-def from_q5_k(data, out):
-    """Undo Q5_K: uint8 (blocks, 176) to float32 (blocks, 256)."""
-    _from_8(data, out, 31)
-
-
-@compiled
-def from_q3_k(data, out):
-    """Undo Q3_K: uint8 (blocks, 110) to float32 (blocks, 256)."""
-    codes, shares = np.empty(256, np.uint8), np.empty(16, np.uint8)
-    for b in range(len(data)):
-        codes[:] = 0
-        shares[:] = 0
-        unpack(data[b, :32], 1, 2, 32, codes)
-        unpack(data[b, 32:96], 2, 0, 32, codes)
-        unpack(data[b, 96:104], 4, 0, 8, shares)
-        unpack(data[b, 104:108], 2, 4, 4, shares)
-        top = get(data[b], 108)
-        for j in range(16):
-            scale = top * np.float32(np.int32(shares[j]) - 32)
-            for i in range(16 * j, 16 * j + 16):
-                out[b, i] = scale * np.float32(np.int32(codes[i]) - 4)
-
-
-@compiled
-def from_q6_k(data, out):
-    """Undo Q6_K: uint8 (blocks, 210) to float32 (blocks, 256)."""
-    codes = np.empty(256, np.uint8)
-    for b in range(len(data)):
-        codes[:] = 0
-        unpack(data[b, :128], 4, 0, 64, codes)
-        unpack(data[b, 128:192], 2, 4, 32, codes)
-        top = get(data[b], 208)
-        for j in range(16):
-            scale = top * np.float32(np.int8(data[b, 192 + j]))
-            for i in range(16 * j, 16 * j + 16):
-                out[b, i] = scale * np.float32(np.int32(codes[i]) - 32)
-
-
-@compiled
 def _to_8(x, importance, out, levels, search):
     """Write Q4_K or Q5_K, blocks with 8 parts."""
     weighted = len(importance) > 0
@@ -167,19 +111,6 @@ def _to_8(x, importance, out, levels, search):
         if levels == 31:
             pack(codes[b], 1, 4, 32, out[b, 16:48])
         pack(codes[b], 4, 0, 32, out[b, -128:])
-
-
-@compiled
-def _from_8(data, out, levels):
-    """Undo Q4_K or Q5_K."""
-    codes, scales, minima = np.empty(256, np.uint8), np.empty(8, np.float32), np.empty(8, np.float32)
-    for b in range(len(data)):
-        codes[:] = 0
-        if levels == 31:
-            unpack(data[b, 16:48], 1, 4, 32, codes)
-        unpack(data[b, -128:], 4, 0, 32, codes)
-        _get_8(data[b], scales, minima)
-        _scaled(codes, scales, minima, out[b])
 
 
 @compiled
@@ -206,15 +137,6 @@ def _round(x, scales, minima, levels, codes):
         if scales[j] != ZERO:
             for i in range(n * j, n * j + n):
                 codes[i] = np.uint8(code((x[i] + minima[j]) / scales[j], np.int32(0), np.int32(levels)))
-
-
-@compiled
-def _scaled(codes, scales, minima, out):
-    """Write the weights of a block: scale * code - minimum."""
-    n = 256 // len(scales)
-    for j in range(len(scales)):
-        for i in range(n * j, n * j + n):
-            out[i] = scales[j] * np.float32(codes[i]) - minima[j]
 
 
 @compiled

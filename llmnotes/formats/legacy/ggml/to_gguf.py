@@ -125,7 +125,7 @@ def _part(tensor: Tensor, inspection: Inspection, dtype: str, advance) -> Part:
 
 
 def _data(name: str, tensor: Tensor, inspection: Inspection, dtype: str, advance) -> Iterator[bytes]:
-    from llmnotes.quantization.blocks import laid_anew
+    from llmnotes.quantization.blocks import reordered
 
     def counted():
         for piece in read(inspection, tensor):
@@ -133,7 +133,7 @@ def _data(name: str, tensor: Tensor, inspection: Inspection, dtype: str, advance
             advance(len(piece))
 
     if LAID_ANEW.get(tensor.dtype) == dtype:
-        return laid_anew(counted(), dtype)
+        return reordered(counted(), dtype)
     return quantized(name, lambda: [(tensor.dtype, counted())], dtype)
 
 
