@@ -4,16 +4,22 @@ import difflib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, FileUnreadable, ModelBroken, ModelGated, ModelNotFound, UnknownFormat
 from llmnotes.formats import convert
 from llmnotes.formats.files import Inspection
 from llmnotes.pebble import VARIANTS, weights_dir
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers._typing import GenerativePreTrainedModel
 
 VARIABLE = "LLMNOTES_MODEL"
 ENDINGS = (".gguf", ".onnx", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pb", ".h5", ".keras", ".npz", ".json")
@@ -24,8 +30,8 @@ class LanguageModel:
     """An opened model: its name, the transformers model in evaluation mode, and its tokenizer."""
 
     name: str
-    model: object
-    tokenizer: object
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
 
     @property
     def is_pebble(self) -> bool:
@@ -42,8 +48,10 @@ def chosen() -> str:
     return os.environ.get(VARIABLE) or "pebble"
 
 
-def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=print) -> LanguageModel:
-    """Open a causal language model, and say first what it is and how much memory its weights take.
+def open_model(
+    name: str | Path | None = None, *, attention: str = "sdpa", say: Callable[[str], object] = print
+) -> LanguageModel:
+    """Open a causal language model; first print what it is and how much memory its weights take.
 
     `name` is "pebble", "pebble-chat", a folder in the Hugging Face layout, a GGUF file, or a name on the hub; None
     means `chosen()`. A GGUF's blocks become floating-point numbers again. `attention="eager"` is what
@@ -64,7 +72,7 @@ def open_model(name: str | Path | None = None, *, attention: str = "sdpa", say=p
         return _open(folder, name, attention, say)
 
 
-def _open(folder: Path, name: str, attention: str, say) -> LanguageModel:
+def _open(folder: Path, name: str, attention: str, say: Callable[[str], object]) -> LanguageModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -88,7 +96,7 @@ def _open(folder: Path, name: str, attention: str, say) -> LanguageModel:
                 "tokenizer_config.json beside config.json."
             ) from error
         try:
-            model, loaded = AutoModelForCausalLM.from_pretrained(
+            opened = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
                 attn_implementation=attention,
@@ -102,10 +110,12 @@ def _open(folder: Path, name: str, attention: str, say) -> LanguageModel:
                 f"{label} has weights that do not fit its config.json ({type(error).__name__}); "
                 "copy or download the folder again."
             ) from error
+    model, loaded = cast("tuple[PreTrainedModel, dict[str, list[str]]]", opened)  # with output_loading_info
     if loaded["missing_keys"]:
         lost = sorted(loaded["missing_keys"])
         raise ModelBroken(f"{label} lacks {len(lost)} of its tensors, {lost[0]} first; copy the folder again.")
-    return LanguageModel(label, model.to("cuda" if gpu else "cpu").eval(), tokenizer)
+    cast("torch.nn.Module", model).to("cuda" if gpu else "cpu")  # transformers' own `to` has a wrong type
+    return LanguageModel(label, model.eval(), tokenizer)
 
 
 def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) -> list[str]:
@@ -126,8 +136,9 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
     width = max(map(len, rows))
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])  # (prompts, tokens)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    model = cast("GenerativePreTrainedModel", lm.model)  # every causal language model of transformers can generate
     with torch.no_grad(), quiet():
-        out = lm.model.generate(
+        out = model.generate(
             ids.to(lm.model.device),
             attention_mask=mask.to(lm.model.device),
             do_sample=False,
@@ -136,8 +147,9 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
         )
     texts = []
     for row, new in zip(rows, out[:, width:].tolist(), strict=True):
-        before = tokenizer.decode(row, skip_special_tokens=True)  # a first token alone may lose the space before it
-        texts.append(tokenizer.decode(row + new, skip_special_tokens=True).removeprefix(before))
+        before = str(tokenizer.decode(row, skip_special_tokens=True))
+        whole = str(tokenizer.decode(row + new, skip_special_tokens=True))
+        texts.append(whole.removeprefix(before))  # decoding `new` alone could lose the space before its first token
     return texts
 
 
@@ -249,12 +261,12 @@ def _inspect(folder: Path, name: str) -> Inspection:
     return found
 
 
-def _file_dtype(found: Inspection):
+def _file_dtype(found: Inspection) -> "torch.dtype":
     import torch
 
     kinds = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     largest = max(found.tensors, key=lambda tensor: tensor.elements, default=None)
-    return kinds.get(largest and largest.dtype, torch.float32)
+    return kinds.get(largest.dtype, torch.float32) if largest else torch.float32
 
 
 def _size(count: int) -> str:
@@ -262,7 +274,7 @@ def _size(count: int) -> str:
 
 
 @contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Keep transformers' progress bars and notices out of the reader's page while a model is opened."""
     from transformers.utils import logging
 

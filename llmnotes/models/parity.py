@@ -1,12 +1,18 @@
-"""Whether two forms of one model are still the same: tokens, logits, text, and what was lost on the way."""
+"""Compare two forms of one model: tokens, logits, greedy text, and the metadata that was lost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 from llmnotes import formats
 from llmnotes.errors import NotConvertible, UnknownName
 from llmnotes.models.opening import LanguageModel, open_model, path_of
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TEXT = "Once upon a time there was a little girl. She had 2 red cats, and they said: Hello! What is your name?\n"
 STRINGS = (
@@ -50,7 +56,7 @@ class Parity:
         return asdict(self) | {"same": self.same}
 
     def __str__(self) -> str:
-        def number(value):
+        def number(value: float | None) -> str:
             return "not asked" if value is None else f"{value:.3g}"
 
         rows = [
@@ -65,15 +71,29 @@ class Parity:
 
 @dataclass(frozen=True)
 class Side:
-    """One form of the model: what it makes of a string, what it scores, how it goes on."""
+    """One form of the model.
+
+    `tokens` turns a string into tokens, `greedy(ids, count)` continues them by `count` tokens. llama.cpp has neither a
+    `model`, which gives the logits of a whole text, nor a `tokenizer`, which knows the special tokens.
+    """
 
     name: str
     tokens: Callable[[str], list[int]]
     greedy: Callable[[list[int], int], list[int]]
-    lm: LanguageModel | None
+    model: "PreTrainedModel | OnnxModel | None" = None
+    tokenizer: "PreTrainedTokenizerBase | None" = None
 
 
-def parity(a, b, *, text: str = TEXT, strings=STRINGS, prompts=PROMPTS, tokens: int = 64, engine: str | None = None):
+def parity(
+    a: str | Path | LanguageModel,
+    b: str | Path | LanguageModel,
+    *,
+    text: str = TEXT,
+    strings: Sequence[str] = STRINGS,
+    prompts: Sequence[str] = PROMPTS,
+    tokens: int = 64,
+    engine: str | None = None,
+) -> Parity:
     """Compare two forms of one model and return a `Parity`, which prints as a short table.
 
     `a` and `b` are what `open_model` takes, an opened `LanguageModel`, or an `.onnx` file, which has no tokenizer and
@@ -83,8 +103,8 @@ def parity(a, b, *, text: str = TEXT, strings=STRINGS, prompts=PROMPTS, tokens: 
     `tokens` tokens, or end earlier at the end token.
 
     Raises what `open_model` raises, `NotConvertible` for two ONNX files and for two models of which one has no row for
-    a token that the other makes, `UnknownName` for another engine or a text of
-    fewer than two tokens, `MissingPart` without onnxruntime or xllamacpp.
+    a token that the other makes, `UnknownName` for another engine or a text of fewer than two tokens, `MissingPart`
+    without onnxruntime or xllamacpp.
 
     Does not decide whether a difference matters: a quantized model differs, and KL says by how much. Does not compare
     weights, and says nothing about texts that were not asked.
@@ -96,58 +116,72 @@ def parity(a, b, *, text: str = TEXT, strings=STRINGS, prompts=PROMPTS, tokens: 
 
     if engine not in (None, "llama.cpp"):
         raise UnknownName(f"There is no engine {engine}; give llama.cpp, or none for PyTorch.")
-    kinds = [_kind(side) for side in (a, b)]
-    if kinds == ["ONNX", "ONNX"]:
+    kinds = _kind(a), _kind(b)
+    if kinds == ("ONNX", "ONNX"):
         raise NotConvertible("Neither ONNX file has a tokenizer; compare each with the folder it was made from.")
-    sides = [None, None]
-    for place in sorted((0, 1), key=lambda place: kinds[place] == "ONNX"):  # who has a tokenizer comes first
-        sides[place] = _side((a, b)[place], kinds[place], sides[1 - place], engine)
-    left, right = sides
+    if kinds[0] == "ONNX":  # it borrows the tokenizer of the other, which is opened first
+        right = _side(b, kinds[1], engine)
+        left = _onnx_side(a, right)
+    else:
+        left = _side(a, kinds[0], engine)
+        right = _onnx_side(b, left) if kinds[1] == "ONNX" else _side(b, kinds[1], engine)
     asked = [token for string in (text, *prompts) for token in left.tokens(string)]
     _check_rows(right, max(asked, default=0))
-    end = next((side.lm.tokenizer.eos_token_id for side in sides if side.lm), None)
     same_tokens = sum(left.tokens(string) == right.tokens(string) for string in strings)
     difference = kl = None
-    if left.lm and right.lm:
-        difference = _largest_difference(left.lm, right.lm, text)
-        kl = None if difference is None else kl_divergence(left.lm.model, right.lm.model, left.lm.tokenizer, text)
+    if left.model and right.model and left.tokenizer:
+        difference = _largest_difference(left.model, right.model, left.tokenizer, text)
+        if difference is not None:
+            kl = kl_divergence(left.model, right.model, left.tokenizer, text)
+    tokenizer = left.tokenizer or right.tokenizer
+    end = cast("int | None", tokenizer.eos_token_id) if tokenizer else None
     same_text = 0
     for prompt in prompts:
         ids = left.tokens(prompt)
         same_text += _until(left.greedy(ids, tokens), end) == _until(right.greedy(ids, tokens), end)
-    lost = _lost(left.lm, right.lm) if left.lm and right.lm else ()
+    lost = _lost(left, right)
     return Parity(left.name, right.name, len(strings), same_tokens, difference, kl, len(prompts), same_text, lost)
 
 
-def _kind(what) -> str:
-    if isinstance(what, LanguageModel):
+def _kind(form: str | Path | LanguageModel) -> str:
+    if isinstance(form, LanguageModel):
         return "opened"
-    path = path_of(str(what))
+    path = path_of(str(form))
     return formats.identify(path).format if path.is_file() else "folder"
 
 
-def _side(what, kind: str, other: Side | None, engine: str | None) -> Side:
+def _side(form: str | Path | LanguageModel, kind: str, engine: str | None) -> Side:
     if kind == "GGUF" and engine:
         from llmnotes.llama_cpp.greedy import tokens_and_greedy
 
-        path = path_of(str(what))
-        return Side(path.name, *tokens_and_greedy(path), None)
-    if kind == "ONNX":
-        path = path_of(str(what))
-        lm = LanguageModel(path.name, _Onnx(path), other.lm.tokenizer if other.lm else None)
-        return Side(lm.name, other.tokens, lambda ids, count: _greedy(lm.model, ids, count), lm if other.lm else None)
-    lm = what if kind == "opened" else open_model(what, say=lambda line: None)
+        path = path_of(str(form))
+        return Side(path.name, *tokens_and_greedy(path))
+    lm = form if isinstance(form, LanguageModel) else open_model(form, say=lambda line: None)
     return Side(
         lm.name,
         lambda string: list(lm.tokenizer(string)["input_ids"]),
         lambda ids, count: _greedy(lm.model, ids, count),
-        lm,
+        lm.model,
+        lm.tokenizer,
+    )
+
+
+def _onnx_side(form: str | Path | LanguageModel, other: Side) -> Side:
+    """Open an ONNX file with the tokenizer of `other`; logits are compared only where `other` has some, too."""
+    path = path_of(str(form))
+    model = OnnxModel(path)
+    return Side(
+        path.name,
+        other.tokens,
+        lambda ids, count: _greedy(model, ids, count),
+        model if other.tokenizer else None,
+        other.tokenizer,
     )
 
 
 def _check_rows(side: Side, token: int) -> None:
     """Raise `NotConvertible` where the model of `side` has no row for `token`; ONNX and llama.cpp are not asked."""
-    config = side.lm.model.config if side.lm else None
+    config = side.model.config if side.model else None
     rows = getattr(config.get_text_config(), "vocab_size", None) if config is not None else None
     if rows is not None and token >= rows:
         raise NotConvertible(
@@ -156,8 +190,8 @@ def _check_rows(side: Side, token: int) -> None:
         )
 
 
-class _Onnx:
-    """An ONNX file that is called as a transformers model is."""
+class OnnxModel:
+    """An ONNX file that can be called like a model of transformers."""
 
     device = "cpu"
     config = None
@@ -167,16 +201,17 @@ class _Onnx:
 
         self.session = onnx_session(path)
 
-    def __call__(self, ids):  # (1, tokens) -> an answer whose logits are (1, tokens, vocabulary)
+    def __call__(self, ids: "torch.Tensor") -> SimpleNamespace:
+        """Return an answer whose `logits` are (1, tokens, vocabulary), for `ids` of (1, tokens)."""
         import torch
 
         from llmnotes.formats.onnx.export import onnx_logits
 
         logits = torch.from_numpy(onnx_logits(self.session, ids[0].tolist()))
-        return type("Answer", (), {"logits": logits[None]})
+        return SimpleNamespace(logits=logits[None])
 
 
-def _greedy(model, ids: list[int], count: int) -> list[int]:
+def _greedy(model: "PreTrainedModel | OnnxModel", ids: list[int], count: int) -> list[int]:
     """Return the `count` most probable tokens after `ids`, the whole text run again for each."""
     import torch
 
@@ -188,37 +223,42 @@ def _greedy(model, ids: list[int], count: int) -> list[int]:
 
 
 def _until(ids: list[int], end: int | None) -> list[int]:
-    """Return `ids` up to the end token, which some engines give and others keep to themselves."""
+    """Return `ids` before the end token, which some engines return and others do not."""
     return ids[: ids.index(end)] if end in ids else ids
 
 
-def _largest_difference(a: LanguageModel, b: LanguageModel, text: str) -> float | None:
+def _largest_difference(
+    a: "PreTrainedModel | OnnxModel",
+    b: "PreTrainedModel | OnnxModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    text: str,
+) -> float | None:
     """Return the largest absolute difference of logits on `text`, None where the vocabularies differ in size."""
     import torch
 
-    ids = torch.tensor([a.tokenizer(text)["input_ids"][:256]])
+    ids = torch.tensor([tokenizer(text)["input_ids"][:256]])
     with torch.no_grad():
-        left, right = (lm.model(ids.to(lm.model.device)).logits.float().cpu() for lm in (a, b))
+        left, right = (model(ids.to(model.device)).logits.float().cpu() for model in (a, b))
     return (left - right).abs().max().item() if left.shape == right.shape else None
 
 
-def _lost(a: LanguageModel, b: LanguageModel) -> tuple[str, ...]:
+def _lost(a: Side, b: Side) -> tuple[str, ...]:
     """Return a sentence for each piece of metadata in which `b` differs from `a`."""
     lost = []
-    if b.tokenizer is not a.tokenizer:
-        left, right = (_manners(lm.tokenizer) for lm in (a, b))
+    if a.tokenizer and b.tokenizer and a.tokenizer is not b.tokenizer:
+        left, right = _conventions(a.tokenizer), _conventions(b.tokenizer)
         lost += [
             f"{name}: {_short(left[name])} became {_short(right[name])}" for name in left if left[name] != right[name]
         ]
-    if a.model.config is not None and b.model.config is not None:
-        left, right = (lm.model.config.to_dict() for lm in (a, b))
+    if a.model and b.model and a.model.config is not None and b.model.config is not None:
+        left, right = a.model.config.to_dict(), b.model.config.to_dict()
         keys = [key for key in left if key not in HISTORY and left[key] != right.get(key)]
         lost += [f"config {key}: {_short(left[key])} became {_short(right.get(key))}" for key in keys]
     return tuple(lost)
 
 
-def _manners(tokenizer) -> dict:
-    """Return how a tokenizer treats special tokens and turns of a chat."""
+def _conventions(tokenizer: "PreTrainedTokenizerBase") -> dict:
+    """Return a tokenizer's special tokens, the ones it adds by itself, and its chat template."""
     ids = tokenizer("a")["input_ids"]
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     special = {name: getattr(tokenizer, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
@@ -231,6 +271,6 @@ def _manners(tokenizer) -> dict:
     }
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
