@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from llmnotes.fit import fit  # noqa: E402
-from llmnotes.fit.measure import write_empty  # noqa: E402
+from llmnotes.fit.empty_gguf import write_empty  # noqa: E402
 from llmnotes.fit.shapes import Shape  # noqa: E402
 from llmnotes.formats import convert  # noqa: E402
 from llmnotes.llama_cpp.memory import reported  # noqa: E402
@@ -22,7 +22,7 @@ from llmnotes.pebble import weights_dir  # noqa: E402
 
 TYPES = ("F32", "F16", "Q8_0", "Q4_K_M", "Q4_0")
 CONTEXTS = (512, 2048, 8192)
-LARGER = Shape(1024, 2816, 16, 16, 8, 64, 32000, False, (False, False))
+LARGER = Shape(1024, 2816, 16, 16, 8, 64, 32000, False)
 
 
 def main() -> int:

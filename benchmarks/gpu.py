@@ -28,8 +28,8 @@ sys.path.insert(0, str(HERE.parent))
 from llmnotes import hardware  # noqa: E402
 from llmnotes.finetuning.measured_memory import measure  # noqa: E402
 from llmnotes.fit import fit, models  # noqa: E402
-from llmnotes.fit.shapes import Run  # noqa: E402
 from llmnotes.fit.training import predict  # noqa: E402
+from llmnotes.fit.training_run import Run  # noqa: E402
 from llmnotes.fit.verdict import DRIVER  # noqa: E402
 
 BOUND = 0.10  # of measured against predicted

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from report import renew
 
-from llmnotes.fit.measure import write_empty
+from llmnotes.fit.empty_gguf import write_empty
 from llmnotes.fit.shapes import Shape
 from llmnotes.formats import convert
 from llmnotes.llama_cpp.engine import start
@@ -28,7 +28,7 @@ from llmnotes.pebble import weights_dir
 from llmnotes.serving import about, load
 
 WISH = {"prompt": "Once upon a time", "temperature": 0, "ignore_eos": True, "cache_prompt": False}
-LARGER = Shape(1024, 2816, 16, 16, 8, 64, 32000, False, (False, False))
+LARGER = Shape(1024, 2816, 16, 16, 8, 64, 32000, False)
 BAR = 0.95
 HERE = Path(__file__).parent
 

@@ -10,8 +10,9 @@ import pytest
 
 from llmnotes.errors import BadSettings, ModelBroken
 from llmnotes.finetuning.measured_memory import measure
-from llmnotes.fit.shapes import Run, adapted, shape_of
+from llmnotes.fit.shapes import shape_of
 from llmnotes.fit.training import PARTS, kept_in_layer, predict
+from llmnotes.fit.training_run import Run, adapted
 from llmnotes.pebble import weights_dir
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ from llmnotes.errors import LLMNotesError
 from llmnotes.fit import fit, llama_cpp, machines, models
 from llmnotes.fit.hugging_face import needs
 from llmnotes.fit.model import model_of
-from llmnotes.fit.report import describe
+from llmnotes.fit.report import fit_text
 from llmnotes.fit.sizes import parse
 from llmnotes.fit.training import predict
 from llmnotes.formats.gguf import write as gguf_write
@@ -40,6 +40,16 @@ def test_built_in_configurations_have_the_parameters_of_transformers(name):
     with torch.device("meta"):
         model = maker.from_config(AutoConfig.for_model(kind, **config))
     assert model_of(name).parameters == entry["parameters"] == sum(one.numel() for one in model.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in models() if not name.startswith("llava")])
+def test_training_counts_the_parameters_that_running_counts(name):
+    weights = predict(models()[name]["config"], "full", 1, 1).parts["weights"].bytes
+    assert (
+        weights
+        == 4 * models()[name]["parameters"]
+        == fit(name, ram="9GB", precision="F32").options[-1].parts["weights"]
+    )
 
 
 def test_scales_of_nf4_can_be_quantized_too():
@@ -136,7 +146,7 @@ def test_amounts_are_read(text, count):
     "text", ["", "8", "GB", "-8GB", "8XB", "1e9GB", "nanGB", "8GB8", "٨GB", "9" * 17 + "TB", "8 Gb ps"]
 )
 def test_nonsense_is_refused(text):
-    with pytest.raises(LLMNotesError, match="no amount of memory; write a number and a unit"):
+    with pytest.raises(LLMNotesError, match="not an amount of memory; write a number and a unit"):
         parse(text)
 
 
@@ -228,4 +238,4 @@ def test_the_command(capsys, tmp_path):
 def test_names_on_the_hub_are_known_and_a_terminal_is_safe():
     model = model_of("meta-llama/llama-2-7b-HF")
     assert model.name == "llama-2-7b"
-    assert "\x1b" not in describe(fit(replace(model, name="a\x1b[2Jb"), ram="8GB"))
+    assert "\x1b" not in fit_text(fit(replace(model, name="a\x1b[2Jb"), ram="8GB"))

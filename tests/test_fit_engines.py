@@ -6,15 +6,15 @@ import pytest
 
 from llmnotes.errors import ProcessDied
 from llmnotes.fit import fit
+from llmnotes.fit.empty_gguf import write_empty
 from llmnotes.fit.hugging_face import PRECISIONS
-from llmnotes.fit.measure import write_empty
 from llmnotes.fit.shapes import Shape
 from llmnotes.formats import convert
 from llmnotes.llama_cpp.memory import reported
 from llmnotes.pebble import weights_dir
 
 TYPES = ("F32", "F16", "Q8_0", "Q4_K_M", "Q4_0")
-MILLIONS_250 = Shape(1024, 2816, 16, 16, 8, 64, 32000, False, (False, False))
+MILLIONS_250 = Shape(1024, 2816, 16, 16, 8, 64, 32000, False)
 
 
 def close(said: dict[str, int], real: dict[str, int], margin: float = 0.01) -> None:
@@ -66,7 +66,7 @@ def test_llama_cpp_reports_for_250_million_what_fit_says(pebbles, shared, kind, 
         MILLIONS_250._replace(inner=1024, layers=2, kv_heads=16, vocabulary=2048),  # attention is the widest place
         MILLIONS_250._replace(head=256, layers=2, kv_heads=16, vocabulary=2048),
         MILLIONS_250._replace(layers=1, vocabulary=50_000),
-        Shape(896, 4864, 5, 14, 2, 64, 4000, True, (False, False)),
+        Shape(896, 4864, 5, 14, 2, 64, 4000, True),
     ],
 )
 def test_llama_cpp_reports_for_other_shapes_what_fit_says(pebbles, shared, shape):

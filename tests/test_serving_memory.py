@@ -8,7 +8,7 @@ import pytest
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, ProcessDied
-from llmnotes.fit.measure import write_empty
+from llmnotes.fit.empty_gguf import write_empty
 from llmnotes.fit.shapes import Shape
 from llmnotes.formats import convert
 from llmnotes.llama_cpp.memory import memory, reported
@@ -56,7 +56,7 @@ def wordy(tmp_path_factory):
     """A model with many tokens: the room for their logits is most of the compute buffer."""
     folder = tmp_path_factory.mktemp("wordy")
     convert(weights_dir("pebble"), folder / "pebble.gguf", type="F16")
-    shape = Shape(256, 768, 4, 4, 2, 64, 20_000, True, (False, False))
+    shape = Shape(256, 768, 4, 4, 2, 64, 20_000, True)
     write_empty(folder / "wordy.gguf", folder / "pebble.gguf", shape, "F16")
     return folder / "wordy.gguf"
 

@@ -1,18 +1,20 @@
 """The command `llmnotes fit`."""
 
 import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 
 from llmnotes.errors import UnknownName
 
 
-def fit(arguments) -> int:
+def fit(arguments: Namespace) -> int:
     """Print what a model needs and where it goes; 1 if it does not fit."""
     from llmnotes.fit import fit as count
     from llmnotes.fit import machines, models, report
 
     if arguments.list:
         known = {"models": models(), "machines": machines()}
-        print(json.dumps(known, indent=1) if arguments.json else report.listed(known))
+        print(json.dumps(known, indent=1) if arguments.json else report.catalogue_text(known))
         return 0
     if arguments.model is None:
         raise UnknownName("Say which model: a folder, a GGUF, a config.json, or a name of `llmnotes fit --list`.")
@@ -25,11 +27,11 @@ def fit(arguments) -> int:
         machine=arguments.machine,
         precision=arguments.precision,
     )
-    print(json.dumps(found.as_dict(), indent=1) if arguments.json else report.describe(found))
+    print(json.dumps(found.as_dict(), indent=1) if arguments.json else report.fit_text(found))
     return int(not found.fits)
 
 
-def add(word) -> None:
+def add(word: Callable[..., ArgumentParser]) -> None:
     """Add the command to those of `llmnotes`."""
     sub = word(
         fit,

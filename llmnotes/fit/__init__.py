@@ -1,18 +1,15 @@
-"""What a model needs, and whether it fits: from a config or a file's header alone, before anything is loaded.
+"""How much memory a model needs to run or to train, and whether a machine has it.
 
-Importing it loads nothing else.
+Only a config or the header of a file is read; no weights are loaded. `fit` answers for a machine, engine by engine;
+`training.predict` counts one training step in detail.
 
 >>> from llmnotes.fit import fit, machines, models, parse
+>>> fit("llama-2-7b", vram="8GB", ram="16GB", precision="Q4_K_M").options[0].n_gpu_layers
+33
 """
 
-from importlib import import_module
+from llmnotes.fit.results import Fit, Option
+from llmnotes.fit.sizes import parse
+from llmnotes.fit.verdict import fit, machines, models
 
-LATER = {name: "verdict" for name in ("Fit", "Option", "fit", "machines", "models")} | {"parse": "sizes"}
-
-__all__ = sorted(LATER)
-
-
-def __getattr__(name: str):
-    if name not in LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"llmnotes.fit.{LATER[name]}"), name)
+__all__ = ["Fit", "Option", "fit", "machines", "models", "parse"]

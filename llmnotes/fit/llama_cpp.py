@@ -1,5 +1,6 @@
 """What llama.cpp allocates: a model's tensors, its key-value cache, and the buffer that a batch is computed in."""
 
+from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,8 +15,11 @@ CELLS = 256  # the cache grows by so many tokens
 ALIGNMENT = 32  # bytes
 
 
-class Needs(NamedTuple):
-    """Bytes: of the embedding, of each layer, of the output with its norm, of the cache of a layer, and the rest."""
+class LlamaCppMemory(NamedTuple):
+    """Bytes: of the embedding, of each layer, of the output with its norm, of the cache of a layer, and the rest.
+
+    `tied` says whether the output is the embedding once more, `compute` is the buffer in which a batch is computed.
+    """
 
     embedding: int
     layers: list[int]
@@ -30,13 +34,19 @@ class Needs(NamedTuple):
         """All tensors once, as they lie in the file."""
         return self.embedding + sum(self.layers) + self.output
 
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes by what they are for, under the same names as in transformers; the scales are in the weights."""
+        parts = {"weights": self.weights, "scales": 0, "cache": self.cache * len(self.layers)}
+        return parts | {"compute": self.compute, "vision": self.vision}
 
-def needs(model: Model, file_type: str, context: int) -> Needs:
+
+def needs(model: Model, file_type: str, context: int) -> LlamaCppMemory:
     """Return what a model needs in llama.cpp; `file_type` is one of `mixtures.FILE_TYPES` or the model's own.
 
-    One sequence, a cache in F16, flash attention where it is to be had, batches of 512 tokens. A CPU with instructions
-    for it keeps a second, repacked copy of some types (Q4_0, Q4_K, ...): the pages of the file that it was made from
-    are free to go, so it is not counted here.
+    Counted are one sequence, a cache in F16, flash attention where llama.cpp has it, and batches of 512 tokens. Some
+    CPUs keep a second, repacked copy of some types (Q4_0, Q4_K, ...). It is not counted, because the system can take
+    back the pages of the file that it was made from.
 
     >>> from llmnotes.fit.model import model_of
     >>> found = needs(model_of("pebble"), "F16", 512)
@@ -44,9 +54,10 @@ def needs(model: Model, file_type: str, context: int) -> Needs:
     (7349248, 1048576, 7882784)
     """
     shape = model.shape
-    sizes = {tensor.name: tensor.nbytes for tensor in model.stored} if file_type == model.file_type else None
-    if sizes is None:
-        sizes = {name: one[2] for name, one in sizes_and_types(shape, file_type, model.extra).items()}
+    if model.stored and file_type == model.file_type:
+        sizes = {tensor.name: tensor.nbytes for tensor in model.stored}
+    else:
+        sizes = {name: nbytes for name, (_, _, nbytes) in sizes_and_types(shape, file_type).items()}
     layers = [0] * shape.layers
     embedding = output = 0
     for name, nbytes in sizes.items():
@@ -59,118 +70,141 @@ def needs(model: Model, file_type: str, context: int) -> Needs:
             output += nbytes
     cells = -(-context // CELLS) * CELLS
     cache = 2 * 2 * cells * shape.kv_heads * shape.head
-    vision = 2 * model.vision[0] + 4 * model.vision[2]  # mmproj: matrices in F16, vectors in F32
-    return Needs(embedding, layers, output, shape.tied, cache, compute(shape, min(UBATCH, context), cells), vision)
+    vision = 2 * model.vision.linear + 4 * model.vision.others  # mmproj: matrices in F16, vectors in F32
+    buffer = compute(shape, min(UBATCH, context), cells)
+    return LlamaCppMemory(embedding, layers, output, shape.tied, cache, buffer, vision)
+
+
+class Step(NamedTuple):
+    """One operation of a graph; its result takes 0 bytes if it is a view or lies in the cache."""
+
+    result: str
+    nbytes: int
+    reads: tuple[str, ...]
 
 
 def compute(shape: Shape, tokens: int, cells: int) -> int:
     """Return the size of llama.cpp's compute buffer for a batch of `tokens` and a cache of `cells` tokens, in bytes.
 
     GGML places the results of a graph before it runs: in the smallest free gap that is wide enough, or at the end; a
-    gap is free again when all who read the result are done (ggml-alloc.c). So the graph of a Llama is gone through
-    here in the order in which llama.cpp computes it. Three layers stand for all: each finds the gaps of the one before.
+    gap is free again when every step that reads the result is done (ggml-alloc.c). So we go through the graph of a
+    Llama in the order in which llama.cpp computes it. Three layers stand for all: each finds the gaps that the one
+    before it left.
+
+    >>> from llmnotes.fit.shapes import shape_of
+    >>> from llmnotes.pebble import weights_dir
+    >>> compute(shape_of(weights_dir("pebble")), tokens=512, cells=512)
+    7882784
     """
-    hidden, inner = 4 * tokens * shape.hidden, 4 * tokens * shape.inner
-    queries, keys = 4 * tokens * shape.heads * shape.head, 4 * tokens * shape.kv_heads * shape.head
+    hidden = 4 * tokens * shape.hidden
     inputs = {"tokens": 4 * tokens, "other tokens": 4 * tokens, "other embeddings": hidden, "slots": 8 * tokens}
     inputs |= {"positions": 4 * tokens, "k places": 8 * tokens, "v places": 8 * tokens}
     inputs |= {"mask": 2 * tokens * cells, "last": 4}
-    graph = [  # (result, bytes, what it reads); results of 0 bytes are views or lie in the cache
-        ("x", hidden, ("tokens",)),
-        ("rows", hidden, ("other tokens",)),
-        ("mixed", hidden, ("other embeddings",)),
-        ("set", 0, ("mixed", "rows", "slots")),
+    graph = [
+        Step("x", hidden, ("tokens",)),
+        Step("rows", hidden, ("other tokens",)),
+        Step("mixed", hidden, ("other embeddings",)),
+        Step("set", 0, ("mixed", "rows", "slots")),
     ]
-    x, layers = "x", min(shape.layers, 3)
-    for layer in range(layers):
-        last = layer == layers - 1  # of the last layer only the last token goes on
-        share = tokens if last else 1
-        steps = [
-            ("norm", hidden, (x,)),
-            ("scaled", hidden, ("norm",)),
-            ("q", queries, ("scaled",)),
-            ("turned q", queries, ("q", "positions")),
-            ("v", keys, ("scaled",)),
-            ("k", keys, ("scaled",)),
-            ("turned k", keys, ("k", "positions")),
-            ("k kept", 0, ("turned k", "k places")),
-            ("v kept", 0, ("v", "v places")),
-            ("attention", queries, ("turned q", "mask")),
-            ("out", hidden, ("attention",)),
-        ]
-        if last:
-            steps += [("out row", hidden // share, ("out", "last")), ("x row", hidden // share, (x, "last"))]
-        steps += [
-            ("sum", hidden // share, ("out row", "x row") if last else ("out", x)),
-            ("norm 2", hidden // share, ("sum",)),
-            ("scaled 2", hidden // share, ("norm 2",)),
-            ("gate", inner // share, ("scaled 2",)),
-            ("up", inner // share, ("scaled 2",)),
-            ("product", inner // share, ("gate", "up")),
-            ("down", hidden // share, ("product",)),
-            ("x", hidden // share, ("down", "sum")),
-        ]
-        own = {name for name, *_ in steps} - {x}
-        rename = {name: f"{name} {layer}" for name in own | {"x"}}
-        after = f"x {layer}"
-        graph += [
-            (
-                after if place == len(steps) - 1 else rename[name],
-                size,
-                tuple(source if source == x else rename.get(source, source) for source in sources),
-            )
-            for place, (name, size, sources) in enumerate(steps)
-        ]
-        x = after
+    count = min(shape.layers, 3)
+    x = "x"  # what goes from layer to layer
+    for layer in range(count):
+        graph += _layer(shape, tokens, layer, x, last=layer == count - 1)
+        x = f"x {layer}"
     row = 4 * shape.hidden
-    graph += [("norm", row, (x,)), ("scaled", row, ("norm",)), ("logits", 4 * shape.vocabulary, ("scaled",))]
-    graph.append(("", 0, ("other embeddings", "mixed")))  # these two are never given back
+    graph += [Step("norm", row, (x,)), Step("scaled", row, ("norm",))]
+    graph.append(Step("logits", 4 * shape.vocabulary, ("scaled",)))
+    graph.append(Step("", 0, ("other embeddings", "mixed")))  # these two are never given back
     return _placed(inputs, graph)
 
 
-def _placed(inputs: dict[str, int], graph: list[tuple[str, int, tuple[str, ...]]]) -> int:
+def _layer(shape: Shape, tokens: int, layer: int, x: str, last: bool) -> list[Step]:
+    """Return the steps of one decoder layer, which reads `x` and ends in the result "x {layer}"."""
+    hidden, queries = 4 * tokens * shape.hidden, 4 * tokens * shape.heads * shape.head
+    keys = 4 * tokens * shape.kv_heads * shape.head
+    rows = 1 if last else tokens  # after the attention of the last layer, only the last token is computed
+    narrow, inner = 4 * rows * shape.hidden, 4 * rows * shape.inner
+    own = f" {layer}"  # results of other layers have the same names
+    norm, scaled, q, k, v = f"norm{own}", f"scaled{own}", f"q{own}", f"k{own}", f"v{own}"
+    mixed, out, total, second = f"attention{own}", f"out{own}", f"sum{own}", f"scaled 2{own}"
+    steps = [
+        Step(norm, hidden, (x,)),
+        Step(scaled, hidden, (norm,)),
+        Step(q, queries, (scaled,)),
+        Step(f"turned {q}", queries, (q, "positions")),
+        Step(v, keys, (scaled,)),
+        Step(k, keys, (scaled,)),
+        Step(f"turned {k}", keys, (k, "positions")),
+        Step(f"kept {k}", 0, (f"turned {k}", "k places")),
+        Step(f"kept {v}", 0, (v, "v places")),
+        Step(mixed, queries, (f"turned {q}", "mask")),
+        Step(out, hidden, (mixed,)),
+    ]
+    if last:
+        steps += [Step(f"row of {out}", narrow, (out, "last")), Step("row of x", narrow, (x, "last"))]
+    return steps + [
+        Step(total, narrow, (f"row of {out}", "row of x") if last else (out, x)),
+        Step(f"norm 2{own}", narrow, (total,)),
+        Step(second, narrow, (f"norm 2{own}",)),
+        Step(f"gate{own}", inner, (second,)),
+        Step(f"up{own}", inner, (second,)),
+        Step(f"product{own}", inner, (f"gate{own}", f"up{own}")),
+        Step(f"down{own}", narrow, (f"product{own}",)),
+        Step(f"x{own}", narrow, (f"down{own}", total)),
+    ]
+
+
+def _placed(inputs: dict[str, int], graph: list[Step]) -> int:
     """Return the bytes that the results of a graph take when they are placed one after the other."""
-    sizes, readers, place = dict(inputs), {}, {}
-    gaps, most = [[0, 1 << 62]], 0  # (start, bytes) in the order of their start; the last has no end
+    sizes = {name: -(-nbytes // ALIGNMENT) * ALIGNMENT for name, nbytes in inputs.items()}
+    sizes |= {step.result: -(-step.nbytes // ALIGNMENT) * ALIGNMENT for step in graph}
+    readers = Counter(source for step in graph for source in step.reads)
+    gaps = [[0, 1 << 62]]  # [start, bytes] in the order of their start; the last has no end
+    places: dict[str, int] = {}
+    most = 0
 
     def put(name: str) -> int:
-        size = -(-sizes[name] // ALIGNMENT) * ALIGNMENT
-        wide = [gap for gap in gaps[:-1] if gap[1] >= size]
+        """Place a result in the smallest gap that holds it, else at the end, and return where it ends."""
+        wide = [gap for gap in gaps[:-1] if gap[1] >= sizes[name]]
         gap = min(reversed(wide), key=lambda gap: gap[1]) if wide else gaps[-1]
-        place[name] = gap[0]
-        gap[0], gap[1] = gap[0] + size, gap[1] - size
+        places[name] = gap[0]
+        gap[0], gap[1] = gap[0] + sizes[name], gap[1] - sizes[name]
         if not gap[1]:
             gaps.remove(gap)
-        return place[name] + size
+        return places[name] + sizes[name]
+
+    def free(name: str) -> None:
+        """Make a gap of a result's place, and one gap of all gaps that touch."""
+        gaps.append([places.pop(name), sizes[name]])
+        gaps.sort()
+        for left, right in zip(gaps[-2::-1], gaps[:0:-1], strict=True):
+            if left[0] + left[1] == right[0]:
+                left[1] += right[1]
+                gaps.remove(right)
 
     for name in inputs:
         most = max(most, put(name))
-    for name, size, sources in graph:
-        sizes[name] = size
-        for source in sources:
-            readers[source] = readers.get(source, 0) + 1
-    for name, size, sources in graph:
-        if size:
-            most = max(most, put(name))
-        for source in sources:
+    for step in graph:
+        if step.nbytes:
+            most = max(most, put(step.result))
+        for source in step.reads:
             readers[source] -= 1
-            if not readers[source] and source in place:
-                gaps.append([place.pop(source), -(-sizes[source] // ALIGNMENT) * ALIGNMENT])
-                gaps.sort()
-                for left, right in zip(gaps[-2::-1], gaps[:0:-1], strict=True):
-                    if left[0] + left[1] == right[0]:
-                        left[1] += right[1]
-                        gaps.remove(right)
+            if not readers[source] and source in places:
+                free(source)
     return most
 
 
 @lru_cache(32)
-def sizes_and_types(
-    shape: Shape, file_type: str, extra: tuple[int, int] = (0, 0)
-) -> dict[str, tuple[tuple[int, ...], str, int]]:
+def sizes_and_types(shape: Shape, file_type: str) -> dict[str, tuple[tuple[int, ...], str, int]]:
     """Return {name in GGUF: (shape, type, bytes)} of the tensors that a model has when it is written in a file type.
 
-    `extra` are numbers of a layer, and of the rest, for which there is no name here: biases, norms of q and k.
+    The tensors that not every Llama has (biases, norms of q and k) stand together as "others", for each layer and for
+    the rest. Raises `KeyError` for a file type that is not in `mixtures.FILE_TYPES`.
+
+    >>> from llmnotes.fit.shapes import shape_of
+    >>> from llmnotes.pebble import weights_dir
+    >>> sizes_and_types(shape_of(weights_dir("pebble")), "Q8_0")["blk.0.attn_q.weight"]
+    ((256, 256), 'Q8_0', 69632)
     """
     shapes = {"token_embd.weight": (shape.vocabulary, shape.hidden), "output_norm.weight": (shape.hidden,)}
     if not shape.tied:
@@ -179,10 +213,15 @@ def sizes_and_types(
         for name, sides in shape.linears.items():
             shapes[f"blk.{layer}.{LAYER[name]}.weight"] = sides
         shapes |= {f"blk.{layer}.{name}.weight": (shape.hidden,) for name in ("attn_norm", "ffn_norm")}
-        if more := sum(shape.small) - 2 * shape.hidden + extra[0]:
-            shapes[f"blk.{layer}.others"] = (more,)
-    if extra[1]:
-        shapes["others"] = (extra[1],)
+        if shape.extra:
+            shapes[f"blk.{layer}.others"] = (sum(shape.extra),)
+    if shape.extra_outside:
+        shapes["others"] = (shape.extra_outside,)
     groups = max(shape.heads // shape.kv_heads, 1)
-    found, _ = types(file_type, shapes, groups, shape.layers == 80 and groups > 1)
-    return {name: (sides, found[name], size_of(found[name], sides)) for name, sides in shapes.items()}
+    chosen, _ = types(file_type, shapes, groups, shape.layers == 80 and groups > 1)
+    found = {}
+    for name, sides in shapes.items():
+        nbytes = size_of(chosen[name], sides)
+        assert nbytes is not None, name  # `types` chooses a type whose blocks fit
+        found[name] = (sides, chosen[name], nbytes)
+    return found

@@ -1,4 +1,4 @@
-"""What training a model takes in memory, byte by byte, from its config.json alone.
+"""How much memory a training step takes, byte by byte, from a config.json alone.
 
 `llmnotes.finetuning.measured_memory` measures the same.
 
@@ -11,31 +11,26 @@ keeps its input alone, and computes the rest again (Chen et al., Training Deep N
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from llmnotes.fit.shapes import Run, Shape, adapted, shape_of, trained
+from llmnotes.fit.shapes import Shape, shape_of
+from llmnotes.fit.training_run import Run, adapted, trained
+from llmnotes.fit.weights import SHARED, Part, in_8_bits, scales, weights
 
 PARTS = ("weights", "scales", "adapters", "optimizer", "gradients", "activations", "passing")
-BLOCK, SCALES = 64, 256  # weights that share a scale in NF4; numbers that share one in 8 bits
 ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")  # these read the same input
 MLP, DOWN = ("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj"
 SMALL = 4096  # a tensor with fewer numbers keeps its averages in 32 bits in the 8-bit optimizer
 
 
-class Part(NamedTuple):
-    """Bytes, and how they come about."""
-
-    bytes: int
-    formula: str
-
-
 @dataclass(frozen=True)
-class Memory:
+class TrainingMemory:
     """What a training step holds at its fullest moments: `moments` maps each to its parts, by the names in `PARTS`.
 
-    "loss": the forward pass is over, and the backward pass stands at the logits. "top layer", "bottom layer": it is
-    inside the MLP of the last layer, and of the first. "embedding": it is over. "step": the optimizer moves the
-    weights. What is "passing" lives for a moment only: gradients of activations, a weight out of its 4 bits.
+    "loss": the forward pass is over, and the backward pass is at the logits. "top layer", "bottom layer": the backward
+    pass is inside the MLP of the last layer, and of the first. "embedding": the backward pass is over. "step": the
+    optimizer moves the weights. What is "passing" lives for a moment only: gradients of activations, a weight that was
+    made dense from its 4 bits.
     """
 
     moments: dict[str, dict[str, Part]]
@@ -60,14 +55,15 @@ class Memory:
         return sum(part.bytes for part in self.moments[moment].values())
 
 
-def predict(config: Mapping | str | Path, method: str, batch: int, length: int, **how) -> Memory:
-    """Return what a training step takes in memory, from the model's config; `how` are the other fields of `Run`.
+def predict(config: Shape | Mapping | str | Path, method: str, batch: int, length: int, **how: Any) -> TrainingMemory:
+    """Return what a training step takes in memory, from a config or a shape; `how` are the other fields of `Run`.
 
     Counted is what torch's allocator holds from the second step on, in the loop of `llmnotes.finetuning.train`: the
     loss is computed on the logits of all tokens, in float32.
 
     Raises `ModelBroken` for a config that is not that of a Llama, `BadSettings` for a run that does not exist. Does not
-    count Python and torch themselves (some hundred MB), a GPU's context, nor what loading and quantizing take before.
+    count Python and torch themselves (some hundred MB), a GPU's context, what loading and quantizing take before, or
+    what the norms of q and k in a Qwen3 keep for the backward pass (about 4% more for Pebble's size).
 
     >>> from llmnotes.pebble import weights_dir
     >>> memory = predict(weights_dir("pebble"), "full", batch=8, length=128)
@@ -76,19 +72,29 @@ def predict(config: Mapping | str | Path, method: str, batch: int, length: int, 
     >>> memory.peak, round(memory.total / 1e6)
     ('loss', 161)
     """
-    shape, run = shape_of(config), Run(method, batch, length, **how)
+    shape = config if isinstance(config, Shape) else shape_of(config)
+    run = Run(method, batch, length, **how)
     adapters = adapted(shape, run)
+
+    # What learns: the sizes of its tensors, layer by layer, and then those outside the layers
     layers = [trained(shape, run, names) for names in adapters]
-    sizes = [size for layer in layers for size in layer] + shape.outside * run.full
-    sizes += [run.rows * shape.hidden] * (run.rows > 0)
+    outside = shape.outside if run.full else [run.rows * shape.hidden] if run.rows else []
+    sizes = [size for layer in layers for size in layer] + outside
     count = sum(sizes)
-    always = {"weights": _weights(shape, run), "scales": _scales(shape, run)}
-    always["adapters"] = Part(0, "none") if run.full else Part(4 * count, f"{count:,} × 4 bytes")
-    always["optimizer"] = _optimizer(run, sizes)
+
+    # What lies in memory all the time
+    always = {
+        "weights": weights(shape, run.size, run.quantized),
+        "scales": scales(shape, run.quantized, run.double),
+        "adapters": Part(0, "none") if run.full else Part(4 * count, f"{count:,} × 4 bytes"),
+        "optimizer": _optimizer(run, sizes),
+    }
+    gradients = Part(run.trained_size * count, f"{count:,} × {run.trained_size} bytes")
+
+    # What the forward pass keeps for the backward pass
     kept = [
         sum(kept_in_layer(shape, run, names, first=not i and not run.rows).values()) for i, names in enumerate(adapters)
     ]
-    gradients = Part(run.number * count, f"{count:,} × {run.number} bytes")
     stream = run.tokens * shape.hidden * run.size  # what goes from layer to layer
     mask = 4 * run.batch * run.length**2 * run.packed
 
@@ -97,28 +103,34 @@ def predict(config: Mapping | str | Path, method: str, batch: int, length: int, 
         return always | {"gradients": collected, "activations": activations, "passing": passing}
 
     def loss() -> dict[str, Part]:
-        each, said = (stream, " (its input)") if run.checkpointing else (sum(kept) // shape.layers, "")
+        each, note = (stream, " (its input)") if run.checkpointing else (sum(kept) // shape.layers, "")
         last = run.tokens * 4 * (shape.hidden + 1) + 2 * stream * run.full  # the last norm; what the head learns from
-        last += (stream * shape.tied + 4 * run.tokens * run.rows) * (run.rows > 0)  # which tokens are among the rows
+        if run.rows:  # which tokens are among the rows that learn
+            last += stream * shape.tied + 4 * run.tokens * run.rows
         logits = 4 * run.tokens * shape.vocabulary
         return moment(
             Part(0, "none yet"),
             Part(
                 shape.layers * each + last + logits + mask,
-                f"{shape.layers} layers × {run.tokens:,} tokens × {each // run.tokens:,} bytes{said}, last norm "
+                f"{shape.layers} layers × {run.tokens:,} tokens × {each // run.tokens:,} bytes{note}, last norm "
                 f"{last:,}, log-probabilities {run.tokens:,} × {shape.vocabulary:,} × 4 bytes",
             ),
             Part(2 * logits, f"2 gradients of logits, {run.tokens:,} × {shape.vocabulary:,} × 4 bytes each"),
         )
 
     def inside(layer: int) -> dict[str, Part]:
-        head = shape.table + shape.hidden + shape.inner * shape.hidden  # with the last norm, and with `down`
+        # The gradients of all layers above are there, those of the head with the last norm, and that of `down`
+        head = shape.table + shape.hidden + shape.inner * shape.hidden
         above = sum(map(sum, layers[layer + 1 :])) + head * run.full
+        # The layers below still hold what they kept; the input of `down` is free already
         inputs = stream * (layer + (run.size < 4))  # in float32 the norm keeps the layer's own input in any case
         below = inputs if run.checkpointing else sum(kept[:layer])
         freed = kept_in_layer(shape, run, adapters[layer])["input of down"]
         return moment(
-            Part(run.number * above, f"those of {shape.layers - 1 - layer} layers" + " and of the head" * run.full),
+            Part(
+                run.trained_size * above,
+                f"those of {shape.layers - 1 - layer} layers" + " and of the head" * run.full,
+            ),
             Part(
                 below + kept[layer] - freed + mask,
                 f"{'the inputs of ' * run.checkpointing}{layer} layers and all of one, without {freed:,}",
@@ -128,7 +140,7 @@ def predict(config: Mapping | str | Path, method: str, batch: int, length: int, 
 
     tied = 2 * shape.table * run.size * (run.full and shape.tied)
     over = Part(0, "none any more")
-    return Memory(
+    return TrainingMemory(
         {
             "loss": loss(),
             "top layer": inside(shape.layers - 1),
@@ -176,40 +188,19 @@ def kept_in_layer(shape: Shape, run: Run, adapters: frozenset[str], first: bool 
     return kept
 
 
-def _weights(shape: Shape, run: Run) -> Part:
-    linear = shape.layers * shape.linear
-    rest = shape.layers * sum(shape.small) + sum(shape.outside)
-    if run.method != "qlora":
-        return Part((linear + rest) * run.size, f"{linear + rest:,} × {run.size} bytes")
-    bits = 4 if run.base == "nf4" else 8
-    return Part(linear * bits // 8 + rest * run.size, f"{linear:,} × {bits} bits, {rest:,} others × {run.size} bytes")
-
-
-def _scales(shape: Shape, run: Run) -> Part:
-    if run.method != "qlora":
-        return Part(0, "none")
-    if run.base == "int8":
-        rows = shape.layers * sum(out for out, _ in shape.linears.values())
-        return Part(4 * rows, f"{rows:,} rows × 4 bytes")
-    blocks = [-(-out * inside // BLOCK) for out, inside in shape.linears.values()]
-    if not run.double:
-        return Part(4 * shape.layers * sum(blocks), f"{shape.layers * sum(blocks):,} blocks of {BLOCK} × 4 bytes")
-    each = sum(count + 4 * -(-count // SCALES) + 4 for count in blocks)
-    return Part(shape.layers * each, f"{shape.layers * sum(blocks):,} blocks of {BLOCK} × 1 byte, and {SCALES} share 4")
-
-
 def _optimizer(run: Run, sizes: list[int]) -> Part:
-    """Return what AdamW remembers of each trained number: two running averages, of its gradient and of the square."""
+    """Return AdamW's states: two running averages of each trained number, of its gradient and of the square."""
     count = sum(sizes)
     if run.optimizer == "adamw":
-        return Part(2 * count * run.number, f"2 averages of {count:,} numbers, {run.number} bytes each")
+        return Part(2 * count * run.trained_size, f"2 averages of {count:,} numbers, {run.trained_size} bytes each")
     if run.optimizer == "paged" and run.device == "cuda":
         return Part(0, "in main memory")
-    total = sum(2 * (n + 4 * -(-n // SCALES)) if n >= SMALL else 8 * n for n in sizes)
-    return Part(total, f"2 averages of {count:,} numbers, 1 byte each, and {SCALES} share 4")
+    total = sum(2 * in_8_bits(n) if n >= SMALL else 8 * n for n in sizes)
+    return Part(total, f"2 averages of {count:,} numbers, 1 byte each, and {SHARED} share 4")
 
 
 def _scratch(run: Run, sizes: list[int]) -> Part:
+    """Return the copies that an optimizer makes while it moves the weights."""
     if run.optimizer == "adamw" or run.device == "cuda":
         return Part(0, "none: the step is one fused operation")
     return Part(5 * 4 * max(sizes), f"5 copies of the largest tensor, {max(sizes):,} × 4 bytes")
@@ -218,13 +209,14 @@ def _scratch(run: Run, sizes: list[int]) -> Part:
 def _in_mlp(shape: Shape, run: Run, adapter: bool) -> Part:
     """Return the gradients that are on their way inside an MLP, with the dense weight of `down` if it is made anew."""
     stream, wide = run.tokens * shape.hidden * run.size, run.tokens * shape.inner * run.size
-    said = f"gradients of {run.tokens:,} × {shape.inner:,} activations"
+    gradients = f"gradients of {run.tokens:,} × {shape.inner:,} activations"
     if run.method != "qlora":
-        return Part(stream + 3 * wide, said)
-    first = 4 if run.kernel == "llmnotes" and run.base == "nf4" else run.size  # our levels are float32 first
+        return Part(stream + 3 * wide, gradients)
+    # `down` is made dense for the gradient of its input: our kernel looks its levels up in float32 first
+    first = 4 if run.kernel == "llmnotes" and run.base == "nf4" else run.size
     weight = shape.inner * shape.hidden
     making = weight * (first + (run.size if first != run.size else 0))
     return Part(
         stream + max(3 * wide, wide * adapter + making, wide * adapter + weight * run.size + wide),
-        f"{said}; a weight of {shape.inner:,} × {shape.hidden:,} made dense",
+        f"{gradients}; a weight of {shape.inner:,} × {shape.hidden:,} made dense",
     )

@@ -4,15 +4,16 @@ Every figure counts bytes that an engine allocates. What the system, the driver 
 aside before (`DRIVER`, `SYSTEM`): these two are rough values, the others are tested against the engines.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from llmnotes.errors import BadSettings, UnknownName
 from llmnotes.fit import hugging_face, llama_cpp
-from llmnotes.fit.advice import changes
+from llmnotes.fit.advice import advice
 from llmnotes.fit.model import Model, catalogue, model_of
-from llmnotes.fit.placing import Place, in_llama_cpp, in_transformers
+from llmnotes.fit.placing import Free, Place, in_llama_cpp, in_transformers
+from llmnotes.fit.results import Fit, Option
 from llmnotes.fit.sizes import parse
 
 DRIVER = 500_000_000  # bytes of each GPU that its driver and CUDA's kernels take
@@ -22,59 +23,9 @@ TRAINED = {"full": ("F32", "BF16"), "lora": ("F32", "BF16"), "qlora": ("int8", "
 CONTEXT_LIMIT = 1 << 24  # tokens
 
 
-@dataclass(frozen=True)
-class Option:
-    """One way to run or train the model: an engine, a precision, its bytes by part, and where they go.
-
-    `verdict` is "GPU" (all of it), "GPU and RAM", "RAM" or "no". `gpus` are the bytes on each GPU, `ram` those in main
-    memory; what is set aside is not in them. `checkpointing` is whether the verdict needs gradient checkpointing.
-    """
-
-    engine: str
-    precision: str
-    bits_per_weight: float
-    parts: dict[str, int]
-    verdict: str
-    gpus: tuple[int, ...]
-    ram: int
-    n_gpu_layers: int | None = None
-    device_map: dict[str, int | str] | None = None
-    checkpointing: bool = False
-
-    @property
-    def total(self) -> int:
-        """Bytes of all parts."""
-        return sum(self.parts.values())
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What a model needs on a machine: `options` from the most bits to the fewest, and `advice` in sentences."""
-
-    model: str
-    parameters: int
-    layers: int
-    context: int
-    train: str | None
-    vram: tuple[int, ...]
-    ram: int
-    options: tuple[Option, ...]
-    advice: tuple[str, ...] = ()
-
-    @property
-    def fits(self) -> bool:
-        """Whether there is an option that this machine has the memory for."""
-        return any(option.verdict != "no" for option in self.options)
-
-    def as_dict(self) -> dict:
-        """Return the report as plain types, ready for JSON; all amounts are bytes."""
-        options = [asdict(option) | {"total": option.total} for option in self.options]
-        return asdict(self) | {"fits": self.fits, "options": options}
-
-
 def fit(
     model: str | Path | Mapping | Model,
-    vram: str | int | list | tuple = 0,
+    vram: str | int | Sequence[str | int] = 0,
     ram: str | int | None = None,
     context: int = 4096,
     *,
@@ -90,7 +41,7 @@ def fit(
     the one row in a batch. `precision` asks for one alone.
 
     Raises `UnknownName`, `BadSettings` (an amount or a length that is none), `ModelBroken`, and what `formats.inspect`
-    raises. Reads headers alone. Does not know mixtures of experts, several sequences at once, nor a cache of fewer
+    raises. Reads headers alone. Does not know mixtures of experts, several sequences at once, or a cache of fewer
     bits; training is counted for one GPU. What a GPU holds is derived from what was measured on processors.
 
     >>> found = fit("llava-1.5-7b", vram="8GB", ram="16GB", precision="NF4")
@@ -100,26 +51,25 @@ def fit(
     if type(context) is not int or not 0 < context <= CONTEXT_LIMIT:
         raise BadSettings(f"A context of {str(context)[:40]} tokens is not possible; give 1 to {CONTEXT_LIMIT:,}.")
     if train is not None and train not in TRAINED:
-        raise BadSettings(f"There is no training {train!r} here; choose {', '.join(TRAINED)}.")
+        raise BadSettings(f"llmnotes does not count the training method {train!r}; choose {', '.join(TRAINED)}.")
     model = model if isinstance(model, Model) else model_of(model)
-    gpus, ram, shared = _machine(vram, ram, machine)
-    free = tuple(max(size - DRIVER * (not shared), 0) for size in gpus)
-    room = max(ram - SYSTEM, 0)
+    gpus, main, shared = _machine(vram, ram, machine)
+    room = max(main - SYSTEM, 0)
+    free = Free(tuple(max(size - DRIVER * (not shared), 0) for size in gpus), room, room if shared else None)
+
+    ways = [("transformers", kind) for kind in TRAINED[train]] if train else _ways(model)
+    chosen = [(engine, kind) for engine, kind in ways if precision is None or kind.lower() == precision.lower()]
+    if not chosen:
+        known = ", ".join(dict.fromkeys(kind for _, kind in ways))
+        raise UnknownName(f"llmnotes does not know a precision {str(precision)[:40]}; choose {known}.")
 
     def options(context: int) -> list[Option]:
-        total = room if shared else None
         if train:
-            found = [_trained(model, train, kind, context, free, room, total) for kind in TRAINED[train]]
-        else:
-            found = [_run(model, engine, kind, context, free, room, total) for engine, kind in _kinds(model)]
-        return [one for one in found if precision is None or one.precision.lower() == precision.lower()]
+            return [_training(model, train, kind, context, free) for _, kind in chosen]
+        return [_running(model, engine, kind, context, free) for engine, kind in chosen]
 
-    found = options(context)
-    if not found:
-        known = [kind for _, kind in _kinds(model)] if not train else TRAINED[train]
-        raise UnknownName(f"There is no precision {precision[:40]} here; choose {', '.join(dict.fromkeys(known))}.")
-    answer = Fit(model.name, model.parameters, model.shape.layers, context, train, gpus, ram, tuple(found))
-    return replace(answer, advice=tuple(changes(answer, model, options)))
+    answer = Fit(model.name, model.parameters, model.shape.layers, context, train, gpus, main, tuple(options(context)))
+    return replace(answer, advice=tuple(advice(answer, model, options)))
 
 
 def models() -> dict[str, dict]:
@@ -140,7 +90,9 @@ def machines() -> dict[str, dict]:
     return catalogue()["machines"]
 
 
-def _machine(vram, ram, machine: str | None) -> tuple[tuple[int, ...], int, bool]:
+def _machine(
+    vram: str | int | Sequence[str | int], ram: str | int | None, machine: str | None
+) -> tuple[tuple[int, ...], int, bool]:
     """Return the bytes of each GPU and of main memory, and whether these are the same."""
     if machine is not None:
         known = machines()
@@ -150,7 +102,7 @@ def _machine(vram, ram, machine: str | None) -> tuple[tuple[int, ...], int, bool
             raise UnknownName(f"There is no machine {machine[:40]} in the list; choose {', '.join(known)}.")
         entry = known[machine]
         return tuple(map(parse, entry["gpus"])), parse(entry["ram"]), entry.get("shared", False)
-    sizes = [parse(size) for size in (vram if isinstance(vram, list | tuple) else [vram])]
+    sizes = [parse(vram)] if isinstance(vram, str | int) else [parse(size) for size in vram]
     if ram is None:
         from llmnotes.hardware import memory
 
@@ -158,43 +110,41 @@ def _machine(vram, ram, machine: str | None) -> tuple[tuple[int, ...], int, bool
     return tuple(size for size in sizes if size), parse(ram), False
 
 
-def _kinds(model: Model) -> list[tuple[str, str]]:
-    """Return the engines and precisions that are asked for this model; a GGUF's own comes first."""
+def _ways(model: Model) -> list[tuple[str, str]]:
+    """Return the engines and precisions in which this model can run; a GGUF's own type comes first."""
     own = [("llama.cpp", model.file_type)] if model.stored else []
     others = [("llama.cpp", kind) for kind in FILE_TYPES if kind != model.file_type]
     return own + others + [("transformers", kind) for kind in hugging_face.PRECISIONS]
 
 
-def _run(model: Model, engine: str, kind: str, context: int, gpus, ram: int, total: int | None) -> Option:
+def _running(model: Model, engine: str, kind: str, context: int, free: Free) -> Option:
+    """Return what running the model needs."""
     if engine == "llama.cpp":
         needs = llama_cpp.needs(model, kind, context)
-        parts = {"weights": needs.weights, "scales": 0, "cache": needs.cache * len(needs.layers)}
-        parts |= {"compute": needs.compute, "vision": needs.vision}
-        place = in_llama_cpp(needs, gpus, ram, total)
+        place = in_llama_cpp(needs, free)
     else:
         needs = hugging_face.needs(model, kind, context)
-        weights = needs.embedding + needs.layer * model.shape.layers + needs.output
-        parts = {"weights": weights, "scales": needs.scales, "cache": needs.cache}
-        parts |= {"compute": needs.activations, "vision": needs.vision}
-        place = in_transformers(model, needs, kind, gpus, ram, total)
+        place = in_transformers(needs, free)
+    parts = needs.parts
     bits = 8 * (parts["weights"] + parts["scales"] + parts["vision"]) / model.parameters
     return Option(engine, kind, round(bits, 2), parts, *place)
 
 
-def _trained(model: Model, method: str, kind: str, context: int, gpus, ram: int, total: int | None) -> Option:
-    """Return what training needs; with gradient checkpointing where only that makes it fit."""
-    if model.vision[0]:
-        raise BadSettings(f"The training of {model.name}'s image encoder is not counted here; give its language model.")
-    for checkpointing in (False, True):
-        memory = hugging_face.training(model, method, kind, context, bool(gpus), checkpointing)
-        limit = max(gpus, default=ram)
-        limit = limit if total is None else min(limit, total)
-        if memory.total <= limit:
-            break
-    fits = memory.total <= limit
-    parts = {name: part.bytes for name, part in memory.parts.items()}
+def _training(model: Model, method: str, kind: str, context: int, free: Free) -> Option:
+    """Return what training needs on the largest GPU; with gradient checkpointing where only that makes it fit."""
+    limit = max(free.gpus, default=free.ram)
+    limit = limit if free.together is None else min(limit, free.together)
+    checkpointing = False
+    needs = hugging_face.training(model, method, kind, context, gpu=bool(free.gpus))
+    if needs.total > limit:
+        checkpointing = True
+        needs = hugging_face.training(model, method, kind, context, gpu=bool(free.gpus), checkpointing=True)
+    fits = needs.total <= limit
+    parts = {name: part.bytes for name, part in needs.parts.items()}
     bits = 8 * (parts["weights"] + parts["scales"]) / model.parameters
-    largest = gpus.index(max(gpus)) if gpus and fits else None
-    used = tuple(memory.total if at == largest else 0 for at in range(len(gpus)))
-    place = Place("no" if not fits else "GPU" if gpus else "RAM", used, 0 if gpus else memory.total)
+    used = [0] * len(free.gpus)
+    if free.gpus and fits:
+        used[free.gpus.index(max(free.gpus))] = needs.total
+    verdict = "no" if not fits else "GPU" if free.gpus else "RAM"
+    place = Place(verdict, tuple(used), 0 if free.gpus else needs.total)
     return Option("transformers", kind, round(bits, 2), parts, *place, checkpointing=checkpointing)

@@ -1,6 +1,8 @@
-"""A model of any shape, to ask llama.cpp what it allocates."""
+"""A GGUF of any shape whose weights are zeros, to ask llama.cpp what it allocates."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from llmnotes.fit.llama_cpp import sizes_and_types
 from llmnotes.fit.shapes import Shape
@@ -14,8 +16,9 @@ from llmnotes.quantization.mixtures import FILE_TYPES
 def write_empty(path: Path, tokenizer: Path, shape: Shape, file_type: str) -> None:
     """Write a GGUF of a Llama of this shape whose weights are zeros, which take no room on most disks.
 
-    `tokenizer` is a GGUF whose keys it takes over; tokens are added as the vocabulary asks. Raises `KeyError` for a
-    file type that is not in `mixtures.FILE_TYPES`. It says nothing when it runs: it shows what a model takes in memory.
+    The tokenizer's keys are copied from the GGUF `tokenizer`, and tokens are added until they fill the vocabulary.
+    Raises `KeyError` for a file type that is not in `mixtures.FILE_TYPES`. The model writes no sensible text; it shows
+    how much memory and time a model of its shape takes.
     """
     parts = []
     for name, (sides, dtype, nbytes) in sizes_and_types(shape, file_type).items():
@@ -31,14 +34,14 @@ def write_empty(path: Path, tokenizer: Path, shape: Shape, file_type: str) -> No
     keys["tokenizer.ggml.tokens"] = Typed("[STRING]", tokens + [f"<{number}>" for number in more])
     keys["tokenizer.ggml.token_type"] = Typed("[I32]", kinds + [1 for _ in more])
     with open(path, "wb") as file:
-        gguf_write.write(_Holes(file), keys, parts)
+        gguf_write.write(cast(BinaryIO, _Holes(file)), keys, parts)
         file.truncate(file.tell())
 
 
 class _Holes:
-    """A file in which zeros are skipped and not written."""
+    """A file that skips zeros when it writes."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO):
         self.file = file
 
     def write(self, data: bytes) -> None:
@@ -48,7 +51,7 @@ class _Holes:
             self.file.write(data)
 
 
-def _zeros(left: int):
+def _zeros(left: int) -> Iterator[bytes]:
     zeros = bytes(1 << 20)
     while left > 0:
         yield zeros if left >= len(zeros) else zeros[:left]
