@@ -267,7 +267,7 @@ def table(rng: random.Random, data: bytes) -> bytes | None:
     from llmnotes.formats import zips
     from llmnotes.formats.legacy.tensorflow import table as tf_table
 
-    source = zips.Memory(Path("index"), data)
+    source = zips.SourceInMemory(Path("index"), data)
     try:
         pairs = list(tf_table.entries(source)) if tf_table.is_table(source) else []
     except LLMNotesError:

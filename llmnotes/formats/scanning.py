@@ -146,14 +146,14 @@ class _Search:
             self.add(where.split(":")[0], "suspicious", f"holds more than {FILES_LIMIT:,} members; not all were read")
             return
         if entry.method == zips.STORED:
-            self.inside(zips.Part(source, entry.offset, entry.size), where, depth)
+            self.inside(zips.SourceSection(source, entry.offset, entry.size), where, depth)
             return
         self.bytes -= entry.size
         if entry.size > MEMBER_LIMIT or self.bytes < 0:
             self.add(where, "suspicious", f"would unpack to {entry.size:,} bytes, more than is read here")
             return
         data = zips.content(source, entry, MEMBER_LIMIT, strict=False)
-        self.inside(zips.Memory(source.path, data), where, depth)
+        self.inside(zips.SourceInMemory(source.path, data), where, depth)
 
     def inside(self, source: Source, where: str, depth: int) -> None:
         if depth < DEPTH:
@@ -176,7 +176,7 @@ class _Search:
             if not plain or at + 512 + size > source.size or self.members < 0:
                 self.add(where, "suspicious", f"the tar archive cannot be read beyond {name[:80]!r}")
                 return
-            self.inside(zips.Part(source, at + 512, size), f"{where}:{name}", depth)
+            self.inside(zips.SourceSection(source, at + 512, size), f"{where}:{name}", depth)
             at += 512 + (size + 511) // 512 * 512
 
     def npy(self, source: Source, where: str) -> None:

@@ -3,12 +3,13 @@
 Layout: PKWARE's APPNOTE 6.3, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.14 to 4.3.16 (its end).
 """
 
+import itertools
 import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from llmnotes.formats.files import CHUNK, METADATA_LIMIT, Source, remembered
 
@@ -18,11 +19,11 @@ ROOM = 1 << 30  # bytes of unpacked entries that are kept, and the last one
 RATIO = 1033  # deflate cannot shrink more than this, section 2 of its specification (RFC 1951)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file in the archive: its bytes lie at `offset`, `packed` of them, and make `size` bytes."""
+class Entry(NamedTuple):
+    """One file in the archive: its own header is at `start`, its bytes at `offset`, `packed` of them, making `size`."""
 
     name: str
+    start: int
     offset: int
     packed: int
     size: int
@@ -30,7 +31,7 @@ class Entry:
     crc: int
 
 
-class Memory(Source):
+class SourceInMemory(Source):
     """Bytes that were unpacked from an archive, read like a file."""
 
     def __init__(self, path: Path, data: bytes):
@@ -42,8 +43,8 @@ class Memory(Source):
         return self.data[offset : offset + count]
 
 
-class Part(Source):
-    """A part of a file that is read like a file of its own."""
+class SourceSection(Source):
+    """A section of a file, read like a file of its own."""
 
     def __init__(self, source: Source, start: int, size: int):
         self.path, self.source, self.start, self.size = source.path, source, start, size
@@ -69,52 +70,6 @@ def entries(source: Source) -> dict[str, Entry]:
 def directory(source: Source) -> tuple[list[Entry], list[str]]:
     """Return the entries that can be read, and a sentence on each thing that is wrong with the others."""
     return source.once(_directory)
-
-
-def _directory(source: Source) -> tuple[list[Entry], list[str]]:
-    place = _central_directory(source)
-    if isinstance(place, str):
-        return [], [place]
-    start, size, base = place
-    problems = ["its zip archive begins behind other bytes"] if base else []
-    table, at, found, names = source.read(start, size), 0, [], set()
-    spans = []
-    while at + 46 <= size and len(found) < ENTRIES_LIMIT:
-        fields = struct.unpack_from("<4s6H3I5H2I", table, at)
-        signature, flags, method, crc, packed, length = fields[0], fields[3], fields[4], *fields[7:10]
-        name_length, extra_length, note_length, first = fields[10], fields[11], fields[12], fields[16]
-        if signature != b"PK\1\2" or at + 46 + name_length + extra_length + note_length > size:
-            break
-        raw = table[at + 46 : at + 46 + name_length]
-        extra = table[at + 46 + name_length : at + 46 + name_length + extra_length]
-        at += 46 + name_length + extra_length + note_length
-        name = raw.split(b"\0")[0].decode("utf-8", "replace")  # readers in C and in Python end a name at a zero byte
-        length, packed, first = _wide(extra, length, packed, first)
-        why = None
-        if raw.count(b"\0") or name in names:
-            why = f"the name {name[:80]!r} stands twice or holds a zero byte"
-        names.add(name)
-        offset = _data_offset(source, base + first, raw, method, start) if length is not None else None
-        if isinstance(offset, int) and offset + packed <= start:
-            spans.append((base + first, offset + packed, name))
-            if flags & 1 or method not in (STORED, DEFLATED):
-                why = f"the entry {name[:80]!r} is encrypted or packed in a way that no model uses"
-            elif length > packed * RATIO + 64 or (method == STORED and packed != length):
-                why = f"the entry {name[:80]!r} claims {length:,} bytes and has {packed:,}"
-            else:
-                found.append(Entry(name, offset, packed, length, method, crc))
-        else:
-            why = offset if isinstance(offset, str) else f"the entry {name[:80]!r} lies outside the file"
-        if why and len(problems) < 100:
-            problems.append(why)
-    if at != size:
-        problems.append("its zip directory is longer than its entries, or has too many of them")
-    spans.sort()
-    for (_, end, one), (begin, _, other) in zip(spans, spans[1:], strict=False):
-        if begin < end:
-            problems.append(f"the entries {one[:80]!r} and {other[:80]!r} overlap")
-            break
-    return found, problems
 
 
 def content(source: Source, entry: Entry, limit: int = METADATA_LIMIT, strict: bool = True) -> bytes:
@@ -179,31 +134,107 @@ class Unpacked:
 unpacked = remembered(files=1)(Unpacked)
 
 
-def _central_directory(source: Source) -> tuple[int, int, int] | str:
-    """Return where the directory lies, its size, and how many bytes stand before the archive; or what is wrong."""
-    tail_start = max(source.size - 65_557, 0)
+class _Directory(NamedTuple):
+    """Where the directory lies, and how many bytes stand before the archive, which counts its offsets without them."""
+
+    start: int
+    size: int
+    before: int
+
+
+class _Row(NamedTuple):
+    """One entry as the directory states it; the sizes and the header's place are None where it does not say them."""
+
+    raw: bytes
+    flags: int
+    method: int
+    crc: int
+    packed: int | None
+    size: int | None
+    header: int | None
+
+    @property
+    def name(self) -> str:
+        """The name up to its first zero byte, where readers in C and in Python end it."""
+        return self.raw.split(b"\0")[0].decode("utf-8", "replace")
+
+
+def _directory(source: Source) -> tuple[list[Entry], list[str]]:
+    place = _find_directory(source)
+    if isinstance(place, str):
+        return [], [place]
+    rows, whole = _rows(source.read(place.start, place.size))
+    problems = ["its zip archive begins behind other bytes"] if place.before else []
+    names, located, readable = set(), [], []
+    for row in rows:
+        # Go to the entry's own header, which must say the same; then ask whether its bytes can be what it claims.
+        entry = _locate(source, row, place)
+        if isinstance(entry, str):
+            problem = entry
+        else:
+            located.append(entry)
+            problem = _problem(entry, row.flags)
+            if problem is None:
+                readable.append(entry)
+        if problem is None and (row.name in names or b"\0" in row.raw):
+            problem = f"the name {row.name[:80]!r} stands twice or holds a zero byte"
+        names.add(row.name)
+        if problem and len(problems) < 100:
+            problems.append(problem)
+    if not whole:
+        problems.append("its zip directory is longer than its entries, or has too many of them")
+    return readable, problems + _overlap(located)
+
+
+def _find_directory(source: Source) -> _Directory | str:
+    """Find the directory by the record at the archive's end; return what is wrong if there is none."""
+    tail_start = max(source.size - 65_557, 0)  # a comment of 65,535 bytes may follow the record's 22
     tail = source.read(tail_start, source.size - tail_start)
     found = tail.rfind(b"PK\5\6")
     if found < 0 or found + 22 > len(tail):
         return "it begins as a zip archive and has no directory at its end"
     count, size, offset = struct.unpack_from("<HII", tail, found + 10)
     end = tail_start + found
-    if end >= 20 and source.read(end - 20, 4) == b"PK\6\7":  # sizes of more than four bytes (zip64)
-        (place,) = struct.unpack("<Q", source.read(end - 12, 8))
-        for candidate in (place, end - 76):  # where it says, or right before when other bytes precede the archive
-            if 0 <= candidate <= end - 76 and source.read(candidate, 4) == b"PK\6\6":
-                wide = struct.unpack("<QQQ", source.read(candidate + 32, 24))
-                narrow = (count, size, offset)
-                limits = (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
-                if any(n not in (w, top) for n, w, top in zip(narrow, wide, limits, strict=True)):
-                    return "its two zip directories contradict each other"
-                count, size, offset = wide
-                end = candidate
-                break
+    wide = _find_wide_record(source, end)
+    if wide is not None:
+        end, numbers = wide
+        narrow, limits = (count, size, offset), (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+        if any(n not in (w, top) for n, w, top in zip(narrow, numbers, limits, strict=True)):
+            return "its two zip directories contradict each other"
+        count, size, offset = numbers
     start = end - size
     if start < 0 or start < offset or size > METADATA_LIMIT:
         return f"its zip directory claims {size:,} bytes at {offset:,}"
-    return start, size, start - offset
+    return _Directory(start, size, start - offset)
+
+
+def _find_wide_record(source: Source, end: int) -> tuple[int, tuple[int, int, int]] | None:
+    """Return where the zip64 record before `end` begins, and its (count, size, offset); None where there is none."""
+    if end < 20 or source.read(end - 20, 4) != b"PK\6\7":
+        return None
+    (place,) = struct.unpack("<Q", source.read(end - 12, 8))
+    for candidate in (place, end - 76):  # where it says, or right before when other bytes precede the archive
+        if 0 <= candidate <= end - 76 and source.read(candidate, 4) == b"PK\6\6":
+            return candidate, struct.unpack("<QQQ", source.read(candidate + 32, 24))
+    return None
+
+
+def _rows(table: bytes) -> tuple[list[_Row], bool]:
+    """Return the entries that the directory states, and whether they fill it."""
+    rows, at = [], 0
+    while at + 46 <= len(table) and len(rows) < ENTRIES_LIMIT:
+        signature, flags, method, crc, packed, size, name_length, extra_length, note_length, header = (
+            struct.unpack_from("<4s4xHH4xIIIHHH8xI", table, at)
+        )
+        end = at + 46 + name_length + extra_length + note_length
+        if signature != b"PK\1\2" or end > len(table):
+            break
+        raw = table[at + 46 : at + 46 + name_length]
+        extra = table[at + 46 + name_length : at + 46 + name_length + extra_length]
+        size, packed, header = _wide(extra, size, packed, header)
+        rows.append(_Row(raw, flags, method, crc, packed, size, header))
+        at = end
+    return rows, at == len(table)
 
 
 def _wide(extra: bytes, *values: int) -> tuple:
@@ -222,14 +253,38 @@ def _wide(extra: bytes, *values: int) -> tuple:
     return (None, None, None) if 0xFFFFFFFF in wide else tuple(wide)
 
 
-def _data_offset(source: Source, at: int, name: bytes, method: int, end: int) -> int | str:
-    """Return where an entry's bytes begin, after a local header that must agree with the directory."""
-    if at + 30 > end:
-        return f"the entry {name[:80]!r} lies outside the file"
-    header = source.read(at, 30)
-    signature, flags, local_method, name_length, extra_length = struct.unpack("<4s2xHH16xHH", header)
-    if signature != b"PK\3\4" or at + 30 + name_length + extra_length > end:
-        return f"there is no entry where {name[:80]!r} should be"
-    if flags & 1 or local_method != method or source.read(at + 30, name_length) != name:
-        return f"the entry {name[:80]!r} has another name or method in its own header than in the directory"
-    return at + 30 + name_length + extra_length
+def _locate(source: Source, row: _Row, place: _Directory) -> Entry | str:
+    """Return the entry of a row, once its own header agrees with it; otherwise what is wrong."""
+    outside = f"the entry {row.name[:80]!r} lies outside the file"
+    if row.header is None or row.packed is None or row.size is None:
+        return outside
+    start = place.before + row.header
+    if start + 30 > place.start:
+        return outside
+    signature, flags, method, name_length, extra_length = struct.unpack("<4s2xHH16xHH", source.read(start, 30))
+    offset = start + 30 + name_length + extra_length
+    if signature != b"PK\3\4" or offset > place.start:
+        return f"there is no entry where {row.name[:80]!r} should be"
+    if flags & 1 or method != row.method or source.read(start + 30, name_length) != row.raw:
+        return f"the entry {row.name[:80]!r} has another name or method in its own header than in the directory"
+    if offset + row.packed > place.start:
+        return outside
+    return Entry(row.name, start, offset, row.packed, row.size, row.method, row.crc)
+
+
+def _problem(entry: Entry, flags: int) -> str | None:
+    """Return why the bytes of an entry cannot be read, or None if they can."""
+    if flags & 1 or entry.method not in (STORED, DEFLATED):
+        return f"the entry {entry.name[:80]!r} is encrypted or packed in a way that no model uses"
+    if entry.size > entry.packed * RATIO + 64 or (entry.method == STORED and entry.packed != entry.size):
+        return f"the entry {entry.name[:80]!r} claims {entry.size:,} bytes and has {entry.packed:,}"
+    return None
+
+
+def _overlap(located: list[Entry]) -> list[str]:
+    """Return a sentence on the first two entries that overlap, if any do."""
+    in_order = sorted(located, key=lambda entry: entry.start)
+    for one, other in itertools.pairwise(in_order):
+        if other.start < one.offset + one.packed:
+            return [f"the entries {one.name[:80]!r} and {other.name[:80]!r} overlap"]
+    return []
