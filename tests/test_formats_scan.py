@@ -14,7 +14,7 @@ import pytest
 
 from llmnotes.cli.main import main
 from llmnotes.formats import scan
-from llmnotes.formats.pickles import run
+from llmnotes.formats.pickles import trace
 
 
 def text(value: str) -> bytes:
@@ -228,11 +228,11 @@ def test_no_false_alarm_on_pebble_and_torchscript(tmp_path):
 
 def test_a_pickle_that_grows_or_nests_without_end_costs_little():
     bomb = b"\x80\x02]q\0" + b"(h\0h\0h\0lq\0" * 60 + b"."
-    assert run(io.BytesIO(bomb)).broken is None
-    deep = run(io.BytesIO(b"\x80\x02)" + b"\x85" * 500_000 + b"."))
+    assert trace(io.BytesIO(bomb)).broken is None
+    deep = trace(io.BytesIO(b"\x80\x02)" + b"\x85" * 500_000 + b"."))
     assert deep.broken is None and deep.steps == 500_003
-    assert "instructions" in run(io.BytesIO(b"\x80\x02" + b"N0" * 600_000 + b"N.")).broken
-    assert run(io.BytesIO(b"\x80\x04\x8d" + b"\xff" * 7 + b"\x0f" + b"x.")).broken
+    assert "instructions" in trace(io.BytesIO(b"\x80\x02" + b"N0" * 600_000 + b"N.")).broken
+    assert trace(io.BytesIO(b"\x80\x04\x8d" + b"\xff" * 7 + b"\x0f" + b"x.")).broken
 
 
 def test_the_command_says_no_with_its_exit_status(tmp_path, capsys):

@@ -1,10 +1,24 @@
-"""Which names a pickle of tensors needs, and which run whatever they are given."""
+"""Which names a pickle of tensors needs, and which run whatever they are given.
+
+Both lists are written out here, and not taken from what llmnotes reads: a type that a reader learns does not become
+safe by that.
+"""
 
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 
-from llmnotes.formats.pytorch.tensors import NAMES, STORAGES
-
-TENSOR = {
+DTYPES = (
+    "bfloat16 bool complex32 complex64 complex128 double float float16 float32 float64 float8_e4m3fn float8_e4m3fnuz "
+    "float8_e5m2 float8_e5m2fnuz float8_e8m0fnu half int int16 int32 int64 int8 long qint32 qint8 quint8 short uint16 "
+    "uint32 uint64 uint8"
+).split()
+STORAGES = {
+    f"{kind}Storage"
+    for kind in (
+        "BFloat16 Bool Byte Char ComplexDouble ComplexFloat Double Float Half Int Long QInt32 QInt8 QUInt2x4 QUInt4x2 "
+        "QUInt8 Short Untyped"
+    ).split()
+}
+SAFE = {
     "_codecs": {"encode"},
     "builtins": {
         "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set",
@@ -16,9 +30,10 @@ TENSOR = {
     "numpy.core.multiarray": {"_reconstruct", "scalar"},
     "numpy.core.numeric": {"_frombuffer"},
     "torch": {
-        "Size", "Tensor", "complex32", "device", "per_channel_affine", "per_tensor_affine", "qint32", "qint8", "quint8",
-        "sparse_coo", "strided", *NAMES,
+        "Size", "Tensor", "device", "per_channel_affine", "per_tensor_affine", "sparse_coo", "strided", *DTYPES,
+        *STORAGES,
     },
+    "torch.cuda": STORAGES,
     "torch._tensor": {"_rebuild_from_type_v2"},
     "torch._utils": {
         "_rebuild_meta_tensor_no_storage", "_rebuild_parameter", "_rebuild_parameter_with_state", "_rebuild_qtensor",
@@ -33,8 +48,6 @@ TENSOR = {
     "torch.storage": {"TypedStorage", "UntypedStorage"},
     "torch.torch_version": {"TorchVersion"},
 }  # fmt: skip
-TENSOR["torch"] |= {f"{word}Storage" for word in [*STORAGES, "QInt8", "QInt32", "QUInt8", "QUInt4x2", "QUInt2x4"]}
-TENSOR["torch.cuda"] = {name for name in TENSOR["torch"] if name.endswith("Storage")}
 
 # Modules in which every name is suspect of running programs, opening files or reaching for the network.
 EXECUTORS = set(
@@ -79,7 +92,7 @@ def judge(module: str, name: str, torchscript: bool = False) -> str:
     """
     module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
     module = module.replace("numpy._core", "numpy.core", 1)
-    if name in TENSOR.get(module, ()) or (torchscript and module.split(".")[0] == "__torch__"):
+    if name in SAFE.get(module, ()) or (torchscript and module.split(".")[0] == "__torch__"):
         return "safe"
     words = f"{module}.{name}".split(".")
     if module in ("?", "") or words[0] in EXECUTORS or words[1] in CALLS.get(words[0], ()) or set(words[1:]) & INSIDE:

@@ -10,7 +10,7 @@ from pathlib import Path
 from llmnotes.errors import FileUnreadable, MissingPart
 from llmnotes.formats import zips
 from llmnotes.formats.files import Source
-from llmnotes.formats.pickles import STEPS, Pickle, Window, run
+from llmnotes.formats.pickles import STEPS, Pickle, PickleStream, trace
 from llmnotes.formats.pickles.values import Global, show
 from llmnotes.formats.scan_names import judge
 
@@ -197,7 +197,7 @@ class _Search:
             if at >= source.size:
                 return
             signed = source.read(at, 1) == b"\x80"
-            pickle = run(Window(source, at), max(self.steps, 1))
+            pickle = trace(PickleStream(source, at), max(self.steps, 1))
             self.steps -= pickle.steps
             place = where if not number else f"{where} (byte {at:,})"
             if pickle.broken and not self.counts(pickle, signed and not number):

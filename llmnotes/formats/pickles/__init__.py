@@ -1,51 +1,58 @@
-"""Pickle, read as the program that it is, and run on a machine that can build inert values and nothing else.
+"""Pickles, followed instruction by instruction, without importing or calling anything.
 
-A pickle is a list of instructions for a machine with a stack and a memo. Two of them are dangerous: one imports
-anything by its name (GLOBAL), the other calls it (REDUCE). Here the first pushes a `Global`, a name; the second
-pushes a `Call`, a note of what would have been called with what. The instructions are those of `pickletools`.
+A pickle is a program for a machine with a stack and a memo. Two of its instructions are dangerous: one imports anything
+by its name (GLOBAL), the other calls it (REDUCE). The machine here pushes a `Global`, which is only a name, for the
+first, and a `Call`, a note of what would have been called with what, for the second. `pickletools`, from Python's
+standard library, takes the bytes apart; it knows all protocols and executes nothing.
 """
 
+import io
 import pickletools
 import struct
 from dataclasses import dataclass, field
+from typing import IO, cast
 
-from llmnotes.formats.pickles.values import SCALARS, Call, Global, Key, PersistentId, show
+from llmnotes.formats.files import Source
+from llmnotes.formats.pickles.values import SCALARS, Call, Global, OpaqueKey, PersistentId, show
 
 STEPS = 1_000_000  # instructions that one pickle may have: 20,000 tensors
 LONG = 1 << 16  # a text or byte string above this many bytes stays in the file
 LINE = 1 << 16  # characters of a line in a pickle of protocol 0
 
 
-class Blob(bytes):
+class SkippedBytes(bytes):
     """A long string that was left in the file: it knows its length, and holds nothing."""
 
-    count = 0
+    length = 0
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
 
 @dataclass
 class Pickle:
     """What one pickle would do. `broken` says why it stops before its end, or is None.
 
-    What stands before the break is executed all the same by whoever loads the pickle.
+    A program that loads a broken pickle executes everything before the break.
     """
 
     value: object = None
     imports: list[Global] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     references: list[PersistentId] = field(default_factory=list)
-    changed: list[object] = field(default_factory=list)  # what is no result of a call and gets a new state
+    changed: list[object] = field(default_factory=list)  # gets a new state or new items, and no call made it
     steps: int = 0
     end: int = 0
     broken: str | None = None
 
 
-class Window:
-    """A part of a `Source` as the file that `pickletools` wants; strings above `LONG` are skipped, not read."""
+class PickleStream:
+    """The bytes of a `Source` from `start` to `end`, as the file that `pickletools` wants.
 
-    def __init__(self, source, start: int = 0, end: int | None = None):
+    Strings longer than `LONG` are skipped, not read.
+    """
+
+    def __init__(self, source: Source, start: int = 0, end: int | None = None):
         self.source, self.at, self.end = source, start, source.size if end is None else end
         self.buffer, self.first = b"", start  # the bytes from `first` that were read ahead
 
@@ -55,10 +62,10 @@ class Window:
     def read(self, count: int) -> bytes:
         count = max(min(count, self.end - self.at), 0)
         if count > LONG:
-            blob = Blob()
-            blob.count = count
+            skipped = SkippedBytes()
+            skipped.length = count
             self.at += count
-            return blob
+            return skipped
         begin = self.at - self.first
         if begin + count > len(self.buffer):
             self.first, begin = self.at, 0
@@ -74,23 +81,23 @@ class Window:
         return line
 
 
-def run(file, steps: int = STEPS) -> Pickle:
+def trace(file: PickleStream | io.BytesIO, steps: int = STEPS) -> Pickle:
     """Return what the pickle at the position of `file` would do; nothing of it is imported or called.
 
-    `file` is anything with `read`, `readline` and `tell`; afterwards it stands behind the pickle. Work is limited:
-    at most `steps` instructions, no recursion, no comparison of what the pickle built.
+    Afterwards `file` stands behind the pickle. The work is limited: at most `steps` instructions, no recursion, and
+    what the pickle builds is never compared.
 
     >>> import io
-    >>> pickle = run(io.BytesIO(b"cos\\nsystem\\n(S'echo hello'\\ntR."))
+    >>> pickle = trace(io.BytesIO(b"cos\\nsystem\\n(S'echo hello'\\ntR."))
     >>> show(pickle.value), pickle.broken
     ("os.system('echo hello')", None)
     """
     machine = Machine()
     result = machine.result
     try:
-        for opcode, argument, position in pickletools.genops(file):
+        for opcode, argument, position in pickletools.genops(cast(IO[bytes], file)):
             result.steps += 1
-            result.end = position + 1
+            result.end = (position or 0) + 1
             if result.steps > steps:
                 raise ValueError(f"has more than {steps:,} instructions")
             name = opcode.name
@@ -138,7 +145,7 @@ class Machine:
         del self.stack[mark:]
         return values
 
-    def bring(self, module, name) -> None:
+    def import_name(self, module, name) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):  # a name that the pickle computes
             module, name = "?", show(name, 80)
         found = Global(module, name)
@@ -150,7 +157,7 @@ class Machine:
         self.result.calls.append(made)
         self.stack.append(made)
 
-    def put(self, target, pairs) -> None:
+    def set_items(self, target, pairs) -> None:
         if isinstance(target, Call):
             target.items = items = target.items if target.items is not None else {}
         elif isinstance(target, dict):
@@ -159,9 +166,9 @@ class Machine:
             self.result.changed.append(target)
             return
         for key, value in pairs:
-            items[key if isinstance(key, SCALARS) else Key(key)] = value
+            items[key if isinstance(key, SCALARS) else OpaqueKey(key)] = value
 
-    def extend(self, target, values) -> None:
+    def append_items(self, target, values) -> None:
         if isinstance(target, Call):
             target.appended = [] if target.appended is None else target.appended
             target.appended += values
@@ -170,7 +177,7 @@ class Machine:
         else:
             self.result.changed.append(target)
 
-    # nothing, and containers
+    # what builds containers, and what does nothing
     def PROTO(self, _): ...
 
     FRAME = READONLY_BUFFER = PROTO
@@ -204,7 +211,7 @@ class Machine:
     def DICT(self, _):
         values = self.above_mark()
         self.stack.append({})
-        self.put(self.stack[-1], zip(values[::2], values[1::2], strict=False))
+        self.set_items(self.stack[-1], zip(values[::2], values[1::2], strict=False))
 
     def POP(self, _):
         if self.marks and self.marks[-1] == len(self.stack):
@@ -217,19 +224,19 @@ class Machine:
 
     def SETITEM(self, _):
         value, key = self.pop(), self.pop()
-        self.put(self.stack[-1], [(key, value)])
+        self.set_items(self.stack[-1], [(key, value)])
 
     def SETITEMS(self, _):
         values = self.above_mark()
-        self.put(self.stack[-1], zip(values[::2], values[1::2], strict=False))
+        self.set_items(self.stack[-1], zip(values[::2], values[1::2], strict=False))
 
     def APPEND(self, _):
         value = self.pop()
-        self.extend(self.stack[-1], [value])
+        self.append_items(self.stack[-1], [value])
 
     def APPENDS(self, _):
         values = self.above_mark()
-        self.extend(self.stack[-1], values)
+        self.append_items(self.stack[-1], values)
 
     ADDITEMS = APPENDS
 
@@ -248,20 +255,20 @@ class Machine:
 
     # what reaches outside: names, calls, references
     def GLOBAL(self, argument):
-        self.bring(*argument.split(" ", 1))
+        self.import_name(*argument.split(" ", 1))
 
     def STACK_GLOBAL(self, _):
         name, module = self.pop(), self.pop()
-        self.bring(module, name)
+        self.import_name(module, name)
 
     def EXT1(self, code):
-        self.bring("copyreg extension", str(code))
+        self.import_name("copyreg extension", str(code))
 
     EXT2 = EXT4 = EXT1
 
     def INST(self, argument):
         args = tuple(self.above_mark())
-        self.bring(*argument.split(" ", 1))
+        self.import_name(*argument.split(" ", 1))
         self.call(self.pop(), args)
 
     def OBJ(self, _):

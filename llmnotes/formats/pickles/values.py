@@ -33,8 +33,8 @@ class PersistentId:
 
 
 @dataclass(eq=False, slots=True)
-class Key:
-    """A key of a dictionary that is no number and no text; it is never compared, so it is never expensive."""
+class OpaqueKey:
+    """A key of a dictionary that is neither a number nor a text. It is never compared, so it is never expensive."""
 
     value: object
 
@@ -55,7 +55,7 @@ def mapping(value) -> dict | None:
 
 
 def plain(value, depth: int = 5, budget: list | None = None):
-    """Return `value` as JSON could hold it, shortened: at most 5 levels, 50 entries each, 1,000 in all."""
+    """Return `value` shortened and made of what JSON has: at most 5 levels, 50 entries in each, 1,000 in all."""
     budget = [1000] if budget is None else budget
     budget[0] -= 1
     if isinstance(value, bool | float | type(None)):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmnotes.formats import zips
 from llmnotes.formats.files import Identity, Inspection, Source, Tensor, counted, remembered
-from llmnotes.formats.pickles import Pickle, Window, run
+from llmnotes.formats.pickles import Pickle, PickleStream, trace
 from llmnotes.formats.pytorch.legacy import MAGIC, is_legacy, legacy, tar, tar_members
 from llmnotes.formats.pytorch.state_dict import model_tensors
 from llmnotes.formats.pytorch.tensors import Contents, Storage, collect, describe, gather, storage_dtype
@@ -106,7 +106,7 @@ def _contents(source: Source, identity: Identity) -> tuple[Contents, dict, list[
 
 
 def _plain(source: Source) -> Pickle:
-    return run(Window(source))
+    return trace(PickleStream(source))
 
 
 def _zip(source: Source) -> tuple[Contents, dict, list[str]]:
@@ -138,7 +138,7 @@ def _zip(source: Source) -> tuple[Contents, dict, list[str]]:
 
 
 def _pickle(source: Source, entry: zips.Entry) -> Pickle:
-    pickle = run(io.BytesIO(zips.content(source, entry)))
+    pickle = trace(io.BytesIO(zips.content(source, entry)))
     if pickle.broken:
         raise source.broken(f"its pickle {pickle.broken}")
     return pickle

@@ -8,7 +8,7 @@ import struct
 from dataclasses import replace
 
 from llmnotes.formats.files import DTYPES, Source
-from llmnotes.formats.pickles import Pickle, Window, run
+from llmnotes.formats.pickles import Pickle, PickleStream, trace
 from llmnotes.formats.pytorch.tensors import Contents, Storage, collect, make_view, storage_dtype
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -20,12 +20,12 @@ def is_legacy(source: Source) -> bool:
     head = source.head(64)
     if MAGIC.to_bytes(10, "little") not in head and str(MAGIC).encode() not in head:
         return False
-    return run(Window(source), steps=10).value == MAGIC
+    return trace(PickleStream(source), steps=10).value == MAGIC
 
 
 def legacy(source: Source) -> tuple[Contents, dict]:
     """Return the tensors of a legacy file and what it says about the machine that wrote it."""
-    window = Window(source)
+    window = PickleStream(source)
     _, protocol, machine, pickle, keys = (_run(source, window) for _ in range(5))
     sizes = _declared(source, pickle)
     if not isinstance(keys.value, list) or len(keys.value) > len(sizes):
@@ -116,32 +116,32 @@ def tar(source: Source, members: dict[str, tuple[int, int]]) -> Contents:
     return collect(source, _run(source, _window(source, members["pickle"])), resolve)
 
 
-def _run(source: Source, window: Window) -> Pickle:
-    pickle = run(window)
+def _run(source: Source, window: PickleStream) -> Pickle:
+    pickle = trace(window)
     if pickle.broken:
         raise source.broken(f"a pickle in it {pickle.broken}")
     return pickle
 
 
-def _window(source: Source, member: tuple[int, int]) -> Window:
-    return Window(source, member[0], sum(member))
+def _window(source: Source, member: tuple[int, int]) -> PickleStream:
+    return PickleStream(source, member[0], sum(member))
 
 
-def _count(source: Source, window: Window) -> int:
+def _count(source: Source, window: PickleStream) -> int:
     count = _run(source, window).value
     if type(count) is not int or not 0 <= count <= (window.end - window.at) // 8:
         raise source.broken("it claims more tensors than its size allows")
     return count
 
 
-def _triple(source: Source, window: Window) -> tuple:
+def _triple(source: Source, window: PickleStream) -> tuple:
     triple = _run(source, window).value
     if not isinstance(triple, tuple | list) or len(triple) != 3:
         raise source.broken("a storage or a tensor in it lacks its description")
     return tuple(triple)
 
 
-def _number(source: Source, window: Window, layout: str) -> int:
+def _number(source: Source, window: PickleStream, layout: str) -> int:
     data = window.read(struct.calcsize(layout))
     if len(data) != struct.calcsize(layout):
         raise source.broken("it ends in the middle of a tensor's description")
