@@ -1,4 +1,4 @@
-"""What the pickles in a file would import and call, wherever they hide in it, and a verdict. Nothing is executed."""
+"""Finding the pickles in a file, wherever they hide, and judging what they import and call. Nothing is executed."""
 
 import io
 import logging
@@ -51,11 +51,11 @@ class Scan:
 
 
 def scan(path: str | Path) -> Scan:
-    """Return what the pickles in the file or folder at `path` would import and call when somebody loads them.
+    """Return what the pickles in the file or folder at `path` would import and call when a program loads them.
 
-    Every pickle is looked at, by content: in zip and tar archives and in archives inside these, in npy and npz, several
-    in a row, under any name, broken or whole. Two judges are asked, and the worse answer counts:
-    picklescan's list of known attacks, and a list of the names that tensors need.
+    Pickles are found by their content: in zip and tar archives and in archives inside these, in npy and npz, several
+    in a row, under any name, broken or whole. Two lists are asked, and the worse answer counts: picklescan's known
+    attacks, and our own of the names that tensors need.
 
     Raises `FileUnreadable` if there is nothing to read, `MissingPart` without picklescan. A safe verdict is about
     pickles alone: it says nothing about the code beside them, or about what the model says.
@@ -77,7 +77,7 @@ def scan(path: str | Path) -> Scan:
 
 
 class _Search:
-    """A walk through a file and what is inside it, with one account of work for all of it."""
+    """A walk through a file and everything inside it. Instructions, members and bytes are limited for all of it."""
 
     def __init__(self):
         try:
@@ -114,21 +114,21 @@ class _Search:
             self.findings[-1] = finding  # the list is full, and the worst must be on it
 
     def look(self, source: Source, where: str, depth: int = 0) -> None:
-        """Look for pickles in a file, as each of the things that it may be."""
+        """Look for pickles in a file, as each of the things that it may be: a zip can be a pickle as well."""
         head = source.head(8)
-        archive = head[:2] == b"PK" or b"PK\5\6" in source.read(max(source.size - 65_557, 0), min(source.size, 65_557))
-        if archive:
-            self.zip(source, where, depth)
+        end = source.read(max(source.size - 65_557, 0), min(source.size, 65_557))  # where a zip's directory is found
+        if head[:2] == b"PK" or b"PK\5\6" in end:
+            self.look_into_zip(source, where, depth)
         if head.startswith(b"\x93NUMPY"):
-            self.npy(source, where)
+            self.look_into_npy(source, where)
         elif head.startswith(PACKED) and not STORAGE.search(where):
             self.add(where, "suspicious", "is packed in a way that is not read here; unpack it and scan what comes out")
         elif _is_tar(source.head(512)):
-            self.tar(source, where, depth)
+            self.look_into_tar(source, where, depth)
         elif head[:4] != b"PK\3\4":
-            self.row(source, where)
+            self.look_for_pickles(source, where)
 
-    def zip(self, source: Source, where: str, depth: int) -> None:
+    def look_into_zip(self, source: Source, where: str, depth: int) -> None:
         found, problems = zips.directory(source)
         for problem in problems:
             if source.head(2) == b"PK" or found:
@@ -136,50 +136,48 @@ class _Search:
         names = {entry.name.split("/", 1)[-1] for entry in found}
         outer, self.torchscript = self.torchscript, {"constants.pkl", "data.pkl"} <= names
         for entry in found:
-            self.member(source, f"{where}:{entry.name}", entry, depth)
+            self.look_into_member(source, f"{where}:{entry.name}", entry, depth)
         self.torchscript = outer
 
-    def member(self, source: Source, where: str, entry: zips.Entry, depth: int) -> None:
+    def look_into_member(self, source: Source, where: str, entry: zips.Entry, depth: int) -> None:
         """Look into one member of a zip archive, where it lies or unpacked."""
         self.members -= 1
         if self.members < 0:
             self.add(where.split(":")[0], "suspicious", f"holds more than {FILES_LIMIT:,} members; not all were read")
             return
         if entry.method == zips.STORED:
-            self.inside(zips.SourceSection(source, entry.offset, entry.size), where, depth)
+            self.look_inside(zips.SourceSection(source, entry.offset, entry.size), where, depth)
             return
         self.bytes -= entry.size
         if entry.size > MEMBER_LIMIT or self.bytes < 0:
             self.add(where, "suspicious", f"would unpack to {entry.size:,} bytes, more than is read here")
             return
         data = zips.content(source, entry, MEMBER_LIMIT, strict=False)
-        self.inside(zips.SourceInMemory(source.path, data), where, depth)
+        self.look_inside(zips.SourceInMemory(source.path, data), where, depth)
 
-    def inside(self, source: Source, where: str, depth: int) -> None:
+    def look_inside(self, source: Source, where: str, depth: int) -> None:
         if depth < DEPTH:
             self.look(source, where, depth + 1)
         else:
             self.add(where, "suspicious", f"lies {DEPTH} archives deep and was not read")
 
-    def tar(self, source: Source, where: str, depth: int) -> None:
+    def look_into_tar(self, source: Source, where: str, depth: int) -> None:
         at = 0
         while at + 512 <= source.size:
             header = source.read(at, 512)
             name = header[:100].split(b"\0")[0].decode("utf-8", "replace")
-            digits = header[124:136].strip(b"\0 ")
+            size = _octal(header[124:136])
             if not name and not any(header):
                 at += 512
                 continue
             self.members -= 1
-            plain = digits.isdigit() and set(digits) <= set(b"01234567")
-            size = int(digits, 8) if plain else source.size
-            if not plain or at + 512 + size > source.size or self.members < 0:
+            if size is None or at + 512 + size > source.size or self.members < 0:
                 self.add(where, "suspicious", f"the tar archive cannot be read beyond {name[:80]!r}")
                 return
-            self.inside(zips.SourceSection(source, at + 512, size), f"{where}:{name}", depth)
+            self.look_inside(zips.SourceSection(source, at + 512, size), f"{where}:{name}", depth)
             at += 512 + (size + 511) // 512 * 512
 
-    def npy(self, source: Source, where: str) -> None:
+    def look_into_npy(self, source: Source, where: str) -> None:
         width = 2 if source.head(8)[6:7] == b"\1" else 4
         length = int.from_bytes(source.head(8 + width)[8:], "little")
         start = 8 + width + length
@@ -188,10 +186,10 @@ class _Search:
             return
         header = source.read(8 + width, min(length, 1 << 16))
         if b"O" in header.replace(b"fortran_order", b"") or length > 1 << 16:
-            self.row(source, where, start)
+            self.look_for_pickles(source, where, start)
 
-    def row(self, source: Source, where: str, start: int = 0) -> None:
-        """Read pickles one after the other, until something else follows them."""
+    def look_for_pickles(self, source: Source, where: str, start: int = 0) -> None:
+        """Judge the pickles that lie one after the other from `start`, until something else follows them."""
         at = start
         for number in range(PICKLES):
             if at >= source.size:
@@ -200,47 +198,54 @@ class _Search:
             pickle = trace(PickleStream(source, at), max(self.steps, 1))
             self.steps -= pickle.steps
             place = where if not number else f"{where} (byte {at:,})"
-            if pickle.broken and not self.counts(pickle, signed and not number):
+            if pickle.broken and not self.is_broken_pickle(pickle, signed and not number):
                 return
-            if not pickle.broken and not signed and not number and not self.whole(source, pickle, at):
+            if not pickle.broken and not signed and not number and not self.is_whole_pickle(source, pickle, at):
                 return
-            self.pickle(source, place, at, pickle)
+            self.judge_pickle(source, place, at, pickle)
             if pickle.broken:
                 return
             at = pickle.end
         self.add(where, "suspicious", f"holds more than {PICKLES:,} pickles in a row; not all were read")
 
-    def counts(self, pickle: Pickle, signed: bool) -> bool:
-        """Return whether bytes that break off as a pickle are one all the same."""
+    def is_broken_pickle(self, pickle: Pickle, signed: bool) -> bool:
+        """Return whether bytes that are no whole pickle count as one: they import something before they break off."""
+        if "instructions" in (pickle.broken or ""):  # it is too long, and what follows was not read
+            return True
         names = [found for found in pickle.imports if _is_name(found)]
+        if signed:
+            return bool(names)
         named = any(judge(found.module, found.name) == "dangerous" for found in names)
-        return bool(names) if signed else bool(names and (pickle.calls or named)) or "instructions" in pickle.broken
+        return bool(names and (pickle.calls or named))
 
-    def whole(self, source: Source, pickle: Pickle, at: int) -> bool:
-        """Return whether a pickle without a signature is one, and no text that happens to read like one."""
+    def is_whole_pickle(self, source: Source, pickle: Pickle, at: int) -> bool:
+        """Return whether bytes without a pickle's signature are one, and no text that happens to read like one."""
         return bool(pickle.imports or pickle.calls) or pickle.end == source.size and pickle.steps > 1
 
-    def pickle(self, source: Source, where: str, at: int, pickle: Pickle) -> None:
-        """Judge one pickle."""
+    def judge_pickle(self, source: Source, where: str, at: int, pickle: Pickle) -> None:
+        """Add what one pickle imports, calls and changes to the findings."""
         self.pickles += 1
+        # What it imports: with the first call of it, which says more than the name.
         called = {id(call.callee): call for call in reversed(pickle.calls)}
         for found in pickle.imports:
             verdict = judge(found.module, found.name, self.torchscript)
             if verdict != "safe":
                 call = called.get(id(found))
                 self.add(where, verdict, f"calls {show(call)}" if call else f"imports {str(found)[:200]}")
+        # What it calls without importing it.
         for call in pickle.calls:
             if not isinstance(call.callee, Global):
                 self.add(where, "suspicious", f"calls what another call returned: {show(call)}")
+        # Classes, functions and other objects whose attributes or items it sets.
         for changed in pickle.changed:
             verdict = "dangerous" if isinstance(changed, Global) else "suspicious"
             self.add(where, verdict, f"changes {show(changed)} itself")
         if pickle.broken:
             self.add(where, "suspicious", f"{pickle.broken}; what stands before that is executed all the same")
-        self.second(source, where, at, pickle)
+        self.ask_picklescan(source, where, at, pickle)
 
-    def second(self, source: Source, where: str, at: int, pickle: Pickle) -> None:
-        """Ask picklescan about the same pickle: its bytes where they are few, and in any case the names in it."""
+    def ask_picklescan(self, source: Source, where: str, at: int, pickle: Pickle) -> None:
+        """Ask picklescan about the names in a pickle, and about its bytes where they are few."""
         names = {(found.module, found.name) for found in pickle.imports}
         one_line = [pair for pair in names if not set("".join(pair)) & set("\n\r") and "".join(pair).isascii()]
         texts = [b"".join(f"c{module}\n{name}\n".encode() for module, name in sorted(one_line)) + b"N."]
@@ -272,9 +277,14 @@ STORAGE = re.compile(r"/(data|constants)/\d+$")
 
 def _is_tar(header: bytes) -> bool:
     """Return whether 512 bytes carry the checksum of a tar header: the sum of all but the checksum's own."""
-    digits = header[148:156].strip(b"\0 ")
-    octal = len(header) == 512 and digits.isdigit() and set(digits) <= set(b"01234567")
-    return octal and int(digits, 8) == sum(header) - sum(header[148:156]) + 8 * 32
+    checksum = _octal(header[148:156])
+    return len(header) == 512 and checksum == sum(header) - sum(header[148:156]) + 8 * ord(" ")
+
+
+def _octal(field: bytes) -> int | None:
+    """Return the number in a field of a tar header, or None where it holds none."""
+    digits = field.strip(b"\0 ")
+    return int(digits, 8) if digits.isdigit() and set(digits) <= set(b"01234567") else None
 
 
 def _is_name(found: Global) -> bool:
