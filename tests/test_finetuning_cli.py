@@ -136,6 +136,10 @@ def test_a_thousand_aliases_of_aliases_cost_nothing(tmp_path):
     (tmp_path / "c.yaml").write_text("\n".join(lines).replace("a11:", "steps:") + "\n", encoding="utf-8")
     with pytest.raises(BadSettings, match="there is no setting a0"):
         read(tmp_path / "c.yaml")
+    values = "\n".join(f"- {line.partition(': ')[2]}" for line in lines)
+    (tmp_path / "c.yaml").write_text(f"model: m\ndata: d\noutput: o\nsteps:\n{values}\n", encoding="utf-8")
+    with pytest.raises(BadSettings, match="steps must be a whole number of at least 1, and is"):
+        read(tmp_path / "c.yaml")  # the sentence shows the beginning of a value alone
     with pytest.raises(BadSettings, match="cannot be read"):
         read(tmp_path)
 

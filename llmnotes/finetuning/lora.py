@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -39,7 +40,7 @@ class LoRA:
     dropout: float = 0.0
     targets: str | tuple[str, ...] = ALL_LINEAR
     rank_stabilized: bool = False
-    tokens: str | tuple[int, ...] = ()
+    tokens: Literal["untrained"] | tuple[int, ...] = ()
 
     def __post_init__(self):
         if self.r < 1 or not 0 <= self.dropout < 1 or not math.isfinite(self.alpha):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from torch.nn import functional
 from llmnotes import training
 from llmnotes.finetuning.data import IGNORE, Row, collate
 
-SCHEDULES = ("constant", "linear", "cosine")
+Schedule = Literal["constant", "linear", "cosine"]
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Plan:
     batch_size: int = 8
     gradient_accumulation: int = 1
     warmup_steps: int = 0
-    schedule: str = "linear"
+    schedule: Schedule = "linear"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     seed: int = 0

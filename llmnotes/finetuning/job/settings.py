@@ -13,22 +13,47 @@ learning_rate: 1e-3
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+import reprlib
+from dataclasses import asdict, field, fields
 from pathlib import Path
+from typing import Annotated, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, InstanceOf, Strict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from llmnotes.errors import AdapterUnfit, BadSettings
 from llmnotes.finetuning.lora import LoRA
 from llmnotes.finetuning.token_rows import UNTRAINED
-from llmnotes.finetuning.train import SCHEDULES
+from llmnotes.finetuning.train import SCHEDULES, Schedule
 
 SIZE_LIMIT, DEPTH_LIMIT = 20_000, 200  # bytes of YAML, and brackets in it: nested ones cost the parser dearly
-METHODS = ("lora", "qlora", "full")
-TRACKERS = ("none", "tensorboard", "wandb")
+Method = Literal["lora", "qlora", "full"]
+Tracker = Literal["none", "tensorboard", "wandb"]
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)  # strict: "1" is no number, and 1 is not true
+
+# What each setting may be. A `description` finishes the sentence "batch_size must be ..." where it is something else.
 
 
-@dataclass(frozen=True)
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("no file's name has a NUL in it")
+    return text
+
+
+def _number(value: object) -> object:
+    return float(value) if isinstance(value, str) else value  # YAML reads 2e-4 as a text, since it wants 2.0e-4
+
+
+Text = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
+PathOrName = Annotated[Text, Field(description="a path or a name")]
+YesOrNo = Annotated[bool, Field(description="true or false")]
+Count = Annotated[int, Field(ge=1, lt=1 << 31, description="a whole number of at least 1")]
+CountOrZero = Annotated[int, Field(ge=0, lt=1 << 31, description="a whole number of at least 0")]
+Number = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[Number, Field(gt=0, description="a number above 0")]
+
+
+@dataclass(frozen=True, config=STRICT)
 class Settings:
     """Everything that a fine-tuning needs to know. Paths are relative to the folder that the command runs in.
 
@@ -37,35 +62,58 @@ class Settings:
     with `packing` a row holds as many documents as fit. A checkpoint is written after every `checkpoint_every` steps;
     held-out loss and exam are measured before, after, and after every `evaluate_every` steps. The `exam` is that of
     Pebble's world; other models have none.
+
+    Raises pydantic's `ValidationError` for values of another kind; `from_dict` turns it into a sentence.
     """
 
-    model: str
-    data: str
-    output: str
-    held_out: str | float | None = None
-    method: str = "lora"
-    lora: LoRA = field(default_factory=LoRA)
-    steps: int | None = None
-    epochs: float | None = None
-    learning_rate: float = 2e-4
-    batch_size: int = 8
-    gradient_accumulation: int = 1
-    max_length: int = 512
-    packing: bool = False
-    warmup_steps: int = 0
-    schedule: str = "linear"
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    seed: int = 0
-    checkpoint_every: int = 100
-    evaluate_every: int | None = None
-    exam: bool = True
-    report_to: str = "none"
-    gradient_checkpointing: bool = False
+    model: PathOrName
+    data: PathOrName
+    output: PathOrName
+    held_out: Annotated[
+        Text | Annotated[float, Field(gt=0, lt=1)] | None,
+        Field(description="the path of a file, or a share above 0 and below 1"),
+    ] = None
+    method: Annotated[Method, Field(description=f"one of {', '.join(get_args(Method))}")] = "lora"
+    lora: InstanceOf[LoRA] = field(default_factory=LoRA)
+    steps: Annotated[Count | None, Field(description="a whole number of at least 1")] = None
+    epochs: Annotated[Positive | None, Field(description="a number above 0")] = None
+    learning_rate: Positive = 2e-4
+    batch_size: Count = 8
+    gradient_accumulation: Count = 1
+    max_length: Annotated[int, Field(ge=2, lt=1 << 31, description="a whole number of at least 2")] = 512
+    packing: YesOrNo = False
+    warmup_steps: CountOrZero = 0
+    schedule: Annotated[Schedule, Field(description=f"one of {', '.join(SCHEDULES)}")] = "linear"
+    weight_decay: Annotated[Number, Field(ge=0, description="a number of at least 0")] = 0.0
+    max_grad_norm: Positive = 1.0
+    seed: CountOrZero = 0
+    checkpoint_every: Count = 100
+    evaluate_every: Annotated[Count | None, Field(description="a whole number of at least 1")] = None
+    exam: YesOrNo = True
+    report_to: Annotated[Tracker, Field(description=f"one of {', '.join(get_args(Tracker))}")] = "none"
+    gradient_checkpointing: YesOrNo = False
 
     def as_dict(self) -> dict:
         """Return the settings as plain types, ready for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True, config=STRICT)
+class LoRASettings:
+    """The settings below `lora`, as YAML has them; `lora.LoRA` explains them, and has the defaults."""
+
+    r: Count = LoRA.r
+    alpha: Annotated[Number, Field(description="a number")] = LoRA.alpha
+    dropout: Annotated[Number, Field(ge=0, lt=1, description="a share of at least 0 and below 1")] = LoRA.dropout
+    targets: Annotated[
+        Text | Annotated[tuple[Text, ...], Strict(False), Field(min_length=1)],  # not strict: YAML has lists
+        Field(description="all-linear, a list of endings of names, or a regular expression"),
+    ] = LoRA.targets
+    rank_stabilized: YesOrNo = LoRA.rank_stabilized
+    tokens: Annotated[
+        Literal["untrained"] | Annotated[tuple[int, ...], Strict(False)],
+        Field(description=f"a list of token ids, or {UNTRAINED}"),
+    ] = LoRA.tokens
 
 
 def read(path: str | Path) -> Settings:
@@ -108,144 +156,53 @@ def settings_of(given: Settings | dict | str | Path) -> Settings:
 
 
 def from_dict(found: dict, where: str = "The settings") -> Settings:
-    """Return the settings that a dictionary gives. Raises `BadSettings`, naming `where`.
+    """Return the settings that a dictionary gives; null is the same as leaving a key out.
+
+    Raises `BadSettings`, naming `where`.
 
     >>> from_dict({"model": "pebble", "data": "d.jsonl", "output": "o", "steps": 3, "lora": {"r": 4}}).lora.r
     4
     """
-    values = _checked(found, CHECKS, where)
-    if "lora" in values:
-        lora = _checked(values["lora"], LORA_CHECKS, f"{where}, lora")
+    found = dict(found)
+    given = found.get("lora") is not None
+    if given:
+        lora = _validated(LoRASettings, found["lora"], f"{where}, lora")
         try:
-            values["lora"] = LoRA(**lora)
+            found["lora"] = LoRA(**vars(lora))
         except AdapterUnfit as error:
             raise BadSettings(f"{where}: {error}") from None
-    missing = [key for key in ("model", "data", "output") if key not in values]
-    if missing:
-        raise BadSettings(f"{where}: {missing[0]} is missing; add a line “{missing[0]}: ...”.")
-    if ("steps" in values) == ("epochs" in values):
+    settings = _validated(Settings, found, where)
+    if (settings.steps is None) == (settings.epochs is None):
         raise BadSettings(f"{where}: give either steps or epochs, such as “epochs: 3”.")
-    if values.get("warmup_steps", 0) >= values.get("steps", math.inf):
-        raise BadSettings(f"{where}: warmup_steps must be less than steps ({values['steps']}); lower it.")
-    if "lora" in values and values.get("method") == "full":
+    if settings.steps is not None and settings.warmup_steps >= settings.steps:
+        raise BadSettings(f"{where}: warmup_steps must be less than steps ({settings.steps}); lower it.")
+    if given and settings.method == "full":
         raise BadSettings(f"{where}: full fine-tuning has no adapter; remove lora, or set method to lora.")
-    return Settings(**values)
+    return settings
 
 
-def _checked(found, checks: dict[str, tuple[Callable, str]], where: str) -> dict:
-    """Return the values of `found`, each as its check returns it; null is the same as leaving a key out."""
+Kind = TypeVar("Kind", Settings, LoRASettings)
+
+
+def _validated(kind: type[Kind], found: object, where: str) -> Kind:
+    """Return the settings of a kind that `found` holds; raise `BadSettings`, a sentence about the first error."""
     if not isinstance(found, dict):
         raise BadSettings(f"{where} is no list of settings; write it as {{key: value, key: value}}.")
-    values = {}
-    for key, value in found.items():
-        if key not in checks:
-            near = difflib.get_close_matches(str(key), checks, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(checks)}."
+    keys = [each.name for each in fields(kind)]
+    for key in found:
+        if key not in keys:
+            near = difflib.get_close_matches(str(key), keys, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(keys)}."
             raise BadSettings(f"{where}: there is no setting {str(key)[:80]}; {hint}")
-        if value is None:
-            continue
-        check, words = checks[key]
-        try:
-            values[key] = check(value)
-        except (TypeError, ValueError, OverflowError):
-            said = repr(value) if len(repr(value)) < 80 else f"a {type(value).__name__}"
-            raise BadSettings(f"{where}: {key} must be {words}, and is {said}; change it.") from None
-    return values
-
-
-def _whole(least: int) -> tuple[Callable, str]:
-    def check(value) -> int:
-        if type(value) is not int or not least <= value < 1 << 31:
-            raise ValueError
-        return value
-
-    return check, f"a whole number of at least {least}"
-
-
-def _number(words: str, allowed: Callable[[float], bool]) -> tuple[Callable, str]:
-    def check(value) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError
-        number = float(value)  # YAML reads 2e-4 as a text, since it wants 2.0e-4
-        if not math.isfinite(number) or not allowed(number):
-            raise ValueError
-        return number
-
-    return check, words
-
-
-def _one_of(*names: str) -> tuple[Callable, str]:
-    def check(value) -> str:
-        if value not in names:
-            raise ValueError
-        return value
-
-    return check, f"one of {', '.join(names)}"
-
-
-def _text(value) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError
-    return value
-
-
-def _yes_or_no(value) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError
-    return value
-
-
-def _held_out(value) -> str | float:
-    return _text(value) if isinstance(value, str) else SHARE[0](value)
-
-
-def _tokens(value) -> str | tuple[int, ...]:
-    if value != UNTRAINED and (not isinstance(value, list) or any(type(each) is not int for each in value)):
-        raise ValueError
-    return value if value == UNTRAINED else tuple(value)
-
-
-def _targets(value) -> str | tuple[str, ...]:
-    return tuple(_text(name) for name in value) if isinstance(value, list) and value else _text(value)
-
-
-PATH, BOOL = (_text, "a path or a name"), (_yes_or_no, "true or false")
-SHARE = _number("a share above 0 and below 1", lambda share: 0 < share < 1)
-POSITIVE = _number("a number above 0", lambda number: number > 0)
-CHECKS = {
-    "model": PATH,
-    "data": PATH,
-    "output": PATH,
-    "held_out": (_held_out, "the path of a file, or a share above 0 and below 1"),
-    "method": _one_of(*METHODS),
-    "lora": (lambda value: value, "a list of settings"),
-    "steps": _whole(1),
-    "epochs": POSITIVE,
-    "learning_rate": POSITIVE,
-    "batch_size": _whole(1),
-    "gradient_accumulation": _whole(1),
-    "max_length": _whole(2),
-    "packing": BOOL,
-    "warmup_steps": _whole(0),
-    "schedule": _one_of(*SCHEDULES),
-    "weight_decay": _number("a number of at least 0", lambda number: number >= 0),
-    "max_grad_norm": POSITIVE,
-    "seed": _whole(0),
-    "checkpoint_every": _whole(1),
-    "evaluate_every": _whole(1),
-    "exam": BOOL,
-    "report_to": _one_of(*TRACKERS),
-    "gradient_checkpointing": BOOL,
-}
-LORA_CHECKS = {
-    "r": _whole(1),
-    "alpha": _number("a number", lambda number: True),
-    "dropout": _number("a share of at least 0 and below 1", lambda share: 0 <= share < 1),
-    "targets": (_targets, "all-linear, a list of endings of names, or a regular expression"),
-    "rank_stabilized": BOOL,
-    "tokens": (_tokens, f"a list of token ids, or {UNTRAINED}"),
-}
-assert list(CHECKS) == [each.name for each in fields(Settings)]
+    try:
+        return kind(**{key: value for key, value in found.items() if value is not None})
+    except ValidationError as invalid:
+        error = invalid.errors(include_url=False)[0]
+    key = str(error["loc"][0])
+    if error["type"] == "missing":
+        raise BadSettings(f"{where}: {key} is missing; add a line “{key}: ...”.")
+    words = kind.__pydantic_fields__[key].description  # pyright: ignore[reportAttributeAccessIssue]
+    raise BadSettings(f"{where}: {key} must be {words}, and is {reprlib.repr(found[key])}; change it.")
 
 
 def _loader():
