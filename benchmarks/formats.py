@@ -34,8 +34,9 @@ def make_model(folder: Path) -> None:
     """Write a random Llama in bfloat16 with Pebble's tokenizer into `folder`."""
     import numpy as np
 
+    from llmnotes.formats.results import PlannedTensor
     from llmnotes.formats.safe_write import new_file
-    from llmnotes.formats.safetensors import Part, write
+    from llmnotes.formats.safetensors import write
     from llmnotes.pebble import weights_dir
 
     folder.mkdir()
@@ -61,7 +62,7 @@ def make_model(folder: Path) -> None:
         bits = (rng.standard_normal(shape, dtype=np.float32) * 0.02).view(np.uint32)
         return [(bits >> 16).astype("<u2").tobytes()]  # bfloat16 by cutting the lower half off
 
-    parts = [Part(name, "BF16", shape, lambda shape=shape: values(shape)) for name, shape in shapes.items()]
+    parts = [PlannedTensor(name, "BF16", shape, lambda shape=shape: values(shape)) for name, shape in shapes.items()]
     with new_file(folder / "model.safetensors") as file:
         write(file, parts, {"format": "pt"})
 

@@ -33,8 +33,8 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from formats import make_model, measure  # noqa: E402 - the benchmark beside this one
 
-from llmnotes.formats.files import DTYPES  # noqa: E402
 from llmnotes.formats.gguf.types import NUMBERS  # noqa: E402
+from llmnotes.formats.results import DTYPES  # noqa: E402
 from llmnotes.quantization import blocks, nf4  # noqa: E402
 
 WEIGHTS, TIMES = 62_500_864, 4  # so many weights, so many times: 250 million, with 250 MB of them in memory

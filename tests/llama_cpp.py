@@ -86,8 +86,8 @@ def quantize_chunk(name: str, rows, importance=None):
     """Return float32 rows in the type `name` as llama.cpp's C makes them: uint8 (rows, bytes)."""
     import numpy as np
 
-    from llmnotes.formats.files import DTYPES
     from llmnotes.formats.gguf.types import NUMBERS
+    from llmnotes.formats.results import DTYPES
 
     elements, nbytes = DTYPES[name]
     out = np.zeros((len(rows), rows.shape[1] // elements * nbytes), np.uint8)

@@ -208,7 +208,7 @@ def gguf(rng: random.Random, data: bytes) -> bytes:
     from llmnotes.formats import gguf, inspect, read
     from llmnotes.formats.gguf import write as gguf_write
     from llmnotes.formats.gguf.types import NUMBERS, Texts, Typed
-    from llmnotes.formats.safetensors import Part
+    from llmnotes.formats.results import PlannedTensor
 
     with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
         file.write(data)
@@ -217,7 +217,7 @@ def gguf(rng: random.Random, data: bytes) -> bytes:
         found = inspect(path)
         keys = gguf.entries(path)
         bodies = {tensor.name: b"".join(read(found, tensor)) for tensor in found.tensors}
-    parts = [Part(t.name, t.dtype, t.shape, lambda body=bodies[t.name]: [body]) for t in found.tensors]
+    parts = [PlannedTensor(t.name, t.dtype, t.shape, lambda body=bodies[t.name]: [body]) for t in found.tensors]
     what = rng.random()
     if what < 0.75 and keys:
         key = rng.choice([key for key in keys if "general" not in key] or list(keys))
@@ -254,8 +254,8 @@ def gguf(rng: random.Random, data: bytes) -> bytes:
             dtype = rng.choice(list(NUMBERS))
         else:
             shape = rng.choice((shape[::-1], shape[:-1], (*shape, 1), (1, *shape), (0, *shape), ()))
-        zeros = bytes(Part(name, dtype, shape, list).nbytes or 0)
-        parts[at] = Part(name, dtype, shape, lambda: [zeros])
+        zeros = bytes(PlannedTensor(name, dtype, shape, list).nbytes or 0)
+        parts[at] = PlannedTensor(name, dtype, shape, lambda: [zeros])
         parts = parts if rng.random() < 0.9 else parts[:at] + parts[at + 1 :]
     out = io.BytesIO()
     gguf_write.write(out, keys, parts, rng.choice(("little", "little", "little", "big")))

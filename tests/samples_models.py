@@ -27,6 +27,7 @@ def write_architectures(folder: Path) -> None:
     """Write folders of the architectures that become a GGUF, with the tokenizer of `hf` and weights of zeros."""
     from llmnotes.formats import safetensors
     from llmnotes.formats.gguf import architectures, rope
+    from llmnotes.formats.results import PlannedTensor
 
     common = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
     common |= {"num_key_value_heads": 2, "vocab_size": 256}
@@ -48,7 +49,7 @@ def write_architectures(folder: Path) -> None:
         for weight in architectures.weights(kind, rope.settings(kind, config, 1000)):
             shape = weight.shape if len(weight.sources) == 1 else weight.shape[1:]
             zeros = bytes(4 * int(np.prod(shape)))
-            parts += [safetensors.Part(source, "F32", shape, lambda z=zeros: [z]) for source in weight.sources]
+            parts += [PlannedTensor(source, "F32", shape, lambda z=zeros: [z]) for source in weight.sources]
         with (path / "model.safetensors").open("wb") as file:
             safetensors.write(file, parts, {"format": "pt"})
 

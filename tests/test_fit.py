@@ -16,7 +16,7 @@ from llmnotes.fit.sizes import parse
 from llmnotes.fit.training import predict
 from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.types import Typed
-from llmnotes.formats.safetensors import Part
+from llmnotes.formats.results import PlannedTensor
 
 
 def test_sizes_are_those_of_published_files():
@@ -186,16 +186,16 @@ def test_ggufs_that_say_too_little_are_refused(tmp_path, capsys):
             gguf_write.write(file, keys | more, parts)
         return cli.main(["fit", str(tmp_path / "m.gguf"), "--ram", "8GB"])
 
-    table = Part("token_embd.weight", "F32", (100, 64), lambda: [bytes(25600)])
+    table = PlannedTensor("token_embd.weight", "F32", (100, 64), lambda: [bytes(25600)])
     assert answer([table]) == 0
     capsys.readouterr()
     for parts, more in (
         ([], {}),
-        ([Part("token_embd.weight", "F32", (), lambda: [bytes(4)])], {}),
+        ([PlannedTensor("token_embd.weight", "F32", (), lambda: [bytes(4)])], {}),
         ([table], {"split.count": Typed("U16", 3)}),
         ([table], {"llama.block_count": 0}),
         ([table], {"llama.attention.head_count_kv": [1, 2]}),
-        ([table, Part("blk.0.ffn_up_exps.weight", "F32", (4,), lambda: [bytes(16)])], {}),
+        ([table, PlannedTensor("blk.0.ffn_up_exps.weight", "F32", (4,), lambda: [bytes(16)])], {}),
     ):
         assert answer(parts, **more) == 2, more
         assert capsys.readouterr().err.count("\n") == 1

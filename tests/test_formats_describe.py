@@ -10,7 +10,7 @@ import pytest
 from llmnotes import formats
 from llmnotes.errors import NotConvertible
 from llmnotes.formats.describe import as_dict, describe, report
-from llmnotes.formats.files import Identity, Inspection, Tensor
+from llmnotes.formats.results import Identity, Inspection, Tensor
 
 TOKENS = [f"token {number}" for number in range(12)]
 

@@ -10,7 +10,7 @@ from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats import convert, gguf, inspect
 from llmnotes.formats.files import stored
 from llmnotes.formats.gguf import write as gguf_write
-from llmnotes.formats.safetensors import Part
+from llmnotes.formats.results import PlannedTensor
 from llmnotes.pebble import weights_dir
 from tests.models_for_gguf import VARIANTS, make
 from tests.test_formats_to_gguf import strings
@@ -116,7 +116,7 @@ def rewritten(source: Path, target: Path, change) -> Path:
     """Write a GGUF again with other keys."""
     keys = gguf.entries(source)
     change(keys)
-    parts = [Part(t.name, t.dtype, t.shape, partial(stored, t)) for t in inspect(source).tensors]
+    parts = [PlannedTensor(t.name, t.dtype, t.shape, partial(stored, t)) for t in inspect(source).tensors]
     with target.open("wb") as file:
         gguf_write.write(file, keys, parts)
     return target

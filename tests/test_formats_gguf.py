@@ -13,8 +13,8 @@ from llmnotes.errors import FileBroken, NotConvertible, UnknownFormat
 from llmnotes.formats import gguf as reader
 from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_file
-from llmnotes.formats.safetensors import Part
 from llmnotes.quantization.blocks import quantize
 
 RANDOM = np.random.default_rng(0)
@@ -53,7 +53,7 @@ def part(name, array):
     """A tensor to write, in two pieces that end in the middle of an element."""
     dtype = {"f4": "F32", "f2": "F16", "i4": "I32", "f8": "F64"}[array.dtype.str[1:]]
     data = array.tobytes()
-    return Part(name, dtype, array.shape, lambda: (data[:5], data[5:]))
+    return PlannedTensor(name, dtype, array.shape, lambda: (data[:5], data[5:]))
 
 
 def write(path, metadata=METADATA, parts=None, byteorder="little"):
@@ -109,12 +109,12 @@ def test_the_writer_aligns_as_it_is_told(tmp_path):
         ({"a": []}, []),
         ({"a": [1, "b"]}, []),
         ({"general.alignment": 24}, []),
-        ({}, [Part("a", "F32", (2,), lambda: [b"1234567"])]),
-        ({}, [Part("a", "Q8_0", (2, 31), lambda: [])]),
-        ({}, [Part("a", "F32", (1, 1, 1, 1, 1), lambda: [b"1234"])]),
-        ({}, [Part("a", "F32", (1,), lambda: [b"1234"])] * 2),
-        ({}, [Part("a" * 64, "F32", (1,), lambda: [b"1234"])]),
-        ({}, [Part("a", "BOOL", (1,), lambda: [b"1"])]),
+        ({}, [PlannedTensor("a", "F32", (2,), lambda: [b"1234567"])]),
+        ({}, [PlannedTensor("a", "Q8_0", (2, 31), lambda: [])]),
+        ({}, [PlannedTensor("a", "F32", (1, 1, 1, 1, 1), lambda: [b"1234"])]),
+        ({}, [PlannedTensor("a", "F32", (1,), lambda: [b"1234"])] * 2),
+        ({}, [PlannedTensor("a" * 64, "F32", (1,), lambda: [b"1234"])]),
+        ({}, [PlannedTensor("a", "BOOL", (1,), lambda: [b"1"])]),
     ],
 )
 def test_what_cannot_be_said_in_gguf_is_refused(tmp_path, metadata, parts):
@@ -151,13 +151,13 @@ def test_the_reader_finds_what_gguf_py_finds(tmp_path, byteorder):
 def test_what_was_read_is_rewritten_to_the_byte(tmp_path, byteorder):
     path = write(tmp_path / "a.gguf", byteorder=byteorder)
     found = formats.inspect(path)
-    parts = [Part(t.name, t.dtype, t.shape, lambda t=t: formats.read(found, t)) for t in found.tensors]
+    parts = [PlannedTensor(t.name, t.dtype, t.shape, lambda t=t: formats.read(found, t)) for t in found.tensors]
     assert write(tmp_path / "b.gguf", reader.entries(path), parts, byteorder).read_bytes() == path.read_bytes()
 
 
 def test_blocks_are_turned_round_by_their_scales(tmp_path):
     rows = quantize(ARRAYS["token_embd.weight"], "Q8_0").tobytes()
-    path = write(tmp_path / "a.gguf", {}, [Part("a", "Q8_0", (5, 64), lambda: [rows])], "big")
+    path = write(tmp_path / "a.gguf", {}, [PlannedTensor("a", "Q8_0", (5, 64), lambda: [rows])], "big")
     (tensor,) = (found := formats.inspect(path)).tensors
     assert b"".join(formats.read(found, tensor)) == rows
     stored = path.read_bytes()[-len(rows) - (-len(rows) % 32) :][: len(rows)]
@@ -165,7 +165,7 @@ def test_blocks_are_turned_round_by_their_scales(tmp_path):
 
 
 def test_packed_words_in_a_big_endian_file_are_refused_in_one_sentence(tmp_path):
-    path = write(tmp_path / "a.gguf", {}, [Part("a", "IQ2_XXS", (1, 256), lambda: [bytes(66)])])
+    path = write(tmp_path / "a.gguf", {}, [PlannedTensor("a", "IQ2_XXS", (1, 256), lambda: [bytes(66)])])
     data = path.read_bytes()
     big = data[:4] + struct.pack(">IQQQ", 3, 1, 0, 1) + b"a" + struct.pack(">IQQIQ", 2, 256, 1, 16, 0) + data[-96:]
     path.write_bytes(big[:69] + bytes(27) + data[-96:])

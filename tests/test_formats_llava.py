@@ -207,8 +207,8 @@ def test_settings_that_published_folders_leave_out(llava, files, tmp_path):
 
 
 def test_a_published_7b_is_described_by_five_settings():
-    from llmnotes.formats.files import Identity, Inspection
     from llmnotes.formats.gguf import architectures, llava, rope
+    from llmnotes.formats.results import Identity, Inspection
 
     text = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32064, "rms_norm_eps": 1e-5}
     config = {"model_type": "llava", "text_config": text | {"max_position_embeddings": 4096}}

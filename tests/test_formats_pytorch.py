@@ -19,7 +19,7 @@ from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible
 from llmnotes.formats import convert, files
 from llmnotes.formats.pytorch import write as pytorch_write
 from llmnotes.formats.repack import parts_and_ties
-from llmnotes.formats.safetensors import Part
+from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.stretch import stretches
 
 KINDS = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool complex64 "
@@ -203,7 +203,7 @@ def test_the_same_bytes_as_two_types_become_two_storages(tmp_path):
     torch.save({"a": torch.ones(6)}, tmp_path / "a.pt")
     (tensor,) = formats.inspect(tmp_path / "a.pt").tensors
     with open(tmp_path / "b.pt", "wb") as file:
-        parts = [Part(dtype, dtype, (6,), lambda: stretches(tensor)) for dtype in ("F32", "I32")]
+        parts = [PlannedTensor(dtype, dtype, (6,), lambda: stretches(tensor)) for dtype in ("F32", "I32")]
         pytorch_write.write(file, parts)
     same(tmp_path / "b.pt", {"F32": torch.ones(6), "I32": torch.ones(6).view(torch.int32)})
 
@@ -223,7 +223,7 @@ class Full(io.BytesIO):
 
 @pytest.mark.parametrize("room", [0, 100, 5_000, 1_000_000, 4_001_500])
 def test_a_full_disk_is_named_and_not_what_torch_says_of_it(room):
-    parts = [zeros(1000), Part("b", "F32", (1000, 1000), lambda: [bytes(4_000_000)])]
+    parts = [zeros(1000), PlannedTensor("b", "F32", (1000, 1000), lambda: [bytes(4_000_000)])]
     with pytest.raises(OSError, match="No space left"):
         pytorch_write.write(Full(room), parts)
 
@@ -311,8 +311,8 @@ def test_a_large_file_takes_no_longer(tmp_path):
     assert times[1] < 10 * times[0] + 0.05
 
 
-def zeros(rows: int) -> Part:
-    return Part("a", "F32", (rows, 256), lambda: (bytes(256 * 4 * 1000) for _ in range(rows // 1000)))
+def zeros(rows: int) -> PlannedTensor:
+    return PlannedTensor("a", "F32", (rows, 256), lambda: (bytes(256 * 4 * 1000) for _ in range(rows // 1000)))
 
 
 def test_a_storage_that_no_tensor_views_is_noted(tmp_path):

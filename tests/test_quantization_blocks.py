@@ -10,7 +10,7 @@ import pytest
 
 from llmnotes.errors import MissingPart, NotQuantizable
 from llmnotes.formats import inspect, read
-from llmnotes.formats.files import DTYPES
+from llmnotes.formats.results import DTYPES
 from llmnotes.pebble import weights_dir
 from llmnotes.quantization import blocks, fast, ggml, old_types, plain, shared_library
 from tests.llama_cpp import quantize_chunk

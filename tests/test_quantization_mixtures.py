@@ -15,7 +15,7 @@ from llmnotes import cli
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible, NotQuantizable
 from llmnotes.formats import convert, inspect
 from llmnotes.formats.gguf import imatrix, write
-from llmnotes.formats.safetensors import Part
+from llmnotes.formats.results import PlannedTensor
 from llmnotes.pebble import weights_dir
 from llmnotes.quantization.mixtures import ALIASES, FILE_TYPES
 from llmnotes.quantization.models.importance import collect
@@ -135,7 +135,7 @@ def test_a_gguf_with_other_contents_is_refused_in_a_sentence(base_of, tmp_path):
         convert(base_of("pebble"), tmp_path / "q4.gguf")
     for keys, word in [({"llama.expert_count": 8}, "experts"), ({"llama.attention.head_count": 0}, "heads")]:
         keys = {"general.architecture": "llama", "llama.attention.head_count": 4, "llama.block_count": 1} | keys
-        part = Part("blk.0.attn_v.weight", "F32", (32, 32), lambda: [bytes(4096)])
+        part = PlannedTensor("blk.0.attn_v.weight", "F32", (32, 32), lambda: [bytes(4096)])
         (tmp_path / "odd.gguf").unlink(missing_ok=True)
         with open(tmp_path / "odd.gguf", "xb") as file:
             write.write(file, keys, [part])
@@ -215,7 +215,7 @@ def test_a_strange_matrix_of_importance_is_refused(tensors, error, word, tmp_pat
     parts = []
     for name, values in tensors.items():
         data = np.array(values, np.float32)
-        parts.append(Part(name, "F32", data.shape, lambda data=data: [data.tobytes()]))
+        parts.append(PlannedTensor(name, "F32", data.shape, lambda data=data: [data.tobytes()]))
     with open(tmp_path / "i.gguf", "xb") as file:
         write.write(file, {"general.type": "imatrix"}, parts)
     with pytest.raises(error, match=word):

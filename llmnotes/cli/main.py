@@ -12,7 +12,7 @@ from typing import Protocol
 
 from llmnotes.cli import course, fit, serving
 from llmnotes.errors import LLMNotesError, UnknownName, visible
-from llmnotes.formats.conversion import TARGETS
+from llmnotes.formats.targets import TARGETS
 
 
 class AddCommand(Protocol):

@@ -9,10 +9,10 @@ from torch import nn
 from llmnotes import formats
 from llmnotes.errors import AdapterUnfit, FileUnreadable
 from llmnotes.finetuning import lora, token_rows
-from llmnotes.formats.files import Tensor
 from llmnotes.formats.huggingface import ADAPTER, settings
+from llmnotes.formats.results import PlannedTensor, Tensor
 from llmnotes.formats.safe_write import new_folder
-from llmnotes.formats.safetensors import Part, write
+from llmnotes.formats.safetensors import write
 
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."  # PEFT's wrappers around a model
@@ -196,9 +196,9 @@ def _named(model: nn.Module, paths: list[str]) -> list[str]:
     return list(endings) if list(lora.targets(model, endings)) == paths else paths
 
 
-def _part(name: str, value: torch.Tensor) -> Part:
+def _part(name: str, value: torch.Tensor) -> PlannedTensor:
     dtype = next(key for key, kind in TYPES.items() if kind == value.dtype)
-    return Part(name, dtype, tuple(value.shape), lambda: [value.view(torch.uint8).numpy().tobytes()])
+    return PlannedTensor(name, dtype, tuple(value.shape), lambda: [value.view(torch.uint8).numpy().tobytes()])
 
 
 def _unfit(folder: Path, what: str) -> AdapterUnfit:

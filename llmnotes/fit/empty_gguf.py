@@ -9,7 +9,7 @@ from llmnotes.fit.shapes import Shape
 from llmnotes.formats.gguf import entries
 from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.types import Typed
-from llmnotes.formats.safetensors import Part
+from llmnotes.formats.results import PlannedTensor
 from llmnotes.quantization.mixtures import FILE_TYPES
 
 
@@ -22,7 +22,7 @@ def write_empty(path: Path, tokenizer: Path, shape: Shape, file_type: str) -> No
     """
     parts = []
     for name, (sides, dtype, nbytes) in sizes_and_types(shape, file_type).items():
-        parts.append(Part(name, dtype, sides, lambda nbytes=nbytes: _zeros(nbytes)))
+        parts.append(PlannedTensor(name, dtype, sides, lambda nbytes=nbytes: _zeros(nbytes)))
     numbers = {"block_count": shape.layers, "embedding_length": shape.hidden, "feed_forward_length": shape.inner}
     numbers |= {"attention.head_count": shape.heads, "attention.head_count_kv": shape.kv_heads}
     numbers |= dict.fromkeys(("attention.key_length", "attention.value_length", "rope.dimension_count"), shape.head)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from llmnotes.fit.model import Model
 from llmnotes.fit.shapes import Shape
-from llmnotes.formats.files import size_of
 from llmnotes.formats.gguf.architectures import LAYER
+from llmnotes.formats.results import size_of
 from llmnotes.quantization.mixtures import types
 
 UBATCH = 512  # tokens that are computed at once (--ubatch-size)

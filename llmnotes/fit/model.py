@@ -12,7 +12,7 @@ from typing import NamedTuple
 from llmnotes import formats
 from llmnotes.errors import ModelBroken, UnknownFormat, UnknownName
 from llmnotes.fit.shapes import Shape, read_config, shape_of
-from llmnotes.formats.files import Inspection, Tensor
+from llmnotes.formats.results import Inspection, Tensor
 from llmnotes.pebble import VARIANTS, weights_dir
 from llmnotes.quantization.mixtures import FILE_TYPES
 

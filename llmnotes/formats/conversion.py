@@ -1,25 +1,23 @@
-"""From one format to another, a tensor at a time."""
+"""From one format to another, a tensor at a time: every conversion in one list."""
 
-from dataclasses import dataclass, replace
-from importlib import import_module
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import inspect
-from llmnotes.formats.files import Identity, Inspection
+from llmnotes.formats import repack
+from llmnotes.formats.gguf import from_huggingface, mmproj, requantize, to_huggingface
+from llmnotes.formats.gguf.imatrix import named
+from llmnotes.formats.legacy.ggml import to_gguf as ggml_to_gguf
+from llmnotes.formats.legacy.tensorflow import checkpoints
+from llmnotes.formats.onnx import export as onnx_export
+from llmnotes.formats.registry import inspect
+from llmnotes.formats.results import Conversion, Inspection
+from llmnotes.formats.targets import TARGETS
 
-# What a target is called on the command line, and the endings that choose it when nobody says.
-TARGETS = {
-    "safetensors": (".safetensors",),
-    "pytorch": (".pt", ".pth", ".bin", ".ckpt"),
-    "gguf": (".gguf",),
-    "mmproj": (),  # a GGUF as well, and only asked for by name
-    "onnx": (".onnx",),
-    "tensorflow": (".index",),
-    "huggingface": ("",),
-}
+Converter = Callable[[Inspection, Path, str | None], Conversion]  # f(source, target, type)
 
-# What holds tensors under the names that the model gives them, and can be packed anew.
+# The formats that hold tensors under the names the model gives them: their tensors can be written anew as they are.
 REPACKED = (
     "safetensors",
     "sharded safetensors",
@@ -33,41 +31,30 @@ REPACKED = (
     "llama2.c",
 )
 
-# (what the source is, target) -> the function that does it: f(inspection, dst, type) -> Conversion
-ROUTES: dict[tuple[str, str], str] = {
-    **{(kind, "safetensors"): "repack:to_safetensors" for kind in REPACKED},
-    **{(kind, "pytorch"): "repack:to_pytorch" for kind in REPACKED},
-    ("Hugging Face folder", "huggingface"): "repack:to_safetensors",  # a folder with its weights in one file
-    ("GGML", "gguf"): "legacy.ggml.to_gguf:to_gguf",
-    ("GGMF", "gguf"): "legacy.ggml.to_gguf:to_gguf",
-    ("GGJT", "gguf"): "legacy.ggml.to_gguf:to_gguf",
-    ("Hugging Face folder", "onnx"): "onnx.export:from_huggingface",
-    ("TensorFlow checkpoint", "safetensors"): "legacy.tensorflow.bundle:to_safetensors",
-    **{(kind, "tensorflow"): "legacy.tensorflow.bundle:write" for kind in REPACKED},
-    ("TensorFlow checkpoint", "pytorch"): "legacy.tensorflow.bundle:to_pytorch",
-    ("Hugging Face folder", "gguf"): "gguf.from_huggingface:convert",
-    ("Hugging Face folder", "mmproj"): "gguf.mmproj:convert",
-    ("GGUF", "gguf"): "gguf.requantize:requantize",
-    ("GGUF", "huggingface"): "gguf.to_huggingface:to_huggingface",
-    ("GGUF", "safetensors"): "gguf.to_huggingface:to_safetensors",
+# Conversions that take an importance matrix as well: f(source, target, type, importance).
+WITH_IMPORTANCE = {
+    ("Hugging Face folder", "gguf"): from_huggingface.convert,
+    ("GGUF", "gguf"): requantize.requantize,
 }
 
-WEIGHED = ("gguf.from_huggingface:convert", "gguf.requantize:requantize")  # what an importance matrix can be given to
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What a conversion did. `fallbacks` names the tensors that got another type than the one asked for;
-    `lost` says in a sentence each what the target cannot hold."""
-
-    source: Path
-    target: Path
-    identity: Identity
-    to: str
-    tensors: int
-    nbytes: int
-    fallbacks: dict[str, str]
-    lost: tuple[str, ...] = ()
+# (format of the source, target) -> the function that converts
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    **{(format, "safetensors"): repack.to_safetensors for format in REPACKED},
+    **{(format, "pytorch"): repack.to_pytorch for format in REPACKED},
+    ("Hugging Face folder", "huggingface"): repack.to_safetensors,  # a folder with its weights in one file
+    ("GGML", "gguf"): ggml_to_gguf.to_gguf,
+    ("GGMF", "gguf"): ggml_to_gguf.to_gguf,
+    ("GGJT", "gguf"): ggml_to_gguf.to_gguf,
+    ("Hugging Face folder", "onnx"): onnx_export.from_huggingface,
+    ("TensorFlow checkpoint", "safetensors"): checkpoints.to_safetensors,
+    **{(format, "tensorflow"): checkpoints.from_tensors for format in REPACKED},
+    ("TensorFlow checkpoint", "pytorch"): checkpoints.to_pytorch,
+    ("Hugging Face folder", "gguf"): from_huggingface.convert,
+    ("Hugging Face folder", "mmproj"): mmproj.convert,
+    ("GGUF", "gguf"): requantize.requantize,
+    ("GGUF", "huggingface"): to_huggingface.to_huggingface,
+    ("GGUF", "safetensors"): to_huggingface.to_safetensors,
+}
 
 
 def convert(
@@ -93,20 +80,17 @@ def convert(
     if to not in TARGETS:
         raise NotConvertible(f"There is no format {to[:40]!r} to convert to; take one of {', '.join(TARGETS)}.")
     inspection = inspect(src)
-    route = ROUTES.get((inspection.identity.format, to))
-    if route is None:
+    pair = (inspection.identity.format, to)
+    if pair not in CONVERTERS:
         raise NotConvertible(f"There is no way from {inspection.identity.format} to {to}; {_ways(inspection, to)}.")
-    if importance is not None and route not in WEIGHED:
+    if importance is None:
+        done = CONVERTERS[pair](inspection, dst, type)
+    elif pair in WITH_IMPORTANCE:
+        done = WITH_IMPORTANCE[pair](inspection, dst, type, named(importance))
+    else:
         raise NotConvertible(
             "An importance matrix is for a GGUF that is made from a Hugging Face folder or another GGUF; leave it out."
         )
-    module, function = route.split(":")
-    more = {}
-    if importance is not None:
-        from llmnotes.formats.gguf.imatrix import named
-
-        more["importance"] = named(importance)
-    done = getattr(import_module(f"llmnotes.formats.{module}"), function)(inspection, dst, type, **more)
     return replace(done, to=to)
 
 
@@ -115,15 +99,9 @@ def _ways(inspection: Inspection, to: str) -> str:
     kind = inspection.identity.format
     if kind == "TensorFlow SavedModel":
         return "its weights are a checkpoint, variables/variables in its folder: convert that"
-    ways = [target for source, target in ROUTES if source == kind]
+    ways = [target for source, target in CONVERTERS if source == kind]
     if not ways:
         return "nothing can be made from it here; take the model in another format"
-    sources = [source for source, target in ROUTES if target == to]
+    sources = [source for source, target in CONVERTERS if target == to]
     made = f", and {to} is made from a {' or '.join(sources)}" if len(sources) < 6 else ""
     return f"it can become {' or '.join(ways)}{made}"
-
-
-def keep_types(type: str | None) -> None:
-    """Raise `NotConvertible` if a `type` was asked for where every tensor keeps its own."""
-    if type is not None:
-        raise NotConvertible(f"{type} was asked for, and a type is chosen for GGUF alone; leave it out.")

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import inspect, read
-from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, Tensor
 from llmnotes.formats.progress import progress
+from llmnotes.formats.registry import inspect, read
 from llmnotes.formats.repack import copy_beside, parts_and_ties
+from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
 from llmnotes.formats.safe_write import new_folder
-from llmnotes.formats.safetensors import Part, write
+from llmnotes.formats.safetensors import write
 
 FLOATS = ("F32", "F16", "BF16")
 BLOCK = 1 << 20  # elements that are in memory at a time
@@ -113,7 +112,7 @@ def _combine(base: Inspection, other: Inspection, dst: Path, function, metadata:
         for tensor in other.tensors:
             if tensor.name not in ties:
                 data = _pieces(base, old.get(tensor.name), other, tensor, function, advance)
-                parts.append(Part(tensor.name, tensor.dtype, tensor.shape, data))
+                parts.append(PlannedTensor(tensor.name, tensor.dtype, tensor.shape, data))
         with folder.file("model.safetensors") as file:
             write(file, parts, {"format": "pt"} | metadata | ties)
     return lost

@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence, Set
 
 from llmnotes.errors import visible
-from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, counted
+from llmnotes.formats.results import Conversion, Inspection, counted
 
 WIDTH = 100  # characters of a value that a reader sees
 DEPTH = 40  # levels of nesting that are followed

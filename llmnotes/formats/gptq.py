@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import inspect, safetensors
+from llmnotes.formats import safetensors
+from llmnotes.formats.registry import inspect
 from llmnotes.formats.repack import copy_beside, parts_and_ties
+from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_folder
-from llmnotes.formats.safetensors import Part
 
 NAMES = {"int32": "I32", "float16": "F16"}
 
@@ -48,7 +49,9 @@ def save(
             raise NotConvertible(f"{part.name} has another shape in {source}; give the model that was quantized.")
         for key, values in gptq_layout.pack(layers[name], version).items():
             data = values.tobytes()
-            written.append(Part(f"{name}.{key}", NAMES[values.dtype.name], values.shape, lambda data=data: [data]))
+            written.append(
+                PlannedTensor(f"{name}.{key}", NAMES[values.dtype.name], values.shape, lambda data=data: [data])
+            )
     with new_folder(folder) as new:
         copy_beside(found, new)
         for name, content in (("config.json", config), ("quantize_config.json", config["quantization_config"])):

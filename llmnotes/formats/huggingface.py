@@ -5,64 +5,119 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from llmnotes import formats
-from llmnotes.errors import FileBroken, FileUnreadable, UnknownFormat
-from llmnotes.formats.files import HEADER_LIMIT, Identity, Inspection, Source, Tensor, counted
+from llmnotes.errors import FileBroken, FileUnreadable
+from llmnotes.formats import pytorch, safetensors
+from llmnotes.formats.files import HEADER_LIMIT, Source
+from llmnotes.formats.format import Format
+from llmnotes.formats.results import Identity, Inspection, Tensor, counted
 
 # In the order in which transformers looks for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 
 
-def identify(source: Source | Path) -> Identity | None:
-    """Return the identity of a folder of weights and settings, or of a file that says which shard holds what."""
-    if isinstance(source, Source):
-        index = _index(source)
-        if index is None:
-            return None
-        shards = _shards(source, index)
-        kind = "safetensors" if _is_safetensors(source.path.parent / shards[0]) else "PyTorch"
-        return Identity(
-            f"sharded {kind}",
-            "",
-            f"JSON whose weight_map places {counted(len(index), 'tensor')} in {counted(len(shards), 'file')}",
-        )
-    found = [name for name in WEIGHTS if (source / name).exists()]
-    adapters = [name for name in ADAPTER if (source / name).exists()]
-    if (source / "adapter_config.json").is_file() and (adapters or not found):
+def identify(source: Source) -> Identity | None:
+    """Return the identity of a file that says which shard of a model holds which tensor, or None for any other."""
+    index = _index(source)
+    if index is None:
+        return None
+    shards = _shards(source, index)
+    kind = "safetensors" if _is_safetensors(source.path.parent / shards[0]) else "PyTorch"
+    return Identity(
+        f"sharded {kind}",
+        "",
+        f"JSON whose weight_map places {counted(len(index), 'tensor')} in {counted(len(shards), 'file')}",
+    )
+
+
+def inspect(source: Source, identity: Identity) -> Inspection:
+    """Return what the headers of all shards say; each tensor has the path of its own shard.
+
+    Raises `FileBroken` for a shard that is missing or lies outside the folder, and for a tensor that two shards hold
+    or that is not where the index says.
+    """
+    index = _index(source) or {}
+    tensors, metadata, notes, home = [], {}, [], {}
+    for shard in _shards(source, index):
+        path = source.path.parent / shard
+        with Source(path) as file:
+            if _index(file) is not None:
+                raise source.broken(f"its shard {shard[:80]!r} is an index again")
+        inspection = _weights(path, SHARDS)
+        if inspection is None:
+            raise source.broken(f"its shard {shard[:80]!r} is no file of weights")
+        for tensor in inspection.tensors:
+            if tensor.name in home:
+                raise source.broken(f"{tensor.name[:80]!r} lies in two of its shards")
+            if index.get(tensor.name, shard) != shard:
+                raise source.broken(f"{tensor.name[:80]!r} lies in another shard than it says")
+            home[tensor.name] = shard
+        tensors += inspection.tensors
+        metadata |= inspection.metadata
+        notes += [note for note in inspection.notes if note not in notes]
+    lost = next((name for name in index if name not in home), None)
+    if lost is not None:
+        raise source.broken(f"{lost[:80]!r} is in none of its shards")
+    if len(home) > len(index):
+        notes.append(f"The shards hold {counted(len(home) - len(index), 'tensor')} that the index does not name.")
+    return Inspection(source.path, identity, tuple(tensors), metadata, notes=tuple(notes))
+
+
+def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
+    """Yield the bytes of a tensor that its shard does not hold as they are."""
+    path = tensor.path or inspection.path
+    with Source(path) as source:
+        for format in SHARDS:
+            identity = format.identify(source)
+            if identity is not None:
+                return format.read(replace(inspection, path=path, identity=identity), tensor)
+        raise source.broken("it is no longer a file of weights")
+
+
+def identify_folder(path: Path) -> Identity | None:
+    """Return the identity of a folder of weights and settings, or None for any other."""
+    found = [name for name in WEIGHTS if (path / name).exists()]
+    adapters = [name for name in ADAPTER if (path / name).exists()]
+    if (path / "adapter_config.json").is_file() and (adapters or not found):
         return Identity("PEFT adapter", "", " and ".join(["adapter_config.json", *adapters[:1]]))
-    if found or _speaks_of_a_model(source / "config.json"):
-        names = ["config.json"] * (source / "config.json").exists() + found[:1]
+    if found or _speaks_of_a_model(path / "config.json"):
+        names = ["config.json"] * (path / "config.json").exists() + found[:1]
         return Identity("Hugging Face folder", "", " and ".join(names))
     return None
 
 
-def inspect(source: Source | Path, identity: Identity) -> Inspection:
-    """Return what the settings and the headers of all shards say; `metadata["config"]` holds the settings.
+def inspect_folder(path: Path, identity: Identity) -> Inspection:
+    """Return what the settings and the headers of all weights say; `metadata["config"]` holds the settings.
 
-    Each tensor has the path of its own shard. Raises `FileBroken` for settings that are no JSON, for a shard that is
-    missing or lies outside the folder, and for a tensor that two shards hold or that is not where the index says.
+    Raises `FileBroken` for settings that are no JSON, and what `inspect` raises for a model in shards.
     """
-    if isinstance(source, Source):
-        return _sharded(source, identity)
     adapter = identity.format == "PEFT adapter"
-    config = settings(source / ("adapter_config.json" if adapter else "config.json"))
-    found = [name for name in (ADAPTER if adapter else WEIGHTS) if (source / name).exists()]
+    config = settings(path / ("adapter_config.json" if adapter else "config.json"))
+    found = [name for name in (ADAPTER if adapter else WEIGHTS) if (path / name).exists()]
     if not found:
         need = ADAPTER[0] if adapter else WEIGHTS[0]
-        raise FileBroken(f"{source} has settings and no {need}; copy the weights to where the settings are.")
-    try:
-        weights = formats.inspect(source / found[0])
-    except UnknownFormat:
-        raise FileBroken(f"{source / found[0]} holds no weights and no index of them; copy it again.") from None
-    notes = (*weights.notes, *_notes(source, config, weights, found))
+        raise FileBroken(f"{path} has settings and no {need}; copy the weights to where the settings are.")
+    weights = _weights(path / found[0], (FORMAT, *SHARDS))
+    if weights is None:
+        raise FileBroken(f"{path / found[0]} holds no weights and no index of them; copy it again.")
+    notes = (*weights.notes, *_notes(path, config, weights, found))
     metadata = {"config": config} | ({"weights": weights.metadata} if weights.metadata else {})
-    return Inspection(source, identity, weights.tensors, metadata, None if adapter else _architecture(config), notes)
+    return Inspection(path, identity, weights.tensors, metadata, None if adapter else _architecture(config), notes)
 
 
-def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
-    """Yield the bytes of a tensor that its shard does not hold as they are."""
-    return formats.read(replace(inspection, path=tensor.path), tensor)
+FORMAT = Format(identify, inspect, read)  # an index of shards
+FOLDER = Format(identify_folder, inspect_folder, read)
+SHARDS = (safetensors.FORMAT, pytorch.FORMAT)  # what a file of weights may be
+
+
+def _weights(path: Path, formats: tuple[Format[Source], ...]) -> Inspection | None:
+    """Return what one file of weights holds, or None if it is in none of the `formats`."""
+    with Source(path) as source:
+        for format in formats:
+            identity = format.identify(source)
+            if identity is not None:
+                return format.inspect(source, identity)
+    return None
 
 
 def settings(path: Path) -> dict:
@@ -132,33 +187,5 @@ def _encodable(name: str) -> bool:
 
 
 def _is_safetensors(path: Path) -> bool:
-    from llmnotes.formats import safetensors
-
     with Source(path) as source:
         return safetensors.identify(source) is not None
-
-
-def _sharded(source: Source, identity: Identity) -> Inspection:
-    index = _index(source)
-    tensors, metadata, notes, home = [], {}, [], {}
-    for shard in _shards(source, index):
-        path = source.path.parent / shard
-        with Source(path) as part:
-            if _index(part) is not None:
-                raise source.broken(f"its shard {shard[:80]!r} is an index again")
-        inspection = formats.inspect(path)
-        for tensor in inspection.tensors:
-            if tensor.name in home:
-                raise source.broken(f"{tensor.name[:80]!r} lies in two of its shards")
-            if index.get(tensor.name, shard) != shard:
-                raise source.broken(f"{tensor.name[:80]!r} lies in another shard than it says")
-            home[tensor.name] = shard
-        tensors += inspection.tensors
-        metadata |= inspection.metadata
-        notes += [note for note in inspection.notes if note not in notes]
-    lost = next((name for name in index if name not in home), None)
-    if lost is not None:
-        raise source.broken(f"{lost[:80]!r} is in none of its shards")
-    if len(home) > len(index):
-        notes.append(f"The shards hold {counted(len(home) - len(index), 'tensor')} that the index does not name.")
-    return Inspection(source.path, identity, tuple(tensors), metadata, notes=tuple(notes))

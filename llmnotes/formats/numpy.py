@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmnotes.formats import zips
-from llmnotes.formats.files import Identity, Inspection, Source, Tensor, counted, remembered, size_of
+from llmnotes.formats.files import Source, remembered
+from llmnotes.formats.format import Format
 from llmnotes.formats.pytorch.tensors import Storage, View, gather, make_view
+from llmnotes.formats.results import Identity, Inspection, Tensor, counted, size_of
 
 MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 10_000  # characters, the limit that numpy itself has
@@ -50,7 +52,7 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     return Inspection(source.path, identity, tuple(tensors), notes=tuple(notes))
 
 
-def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
+def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of an array that is compressed, big-endian or in Fortran's order; C order, little-endian."""
     with Source(tensor.path) as source:
         entry = _entries(tensor.path).get(tensor.name, False)
@@ -64,6 +66,9 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
             start = entry.size - storage.nbytes
             read = zips.unpacked(source.path).reader(source, entry)
             yield from gather(lambda first, count: read(start + first, count), view)
+
+
+FORMAT = Format(identify, inspect, read)
 
 
 @remembered(files=2)

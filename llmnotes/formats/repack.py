@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import read, safetensors
-from llmnotes.formats.conversion import TARGETS, Conversion, keep_types
-from llmnotes.formats.files import Inspection, Source, Tensor, stored
+from llmnotes.formats import safetensors
+from llmnotes.formats.files import Source, stored
 from llmnotes.formats.progress import progress
+from llmnotes.formats.registry import read
+from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
 from llmnotes.formats.safe_write import NewFolder, new_file, new_folder
-from llmnotes.formats.safetensors import Part
 from llmnotes.formats.stretch import stretches
+from llmnotes.formats.targets import TARGETS, keep_types
 
 # What the weights of a folder are called.
 NAMES = {
@@ -47,7 +48,7 @@ def to_pytorch(inspection: Inspection, dst: Path, type: str | None = None) -> Co
 
 def parts_and_ties(
     inspection: Inspection, advance: Callable[[int], None] = lambda count: None, stored=stored
-) -> tuple[list[Part], dict[str, str]]:
+) -> tuple[list[PlannedTensor], dict[str, str]]:
     """Return each tensor that has bytes of its own, ready to be written, and {further name: the tensor it is tied to}.
 
     Ties are storages that are shared, and what the metadata of safetensors says of names that were left out. Of a
@@ -70,7 +71,7 @@ def parts_and_ties(
         elif tensor.dtype not in safetensors.ORDER:
             raise NotConvertible(f"{name} has the type {tensor.dtype}, which has no name there; leave that tensor out.")
         else:
-            parts.append(Part(name, tensor.dtype, tensor.shape, partial(data, tensor)))
+            parts.append(PlannedTensor(name, tensor.dtype, tensor.shape, partial(data, tensor)))
     if not parts:
         raise NotConvertible(f"{inspection.path.name} holds no tensors; see what it does hold with `llmnotes inspect`.")
     names = {part.name for part in parts}
@@ -130,7 +131,9 @@ def _repack(to: str, inspection: Inspection, dst: Path, type: str | None) -> Con
     return Conversion(inspection.path, dst, inspection.identity, to, len(parts), nbytes, {}, lost)
 
 
-def _write(file: BinaryIO, parts: list[Part], ties: dict[str, str], inspection: Inspection, to: str, advance) -> tuple:
+def _write(
+    file: BinaryIO, parts: list[PlannedTensor], ties: dict[str, str], inspection: Inspection, to: str, advance
+) -> tuple:
     metadata = {key: value for key, value in weights_metadata(inspection).items() if key not in ties}
     if to == "safetensors":
         safetensors.write(file, parts, {"format": "pt"} | metadata | ties)

@@ -1,34 +1,16 @@
 """safetensors: a length, a JSON header, and the tensors' bytes."""
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import BinaryIO
 
-from llmnotes.formats.files import HEADER_LIMIT, Identity, Inspection, Source, Tensor, size_of
+from llmnotes.formats.files import HEADER_LIMIT, Source
+from llmnotes.formats.format import Format
+from llmnotes.formats.results import Identity, Inspection, PlannedTensor, Tensor, size_of
 from llmnotes.formats.stretch import Stretch
 
 # The official writer puts wide types first, so that every tensor is aligned.
 ORDER = ("U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16")
 ORDER += ("F8_E5M2FNUZ", "F8_E4M3FNUZ", "F8_E8M0", "F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL")
-
-
-@dataclass(frozen=True)
-class Part:
-    """A tensor that is to be written: `data()` yields its bytes, little-endian, in pieces of any size.
-
-    To `write` of this module it may yield a `Stretch` as well, where the bytes lie in a file as they are.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    data: Callable[[], Iterable[bytes]]
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes that `data()` must yield together."""
-        return size_of(self.dtype, self.shape)
 
 
 def identify(source: Source) -> Identity | None:
@@ -81,7 +63,10 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     return Inspection(source.path, identity, tuple(tensors), metadata)
 
 
-def write(file: BinaryIO, parts: list[Part], metadata: dict[str, str] | None = None) -> None:
+FORMAT = Format(identify, inspect)
+
+
+def write(file: BinaryIO, parts: list[PlannedTensor], metadata: dict[str, str] | None = None) -> None:
     """Write `parts` to `file`, byte for byte as the official library does; one piece of a tensor is held at a time.
 
     Raises `ValueError` for a name that stands twice, or data that does not fill its shape. Does not write the

@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from llmnotes.formats.files import Source, Tensor
+from llmnotes.formats.files import Source
+from llmnotes.formats.results import Tensor
 
 LENGTH = 1 << 26  # bytes that are sent between two reports of progress
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmnotes import formats
 from llmnotes.formats import conversion, scanning
-from llmnotes.formats.files import Inspection
+from llmnotes.formats.results import Inspection
 from llmnotes.models.opening import path_of
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from llmnotes import formats
 from llmnotes.errors import FileBroken, FileUnreadable, ModelBroken, ModelGated, ModelNotFound, UnknownFormat
 from llmnotes.formats import convert
-from llmnotes.formats.files import Inspection
+from llmnotes.formats.results import Inspection
 from llmnotes.pebble import VARIANTS, weights_dir
 
 if TYPE_CHECKING:

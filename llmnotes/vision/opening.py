@@ -14,8 +14,9 @@ from torch import nn
 
 from llmnotes.errors import ModelBroken, ModelNotFound, UnknownName
 from llmnotes.formats.gguf.llava import is_llava
+from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_file
-from llmnotes.formats.safetensors import Part, write
+from llmnotes.formats.safetensors import write
 from llmnotes.models import open_model, path_of
 from llmnotes.models.opening import quiet
 from llmnotes.vision import parts
@@ -152,9 +153,11 @@ def install(folder: Path, target: Path = WEIGHTS) -> None:
 def write_tensors(path: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
     """Write a new safetensors file in bfloat16. Raises `CannotWrite` where it exists already."""
 
-    def part(name: str, value: torch.Tensor) -> Part:
+    def part(name: str, value: torch.Tensor) -> PlannedTensor:
         value = value.detach().to("cpu", torch.bfloat16).contiguous()
-        return Part(name, "BF16", tuple(value.shape), lambda: [value.reshape(-1).view(torch.uint8).numpy().tobytes()])
+        return PlannedTensor(
+            name, "BF16", tuple(value.shape), lambda: [value.reshape(-1).view(torch.uint8).numpy().tobytes()]
+        )
 
     with new_file(path) as file:
         write(file, [part(name, value) for name, value in tensors], {"format": "pt"})

@@ -12,6 +12,7 @@ import torch
 from llmnotes.errors import FileBroken, FileUnreadable, TrainingFailed
 from llmnotes.formats import safetensors
 from llmnotes.formats.files import Source
+from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_folder
 
 STATE, SUMS = "state.safetensors", "SHA256SUMS"
@@ -127,14 +128,14 @@ def _tensors(model, optimizer) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def part(name: str, tensor: torch.Tensor) -> safetensors.Part:
+def part(name: str, tensor: torch.Tensor) -> PlannedTensor:
     """Return a tensor as what `safetensors.write` takes, in its own float type."""
     dtype = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}[tensor.dtype]
 
     def data():
         yield tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
-    return safetensors.Part(name, dtype, tuple(tensor.shape), data)
+    return PlannedTensor(name, dtype, tuple(tensor.shape), data)
 
 
 class _Hashed:

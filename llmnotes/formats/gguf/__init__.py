@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmnotes.errors import FileBroken
-from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, size_of
+from llmnotes.formats.files import METADATA_LIMIT, Source
+from llmnotes.formats.format import Format
 from llmnotes.formats.gguf.types import KINDS, REMOVED, TYPES, Texts, Typed, swapped
+from llmnotes.formats.results import Identity, Inspection, Tensor, size_of
 
 COUNT_LIMIT = 100_000  # keys, tensors, or arrays within arrays
 TEXT_LIMIT = 8_000_000  # bytes of all single texts together: names, licences, chat templates
@@ -55,10 +57,13 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     return Inspection(source.path, identity, tensors, metadata, architecture, tuple(notes))
 
 
-def data(inspection: Inspection, tensor: "Swapped") -> Iterator[bytes]:
+def read(inspection: Inspection, tensor: "Swapped") -> Iterator[bytes]:
     """Yield the bytes of a tensor of a big-endian file, little-endian; `NotConvertible` where no order is agreed."""
     with Source(inspection.path) as source:
         yield from swapped(tensor.dtype, source.stream(tensor.at, tensor.nbytes))
+
+
+FORMAT = Format(identify, inspect, read)
 
 
 def entries(path: str | Path) -> dict[str, Typed]:

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible, NotQuantizable
-from llmnotes.formats import read
-from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, Tensor, counted
 from llmnotes.formats.gguf import architectures, llava, rope
 from llmnotes.formats.gguf import tokenizer as gguf_tokenizer
 from llmnotes.formats.gguf import write as gguf_write
@@ -17,8 +14,9 @@ from llmnotes.formats.gguf.architectures import Architecture, Weight
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.huggingface import settings
 from llmnotes.formats.progress import progress
+from llmnotes.formats.registry import read
+from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted
 from llmnotes.formats.safe_write import new_file
-from llmnotes.formats.safetensors import Part
 from llmnotes.quantization import mixtures
 
 SAMPLING = {
@@ -78,7 +76,7 @@ def convert(
     return Conversion(inspection.path, dst, inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost))
 
 
-def general(inspection: Inspection, architecture: Architecture, parts: list[Part]) -> dict[str, Any]:
+def general(inspection: Inspection, architecture: Architecture, parts: list[PlannedTensor]) -> dict[str, Any]:
     """Return the keys that say what the model is: its name from the folder's, its size, how to sample."""
     found: dict[str, Any] = {"general.architecture": architecture.gguf, "general.type": "model"}
     try:
@@ -184,11 +182,11 @@ def same_model(importance: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -
 
 def part_of(
     weight: Weight, at_hand: dict[str, Tensor], inspection: Inspection, dtype: str, advance, importance=None
-) -> Part:
+) -> PlannedTensor:
     """Return one tensor of a GGUF in the type `dtype`, ready to be written; `advance` hears how many bytes are read."""
     tensors = [at_hand[name] for name in weight.sources]
     data = partial(_data, weight, tensors, inspection, advance)
-    return Part(weight.name, dtype, weight.shape, partial(quantized, weight.name, data, dtype, importance))
+    return PlannedTensor(weight.name, dtype, weight.shape, partial(quantized, weight.name, data, dtype, importance))
 
 
 def quantized(name: str, data: Callable, dtype: str, importance=None) -> Iterator[bytes]:
@@ -217,7 +215,7 @@ def _counted(pieces: Iterable[bytes], advance: Callable[[int], None]) -> Iterato
         advance(len(piece))
 
 
-def _rope_factors(architecture: Architecture, sizes: dict) -> list[Part]:
+def _rope_factors(architecture: Architecture, sizes: dict) -> list[PlannedTensor]:
     """Return the tensor that slows the rotations of Llama 3's positions, if the model has it."""
     if sizes["rope"]["rope_type"] != "llama3":
         return []
@@ -226,7 +224,7 @@ def _rope_factors(architecture: Architecture, sizes: dict) -> list[Part]:
             f"llama.cpp scales no {architecture.hugging_face} the way of Llama 3; use its unscaled model."
         )
     factors = rope.llama3(sizes["rope"], sizes["rope_theta"], sizes["head_dim"])
-    return [Part("rope_freqs.weight", "F32", factors.shape, lambda: [factors.tobytes()])]
+    return [PlannedTensor("rope_freqs.weight", "F32", factors.shape, lambda: [factors.tobytes()])]
 
 
 def _lost(architecture: Architecture, config: dict) -> list[str]:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats import inspect
-from llmnotes.formats import read as read_tensor
 from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.architectures import LAYER
 from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.registry import inspect
+from llmnotes.formats.registry import read as read_tensor
+from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_file
-from llmnotes.formats.safetensors import Part
 
 LIMIT = 1 << 28  # bytes of all sums; a model of 400 billion weights has a tenth of it
 SUMS, COUNTS = ".in_sum2", ".counts"
@@ -65,8 +65,8 @@ def write(path: str | Path, importance: dict[str, Any], dataset: str = "") -> No
     parts = []
     for name, means in named(importance).items():
         sums = np.ascontiguousarray(means, "<f4")
-        parts.append(Part(name + SUMS, "F32", sums.shape, lambda sums=sums: [sums.tobytes()]))
-        parts.append(Part(name + COUNTS, "F32", (1,), lambda: [np.ones(1, "<f4").tobytes()]))
+        parts.append(PlannedTensor(name + SUMS, "F32", sums.shape, lambda sums=sums: [sums.tobytes()]))
+        parts.append(PlannedTensor(name + COUNTS, "F32", (1,), lambda: [np.ones(1, "<f4").tobytes()]))
     keys = {"general.type": "imatrix", "imatrix.datasets": Typed("[STRING]", [dataset])}
     keys |= {"imatrix.chunk_count": 1, "imatrix.chunk_size": 1}
     with new_file(path) as file:

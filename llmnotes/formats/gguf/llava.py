@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
-from llmnotes.formats.files import Inspection, Tensor, counted
 from llmnotes.formats.gguf.architectures import Weight
 from llmnotes.formats.gguf.rope import LIMIT
 from llmnotes.formats.huggingface import settings
+from llmnotes.formats.results import Inspection, Tensor, counted
 
 NAME = "LlavaForConditionalGeneration"
 

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, counted, size_of
 from llmnotes.formats.gguf import llava
 from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.from_huggingface import matched, part_of, type_of
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.progress import progress
+from llmnotes.formats.results import Conversion, Inspection, counted, size_of
 from llmnotes.formats.safe_write import new_file
 from llmnotes.quantization.mixtures import FILE_TYPES
 

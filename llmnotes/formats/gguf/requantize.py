@@ -5,16 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import read
-from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, Tensor
 from llmnotes.formats.gguf import entries
 from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.from_huggingface import SOURCES, quantized, same_model, type_of
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.progress import progress
+from llmnotes.formats.registry import read
+from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
 from llmnotes.formats.safe_write import new_file
-from llmnotes.formats.safetensors import Part
 from llmnotes.quantization import mixtures
 
 
@@ -47,7 +45,9 @@ def requantize(
             dtype = tensor.dtype if types[tensor.name] == "F32" and type != "F32" else types[tensor.name]
             data = partial(_data, inspection, tensor, advance)
             matters = importance.get(tensor.name)
-            parts.append(Part(tensor.name, dtype, tensor.shape, partial(quantized, tensor.name, data, dtype, matters)))
+            parts.append(
+                PlannedTensor(tensor.name, dtype, tensor.shape, partial(quantized, tensor.name, data, dtype, matters))
+            )
         metadata: dict[str, Any] = dict(entries(inspection.path))
         metadata |= {"general.file_type": Typed("U32", mixtures.FILE_TYPES[type][0])}
         metadata |= {"general.quantization_version": Typed("U32", 2)}

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats import read, safetensors
-from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, Tensor, counted
+from llmnotes.formats import safetensors
 from llmnotes.formats.gguf import architectures, hf_tokenizer, rope
 from llmnotes.formats.gguf.architectures import SETTINGS, Architecture, Weight
 from llmnotes.formats.gguf.from_huggingface import permuted
 from llmnotes.formats.progress import progress
+from llmnotes.formats.registry import read
+from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted
 from llmnotes.formats.safe_write import new_file, new_folder
-from llmnotes.formats.safetensors import Part
 
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 STACK_LIMIT = 1 << 26  # bytes of a stack of vectors that is taken apart in memory
@@ -184,7 +183,9 @@ def _check(inspection: Inspection, wanted: list[Weight], at_hand: dict[str, Tens
         )
 
 
-def _parts(weight: Weight, tensor: Tensor, inspection: Inspection, asked: str | None, advance) -> Iterator[Part]:
+def _parts(
+    weight: Weight, tensor: Tensor, inspection: Inspection, asked: str | None, advance
+) -> Iterator[PlannedTensor]:
     """Yield the tensors that one of GGUF's becomes: one, or those that were stacked."""
     dtype = asked or (tensor.dtype if tensor.dtype in FLOATS else "F32")
     many = len(weight.sources)
@@ -193,7 +194,7 @@ def _parts(weight: Weight, tensor: Tensor, inspection: Inspection, asked: str | 
     for at, name in enumerate(weight.sources):
         shape = weight.shape if many == 1 else weight.shape[1:]
         span = None if many == 1 else (at * tensor.nbytes // many, (at + 1) * tensor.nbytes // many)
-        yield Part(name, dtype, shape, partial(_data, weight, tensor, inspection, dtype, span, advance))
+        yield PlannedTensor(name, dtype, shape, partial(_data, weight, tensor, inspection, dtype, span, advance))
 
 
 def _data(weight: Weight, tensor: Tensor, inspection: Inspection, dtype: str, span, advance) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats.files import DTYPES
+from llmnotes.formats.results import DTYPES
 
 # kind of a value -> (its number, the letter that `struct` has for it); "[U32]" is an array of them
 KINDS = {

@@ -4,13 +4,13 @@ import struct
 from typing import Any, BinaryIO
 
 from llmnotes.formats.gguf.types import KINDS, NUMBERS, Texts, Typed, swapped
-from llmnotes.formats.safetensors import Part
+from llmnotes.formats.results import PlannedTensor
 
 ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
 NAME_LIMIT = 63  # bytes of a tensor's name that llama.cpp has room for
 
 
-def write(file: BinaryIO, metadata: dict[str, Any], parts: list[Part], byteorder: str = "little") -> None:
+def write(file: BinaryIO, metadata: dict[str, Any], parts: list[PlannedTensor], byteorder: str = "little") -> None:
     """Write a GGUF 3 file with the keys of `metadata` and the tensors of `parts`, both in the order given.
 
     A value is a `Typed("U64", 5)` or plain: a text (or its bytes) is a STRING, a bool a BOOL, an int a U32, a float an
@@ -43,7 +43,7 @@ def write(file: BinaryIO, metadata: dict[str, Any], parts: list[Part], byteorder
         file.write(bytes(-part.nbytes % alignment))
 
 
-def _table(order: str, parts: list[Part], alignment: int) -> bytes:
+def _table(order: str, parts: list[PlannedTensor], alignment: int) -> bytes:
     """Return the table of tensors: name, sides (fastest first), type and place of each."""
     table, at, names = bytearray(), 0, set()
     for part in parts:

@@ -1,6 +1,6 @@
 """The child process that lets libhdf5 look at a file.
 
-`python -m llmnotes.formats.legacy.hdf5_child FILE FIRST COUNT [DATASET]` prints the values of a dataset, little-
+`python hdf5_child.py FILE FIRST COUNT [DATASET]` prints the values of a dataset, little-
 endian, or, without one, JSON: the root's attributes and groups, the datasets with dtype, shape and offset, and notes.
 No link that leads out of the file is followed.
 """

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from llmnotes.errors import FileBroken, MissingPart
 from llmnotes.formats import zips
-from llmnotes.formats.files import CHUNK, DTYPES, HEADER_LIMIT, Identity, Inspection, Source, Tensor, size_of
+from llmnotes.formats.files import CHUNK, HEADER_LIMIT, Source
+from llmnotes.formats.format import Format
+from llmnotes.formats.results import DTYPES, Identity, Inspection, Tensor, size_of
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SECONDS = 5  # for the child; it has less of processor time
@@ -81,7 +83,7 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     return Inspection(source.path, identity, tuple(tensors), metadata, _model(metadata), tuple(notes[:100]))
 
 
-def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
+def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a dataset that is cut into chunks, packed or big-endian, unpacked by a child process.
 
     Raises `FileBroken` for values in other files, and where libhdf5 gives up or needs more than its memory.
@@ -108,6 +110,9 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
                 child.kill()
         if left:
             raise source.broken(f"HDF5's library cannot read {tensor.name[:80]!r}")
+
+
+FORMAT = Format(identify, inspect, read)
 
 
 def _signature(source: Source, first: int, count: int) -> int | None:
@@ -167,8 +172,6 @@ def _child(source: Source, first: int, count: int) -> dict:
 
 def _command(path: Path, first: int, count: int) -> tuple[list[str], dict[str, str]]:
     # -P: a module of the reader's own folder is not taken for h5py or numpy
-    command = [sys.executable, "-P", "-m", "llmnotes.formats.legacy.hdf5_child", str(path), str(first), str(count)]
+    command = [sys.executable, "-P", str(Path(__file__).with_name("hdf5_child.py")), str(path), str(first), str(count)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HDF5_USE_FILE_LOCKING": "FALSE"}
-    root = str(Path(__file__).parents[3])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     return command, environment

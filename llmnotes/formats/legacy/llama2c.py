@@ -7,7 +7,9 @@ file is recognized only when its size is, to the byte, the one that its seven nu
 import struct
 from collections.abc import Iterator
 
-from llmnotes.formats.files import Identity, Inspection, Source, Tensor, size_of
+from llmnotes.formats.files import Source
+from llmnotes.formats.format import Format
+from llmnotes.formats.results import Identity, Inspection, Tensor, size_of
 
 MAGIC = b"24ka"  # the number that its author wrote as “ak42”
 HEADER = 256  # bytes before the weights in versions 1 and 2
@@ -61,6 +63,9 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     metadata = numbers | {"vocab_size": abs(numbers["vocab_size"]), "shared_classifier": numbers["vocab_size"] > 0}
     metadata |= {"group_size": group} if group else {}
     return Inspection(source.path, identity, tuple(tensors), metadata, "llama")
+
+
+FORMAT = Format(identify, inspect)
 
 
 def _numbers(head: bytes) -> dict[str, int] | None:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmnotes.errors import FileBroken
-from llmnotes.formats.files import Identity, Inspection, Source, Tensor, remembered
+from llmnotes.formats.files import Source, remembered
+from llmnotes.formats.format import Format
 from llmnotes.formats.protobuf import FIXED32, FIXED64, LENGTH, VARINT, Field, Message, signed
+from llmnotes.formats.results import Identity, Inspection, Tensor
 
 # TensorProto.DataType -> (name, bits of an element)
 TYPES = {
@@ -86,7 +88,7 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     return Inspection(source.path, identity, tensors, about, properties.get("architecture"), tuple(notes))
 
 
-def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
+def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a tensor whose values are varints in the file, or repeated fields, a piece at a time."""
     with Source(inspection.path) as source:
         found, values = _values(inspection.path).get(tensor.name, (None, []))
@@ -97,6 +99,9 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
         if not values and tensor.nbytes:
             raise source.broken(f"the values of {tensor.name[:80]!r} are in a file that is not beside it")
         yield from _decoded(Message(source), tensor, values)
+
+
+FORMAT = Format(identify, inspect, read)
 
 
 @remembered(files=2)

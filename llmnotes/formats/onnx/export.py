@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from llmnotes.errors import MissingPart, NotConvertible
-from llmnotes.formats import inspect
-from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import CHUNK, Inspection
+from llmnotes.formats.files import CHUNK
+from llmnotes.formats.registry import inspect
+from llmnotes.formats.results import Conversion, Inspection
 from llmnotes.formats.safe_write import new_file
 
 ONE_FILE = 1_900_000_000  # bytes of weights; a message of Protocol Buffers may have 2 GB

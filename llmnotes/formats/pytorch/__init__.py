@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmnotes.formats import zips
-from llmnotes.formats.files import Identity, Inspection, Source, Tensor, counted, remembered
+from llmnotes.formats.files import Source, remembered
+from llmnotes.formats.format import Format
 from llmnotes.formats.pickles import Pickle, PickleStream, trace
 from llmnotes.formats.pytorch.legacy import MAGIC, is_legacy, legacy, tar, tar_members
 from llmnotes.formats.pytorch.state_dict import model_tensors
 from llmnotes.formats.pytorch.tensors import Contents, Storage, collect, describe, gather, storage_dtype
+from llmnotes.formats.results import Identity, Inspection, Tensor, counted
 
 PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(6))
 PLAIN_LIMIT = 1 << 20  # bytes that a pickle without a signature may have
@@ -67,7 +69,7 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     return replace(found, notes=(*found.notes, note))
 
 
-def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
+def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a tensor that does not lie in the file as it is: strided, compressed, or big-endian."""
     with Source(tensor.path) as source:
         view = _views(source.path).get(tensor.name)
@@ -79,6 +81,9 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
         else:
             read = zips.unpacked(source.path).reader(source, storage.entry)
             yield from gather(read, view)
+
+
+FORMAT = Format(identify, inspect, read)
 
 
 @remembered(files=2)

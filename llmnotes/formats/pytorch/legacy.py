@@ -7,9 +7,10 @@ the object, the keys of its storages), or a tar of four members from PyTorch 0.1
 import struct
 from dataclasses import replace
 
-from llmnotes.formats.files import DTYPES, Source
+from llmnotes.formats.files import Source
 from llmnotes.formats.pickles import Pickle, PickleStream, trace
 from llmnotes.formats.pytorch.tensors import Contents, Storage, collect, make_view, storage_dtype
+from llmnotes.formats.results import DTYPES
 
 MAGIC = 0x1950A86A20F9469CFC6C
 MEMBERS = {"pickle", "storages", "tensors"}

@@ -1,6 +1,6 @@
 """Which tensors of a PyTorch checkpoint are the model's, and what lies beside them."""
 
-from llmnotes.formats.files import Inspection, Tensor, counted
+from llmnotes.formats.results import Inspection, Tensor, counted
 
 # Under these names a trainer's checkpoint keeps the model's state dict.
 NESTED = ("state_dict", "model_state_dict", "model")

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llmnotes.errors import FileBroken
-from llmnotes.formats.files import CHUNK, DTYPES, Source, Tensor, size_of
+from llmnotes.formats.files import CHUNK, Source
 from llmnotes.formats.pickles import Pickle
 from llmnotes.formats.pickles.values import Call, Global, PersistentId, mapping, plain
+from llmnotes.formats.results import DTYPES, Tensor, size_of
 
 DEPTH = 64  # levels of nesting in a checkpoint
 VISITS = 200_000

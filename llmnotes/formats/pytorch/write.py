@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats.files import CHUNK, DTYPES, Source
+from llmnotes.formats.files import CHUNK, Source
 from llmnotes.formats.pytorch.tensors import NAMES
-from llmnotes.formats.safetensors import Part
+from llmnotes.formats.results import DTYPES, PlannedTensor
 from llmnotes.formats.stretch import Stretch
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ TORCH_NAMES = {dtype: name for name, dtype in reversed(NAMES.items())}
 
 def write(
     file: BinaryIO,
-    parts: list[Part],
+    parts: list[PlannedTensor],
     ties: dict[str, str] | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> None:
@@ -87,7 +87,7 @@ class _Output:
         self.file.flush()
 
 
-def _places(parts: list[Part], copies: BinaryIO) -> list[tuple[Path | None, int]]:
+def _places(parts: list[PlannedTensor], copies: BinaryIO) -> list[tuple[Path | None, int]]:
     """Return (the file that has the bytes, the first of them) for each part; None is the file `copies`."""
     places: list[tuple[Path | None, int]] = []
     taken = set()
@@ -120,7 +120,7 @@ def _mapped(path: Path | None, copies: BinaryIO) -> mmap.mmap:
         return mmap.mmap(source.file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _tensor(part: Part, mapping: mmap.mmap | None, offset: int) -> "torch.Tensor":
+def _tensor(part: PlannedTensor, mapping: mmap.mmap | None, offset: int) -> "torch.Tensor":
     import torch
 
     dtype = getattr(torch, TORCH_NAMES.get(part.dtype, ""), None)

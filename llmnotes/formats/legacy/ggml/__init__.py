@@ -7,8 +7,10 @@ then one tensor after another, each behind a head of its own. The numbers are li
 import struct
 from array import array
 
-from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, size_of
+from llmnotes.formats.files import METADATA_LIMIT, Source
+from llmnotes.formats.format import Format
 from llmnotes.formats.gguf.types import TYPES, Texts
+from llmnotes.formats.results import Identity, Inspection, Tensor, size_of
 
 # The first four bytes are a number, so the letters stand backwards -> (format, versions)
 MAGICS = {b"lmgg": ("GGML", ()), b"fmgg": ("GGMF", (1,)), b"tjgg": ("GGJT", (1, 2, 3)), b"algg": ("GGLA", (1,))}
@@ -63,6 +65,9 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     whole = {tensor.name: tensor.shape for tensor in tensors}.get("tok_embeddings.weight")
     notes = () if whole in (None, (metadata["n_vocab"], metadata["n_embd"])) else (PART,)
     return Inspection(source.path, identity, tensors, metadata, "llama", notes)
+
+
+FORMAT = Format(identify, inspect)
 
 
 def _llama(numbers: dict[str, int]) -> bool:

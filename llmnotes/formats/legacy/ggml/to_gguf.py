@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats import read
-from llmnotes.formats.conversion import Conversion
-from llmnotes.formats.files import Inspection, Tensor
 from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.from_huggingface import quantized, type_of
 from llmnotes.formats.gguf.types import NUMBERS, Typed
 from llmnotes.formats.progress import progress
+from llmnotes.formats.registry import read
+from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
 from llmnotes.formats.safe_write import new_file
-from llmnotes.formats.safetensors import Part
 from llmnotes.quantization import mixtures
 
 # The name of a tensor before ".weight" -> GGUF's
@@ -119,9 +117,9 @@ def _types(tensors: list[Tensor], type: str | None, sizes: dict) -> tuple[dict[s
     return kept | dict.fromkeys(lost, "F16"), {name_of(name): "F16" for name in lost}
 
 
-def _part(tensor: Tensor, inspection: Inspection, dtype: str, advance) -> Part:
+def _part(tensor: Tensor, inspection: Inspection, dtype: str, advance) -> PlannedTensor:
     name = name_of(tensor.name)
-    return Part(name, dtype, tensor.shape, partial(_data, name, tensor, inspection, dtype, advance))
+    return PlannedTensor(name, dtype, tensor.shape, partial(_data, name, tensor, inspection, dtype, advance))
 
 
 def _data(name: str, tensor: Tensor, inspection: Inspection, dtype: str, advance) -> Iterator[bytes]:
@@ -137,7 +135,7 @@ def _data(name: str, tensor: Tensor, inspection: Inspection, dtype: str, advance
     return quantized(name, lambda: [(tensor.dtype, counted())], dtype)
 
 
-def _file_type(inspection: Inspection, type: str | None, parts: list[Part]) -> int:
+def _file_type(inspection: Inspection, type: str | None, parts: list[PlannedTensor]) -> int:
     """Return llama.cpp's number for the file type, or for what most of the matrices are."""
     if type is not None:
         return mixtures.FILE_TYPES[type][0]

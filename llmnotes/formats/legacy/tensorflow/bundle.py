@@ -3,16 +3,14 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
-from llmnotes.formats import read, repack
-from llmnotes.formats.conversion import Conversion, keep_types
-from llmnotes.formats.files import METADATA_LIMIT, Identity, Inspection, Source, Tensor, counted, remembered, size_of
+from llmnotes.formats.files import METADATA_LIMIT, Source, remembered
+from llmnotes.formats.format import Format
 from llmnotes.formats.legacy.tensorflow import table as tf_table
-from llmnotes.formats.protobuf import FIXED32, Field, Message, field, varint
-from llmnotes.formats.safe_write import new_file
+from llmnotes.formats.protobuf import Field, Message
+from llmnotes.formats.results import Identity, Inspection, Tensor, counted, size_of
 
 # TensorFlow's DataType -> our names
 TYPES = {
@@ -20,7 +18,6 @@ TYPES = {
     17: "U16", 18: "C128", 19: "F16", 22: "U32", 23: "U64", 24: "F8_E5M2", 25: "F8_E4M3",
 }  # fmt: skip
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 @dataclass(frozen=True)
@@ -36,14 +33,8 @@ class Entry:
     slices: tuple[tuple[tuple[int, int], ...], ...]  # for each slice, (start, length) of each side; length -1: all
 
 
-def identify(source: Source | Path) -> Identity | None:
-    """Return the identity of a checkpoint's index, or of a folder with a `checkpoint` file, or None."""
-    if isinstance(source, Path):
-        index = index_of(source)
-        if index is None:
-            return None
-        with Source(index) as file:
-            return identify(file)
+def identify(source: Source) -> Identity | None:
+    """Return the identity of a checkpoint's index, or None for any other file."""
     if not tf_table.is_table(source):
         return None
     key, value = next(tf_table.entries(source), (None, b""))
@@ -54,18 +45,12 @@ def identify(source: Source | Path) -> Identity | None:
     return Identity("TensorFlow checkpoint", "2", evidence)
 
 
-def inspect(source: Source | Path, identity: Identity) -> Inspection:
+def inspect(source: Source, identity: Identity) -> Inspection:
     """Return what the index of a checkpoint says: every tensor with its shard, and the graph of objects, if any.
 
     The graph of objects tells which variable belongs to which object by which name, and no operation.
     Raises `FileBroken` for a wrong checksum, or bytes that are not in the shards. A missing shard is a note.
     """
-    if isinstance(source, Path):
-        index = index_of(source)
-        if index is None:
-            raise FileUnreadable(f"{source} changed while it was read; run the command again.")
-        with Source(index) as file:
-            return inspect(file, identity)
     entries, shards, about, notes = _entries(source)
     tensors, seen = [], {}
     for name, entry in entries.items():
@@ -90,10 +75,10 @@ def inspect(source: Source | Path, identity: Identity) -> Inspection:
     return Inspection(source.path, identity, tuple(tensors), about, None, tuple(notes))
 
 
-def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
+def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a variable that was cut into slices, and whose rows are whole, one slice after the other."""
     with Source(inspection.path) as source:
-        entries, shards = _kept(inspection.path)
+        entries, shards = kept_entries(inspection.path)
         entry = entries.get(tensor.name)
         if entry is None or TYPES[entry.kind] != tensor.dtype or entry.shape != tensor.shape:
             raise source.broken("it changed since its header was read")
@@ -114,8 +99,30 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
             raise source.broken(f"the slices of {tensor.name[:80]!r} do not fill its shape")
 
 
+def identify_folder(path: Path) -> Identity | None:
+    """Return the identity of a folder with a checkpoint in it, or None for any other."""
+    index = index_of(path)
+    if index is None:
+        return None
+    with Source(index) as file:
+        return identify(file)
+
+
+def inspect_folder(path: Path, identity: Identity) -> Inspection:
+    """Return what the index of the newest checkpoint in a folder says."""
+    index = index_of(path)
+    if index is None:
+        raise FileUnreadable(f"{path} changed while it was read; run the command again.")
+    with Source(index) as file:
+        return inspect(file, identity)
+
+
+FORMAT = Format(identify, inspect, read)
+FOLDER = Format(identify_folder, inspect_folder, read)
+
+
 @remembered(files=2)
-def _kept(path: Path) -> tuple[dict[str, Entry], list]:
+def kept_entries(path: Path) -> tuple[dict[str, Entry], list]:
     with Source(path) as source:
         return _entries(source)[:2]
 
@@ -139,93 +146,6 @@ def index_of(path: Path) -> Path | None:
             return path / f"{name}.index"
     found = sorted(path.glob("*.index"))
     return found[0] if len(found) == 1 and found[0].is_file() else None
-
-
-def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
-    """Write the variables of a checkpoint as safetensors, each compared with its checksum; see `_to`."""
-    return _to("safetensors", inspection, dst, type)
-
-
-def to_pytorch(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
-    """Write the variables of a checkpoint as a PyTorch state dict, each compared with its checksum; see `_to`."""
-    return _to("pytorch", inspection, dst, type)
-
-
-def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Conversion:
-    """Write all variables but texts, without the ending "/.ATTRIBUTES/VARIABLE_VALUE" of their names.
-
-    Raises `NotConvertible` if a `type` is asked for: values stay as they are. Does not turn matrices over: TensorFlow
-    keeps a dense layer's weights as (in, out), and PyTorch as (out, in).
-    """
-    from llmnotes.formats import safetensors
-    from llmnotes.formats.pytorch import write as pytorch_write
-
-    keep_types(type)
-    entries = _kept(inspection.path)[0]
-    short = {tensor.name: tensor.name.removesuffix(SUFFIX) for tensor in inspection.tensors}
-    if len(set(short.values())) < len(short):
-        short = {name: name for name in short}
-    texts = [tensor.name for tensor in inspection.tensors if tensor.dtype == "STRING"]
-    ties = {short[tensor.name]: short[tensor.alias] for tensor in inspection.tensors if tensor.alias}
-    parts = [
-        safetensors.Part(short[t.name], t.dtype, t.shape, partial(_checked, inspection, t, entries[t.name]))
-        for t in inspection.tensors
-        if t.dtype != "STRING" and not t.alias
-    ]
-    with new_file(dst) as file:
-        if to == "safetensors":
-            safetensors.write(file, parts, {"format": "tf"} | ties)
-        else:
-            pytorch_write.write(file, parts, ties)
-    lost = ["The graph of objects, and with it which variable is whose, is not in it."] * (
-        "object_graph" in inspection.metadata
-    )
-    lost += [f"Variables of texts were left out: {', '.join(texts)[:200]}."] * bool(texts)
-    nbytes = sum(part.nbytes for part in parts)
-    return Conversion(inspection.path, dst, inspection.identity, to, len(parts), nbytes, {}, tuple(lost))
-
-
-def _checked(inspection: Inspection, tensor: Tensor, entry: Entry) -> Iterator[bytes]:
-    crc = 0
-    for piece in read(inspection, tensor):
-        crc = tf_table.crc32c(piece, crc)
-        yield piece
-    if not entry.slices and tf_table.masked(crc) != entry.crc:
-        raise FileBroken(f"{tensor.path.name} is damaged: the checksum of {tensor.name} is wrong; copy it again.")
-
-
-def write(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
-    """Write all tensors as a checkpoint that `tf.train.load_checkpoint` reads: DST.index and one shard beside it.
-
-    Names stay as they are (a "name-based" checkpoint, without a graph of objects). Tied tensors share their bytes.
-    Raises `NotConvertible` for a type that TensorFlow has no name for, and if a `type` is asked for.
-    """
-    keep_types(type)
-    numbers = {name: number for number, name in TYPES.items() if name != "STRING"}
-    parts, ties = repack.parts_and_ties(inspection)
-    strange = next((part for part in parts if part.dtype not in numbers), None)
-    if strange is not None:
-        raise NotConvertible(f"TensorFlow has no name for the type {strange.dtype} of {strange.name}; leave it out.")
-    prefix = dst.with_name(dst.name.removesuffix(".index"))
-    index, shard = (prefix.with_name(prefix.name + end) for end in (".index", ".data-00000-of-00001"))
-    values, at = {}, 0
-    # The index is named last: without it there is no checkpoint.
-    with new_file(index) as index_file, new_file(shard) as shard_file:
-        for part in sorted(parts, key=lambda part: part.name.encode()):
-            start, crc = at, 0
-            for piece in part.data():
-                crc = tf_table.crc32c(piece, crc)
-                at += shard_file.write(piece)
-            shape = b"".join(field(2, field(1, side) if side else b"") for side in part.shape)
-            values[part.name] = field(1, numbers[part.dtype]) + field(2, shape)
-            values[part.name] += (field(4, start) if start else b"") + (field(5, at - start) if at > start else b"")
-            values[part.name] += varint(6 << 3 | FIXED32) + tf_table.masked(crc).to_bytes(4, "little")
-        values |= {name: values[first] for name, first in ties.items()}
-        header = field(1, 1) + field(3, field(1, 1))  # one shard, little-endian, written as version 1
-        pairs = sorted((name.encode(), value) for name, value in values.items())
-        index_file.write(tf_table.table([(b"", header), *pairs]))
-    lost = ("The checkpoint holds tensors alone: settings, tokenizer and metadata stay behind.",)
-    return Conversion(inspection.path, index, inspection.identity, "tensorflow", len(values), at, {}, lost)
 
 
 def _entries(source: Source) -> tuple[dict[str, Entry], list, dict, list[str]]:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmnotes.errors import FileBroken
-from llmnotes.formats.files import CHUNK, Identity, Inspection, Source, Tensor, counted, remembered, size_of
+from llmnotes.formats.files import CHUNK, Source, remembered
+from llmnotes.formats.format import Format
 from llmnotes.formats.legacy.tensorflow import bundle as tf_bundle
 from llmnotes.formats.legacy.tensorflow.bundle import TYPES, shape_of
 from llmnotes.formats.protobuf import LENGTH, VARINT, Field, Message
+from llmnotes.formats.results import Identity, Inspection, Tensor, counted, size_of
 
 GRAPH = {1: LENGTH, 2: LENGTH, 3: VARINT, 4: LENGTH, 5: LENGTH}  # a GraphDef: nodes, functions, versions, origins
 META = dict.fromkeys(range(1, 8), LENGTH)  # a MetaGraphDef
@@ -20,20 +22,12 @@ VALUES = {5: 4, 6: 8, 7: 0, 9: 8, 10: 0, 11: 0, 12: 16, 13: 0, 16: 0, 17: 0}  # 
 SPLAT_LIMIT = 1 << 31  # bytes that one repeated value may stand for
 
 
-def identify(source: Source | Path) -> Identity | None:
-    """Return the identity of a SavedModel's folder, of its saved_model.pb or of a frozen graph, or None.
+def identify(source: Source) -> Identity | None:
+    """Return the identity of a SavedModel's saved_model.pb or of a frozen graph, or None.
 
     Protocol Buffers have no signature: every field must be one that the schema has, and a graph's first nodes must
     have names and operators.
     """
-    if isinstance(source, Path):
-        if not (source / "saved_model.pb").is_file():
-            return None
-        with Source(source / "saved_model.pb") as file:
-            found = identify(file)
-            if found is None:
-                raise file.broken("it is no SavedModel")
-            return found
     message = Message(source)
     try:
         fields = list(zip(range(100_001), message.fields(), strict=False))
@@ -53,15 +47,12 @@ def identify(source: Source | Path) -> Identity | None:
     return Identity("TensorFlow frozen graph", "", evidence)
 
 
-def inspect(source: Source | Path, identity: Identity) -> Inspection:
+def inspect(source: Source, identity: Identity) -> Inspection:
     """Return what a SavedModel or a frozen graph says: operators, signatures, and its weights.
 
     A SavedModel's variables are those of the checkpoint in its folder `variables`; a frozen graph's weights are its
     Const nodes. Raises `FileBroken` for constants that do not fill their shapes.
     """
-    if isinstance(source, Path):
-        with Source(source / "saved_model.pb") as file:
-            return inspect(file, identity)
     message, about, tensors, notes = Message(source), {}, {}, []
     if identity.format == "TensorFlow frozen graph":
         operators = Counter()
@@ -83,11 +74,11 @@ def inspect(source: Source | Path, identity: Identity) -> Inspection:
     return Inspection(source.path, identity, found, about, None, tuple(notes))
 
 
-def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
+def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a constant that is a list of values, the last of which stands for all that are left out."""
     if inspection.identity.format == "TensorFlow SavedModel":
         index = inspection.path.parent / "variables" / "variables.index"
-        yield from tf_bundle.data(Inspection(index, inspection.identity), tensor)
+        yield from tf_bundle.read(Inspection(index, inspection.identity), tensor)
         return
     with Source(inspection.path) as source:
         message = Message(source)
@@ -112,6 +103,27 @@ def data(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
             count = min(left, CHUNK)
             yield last * (count // width)
             left -= count
+
+
+def identify_folder(path: Path) -> Identity | None:
+    """Return the identity of a folder with a saved_model.pb in it, or None for any other."""
+    if not (path / "saved_model.pb").is_file():
+        return None
+    with Source(path / "saved_model.pb") as file:
+        found = identify(file)
+        if found is None:
+            raise file.broken("it is no SavedModel")
+        return found
+
+
+def inspect_folder(path: Path, identity: Identity) -> Inspection:
+    """Return what the saved_model.pb of a folder says, as `inspect` does."""
+    with Source(path / "saved_model.pb") as file:
+        return inspect(file, identity)
+
+
+FORMAT = Format(identify, inspect, read)
+FOLDER = Format(identify_folder, inspect_folder, read)
 
 
 @remembered(files=2)

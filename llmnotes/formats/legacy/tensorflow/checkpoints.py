@@ -1,0 +1,103 @@
+"""TensorFlow checkpoints become safetensors or PyTorch files, and tensors become a checkpoint."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.formats import repack, safetensors
+from llmnotes.formats.legacy.tensorflow import table as tf_table
+from llmnotes.formats.legacy.tensorflow.bundle import TYPES, Entry, kept_entries
+from llmnotes.formats.protobuf import FIXED32, field, varint
+from llmnotes.formats.registry import read
+from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
+from llmnotes.formats.safe_write import new_file
+from llmnotes.formats.targets import keep_types
+
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Write the variables of a checkpoint as safetensors, each compared with its checksum; see `_to`."""
+    return _to("safetensors", inspection, dst, type)
+
+
+def to_pytorch(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Write the variables of a checkpoint as a PyTorch state dict, each compared with its checksum; see `_to`."""
+    return _to("pytorch", inspection, dst, type)
+
+
+def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Conversion:
+    """Write all variables but texts, without the ending "/.ATTRIBUTES/VARIABLE_VALUE" of their names.
+
+    Raises `NotConvertible` if a `type` is asked for: values stay as they are. Does not turn matrices over: TensorFlow
+    keeps a dense layer's weights as (in, out), and PyTorch as (out, in).
+    """
+    from llmnotes.formats.pytorch import write as pytorch_write
+
+    keep_types(type)
+    entries = kept_entries(inspection.path)[0]
+    short = {tensor.name: tensor.name.removesuffix(SUFFIX) for tensor in inspection.tensors}
+    if len(set(short.values())) < len(short):
+        short = {name: name for name in short}
+    texts = [tensor.name for tensor in inspection.tensors if tensor.dtype == "STRING"]
+    ties = {short[tensor.name]: short[tensor.alias] for tensor in inspection.tensors if tensor.alias}
+    parts = [
+        PlannedTensor(short[t.name], t.dtype, t.shape, partial(_checked, inspection, t, entries[t.name]))
+        for t in inspection.tensors
+        if t.dtype != "STRING" and not t.alias
+    ]
+    with new_file(dst) as file:
+        if to == "safetensors":
+            safetensors.write(file, parts, {"format": "tf"} | ties)
+        else:
+            pytorch_write.write(file, parts, ties)
+    lost = ["The graph of objects, and with it which variable is whose, is not in it."] * (
+        "object_graph" in inspection.metadata
+    )
+    lost += [f"Variables of texts were left out: {', '.join(texts)[:200]}."] * bool(texts)
+    nbytes = sum(part.nbytes for part in parts)
+    return Conversion(inspection.path, dst, inspection.identity, to, len(parts), nbytes, {}, tuple(lost))
+
+
+def _checked(inspection: Inspection, tensor: Tensor, entry: Entry) -> Iterator[bytes]:
+    crc = 0
+    for piece in read(inspection, tensor):
+        crc = tf_table.crc32c(piece, crc)
+        yield piece
+    if not entry.slices and tf_table.masked(crc) != entry.crc:
+        raise FileBroken(f"{tensor.path.name} is damaged: the checksum of {tensor.name} is wrong; copy it again.")
+
+
+def from_tensors(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+    """Write all tensors as a checkpoint that `tf.train.load_checkpoint` reads: DST.index and one shard beside it.
+
+    Names stay as they are (a "name-based" checkpoint, without a graph of objects). Tied tensors share their bytes.
+    Raises `NotConvertible` for a type that TensorFlow has no name for, and if a `type` is asked for.
+    """
+    keep_types(type)
+    numbers = {name: number for number, name in TYPES.items() if name != "STRING"}
+    parts, ties = repack.parts_and_ties(inspection)
+    strange = next((part for part in parts if part.dtype not in numbers), None)
+    if strange is not None:
+        raise NotConvertible(f"TensorFlow has no name for the type {strange.dtype} of {strange.name}; leave it out.")
+    prefix = dst.with_name(dst.name.removesuffix(".index"))
+    index, shard = (prefix.with_name(prefix.name + end) for end in (".index", ".data-00000-of-00001"))
+    values, at = {}, 0
+    # The index is named last: without it there is no checkpoint.
+    with new_file(index) as index_file, new_file(shard) as shard_file:
+        for part in sorted(parts, key=lambda part: part.name.encode()):
+            start, crc = at, 0
+            for piece in part.data():
+                crc = tf_table.crc32c(piece, crc)
+                at += shard_file.write(piece)
+            shape = b"".join(field(2, field(1, side) if side else b"") for side in part.shape)
+            values[part.name] = field(1, numbers[part.dtype]) + field(2, shape)
+            values[part.name] += (field(4, start) if start else b"") + (field(5, at - start) if at > start else b"")
+            values[part.name] += varint(6 << 3 | FIXED32) + tf_table.masked(crc).to_bytes(4, "little")
+        values |= {name: values[first] for name, first in ties.items()}
+        header = field(1, 1) + field(3, field(1, 1))  # one shard, little-endian, written as version 1
+        pairs = sorted((name.encode(), value) for name, value in values.items())
+        index_file.write(tf_table.table([(b"", header), *pairs]))
+    lost = ("The checkpoint holds tensors alone: settings, tokenizer and metadata stay behind.",)
+    return Conversion(inspection.path, index, inspection.identity, "tensorflow", len(values), at, {}, lost)

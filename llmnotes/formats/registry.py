@@ -1,0 +1,109 @@
+"""All formats in one list, and the three questions one can ask about a path: what is it, what does it hold, its bytes.
+
+To add a format, write a module with its `FORMAT` and name it here.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from llmnotes.errors import UnknownFormat
+from llmnotes.formats import gguf, huggingface, numpy, onnx, pytorch, safetensors
+from llmnotes.formats.files import Source, remembered, stored
+from llmnotes.formats.format import Format
+from llmnotes.formats.legacy import ggml, keras, llama2c
+from llmnotes.formats.legacy.tensorflow import bundle, graphs
+from llmnotes.formats.results import Identity, Inspection, Tensor
+
+# Asked in this order: first the formats that begin with a signature, then those that only their structure shows.
+FILES: tuple[Format[Source], ...] = (
+    huggingface.FORMAT,
+    safetensors.FORMAT,
+    gguf.FORMAT,
+    ggml.FORMAT,
+    onnx.FORMAT,
+    numpy.FORMAT,
+    pytorch.FORMAT,
+    bundle.FORMAT,
+    graphs.FORMAT,
+    keras.FORMAT,
+    llama2c.FORMAT,
+)
+FOLDERS: tuple[Format[Path], ...] = (huggingface.FOLDER, bundle.FOLDER, graphs.FOLDER)
+
+
+def identify(path: str | Path) -> Identity:
+    """Return what the file or folder at `path` is, by its content: its name and ending count for nothing.
+
+    Raises `FileUnreadable` (nothing there, a link that leads nowhere, no permission), `FileBroken` (the format is
+    clear and the file damaged), `UnknownFormat`.
+    """
+    path = _existing(Path(path))
+    if os.path.isdir(path):
+        return _first_folder(path)[1]
+    with Source(path) as source:
+        return _first_file(source)[1]
+
+
+def inspect(path: str | Path) -> Inspection:
+    """Return all that the headers of the file or folder at `path` say: tensors, metadata, architecture.
+
+    The values of the tensors are not read, so a large file takes no longer than a small one. Raises what `identify`
+    raises. Does not say whether a pickle in the file is harmless: that is `scan`.
+    """
+    path = _existing(Path(path))
+    if os.path.isdir(path):
+        format, identity = _first_folder(path)
+        return format.inspect(path, identity)
+    with Source(path) as source:
+        format, identity = _first_file(source)
+        return format.inspect(source, identity)
+
+
+def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
+    """Yield the bytes of one tensor of `inspection`, little-endian and contiguous, a piece at a time.
+
+    Raises `FileBroken` if the file has changed in the meantime.
+    """
+    if tensor.offset is not None:
+        return stored(tensor)
+    format, identity = _format_of(inspection.path)
+    return format.read(replace(inspection, identity=identity), tensor)
+
+
+@remembered(files=1000)
+def _format_of(path: Path) -> tuple[Format[Source] | Format[Path], Identity]:
+    """Return the format of a file or folder, and its identity."""
+    if os.path.isdir(path):
+        return _first_folder(path)
+    with Source(path) as source:
+        return _first_file(source)
+
+
+def _existing(path: Path) -> Path:
+    """Return `path`, or the index of the TensorFlow checkpoint that is called so: its files' names begin with it."""
+    index = Path(f"{path}.index")
+    return index if not os.path.exists(path) and os.path.isfile(index) else path
+
+
+def _first_file(source: Source) -> tuple[Format[Source], Identity]:
+    for format in FILES:
+        identity = format.identify(source)
+        if identity is not None:
+            return format, identity
+    raise _unknown(source.path, "file", "if it is one part of a model, name its folder")
+
+
+def _first_folder(path: Path) -> tuple[Format[Path], Identity]:
+    for format in FOLDERS:
+        identity = format.identify(path)
+        if identity is not None:
+            return format, identity
+    raise _unknown(path, "folder", "if a model's file lies in it, name that")
+
+
+def _unknown(path: Path, what: str, remedy: str) -> UnknownFormat:
+    return UnknownFormat(
+        f"{path} is no model {what} that llmnotes knows (`llmnotes inspect --help` lists those it does); {remedy}."
+    )

@@ -1,0 +1,183 @@
+"""What reading and writing model files give back: tensors, a file's identity, an inspection, a conversion."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# dtype -> (elements in a block, bytes of a block); the names are those of safetensors and of GGML
+DTYPES = {
+    "F64": (1, 8),
+    "F32": (1, 4),
+    "F16": (1, 2),
+    "BF16": (1, 2),
+    "F8_E4M3": (1, 1),
+    "F8_E5M2": (1, 1),
+    "F8_E8M0": (1, 1),
+    "F8_E4M3FNUZ": (1, 1),
+    "F8_E5M2FNUZ": (1, 1),
+    "C64": (1, 8),
+    "C128": (1, 16),
+    "I64": (1, 8),
+    "I32": (1, 4),
+    "I16": (1, 2),
+    "I8": (1, 1),
+    "U64": (1, 8),
+    "U32": (1, 4),
+    "U16": (1, 2),
+    "U8": (1, 1),
+    "BOOL": (1, 1),
+    "Q4_0": (32, 18),
+    "Q4_1": (32, 20),
+    "Q5_0": (32, 22),
+    "Q5_1": (32, 24),
+    "Q8_0": (32, 34),
+    "Q8_1": (32, 36),
+    "Q2_K": (256, 84),
+    "Q3_K": (256, 110),
+    "Q4_K": (256, 144),
+    "Q5_K": (256, 176),
+    "Q6_K": (256, 210),
+    "Q8_K": (256, 292),
+    "IQ2_XXS": (256, 66),
+    "IQ2_XS": (256, 74),
+    "IQ2_S": (256, 82),
+    "IQ3_XXS": (256, 98),
+    "IQ3_S": (256, 110),
+    "IQ1_S": (256, 50),
+    "IQ1_M": (256, 56),
+    "IQ4_NL": (32, 18),
+    "IQ4_XS": (256, 136),
+    "TQ1_0": (256, 54),
+    "TQ2_0": (256, 66),
+    "MXFP4": (32, 17),
+    "NVFP4": (64, 36),
+    "Q1_0": (128, 18),
+    "Q4_0_V1": (32, 20),
+    "Q4_0_V2": (32, 20),
+    "Q4_1_V1": (32, 24),
+    "Q4_1_V2": (32, 24),
+    "Q4_2": (16, 10),
+    "Q4_3": (16, 12),
+    "Q5_0_V1": (32, 22),
+    "Q5_1_V1": (32, 24),
+    "Q8_0_V1": (32, 36),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor as a file describes it; its values stay in the file.
+
+    `shape` is in the order of PyTorch, slowest first, also for GGUF, whose files store it the other way round.
+    `offset` is the first byte in `path`, or None where the bytes do not lie there as they are (a compressed archive,
+    a tensor that is not contiguous). `alias` names the tensor whose bytes this one shares, if there is one.
+    `counts` is False for what is no parameter of its own: the scales of quantized weights, tables that can be computed.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    path: Path | None = None
+    offset: int | None = None
+    alias: str | None = None
+    counts: bool = True
+
+    @property
+    def elements(self) -> int:
+        """The number of elements, 1 for a scalar."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor that is to be written: `data()` yields its bytes, little-endian, in pieces of any size.
+
+    To `safetensors.write` it may yield a `Stretch` as well, where the bytes lie in a file as they are.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: Callable[[], Iterable[bytes]]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that `data()` must yield together; `ValueError` where the rows do not divide into blocks."""
+        nbytes = size_of(self.dtype, self.shape)
+        if nbytes is None:
+            raise ValueError(f"the rows of {self.name}, {list(self.shape)}, do not divide into blocks of {self.dtype}")
+        return nbytes
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a file is: a format's name, its version or "", and the bytes that prove it, in words."""
+
+    format: str
+    version: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All that a file's headers say. `metadata` holds plain types; `notes` are sentences about what looks unusual."""
+
+    path: Path
+    identity: Identity
+    tensors: tuple[Tensor, ...] = ()
+    metadata: dict = field(default_factory=dict)
+    architecture: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """The number of elements in all tensors that count, each storage once."""
+        return sum(tensor.elements for tensor in self.tensors if tensor.alias is None and tensor.counts)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors, each storage counted once; headers and padding are not in it."""
+        return sum(tensor.nbytes for tensor in self.tensors if tensor.alias is None)
+
+    @property
+    def bits_per_weight(self) -> float | None:
+        """Bits of tensor data for each parameter, scales of quantized weights included; None without parameters."""
+        return 8 * self.nbytes / self.parameters if self.parameters else None
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did. `fallbacks` names the tensors that got another type than the one asked for;
+    `lost` says in a sentence each what the target cannot hold."""
+
+    source: Path
+    target: Path
+    identity: Identity
+    to: str
+    tensors: int
+    nbytes: int
+    fallbacks: dict[str, str]
+    lost: tuple[str, ...] = ()
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "tensor"), counted(1000, "tensor")
+    ('1 tensor', '1,000 tensors')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def size_of(dtype: str, shape: tuple[int, ...]) -> int | None:
+    """Return the bytes that a tensor takes, or None where its rows do not divide into the blocks of its dtype.
+
+    >>> size_of("BF16", (2, 3)), size_of("Q8_0", (2, 64)), size_of("Q8_0", (2, 3))
+    (12, 136, None)
+    """
+    block, width = DTYPES[dtype]
+    if block > 1 and (not shape or shape[-1] % block):
+        return None
+    return math.prod(shape) // block * width

@@ -1,0 +1,20 @@
+"""What a conversion can write, and what it is called on the command line."""
+
+from llmnotes.errors import NotConvertible
+
+# A target's name -> the endings of a file that choose it when nobody says.
+TARGETS = {
+    "safetensors": (".safetensors",),
+    "pytorch": (".pt", ".pth", ".bin", ".ckpt"),
+    "gguf": (".gguf",),
+    "mmproj": (),  # a GGUF as well, and only asked for by name
+    "onnx": (".onnx",),
+    "tensorflow": (".index",),
+    "huggingface": ("",),
+}
+
+
+def keep_types(type: str | None) -> None:
+    """Raise `NotConvertible` if a `type` was asked for where every tensor keeps its own."""
+    if type is not None:
+        raise NotConvertible(f"{type} was asked for, and a type is chosen for GGUF alone; leave it out.")
