@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmnotes import formats
 from llmnotes.formats import conversion, scanning
-from llmnotes.formats.results import Inspection
+from llmnotes.formats.results import Conversion, Inspection
 from llmnotes.models.opening import path_of
 
 
@@ -42,7 +42,7 @@ def convert(
     to: str | None = None,
     type: str | None = None,
     importance: dict | None = None,
-) -> conversion.Conversion:
+) -> Conversion:
     """Write the model `source` to `target` in another format, and return what became of it and what was lost.
 
     `to`, `type` and `importance` are those of `llmnotes.formats.conversion.convert`, which also lists the errors;
