@@ -15,7 +15,8 @@ from pathlib import Path
 import nbformat
 
 from llmnotes.course import costs, notebooks, root, source, tags
-from llmnotes.exercises import MODULES, Exercise, load
+from llmnotes.exercises import BY_NOTEBOOK
+from llmnotes.exercises.exercise import Exercise
 
 LEVELS = {  # of each notebook
     "00": "first steps",
@@ -66,7 +67,7 @@ def minutes(notebook, number: str) -> tuple[int, int]:
     prose = [cell for cell in notebook.cells if cell.cell_type == "markdown" and "box" not in tags(cell)]
     words = sum(len(source(cell).split()) for cell in prose)
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
-    exercises = sum(exercise.minutes for exercise in load(number)) if number in MODULES else 0
+    exercises = sum(exercise.minutes for exercise in BY_NOTEBOOK.get(number, []))
     return round(words / 200 + cells / 3), exercises
 
 
@@ -125,7 +126,7 @@ def fill(notebook, name: str) -> None:
     notebook.metadata.update(METADATA)
     notebook.metadata.pop("jupytext", None)
     number = name[:2]
-    exercises = {exercise.id: exercise for exercise in load(number)} if number in MODULES else {}
+    exercises = {exercise.id: exercise for exercise in BY_NOTEBOOK.get(number, [])}
     for cell in notebook.cells:
         for tag in tags(cell):
             exercise = exercises.get(tag.rpartition("-")[2])
@@ -157,7 +158,7 @@ def solutions(name: str, heading: str):
         new.new_code_cell(SETUP.format(repository=repository()).strip()),
         new.new_code_cell("from llmnotes.exercises import check"),
     ]
-    for exercise in load(name[:2]):
+    for exercise in BY_NOTEBOOK[name[:2]]:
         cells += [
             new.new_markdown_cell(exercise_text(exercise)),
             new.new_code_cell(exercise_code(exercise, exercise.solution)),
@@ -197,13 +198,12 @@ def lint(notebook, name: str) -> list[str]:
         for old, new in zip(notebook.cells, copy.cells, strict=True)
         if source(old) != source(new)
     ]
-    if name[:2] in MODULES:
-        tagged = {tag for cell in notebook.cells for tag in tags(cell)}
-        wrong += [
-            f"does not hold exercise {exercise.id}"
-            for exercise in load(name[:2])
-            if not {f"exercise-{exercise.id}", f"exercise-text-{exercise.id}"} <= tagged
-        ]
+    tagged = {tag for cell in notebook.cells for tag in tags(cell)}
+    wrong += [
+        f"does not hold exercise {exercise.id}"
+        for exercise in BY_NOTEBOOK.get(name[:2], [])
+        if not {f"exercise-{exercise.id}", f"exercise-text-{exercise.id}"} <= tagged
+    ]
     lengths = [len([line for line in source(cell).splitlines() if line.strip()]) for cell in code]
     free = [n for n, cell in zip(lengths, code, strict=True) if not any(t.startswith("exercise") for t in tags(cell))]
     if not name.startswith("00") and not 20 <= len(code) <= 45:

@@ -5,9 +5,13 @@ import json
 import pytest
 
 from llmnotes.errors import UnknownName
-from llmnotes.exercises import MODULES, assess, check, find, load, progress_file, reveal, solved
+from llmnotes.exercises import BY_NOTEBOOK, check, find, reveal
+from llmnotes.exercises.exercise import assess
+from llmnotes.exercises.progress import progress_file, solved
 
-ALL = [exercise for number in MODULES for exercise in load(number)]
+from .wrong_answers import WRONG
+
+ALL = [exercise for exercises in BY_NOTEBOOK.values() for exercise in exercises]
 AT_LEAST = {"00": 1, "01": 4, "02": 4, "03": 5}
 
 
@@ -24,24 +28,28 @@ def test_the_reference_passes_and_the_stub_is_to_do(exercise):
     assert assess(exercise, bind(exercise, exercise.stub)).state == "to do"
 
 
-@pytest.mark.parametrize("exercise, key", [(e, k) for e in ALL for k in e.wrong], ids=lambda x: getattr(x, "id", x))
+@pytest.mark.parametrize("exercise, key", [(e, k) for e in ALL for k in WRONG[e.id]], ids=lambda x: getattr(x, "id", x))
 def test_each_wrong_answer_gets_its_own_hint(exercise, key):
-    verdict = assess(exercise, bind(exercise, exercise.wrong[key]))
+    verdict = assess(exercise, bind(exercise, WRONG[exercise.id][key]))
     assert verdict.state == key, verdict
     assert verdict.message == exercise.hints[key]
 
 
 @pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.id)
 def test_every_hint_has_a_wrong_answer_and_speaks_for_itself(exercise):
-    assert set(exercise.hints) == set(exercise.wrong) and len(exercise.wrong) >= 3
+    assert set(exercise.hints) == set(WRONG[exercise.id]) and len(exercise.hints) >= 3
     assert len(set(exercise.hints.values())) == len(exercise.hints)
     assert exercise.level in ("easy", "medium", "hard") and exercise.minutes > 0
     assert exercise.name in exercise.stub and exercise.task and exercise.clue
 
 
-@pytest.mark.parametrize("number", MODULES)
+def test_every_wrong_answer_belongs_to_an_exercise():
+    assert list(WRONG) == [exercise.id for exercise in ALL]
+
+
+@pytest.mark.parametrize("number", BY_NOTEBOOK)
 def test_every_notebook_has_its_exercises_in_order(number):
-    ids = [exercise.id for exercise in load(number)]
+    ids = [exercise.id for exercise in BY_NOTEBOOK[number]]
     assert ids == [f"{number}.{i}" for i in range(1, len(ids) + 1)]
     assert len(ids) >= AT_LEAST.get(number, 3)
 
@@ -54,7 +62,7 @@ def test_an_answer_that_raises_gets_a_sentence_and_a_solved_one_is_kept(capsys):
 
     assert assess(exercise, divides_by_zero).message == "bits_per_weight raises ZeroDivisionError: division by zero"
     assert assess(exercise, ...).state == "to do" and solved() == []
-    check("00.1", bind(exercise, exercise.wrong["bytes"]))
+    check("00.1", bind(exercise, WRONG["00.1"]["bytes"]))
     assert solved() == []
     check("00.1", bind(exercise, exercise.solution))
     check("00.1", bind(exercise, exercise.solution))
@@ -79,7 +87,7 @@ def test_unknown_ids_are_named():
     with pytest.raises(UnknownName, match="00.1"):
         check("00.9", 1)
     with pytest.raises(UnknownName, match="“77”"):
-        load("77")
+        check("77.1", 1)
 
 
 def test_reveal_shows_guess_and_truth(capsys):

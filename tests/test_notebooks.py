@@ -6,7 +6,7 @@ import pytest
 from kit.anatomy import cost_table, lint, readme_table, solutions
 from llmnotes.course import claims, costs, notebooks, source
 from llmnotes.course.render import glossary
-from llmnotes.exercises import MODULES
+from llmnotes.exercises import BY_NOTEBOOK
 
 from .conftest import ROOT
 
@@ -32,7 +32,7 @@ def test_the_solutions_are_generated_and_were_run(path):
 
 
 def test_every_notebook_has_exercises_and_a_measured_cost_within_the_limits():
-    assert [path.stem[:2] for path in PATHS] == list(MODULES)
+    assert [path.stem[:2] for path in PATHS] == list(BY_NOTEBOOK)
     for path in PATHS:
         assert costs()[path.stem]["seconds"] < 60 and costs()[path.stem]["peak_mb"] < 1500
         assert path.stem in cost_table() and len(claims(read(path))) >= 3

@@ -83,10 +83,11 @@ def claims(arguments: argparse.Namespace) -> int:
 
 def progress(arguments: argparse.Namespace) -> int:
     """Print which exercises the reader has solved."""
-    from llmnotes.exercises import MODULES, load, solved
+    from llmnotes.exercises import BY_NOTEBOOK
+    from llmnotes.exercises.progress import solved
 
     done = set(solved())
-    exercises = [exercise for number in MODULES for exercise in load(number)]
+    exercises = [exercise for exercises in BY_NOTEBOOK.values() for exercise in exercises]
     if arguments.json:
         print(json.dumps({exercise.id: exercise.id in done for exercise in exercises}, indent=1))
         return 0

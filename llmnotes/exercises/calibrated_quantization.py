@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmnotes.exercises import Exercise, recognize
+from llmnotes.exercises.exercise import Answer, Exercise, recognize
 
 RNG = np.random.default_rng(5)
 TOKENS = RNG.normal(size=(40, 5)) @ RNG.normal(size=(5, 5)) + 0.5  # inputs that vary together
@@ -17,7 +17,7 @@ def _fitted(inputs: np.ndarray, goal: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(inputs, goal, rcond=None)[0]
 
 
-def check_make_up(answer) -> str | None:
+def check_make_up(answer: Answer) -> str | None:
     """Return None for the other weights where the outputs err least, or which mistake the numbers look like."""
     rounded = np.round(WEIGHTS[0]) + 1.0
     first, others = TOKENS[:, 0], TOKENS[:, 1:]
@@ -45,7 +45,7 @@ def words_of(codes: np.ndarray) -> np.ndarray:
     return np.packbits(bits, bitorder="little").view("<i4")
 
 
-def check_unpack(answer) -> str | None:
+def check_unpack(answer: Answer) -> str | None:
     """Return None for the codes, or which mistake they look like."""
     words = words_of(CODES)
     unsigned = [int(word) & 0xFFFFFFFF for word in words]
@@ -64,7 +64,7 @@ def check_unpack(answer) -> str | None:
     return recognize(answer(words.copy()), CODES, mistakes)
 
 
-def check_smooth(answer) -> str | None:
+def check_smooth(answer: Answer) -> str | None:
     """Return None for SmoothQuant's scales, or which mistake the numbers look like."""
     weights, alpha = MATRIX[:3, :4], 0.7
     largest, heaviest = np.abs(ACTIVATIONS).max(axis=0), np.abs(weights).max(axis=0)
@@ -91,7 +91,7 @@ def _kept(merit: np.ndarray, axis: int = 1, count: int = 4, least: bool = False)
     return out if axis == 1 else out.T
 
 
-def check_two_of_four(answer) -> str | None:
+def check_two_of_four(answer: Answer) -> str | None:
     """Return None for Wanda's choice in a pattern of 2:4, or which mistake it looks like."""
     merit = np.abs(MATRIX) * NORMS
     mistakes = {
@@ -105,65 +105,6 @@ def check_two_of_four(answer) -> str | None:
         "weighed": _kept(merit) * NORMS,
     }
     return recognize(answer(MATRIX.copy(), NORMS.copy()), _kept(merit), mistakes)
-
-
-_MAKE_UP = '''import numpy as np
-
-
-def make_up(inputs, weights, rounded):
-    """Return the weights after the first, moved to where the outputs err least once the first is `rounded`."""
-    first, others = inputs[:, 0], inputs[:, 1:]
-    {line}'''
-_FIT = "return np.linalg.lstsq(others, inputs @ weights - first * rounded, rcond=None)[0]"
-
-
-def _make_up_source(line: str = _FIT) -> str:
-    return _MAKE_UP.format(line=line)
-
-
-_UNPACK = '''def unpack(words):
-    """Return the 3-bit codes in int32 words, the first code in the lowest bits of the first word."""
-    {whole}
-    {last}'''
-_WHOLE = "whole = sum((int(word) & 0xFFFFFFFF) << 32 * place for place, word in enumerate(words))"
-_SHIFTS = "return [whole >> 3 * place & 7 for place in range(len(words) * 32 // 3)]"
-
-
-def _unpack_source(whole: str = _WHOLE, last: str = _SHIFTS) -> str:
-    return _UNPACK.format(whole=whole, last=last)
-
-
-_SMOOTH = '''import numpy as np
-
-
-def smooth(activations, weights, alpha):
-    """Return a scale for each channel; activations (tokens, channels), weights (outputs, channels)."""
-    largest, heaviest = {sizes}
-    return {scales}'''
-_SIZES = "np.abs(activations).max(axis=0), np.abs(weights).max(axis=0)"
-
-
-def _smooth_source(scales: str = "largest ** alpha / heaviest ** (1 - alpha)", sizes: str = _SIZES) -> str:
-    return _SMOOTH.format(sizes=sizes, scales=scales)
-
-
-_TWO = '''import numpy as np
-
-
-def two_of_four(weight, norms):
-    """Return weight (rows, columns), where two of each four neighbours in a row are 0; norms is (columns,)."""
-    merit = {merit}
-    {places}
-    return {last}'''
-_PLACES = (
-    "fours = merit.reshape(-1, 4)\n"
-    "    keep = np.argsort(np.argsort(fours, axis=1), axis=1) >= 2\n"
-    "    keep = keep.reshape(weight.shape)"
-)
-
-
-def _two_source(merit="np.abs(weight) * norms", places: str = _PLACES, last: str = "np.where(keep, weight, 0)") -> str:
-    return _TWO.format(merit=merit, places=places, last=last)
 
 
 EXERCISES = [
@@ -181,7 +122,13 @@ tokens err least, in squares, against `inputs @ weights`. They stay real numbers
         stub='''def make_up(inputs, weights, rounded):
     """Return the weights after the first, moved to where the outputs err least once the first is `rounded`."""
     ...''',
-        solution=_make_up_source(),
+        solution='''import numpy as np
+
+
+def make_up(inputs, weights, rounded):
+    """Return the weights after the first, moved to where the outputs err least once the first is `rounded`."""
+    first, others = inputs[:, 0], inputs[:, 1:]
+    return np.linalg.lstsq(others, inputs @ weights - first * rounded, rcond=None)[0]''',
         check=check_make_up,
         hints={
             "unmoved": "these are the weights as they were. The first one has erred: who makes up for it?",
@@ -194,23 +141,6 @@ tokens err least, in squares, against `inputs @ weights`. They stay real numbers
             "each_alone": "each weight makes up for the whole error, as if it were alone. They must share it: fit them "
             "together.",
             "other": "the numbers differ. With a first weight that is not changed, nothing should move. Does it?",
-        },
-        wrong={
-            "unmoved": _make_up_source("return weights[1:]"),
-            "moves": _make_up_source(_FIT + " - weights[1:]"),
-            "wrong_way": _make_up_source(
-                "move = np.linalg.lstsq(others, first * (rounded - weights[0]), rcond=None)[0]\n"
-                "    return weights[1:] + move"
-            ),
-            "first_left_out": _make_up_source("return np.linalg.lstsq(others, inputs @ weights, rcond=None)[0]"),
-            "fit_to_error": _make_up_source(
-                "return np.linalg.lstsq(others, first * (rounded - weights[0]), rcond=None)[0]"
-            ),
-            "each_alone": _make_up_source(
-                "error = rounded - weights[0]\n"
-                "    return weights[1:] - error * (first @ others) / (others ** 2).sum(axis=0)"
-            ),
-            "other": _make_up_source("return weights[1:] * weights[0] / rounded"),
         },
     ),
     Exercise(
@@ -227,7 +157,10 @@ goes on in the lowest bits of the next. A word with its highest bit set reads as
         stub='''def unpack(words):
     """Return the 3-bit codes in int32 words, the first code in the lowest bits of the first word."""
     ...''',
-        solution=_unpack_source(),
+        solution='''def unpack(words):
+    """Return the 3-bit codes in int32 words, the first code in the lowest bits of the first word."""
+    whole = sum((int(word) & 0xFFFFFFFF) << 32 * place for place, word in enumerate(words))
+    return [whole >> 3 * place & 7 for place in range(len(words) * 32 // 3)]''',
         check=check_unpack,
         hints={
             "per_word": "ten codes from each word, and two bits of each are thrown away. The eleventh code begins in "
@@ -238,23 +171,6 @@ goes on in the lowest bits of the next. A word with its highest bit set reads as
             "signed": "right up to a negative word: its sign spills into all higher bits. Take the sign away first.",
             "centred": "the zero point is already subtracted. Asked for are the codes, from 0 to 7.",
             "other": "the codes differ. By hand: the word 7 begins with the code 7, the word 8 with the codes 0 and 1.",
-        },
-        wrong={
-            "per_word": _unpack_source(
-                "words = [int(word) & 0xFFFFFFFF for word in words]",
-                "return [word >> 3 * place & 7 for word in words for place in range(10)]",
-            ),
-            "highest_first": _unpack_source(
-                'text = "".join(f"{int(word) & 0xFFFFFFFF:032b}" for word in words)',
-                "return [int(text[3 * i:3 * i + 3], 2) for i in range(len(text) // 3)]",
-            ),
-            "last_word_first": _unpack_source(_WHOLE.replace("enumerate(words)", "enumerate(words[::-1])")),
-            "four_bits": _unpack_source(
-                last="return [whole >> 4 * place & 15 for place in range(len(words) * 32 // 4)]"
-            ),
-            "signed": _unpack_source(_WHOLE.replace("(int(word) & 0xFFFFFFFF)", "int(word)")),
-            "centred": _unpack_source(last=_SHIFTS.replace("[whole >> 3 * place & 7", "[(whole >> 3 * place & 7) - 4")),
-            "other": _unpack_source(last=_SHIFTS.replace("3 * place", "2 * place")),
         },
     ),
     Exercise(
@@ -270,7 +186,13 @@ largest magnitude of its activations to the power `alpha`, divided by the larges
         stub='''def smooth(activations, weights, alpha):
     """Return a scale for each channel; activations (tokens, channels), weights (outputs, channels)."""
     ...''',
-        solution=_smooth_source(),
+        solution='''import numpy as np
+
+
+def smooth(activations, weights, alpha):
+    """Return a scale for each channel; activations (tokens, channels), weights (outputs, channels)."""
+    largest, heaviest = np.abs(activations).max(axis=0), np.abs(weights).max(axis=0)
+    return largest ** alpha / heaviest ** (1 - alpha)''',
         check=check_smooth,
         hints={
             "upside_down": "upside down: activations are divided by the scale, so large activations need a large one.",
@@ -282,20 +204,6 @@ largest magnitude of its activations to the power `alpha`, divided by the larges
             "product": "multiplied where it should be divided: heavy weights want a smaller scale.",
             "one_number": "one scale for all channels changes nothing: the step grows along. Which axis is a channel?",
             "other": "the numbers differ. With alpha 1, activations divided by the scales reach from −1 to 1.",
-        },
-        wrong={
-            "upside_down": _smooth_source("heaviest ** (1 - alpha) / largest ** alpha"),
-            "swapped": _smooth_source("largest ** (1 - alpha) / heaviest ** alpha"),
-            "one_alpha": _smooth_source("largest ** alpha / heaviest ** alpha"),
-            "half": _smooth_source("np.sqrt(largest / heaviest)"),
-            "mean": _smooth_source(sizes=_SIZES.replace(".max(", ".mean(")),
-            "no_abs": _smooth_source(
-                "np.abs(largest) ** alpha / np.abs(heaviest) ** (1 - alpha)",
-                "activations.max(axis=0), weights.max(axis=0)",
-            ),
-            "product": _smooth_source("largest ** alpha * heaviest ** (1 - alpha)"),
-            "one_number": _smooth_source(sizes=_SIZES.replace(".max(axis=0)", ".max()")),
-            "other": _smooth_source("largest / heaviest"),
         },
     ),
     Exercise(
@@ -312,7 +220,16 @@ four columns, `norms` `(columns,)` the size of each column's inputs.""",
         stub='''def two_of_four(weight, norms):
     """Return weight (rows, columns), where two of each four neighbours in a row are 0; norms is (columns,)."""
     ...''',
-        solution=_two_source(),
+        solution='''import numpy as np
+
+
+def two_of_four(weight, norms):
+    """Return weight (rows, columns), where two of each four neighbours in a row are 0; norms is (columns,)."""
+    merit = np.abs(weight) * norms
+    fours = merit.reshape(-1, 4)
+    keep = np.argsort(np.argsort(fours, axis=1), axis=1) >= 2
+    keep = keep.reshape(weight.shape)
+    return np.where(keep, weight, 0)''',
         check=check_two_of_four,
         hints={
             "magnitude": "this is a choice by magnitude alone. What do the inputs say?",
@@ -324,21 +241,6 @@ four columns, `norms` `(columns,)` the size of each column's inputs.""",
             "divided": "a column with large inputs matters more, not less: multiply by the norm.",
             "weighed": "the choice is right, and the weights that stay have been changed. Norms are for choosing only.",
             "other": "the matrix differs. Two numbers of each four must be as they were, and two must be 0.",
-        },
-        wrong={
-            "magnitude": _two_source("np.abs(weight)"),
-            "row": _two_source(places="keep = np.argsort(np.argsort(merit, axis=1), axis=1) >= weight.shape[1] // 2"),
-            "columns": _two_source(
-                places=_PLACES.replace("merit.reshape", "merit.T.reshape").replace(
-                    "keep.reshape(weight.shape)", "keep.reshape(weight.T.shape).T"
-                )
-            ),
-            "least": _two_source(places=_PLACES.replace(">= 2", "< 2")),
-            "signs": _two_source("weight * norms"),
-            "norms_alone": _two_source("np.broadcast_to(norms, weight.shape)"),
-            "divided": _two_source("np.abs(weight) / norms"),
-            "weighed": _two_source(last="np.where(keep, weight, 0) * norms"),
-            "other": _two_source(places=_PLACES.replace(">= 2", ">= 1")),
         },
     ),
 ]

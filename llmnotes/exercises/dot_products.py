@@ -3,7 +3,7 @@
 import numpy as np
 
 from llmnotes.attention import attention, causal_mask, rotary, rotary_frequencies, softmax
-from llmnotes.exercises import Exercise, recognize
+from llmnotes.exercises.exercise import Answer, Exercise, recognize
 
 YEARS = [70, 39, 72, 48, 79, 10, 30, 70, 46, 21]
 KILOGRAMS = [91, 67, 80, 42, 77, 98, 90, 65, 59, 70]
@@ -15,7 +15,7 @@ WORDS = np.random.default_rng(8).normal(size=(4, 6))  # 4 tokens, 6 numbers
 POSITIONS = np.array([0, 1, 2, 9])
 
 
-def check_without(answer) -> str | None:
+def check_without(answer: Answer) -> str | None:
     """Return None for what is left without the direction, or which mistake the numbers look like."""
     direction = np.array([2.0, -1.0, 0.5, 1.0])
     length = np.linalg.norm(direction)
@@ -41,7 +41,7 @@ def _most_alike(table: np.ndarray, cosine: bool = True, least: bool = False, its
     return scores.argmin(axis=1) if least else scores.argmax(axis=1)
 
 
-def check_most_alike(answer) -> str | None:
+def check_most_alike(answer: Answer) -> str | None:
     """Return None for the right neighbours, or which mistake they come from."""
     scaled = (PEOPLE - PEOPLE.mean(axis=0)) / PEOPLE.std(axis=0)
     by_row = (PEOPLE - PEOPLE.mean(axis=1, keepdims=True)) / PEOPLE.std(axis=1, keepdims=True)
@@ -60,7 +60,7 @@ def check_most_alike(answer) -> str | None:
     return recognize([answer(PEOPLE.copy(), who) for who in range(len(PEOPLE))], _most_alike(scaled), mistakes)
 
 
-def check_softmax(answer) -> str | None:
+def check_softmax(answer: Answer) -> str | None:
     """Return None for a softmax that survives large scores, or which mistake the numbers look like."""
     grown = np.exp(SCORES)
     mistakes = {
@@ -83,7 +83,7 @@ def check_softmax(answer) -> str | None:
     return key
 
 
-def check_causal_attention(answer) -> str | None:
+def check_causal_attention(answer: Answer) -> str | None:
     """Return None for causal attention, or which mistake the numbers look like."""
     mask = causal_mask(len(Q))
     scores = Q @ K.T / np.sqrt(Q.shape[1])
@@ -106,7 +106,7 @@ def _neighbours(x: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.stack(turned, axis=-1).reshape(x.shape)
 
 
-def check_rotate(answer) -> str | None:
+def check_rotate(answer: Answer) -> str | None:
     """Return None for Llama's rotation, or which mistake the numbers look like."""
     dim = WORDS.shape[1]
     mistakes = {
@@ -117,69 +117,6 @@ def check_rotate(answer) -> str | None:
         "no_position": rotary(WORDS, np.ones(len(WORDS))),
     }
     return recognize(answer(WORDS.copy(), POSITIONS.copy()), rotary(WORDS, POSITIONS), mistakes)
-
-
-def _def(head: str, line: str) -> str:
-    return f"import numpy as np\n\n\ndef {head}:\n    return {line}"
-
-
-def _without_source(shadows: str) -> str:
-    return _def("without(vectors, direction)", f"vectors - {shadows}")
-
-
-_MOST_ALIKE = '''import numpy as np
-
-
-def most_alike(people, who):
-    """Return the row of the person most like row `who`; people is (n, columns)."""
-    {scale}
-    scores = scaled @ scaled[who]{share}
-    {last}'''
-_SCALE = "scaled = (people - people.mean(axis=0)) / people.std(axis=0)"
-_SHARE = " / np.linalg.norm(scaled, axis=1)"
-_LAST = "scores[who] = -np.inf\n    return int(scores.argmax())"
-
-
-def _most_alike_source(scale: str = _SCALE, share: str = _SHARE, last: str = _LAST) -> str:
-    return _MOST_ALIKE.format(scale=scale, share=share, last=last)
-
-
-def _attention_source(*lines: str) -> str:
-    body = "\n    ".join(lines)
-    return f'''import numpy as np
-
-
-def causal_attention(q, k, v):
-    """Return what each token receives; q, k and v are (tokens, d), and no token looks ahead."""
-    tokens, d = q.shape
-    {body}'''
-
-
-_SOFTMAX_LINES = ("weights = np.exp(scores)", "weights = weights / weights.sum(axis=1, keepdims=True)")
-
-
-def _shifted_source(shift: str) -> str:
-    grown = f"np.exp(scores - {shift})"
-    return _def("stable_softmax(scores)", f"{grown} / {grown}.sum(axis=1, keepdims=True)")
-
-
-_ROTATE = '''import numpy as np
-
-
-def rotate(x, positions):
-    """Return x (tokens, d), where each pair of a token is turned by its position."""
-    d = x.shape[1]
-    angles = {angles}
-    cos, sin = np.cos(angles), np.sin(angles)
-    first, second = {halves}
-    {last}'''
-_ANGLES = "positions[:, None] * 10_000.0 ** (-2 * np.arange(d // 2) / d)  # (tokens, d / 2)"
-_HALVES = "x[:, :d // 2], x[:, d // 2:]"
-_JOIN = "return np.concatenate([first * cos - second * sin, first * sin + second * cos], axis=1)"
-
-
-def _rotate_source(angles: str = _ANGLES, halves: str = _HALVES, last: str = _JOIN) -> str:
-    return _ROTATE.format(angles=angles, halves=halves, last=last)
 
 
 EXERCISES = [
@@ -195,7 +132,11 @@ from each row its shadow on the direction, so that what is left is orthogonal to
         stub='''def without(vectors, direction):
     """Return vectors (n, d) with nothing left in them along direction (d,)."""
     ...''',
-        solution=_without_source("np.outer(vectors @ direction / (direction @ direction), direction)"),
+        solution="""import numpy as np
+
+
+def without(vectors, direction):
+    return vectors - np.outer(vectors @ direction / (direction @ direction), direction)""",
         check=check_without,
         hints={
             "no_length": "right for a direction of length 1. For a longer one, too much is taken away.",
@@ -205,17 +146,6 @@ from each row its shadow on the direction, so that what is left is orthogonal to
             "added": "now there is twice as much of the direction in every row: check the sign.",
             "numbers": "one number is taken from all coordinates of a row. A shadow is an arrow along the direction.",
             "other": "the rows differ. Every row of the result must have the dot product 0 with the direction.",
-        },
-        wrong={
-            "no_length": _without_source("np.outer(vectors @ direction, direction)"),
-            "one_length": _without_source("np.outer(vectors @ direction / np.linalg.norm(direction), direction)"),
-            "shadow": _def(
-                "without(vectors, direction)", "np.outer(vectors @ direction / (direction @ direction), direction)"
-            ),
-            "direction": _without_source("direction"),
-            "added": _without_source("-np.outer(vectors @ direction / (direction @ direction), direction)"),
-            "numbers": _without_source("(vectors @ direction / (direction @ direction))[:, None]"),
-            "other": _without_source("vectors * direction"),
         },
     ),
     Exercise(
@@ -231,7 +161,15 @@ return the row number of the person who is most like row `who`, and is somebody 
         stub='''def most_alike(people, who):
     """Return the row of the person most like row `who`; people is (n, columns)."""
     ...''',
-        solution=_most_alike_source(),
+        solution='''import numpy as np
+
+
+def most_alike(people, who):
+    """Return the row of the person most like row `who`; people is (n, columns)."""
+    scaled = (people - people.mean(axis=0)) / people.std(axis=0)
+    scores = scaled @ scaled[who] / np.linalg.norm(scaled, axis=1)
+    scores[who] = -np.inf
+    return int(scores.argmax())''',
         check=check_most_alike,
         hints={
             "itself": "everybody is most like themselves. Take row `who` out of the contest.",
@@ -244,21 +182,6 @@ return the row number of the person who is most like row `who`, and is somebody 
             "distance": "the columns are scaled well, and then this compares by distance, where the length of an arrow "
             "counts, too. Asked for is the cosine.",
             "other": "the rows differ. Print the scaled table: each column must have mean 0 and standard deviation 1.",
-        },
-        wrong={
-            "itself": _most_alike_source(last="return int(scores.argmax())"),
-            "unscaled": _most_alike_source(scale="scaled = people"),
-            "raw_dot": _most_alike_source(scale="scaled = people", share=""),
-            "long_ones": _most_alike_source(share=""),
-            "rows": _most_alike_source(
-                scale="scaled = (people - people.mean(axis=1, keepdims=True)) / people.std(axis=1, keepdims=True)"
-            ),
-            "zero": _most_alike_source(scale="scaled = people / people.std(axis=0)"),
-            "least": _most_alike_source(last="return int(scores.argmin())"),
-            "distance": _most_alike_source(share="").replace(
-                "scores = scaled @ scaled[who]", "scores = -np.linalg.norm(scaled - scaled[who], axis=1)"
-            ),
-            "other": _most_alike_source(last="return 0"),
         },
     ),
     Exercise(
@@ -294,16 +217,6 @@ def stable_softmax(scores):
             "the first drowns the second.",
             "other": "the numbers differ. By hand: the scores 0 and 0 give the shares 0.5 and 0.5.",
         },
-        wrong={
-            "columns": _def("stable_softmax(scores)", "np.exp(scores) / np.exp(scores).sum(axis=0)"),
-            "whole_table": _def("stable_softmax(scores)", "np.exp(scores) / np.exp(scores).sum()"),
-            "unshared": _def("stable_softmax(scores)", "np.exp(scores)"),
-            "no_exp": _def("stable_softmax(scores)", "scores / scores.sum(axis=1, keepdims=True)"),
-            "overflow": _def("stable_softmax(scores)", "np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)"),
-            "fixed": _shifted_source("1000"),
-            "one_shift": _shifted_source("scores.max()"),
-            "other": _def("stable_softmax(scores)", "2 ** scores / (2 ** scores).sum(axis=1, keepdims=True)"),
-        },
     ),
     Exercise(
         id="02.4",
@@ -317,9 +230,16 @@ softmax, the mixture of values. All three are `(tokens, d)`, and so is the resul
         stub='''def causal_attention(q, k, v):
     """Return what each token receives; q, k and v are (tokens, d), and no token looks ahead."""
     ...''',
-        solution=_attention_source(
-            "scores = np.where(np.tri(tokens), q @ k.T / np.sqrt(d), -np.inf)", *_SOFTMAX_LINES, "return weights @ v"
-        ),
+        solution='''import numpy as np
+
+
+def causal_attention(q, k, v):
+    """Return what each token receives; q, k and v are (tokens, d), and no token looks ahead."""
+    tokens, d = q.shape
+    scores = np.where(np.tri(tokens), q @ k.T / np.sqrt(d), -np.inf)
+    weights = np.exp(scores)
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    return weights @ v''',
         check=check_causal_attention,
         hints={
             "unscaled": "right, except that the scores are divided by nothing. Section 02.8 says by what, and why.",
@@ -329,31 +249,6 @@ softmax, the mixture of values. All three are `(tokens, d)`, and so is the resul
             "zero": "a score of 0 is no ban: its exponential is 1. Which score has the exponential 0?",
             "future": "the triangle is the wrong one: here the tokens see the future and not the past.",
             "other": "the numbers differ. The first token sees itself only: its result must be the first row of v.",
-        },
-        wrong={
-            "unscaled": _attention_source(
-                "scores = np.where(np.tri(tokens), q @ k.T, -np.inf)", *_SOFTMAX_LINES, "return weights @ v"
-            ),
-            "by_d": _attention_source(
-                "scores = np.where(np.tri(tokens), q @ k.T / d, -np.inf)", *_SOFTMAX_LINES, "return weights @ v"
-            ),
-            "ahead": _attention_source("scores = q @ k.T / np.sqrt(d)", *_SOFTMAX_LINES, "return weights @ v"),
-            "after": _attention_source(
-                "scores = q @ k.T / np.sqrt(d)", *_SOFTMAX_LINES, "return (weights * np.tri(tokens)) @ v"
-            ),
-            "zero": _attention_source(
-                "scores = q @ k.T / np.sqrt(d) * np.tri(tokens)", *_SOFTMAX_LINES, "return weights @ v"
-            ),
-            "future": _attention_source(
-                "scores = np.where(np.tri(tokens).T, q @ k.T / np.sqrt(d), -np.inf)",
-                *_SOFTMAX_LINES,
-                "return weights @ v",
-            ),
-            "other": _attention_source(
-                "scores = np.where(np.tri(tokens), q @ k.T / np.sqrt(d), -np.inf)",
-                *_SOFTMAX_LINES,
-                "return weights @ k",
-            ),
         },
     ),
     Exercise(
@@ -368,7 +263,16 @@ token are the two coordinates of one arrow, which turns counterclockwise by `pos
         stub='''def rotate(x, positions):
     """Return x (tokens, d), where each pair of a token is turned by its position."""
     ...''',
-        solution=_rotate_source(),
+        solution='''import numpy as np
+
+
+def rotate(x, positions):
+    """Return x (tokens, d), where each pair of a token is turned by its position."""
+    d = x.shape[1]
+    angles = positions[:, None] * 10_000.0 ** (-2 * np.arange(d // 2) / d)  # (tokens, d / 2)
+    cos, sin = np.cos(angles), np.sin(angles)
+    first, second = x[:, :d // 2], x[:, d // 2:]
+    return np.concatenate([first * cos - second * sin, first * sin + second * cos], axis=1)''',
         check=check_rotate,
         hints={
             "neighbours": "this pairs neighbours, 2i with 2i + 1, as the paper does, and GGUF files of Llama models. "
@@ -378,22 +282,6 @@ token are the two coordinates of one arrow, which turns counterclockwise by `pos
             "one_speed": "all pairs turn equally fast. Then a distance of 6.28 tokens would look like no distance.",
             "no_position": "every token is turned by the same angle. Where did its position go?",
             "other": "the numbers differ. A turned arrow keeps its length, and at position 0 nothing moves. Here?",
-        },
-        wrong={
-            "neighbours": _rotate_source(
-                halves="x[:, 0::2], x[:, 1::2]",
-                last="pairs = [first * cos - second * sin, first * sin + second * cos]\n"
-                "    return np.stack(pairs, axis=2).reshape(x.shape)",
-            ),
-            "backwards": _rotate_source(
-                last="return np.concatenate([first * cos + second * sin, second * cos - first * sin], axis=1)"
-            ),
-            "slow": _rotate_source(angles="positions[:, None] * 10_000.0 ** (-np.arange(d // 2) / d)"),
-            "one_speed": _rotate_source(angles="positions[:, None] * np.ones(d // 2)"),
-            "no_position": _rotate_source(angles="10_000.0 ** (-2 * np.arange(d // 2) / d)"),
-            "other": _rotate_source(
-                last="return np.concatenate([first * cos + second * sin, first * sin + second * cos], axis=1)"
-            ),
         },
     ),
 ]

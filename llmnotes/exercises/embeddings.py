@@ -3,7 +3,7 @@
 import numpy as np
 
 from llmnotes.embeddings import unit
-from llmnotes.exercises import Exercise, recognize
+from llmnotes.exercises.exercise import Answer, Exercise, recognize
 
 A, B = np.array([3.0, 4.0, 0.0, 1.0]), np.array([1.0, -2.0, 2.0, 4.0])
 TABLE = np.random.default_rng(1).normal(size=(12, 5)) * np.linspace(0.2, 4, 12)[:, None]  # short rows to long ones
@@ -13,7 +13,7 @@ SCORES = np.array([0.05, 0.63, 0.22, 0.42, 0.55, 0.11, 0.27, 0.18, 0.31, 0.36]) 
 LABELS = np.isin(SCORES, [0.18, 0.27, 0.31, 0.63])
 
 
-def check_one_hot(answer) -> str | None:
+def check_one_hot(answer: Answer) -> str | None:
     """Return None for the one-hot matrix of some ids, one of them padding, or which mistake it looks like."""
     ids, size = [2, 0, -1, 3, 2], 6
     plain = np.eye(size)[ids]  # NumPy takes -1 for the last column
@@ -32,7 +32,7 @@ def check_one_hot(answer) -> str | None:
     return key and key.rstrip("_")
 
 
-def check_cosine(answer) -> str | None:
+def check_cosine(answer: Answer) -> str | None:
     """Return None for the cosine, or which mistake the number looks like."""
     dot, a, b = A @ B, np.linalg.norm(A), np.linalg.norm(B)
     mistakes = {
@@ -54,7 +54,7 @@ def _nearest(table: np.ndarray, row: int, k: int, *, itself: bool = False, rever
     return order[:k] if itself else order[order != row][:k]
 
 
-def check_nearest(answer) -> str | None:
+def check_nearest(answer: Answer) -> str | None:
     """Return None for the k nearest other rows, or which mistake they come from."""
     alike, asked, k = unit(TABLE), range(len(TABLE)), 3
     gaps = np.linalg.norm(TABLE[:, None] - TABLE, axis=-1)
@@ -72,7 +72,7 @@ def check_nearest(answer) -> str | None:
     return "dot" if key == "dot_itself" else key
 
 
-def check_mean_pool(answer) -> str | None:
+def check_mean_pool(answer: Answer) -> str | None:
     """Return None for the mean of the real tokens, or which mistake the numbers look like."""
     right = TOKENS[MASK == 1].mean(axis=0)
     masked = TOKENS * MASK[:, None]
@@ -95,7 +95,7 @@ def _quality(threshold: float, strict: bool = False) -> dict[str, float]:
     return {"f1": f1, "precision": precision, "recall": recall, "accuracy": (called == LABELS).mean()}
 
 
-def check_threshold(answer) -> str | None:
+def check_threshold(answer: Answer) -> str | None:
     """Return None for the threshold with the largest F1, or which other aim leads to the answer."""
 
     def best(aim: str, strict: bool = False) -> float:
@@ -119,16 +119,6 @@ def check_threshold(answer) -> str | None:
     return key and key.rstrip("_")
 
 
-# What every answer begins with; its body follows.
-ONE_HOT, COSINE, NEAREST = "one_hot(ids, size)", "cosine_of(a, b)", "nearest(row, table, k)"
-POOL, THRESHOLD = "pool(vectors, mask)", "best_threshold(labels, scores)"
-
-
-def _code(signature: str, *body: str) -> str:
-    lines = (f"    {line}".rstrip() + "\n" for line in body)
-    return f"import numpy as np\n\n\ndef {signature}:\n" + "".join(lines)
-
-
 EXERCISES = [
     Exercise(
         id="01.1",
@@ -140,15 +130,22 @@ EXERCISES = [
         "token at all: its row is all zeros.",
         clue="Start from `np.zeros((len(ids), size))`. What does NumPy take an index of -1 for?",
         name="one_hot",
-        stub=_code(ONE_HOT, "...  # return an array of shape (len(ids), size)"),
-        solution=_code(
-            ONE_HOT,
-            "rows = np.zeros((len(ids), size))",
-            "for row, token in enumerate(ids):",
-            "    if token >= 0:",
-            "        rows[row, token] = 1",
-            "return rows",
-        ),
+        stub="""import numpy as np
+
+
+def one_hot(ids, size):
+    ...  # return an array of shape (len(ids), size)
+""",
+        solution="""import numpy as np
+
+
+def one_hot(ids, size):
+    rows = np.zeros((len(ids), size))
+    for row, token in enumerate(ids):
+        if token >= 0:
+            rows[row, token] = 1
+    return rows
+""",
         check=check_one_hot,
         hints={
             "padding": "All rows are right but that of the padding, which has a 1 at its end: to NumPy, -1 is the last "
@@ -169,25 +166,6 @@ EXERCISES = [
             "other": "The shape or the numbers differ from what is asked: one row for each id, `size` columns, a "
             "single 1 in each row that is not padding.",
         },
-        wrong={
-            "padding": _code(ONE_HOT, "return np.eye(size)[ids]"),
-            "dropped": _code(ONE_HOT, "return np.eye(size)[[i for i in ids if i >= 0]]"),
-            "transposed": _code(ONE_HOT, "return np.eye(size)[ids].T"),
-            "one_vector": _code(ONE_HOT, "row = np.zeros(size)", "row[ids] = 1", "return row"),
-            "counts": _code(ONE_HOT, "return np.bincount([i for i in ids if i >= 0], minlength=size)"),
-            "from_one": _code(
-                ONE_HOT,
-                "rows = np.zeros((len(ids), size))",
-                "for row, i in enumerate(ids):",
-                "    rows[row, i - 1] = 1",
-                "return rows",
-            ),
-            "values": _code(
-                ONE_HOT, "rows = np.zeros((len(ids), size))", "rows[np.arange(len(ids)), ids] = ids", "return rows"
-            ),
-            "square": _code(ONE_HOT, "return np.eye(len(ids), size)"),
-            "other": _code(ONE_HOT, "return np.zeros((len(ids), size))"),
-        },
     ),
     Exercise(
         id="01.2",
@@ -198,8 +176,18 @@ EXERCISES = [
         "dot product of the two, with both lengths divided away.",
         clue="The length of `a` is `np.sqrt(a @ a)`. A vector's cosine with itself must come out as 1.",
         name="cosine_of",
-        stub=_code(COSINE, "...  # return one number between -1 and 1"),
-        solution=_code(COSINE, "return a @ b / np.sqrt((a @ a) * (b @ b))"),
+        stub="""import numpy as np
+
+
+def cosine_of(a, b):
+    ...  # return one number between -1 and 1
+""",
+        solution="""import numpy as np
+
+
+def cosine_of(a, b):
+    return a @ b / np.sqrt((a @ a) * (b @ b))
+""",
         check=check_cosine,
         hints={
             "dot": "This is the dot product: it grows with the lengths, so a long vector looks alike to everything. "
@@ -216,15 +204,6 @@ EXERCISES = [
             "other": "The number is not the cosine; try two arrows you can draw, (1, 0) and (1, 1): it should be about "
             "0.707.",
         },
-        wrong={
-            "dot": _code(COSINE, "return a @ b"),
-            "one_length": _code(COSINE, "return a @ b / np.linalg.norm(a)"),
-            "squares": _code(COSINE, "return a @ b / ((a @ a) * (b @ b))"),
-            "sum_of_lengths": _code(COSINE, "return a @ b / (np.linalg.norm(a) + np.linalg.norm(b))"),
-            "distance": _code(COSINE, "return np.linalg.norm(a - b)"),
-            "count": _code(COSINE, "return (a * b).mean()"),
-            "other": _code(COSINE, "return np.arccos(a @ b / np.sqrt((a @ a) * (b @ b)))"),
-        },
     ),
     Exercise(
         id="01.3",
@@ -235,14 +214,21 @@ EXERCISES = [
         "row number `row`, nearest first, without the row itself.",
         clue="`np.argsort` sorts upwards. And a row's nearest neighbour, if nobody stops it, is itself.",
         name="nearest",
-        stub=_code(NEAREST, "...  # return k row numbers"),
-        solution=_code(
-            NEAREST,
-            "units = table / np.linalg.norm(table, axis=1, keepdims=True)",
-            "scores = units @ units[row]",
-            "scores[row] = -np.inf",
-            "return np.argsort(-scores)[:k]",
-        ),
+        stub="""import numpy as np
+
+
+def nearest(row, table, k):
+    ...  # return k row numbers
+""",
+        solution="""import numpy as np
+
+
+def nearest(row, table, k):
+    units = table / np.linalg.norm(table, axis=1, keepdims=True)
+    scores = units @ units[row]
+    scores[row] = -np.inf
+    return np.argsort(-scores)[:k]
+""",
         check=check_nearest,
         hints={
             "itself": "Every row comes out as its own nearest neighbour. True, and of no use: leave it out.",
@@ -253,33 +239,6 @@ EXERCISES = [
             "order than the cosine's.",
             "backwards": "The right rows in the wrong order: the nearest should come first.",
             "other": "These are not the rows with the largest cosines; print the scores of one row beside your answer.",
-        },
-        wrong={
-            "itself": _code(
-                NEAREST,
-                "units = table / np.linalg.norm(table, axis=1, keepdims=True)",
-                "return np.argsort(-(units @ units[row]))[:k]",
-            ),
-            "cut_short": _code(
-                NEAREST,
-                "units = table / np.linalg.norm(table, axis=1, keepdims=True)",
-                "return np.argsort(-(units @ units[row]))[1:k]",
-            ),
-            "farthest": _code(
-                NEAREST,
-                "units = table / np.linalg.norm(table, axis=1, keepdims=True)",
-                "return np.argsort(units @ units[row])[:k]",
-            ),
-            "dot": _code(
-                NEAREST, "scores = table @ table[row]", "scores[row] = -np.inf", "return np.argsort(-scores)[:k]"
-            ),
-            "distance": _code(NEAREST, "return np.argsort(np.linalg.norm(table - table[row], axis=1))[1 : k + 1]"),
-            "backwards": _code(
-                NEAREST,
-                "units = table / np.linalg.norm(table, axis=1, keepdims=True)",
-                "return np.argsort(units @ units[row])[-k - 1 : -1]",
-            ),
-            "other": _code(NEAREST, "return np.arange(k)"),
         },
     ),
     Exercise(
@@ -292,8 +251,18 @@ EXERCISES = [
         "put first and others last. Return the mean of the real tokens' vectors.",
         clue="Two things must ignore the padding: what is added up, and what it is divided by.",
         name="pool",
-        stub=_code(POOL, "...  # vectors (tokens, numbers), mask (tokens,); return (numbers,)"),
-        solution=_code(POOL, "return (vectors * mask[:, None]).sum(axis=0) / mask.sum()"),
+        stub="""import numpy as np
+
+
+def pool(vectors, mask):
+    ...  # vectors (tokens, numbers), mask (tokens,); return (numbers,)
+""",
+        solution="""import numpy as np
+
+
+def pool(vectors, mask):
+    return (vectors * mask[:, None]).sum(axis=0) / mask.sum()
+""",
         check=check_mean_pool,
         hints={
             "padding": "The padding is part of your mean: the same sentence would get another vector in a wider batch.",
@@ -307,15 +276,6 @@ EXERCISES = [
             "last": "You return the vector of the last real token. The others would like to be heard, too.",
             "other": "The numbers differ from the mean of the rows where the mask is 1; try it on two tokens by hand.",
         },
-        wrong={
-            "padding": _code(POOL, "return vectors.mean(axis=0)"),
-            "front": _code(POOL, "return vectors[: mask.sum()].mean(axis=0)"),
-            "all_counted": _code(POOL, "return (vectors * mask[:, None]).mean(axis=0)"),
-            "sum": _code(POOL, "return mask @ vectors"),
-            "axis": _code(POOL, "return vectors[mask == 1].mean(axis=1)"),
-            "last": _code(POOL, "return vectors[mask == 1][-1]"),
-            "other": _code(POOL, "return vectors[mask == 0].mean(axis=0)"),
-        },
     ),
     Exercise(
         id="01.5",
@@ -328,15 +288,22 @@ EXERCISES = [
         clue="With `right` true matches among the `called` ones, F1 is also `2 · right / (called + true)`: no division "
         "by zero, as long as one label is true.",
         name="best_threshold",
-        stub=_code(THRESHOLD, "...  # labels (pairs,) of True and False, scores (pairs,); return one of the scores"),
-        solution=_code(
-            THRESHOLD,
-            "def f1(threshold):",
-            "    called = scores >= threshold",
-            "    return 2 * (called & labels).sum() / (called.sum() + labels.sum())",
-            "",
-            "return max(scores, key=f1)",
-        ),
+        stub="""import numpy as np
+
+
+def best_threshold(labels, scores):
+    ...  # labels (pairs,) of True and False, scores (pairs,); return one of the scores
+""",
+        solution="""import numpy as np
+
+
+def best_threshold(labels, scores):
+    def f1(threshold):
+        called = scores >= threshold
+        return 2 * (called & labels).sum() / (called.sum() + labels.sum())
+
+    return max(scores, key=f1)
+""",
         check=check_threshold,
         hints={
             "value": "You return the largest F1 itself. We want the threshold at which it is reached.",
@@ -350,36 +317,6 @@ EXERCISES = [
             "midway": "You take the middle between the two means. Nothing says that few mistakes are made there: "
             "count them.",
             "other": "Another threshold has a larger F1; print F1 beside every score and look for its peak.",
-        },
-        wrong={
-            "value": _code(
-                THRESHOLD,
-                "called = scores >= scores[:, None]",
-                "return (2 * (called & labels).sum(axis=1) / (called.sum(axis=1) + labels.sum())).max()",
-            ),
-            "index": _code(
-                THRESHOLD,
-                "called = scores >= scores[:, None]",
-                "return (2 * (called & labels).sum(axis=1) / (called.sum(axis=1) + labels.sum())).argmax()",
-            ),
-            "sorted": _code(
-                THRESHOLD,
-                "right = np.cumsum(labels[::-1])[::-1]",
-                "called = np.arange(len(scores), 0, -1)",
-                "return scores[np.argmax(2 * right / (called + labels.sum()))]",
-            ),
-            "accuracy": _code(THRESHOLD, "return max(scores, key=lambda score: ((scores >= score) == labels).mean())"),
-            "recall": _code(THRESHOLD, "return max(scores, key=lambda score: ((scores >= score) & labels).sum())"),
-            "strict": _code(
-                THRESHOLD,
-                "def f1(threshold):",
-                "    called = scores > threshold",
-                "    return 2 * (called & labels).sum() / (called.sum() + labels.sum())",
-                "",
-                "return max(scores, key=f1)",
-            ),
-            "midway": _code(THRESHOLD, "return (scores[labels].mean() + scores[~labels].mean()) / 2"),
-            "other": _code(THRESHOLD, "return 0.5"),
         },
     ),
 ]

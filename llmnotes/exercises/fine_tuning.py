@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmnotes.exercises import Exercise, recognize
+from llmnotes.exercises.exercise import Answer, Exercise, recognize
 
 RNG = np.random.default_rng(7)
 X, W = RNG.normal(size=(5, 6)), RNG.normal(size=(4, 6))  # (tokens, in), (out, in)
@@ -12,7 +12,7 @@ IDS, SPEAKER = [0, 3, 41, 42, 43, 4, 51, 52, 5, 3, 44, 45, 4, 53, 5], "..uuu.aa.
 LAYERS = [(256, 256), (256, 128), (256, 128), (256, 256), (256, 768), (256, 768), (768, 256)]  # (in, out)
 
 
-def check_adapted(answer) -> str | None:
+def check_adapted(answer: Answer) -> str | None:
     """Return None for the output of a layer with LoRA, or which mistake the numbers look like."""
     base, update = X @ W.T, X @ A.T @ B.T
     mistakes = {
@@ -29,7 +29,7 @@ def check_adapted(answer) -> str | None:
     return recognize(answer(X.copy(), W.copy(), A.copy(), B.copy(), ALPHA), base + ALPHA / 2 * update, mistakes)
 
 
-def check_labels(answer) -> str | None:
+def check_labels(answer: Answer) -> str | None:
     """Return None for labels on the answers and the mark that ends them, or which mistake they look like."""
     user, assistant, end = 3, 4, 5
     right, inside = [], False
@@ -50,7 +50,7 @@ def check_labels(answer) -> str | None:
     return recognize(answer(list(IDS), user, assistant, end), right, mistakes)
 
 
-def check_count(answer) -> str | None:
+def check_count(answer: Answer) -> str | None:
     """Return None for r · (in + out) over all layers, or which mistake the number looks like."""
     r = 16
     mistakes = {
@@ -64,7 +64,7 @@ def check_count(answer) -> str | None:
     return recognize(answer(list(LAYERS), r), sum(r * (i + o) for i, o in LAYERS), mistakes)
 
 
-def check_joined(answer) -> str | None:
+def check_joined(answer: Answer) -> str | None:
     """Return None for an adapter whose update is the sum of two, or which mistake the update looks like."""
     first, second = (A.copy(), B.copy(), 3.0), (A2.copy(), B2.copy(), 0.5)
     a, b = answer(first, second)
@@ -84,48 +84,6 @@ def check_joined(answer) -> str | None:
     return recognize(b @ a, 3 * one + 0.5 * two, mistakes)
 
 
-def _adapted(line: str) -> str:
-    return f'''def adapted(x, weight, a, b, alpha):
-    """Return x (tokens, in) through weight (out, in) with the update of a (r, in) and b (out, r) beside it."""
-    {line}'''
-
-
-_LABELS = '''def labels(ids, user, assistant, end):
-    """Return a label for each token: its id where the loss falls on it, else -100."""
-    found, inside = [], False
-    for token in ids:
-        {append}
-        {state}
-    return {last}'''
-_APPEND, _STATE = (
-    "found.append(token if inside else -100)",
-    "inside = (inside or token == assistant) and token != end",
-)
-
-
-def _labels(append: str = _APPEND, state: str = _STATE, last: str = "found") -> str:
-    return _LABELS.format(append=append, state=state, last=last)
-
-
-def _count(line: str) -> str:
-    return f'''def learning(layers, r):
-    """Return how many numbers LoRA of rank r trains beside layers, each (in, out)."""
-    return {line}'''
-
-
-_JOINED = '''import numpy as np
-
-
-def joined(first, second):
-    """Return (a, b) of one adapter, scale 1, whose update is the sum of two; each comes as (a, b, scale)."""
-    (a1, b1, s1), (a2, b2, s2) = first, second
-    {line}'''
-
-
-def _joined(line: str) -> str:
-    return _JOINED.format(line=line)
-
-
 EXERCISES = [
     Exercise(
         id="07.1",
@@ -139,7 +97,9 @@ is `(tokens, in)`, `weight` `(out, in)`, `a` `(r, in)`, `b` `(out, r)`. The rank
         stub='''def adapted(x, weight, a, b, alpha):
     """Return x (tokens, in) through weight (out, in) with the update of a (r, in) and b (out, r) beside it."""
     ...''',
-        solution=_adapted("return x @ weight.T + alpha / len(a) * (x @ a.T @ b.T)"),
+        solution='''def adapted(x, weight, a, b, alpha):
+    """Return x (tokens, in) through weight (out, in) with the update of a (r, in) and b (out, r) beside it."""
+    return x @ weight.T + alpha / len(a) * (x @ a.T @ b.T)''',
         check=check_adapted,
         hints={
             "no_scale": "the update has no scale. What do alpha and the rank say?",
@@ -153,18 +113,6 @@ is `(tokens, in)`, `weight` `(out, in)`, `a` `(r, in)`, `b` `(out, r)`. The rank
             "other_size": "divided by another size than the rank. Which axis of `a` is r?",
             "other_side": "divided by the size of the output. Which axis of `b` is r?",
             "other": "the numbers differ. With `b` all zeros the result must be `x @ weight.T`. Is it?",
-        },
-        wrong={
-            "no_scale": _adapted("return x @ weight.T + x @ a.T @ b.T"),
-            "alpha_alone": _adapted("return x @ weight.T + alpha * (x @ a.T @ b.T)"),
-            "stabilized": _adapted("return x @ weight.T + alpha / len(a) ** 0.5 * (x @ a.T @ b.T)"),
-            "upside_down": _adapted("return x @ weight.T + len(a) / alpha * (x @ a.T @ b.T)"),
-            "scaled_base": _adapted("return alpha / len(a) * (x @ weight.T + x @ a.T @ b.T)"),
-            "update_alone": _adapted("return alpha / len(a) * (x @ a.T @ b.T)"),
-            "base_alone": _adapted("return x @ weight.T"),
-            "other_size": _adapted("return x @ weight.T + alpha / a.shape[1] * (x @ a.T @ b.T)"),
-            "other_side": _adapted("return x @ weight.T + alpha / len(b) * (x @ a.T @ b.T)"),
-            "other": _adapted("return x @ weight.T - alpha / len(a) * (x @ a.T @ b.T)"),
         },
     ),
     Exercise(
@@ -181,7 +129,13 @@ assistant's words and on the `end` after them; every other token has the label -
         stub='''def labels(ids, user, assistant, end):
     """Return a label for each token: its id where the loss falls on it, else -100."""
     ...''',
-        solution=_labels(),
+        solution='''def labels(ids, user, assistant, end):
+    """Return a label for each token: its id where the loss falls on it, else -100."""
+    found, inside = [], False
+    for token in ids:
+        found.append(token if inside else -100)
+        inside = (inside or token == assistant) and token != end
+    return found''',
         check=check_labels,
         hints={
             "all": "the loss falls on everything, also on what the user says.",
@@ -193,20 +147,6 @@ assistant's words and on the `end` after them; every other token has the label -
             "zeros": "0 is a token like any other, and would be learned. The loss ignores -100.",
             "left_out": "one label for each token, also for those that are not learned.",
             "other": "the labels differ. Write them down for one question and one answer by hand.",
-        },
-        wrong={
-            "all": _labels("found.append(token)"),
-            "question": _labels("found.append(-100 if inside else token)"),
-            "shifted": _labels(last="found[1:] + [-100]"),
-            "no_end": _labels("found.append(token if inside and token != end else -100)"),
-            "with_mark": _labels("found.append(token if inside or token == assistant else -100)"),
-            "first_alone": _labels(
-                "found.append(token if inside and end not in ids[:len(found)] else -100)",
-                "inside = inside or token == assistant",
-            ),
-            "zeros": _labels("found.append(token if inside else 0)"),
-            "left_out": _labels(last="[label for label in found if label != -100]"),
-            "other": _labels(state="inside = token != user and (inside or token == assistant)"),
         },
     ),
     Exercise(
@@ -221,7 +161,9 @@ assistant's words and on the `end` after them; every other token has the label -
         stub='''def learning(layers, r):
     """Return how many numbers LoRA of rank r trains beside layers, each (in, out)."""
     ...''',
-        solution=_count("sum(r * (inputs + outputs) for inputs, outputs in layers)"),
+        solution='''def learning(layers, r):
+    """Return how many numbers LoRA of rank r trains beside layers, each (in, out)."""
+    return sum(r * (inputs + outputs) for inputs, outputs in layers)''',
         check=check_count,
         hints={
             "all_weights": "these are the weights of the layers themselves, and they are frozen.",
@@ -231,15 +173,6 @@ assistant's words and on the `end` after them; every other token has the label -
             "square": "the rank is counted twice.",
             "per_rank": "right for rank 1.",
             "other": "the number differs. A layer of 4 inputs and 3 outputs at rank 2 has 2 · 4 + 3 · 2 = 14.",
-        },
-        wrong={
-            "all_weights": _count("sum(inputs * outputs for inputs, outputs in layers)"),
-            "only_a": _count("sum(r * inputs for inputs, outputs in layers)"),
-            "only_b": _count("sum(outputs * r for inputs, outputs in layers)"),
-            "update": _count("sum(r * inputs * outputs for inputs, outputs in layers)"),
-            "square": _count("sum(r * r * (inputs + outputs) for inputs, outputs in layers)"),
-            "per_rank": _count("sum(inputs + outputs for inputs, outputs in layers)"),
-            "other": _count("len(layers) * r"),
         },
     ),
     Exercise(
@@ -256,7 +189,13 @@ both do together, without ever making an `(out, in)` matrix.""",
         stub='''def joined(first, second):
     """Return (a, b) of one adapter, scale 1, whose update is the sum of two; each comes as (a, b, scale)."""
     ...''',
-        solution=_joined("return np.vstack([a1, a2]), np.hstack([s1 * b1, s2 * b2])"),
+        solution='''import numpy as np
+
+
+def joined(first, second):
+    """Return (a, b) of one adapter, scale 1, whose update is the sum of two; each comes as (a, b, scale)."""
+    (a1, b1, s1), (a2, b2, s2) = first, second
+    return np.vstack([a1, a2]), np.hstack([s1 * b1, s2 * b2])''',
         check=check_joined,
         hints={
             "shapes": "`b @ a` cannot be formed: b needs one column for each row of a.",
@@ -267,16 +206,6 @@ both do together, without ever making an `(out, in)` matrix.""",
             "mean": "half of the sum. Two updates side by side add up.",
             "first_alone": "this is the first adapter alone.",
             "other": "the update differs. What does `b @ a` give for the first rank's rows alone?",
-        },
-        wrong={
-            "shapes": _joined("return np.vstack([a1, a2]), s1 * b1"),
-            "dense": _joined("return np.eye(a1.shape[1]), s1 * b1 @ a1 + s2 * b2 @ a2"),
-            "no_scale": _joined("return np.vstack([a1, a2]), np.hstack([b1, b2])"),
-            "twice": _joined("return np.vstack([s1 * a1, s2 * a2]), np.hstack([s1 * b1, s2 * b2])"),
-            "one_scale": _joined("return np.vstack([a1, a2]), s1 * np.hstack([b1, b2])"),
-            "mean": _joined("return np.vstack([a1, a2]), np.hstack([s1 * b1, s2 * b2]) / 2"),
-            "first_alone": _joined("return a1, s1 * b1"),
-            "other": _joined("return np.vstack([a2, a1])[::-1], np.hstack([s1 * b1, s2 * b2])"),
         },
     ),
 ]

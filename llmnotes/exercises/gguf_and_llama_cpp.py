@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmnotes.exercises import Exercise, recognize
+from llmnotes.exercises.exercise import Answer, Exercise, recognize
 
 PAIRS = [([5, 6, 7, 8], [5, 3, 9, 8]), ([5, 6], [5, 6, 7]), ([1], [2]), ([4, 4, 4], [4, 4, 4]), ([7, 1, 2], [7, 1])]
 END = 2
@@ -29,7 +29,7 @@ DELTA = {
 }
 
 
-def check_part(answer) -> str | None:
+def check_part(answer: Answer) -> str | None:
     """Return None for the place where two rows of tokens part, or which mistake the numbers look like."""
 
     def table(function) -> list[float]:
@@ -61,7 +61,7 @@ def check_part(answer) -> str | None:
     return recognize([answer(list(a), list(b), END) for a, b in ENDED], [-1, -1, 1], mistakes, "past_end")
 
 
-def check_perplexity(answer) -> str | None:
+def check_perplexity(answer: Answer) -> str | None:
     """Return None for the perplexity of tokens under logits, or which mistake the number looks like."""
     scores = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
     here = scores[np.arange(7), TOKENS]
@@ -82,7 +82,7 @@ def check_perplexity(answer) -> str | None:
     return recognize(answer(LOGITS + 1000, list(TOKENS)), np.exp(-picked.mean()), {}, "overflow")
 
 
-def check_layers(answer) -> str | None:
+def check_layers(answer: Answer) -> str | None:
     """Return None for n_gpu_layers, or which mistake the numbers look like."""
 
     def count(free, layer, cache, output, compute, layers, *, above=1, cap=True, most=None):
@@ -113,7 +113,7 @@ def check_layers(answer) -> str | None:
     return recognize([answer(*card) for card in CARDS], table(), mistakes)
 
 
-def check_tuned(answer) -> str | None:
+def check_tuned(answer: Answer) -> str | None:
     """Return None for base plus delta with further rows and tensors, or which mistake the tensors look like."""
     base, delta = ({name: array.copy() for name, array in part.items()} for part in (BASE, DELTA))
     found = answer(base, delta)
@@ -148,57 +148,6 @@ def check_tuned(answer) -> str | None:
     return recognize(flat(arrays["a"][:4], arrays["a"][4:], arrays["b"], arrays["c"]), right, mistakes)
 
 
-def _function(head: str, words: str, body: str) -> str:
-    return f'def {head}:\n    """{words}"""\n    {body}'
-
-
-_PART_WORDS = "Return the place of the first token that differs, or -1; a row ends before its first end token."
-_TRIM = "a, b = (row[: row.index(end)] if end in row else row for row in (a, b))\n    "
-
-
-def _part(body: str, trim: str = _TRIM) -> str:
-    return _function("where_they_part(a, b, end)", _PART_WORDS, trim + body)
-
-
-_WALK = """for at, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return at
-    """
-
-_PERPLEXITY_WORDS = "Return the perplexity of ids under logits (tokens, vocabulary)."
-
-
-def _perplexity(last: str, scores: str = "logits - logits.max(-1, keepdims=True)", softmax: bool = True) -> str:
-    body = f"scores = {scores}\n    "
-    if softmax:
-        body += "scores = scores - np.log(np.exp(scores).sum(-1, keepdims=True))\n    "
-    return "import numpy as np\n\n\n" + _function("perplexity(logits, ids)", _PERPLEXITY_WORDS, body + last)
-
-
-_PICKED = "picked = scores[np.arange(len(ids) - 1), ids[1:]]\n    "
-_LAYERS_WORDS = "Return the n_gpu_layers that fit into free bytes of a GPU."
-
-
-def _layers(body: str) -> str:
-    return _function("gpu_layers(free, layer, cache, output, compute, layers)", _LAYERS_WORDS, body)
-
-
-def _counted(left: str = "free - compute - output", found: str = "1 + left // (layer + cache)", last: str = "") -> str:
-    last = last or f"return min({found}, layers + 1)"
-    return _layers(f"left = {left}\n    if left < 0:\n        return 0\n    {last}")
-
-
-_TUNED_WORDS = "Return {name: base plus delta}; rows and tensors that the base lacks are the delta's own."
-
-
-def _tuned(inner: str, loop: str = "for name, new in delta.items():", last: str = "return found") -> str:
-    body = f"found = {{}}\n    {loop}\n        {inner}\n    {last}"
-    return "import numpy as np\n\n\n" + _function("tuned(base, delta)", _TUNED_WORDS, body)
-
-
-_ROWS = """old = base.get(name, new[:0])
-        found[name] = """
-
 EXERCISES = [
     Exercise(
         id="06.1",
@@ -211,8 +160,16 @@ other, they part where it stops. What comes from the token `end` on does not cou
 it, others keep it to themselves.""",
         clue="First cut both lists before `end`. Then walk along both; and if nothing differed, are they equally long?",
         name="where_they_part",
-        stub=_function("where_they_part(a, b, end)", _PART_WORDS, "..."),
-        solution=_part(_WALK + "return -1 if len(a) == len(b) else min(len(a), len(b))"),
+        stub='''def where_they_part(a, b, end):
+    """Return the place of the first token that differs, or -1; a row ends before its first end token."""
+    ...''',
+        solution='''def where_they_part(a, b, end):
+    """Return the place of the first token that differs, or -1; a row ends before its first end token."""
+    a, b = (row[: row.index(end)] if end in row else row for row in (a, b))
+    for at, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return at
+    return -1 if len(a) == len(b) else min(len(a), len(b))''',
         check=check_part,
         hints={
             "no_sign": "two equal lists part nowhere: that is -1, not their length.",
@@ -225,36 +182,6 @@ it, others keep it to themselves.""",
             "past_end": "what stands behind `end` is compared here. Cut before the first `end` of each list.",
             "other": "the places differ. [5, 6, 7] and [5, 8, 7] part at 1, [5] and [5, 6] at 1, [5] and [5] at -1.",
         },
-        wrong={
-            "no_sign": _part(_WALK + "return min(len(a), len(b))"),
-            "after": _part(
-                _WALK.replace("return at", "return at + 1")
-                + "return -1 if len(a) == len(b) else min(len(a), len(b)) + 1"
-            ),
-            "overlap": _part(_WALK + "return -1"),
-            "last": _part(
-                "if len(a) != len(b):\n        return max(len(a), len(b)) - 1\n"
-                "    return max((at for at in range(len(a)) if a[at] != b[at]), default=-1)"
-            ),
-            "count": _part(
-                "if a == b:\n        return len(a)\n    if len(a) == len(b):\n"
-                "        return sum(x == y for x, y in zip(a, b))\n    " + _WALK + "return min(len(a), len(b))"
-            ),
-            "end_counts": _part(_WALK + "return -1 if len(a) == len(b) else min(len(a), len(b))", trim=""),
-            "end_anywhere": _part(
-                "if end in a or end in b:\n        return -1\n    "
-                + _WALK
-                + "return -1 if len(a) == len(b) else min(len(a), len(b))",
-                trim="",
-            ),
-            "past_end": _part(
-                "a, b = ([token for token in row if token != end] for row in (a, b))\n    "
-                + _WALK
-                + "return -1 if len(a) == len(b) else min(len(a), len(b))",
-                trim="",
-            ),
-            "other": _part("return 0 if a != b else -1"),
-        },
     ),
     Exercise(
         id="06.2",
@@ -266,8 +193,18 @@ mean of −log p over the tokens that can be predicted. `logits` is `(tokens, vo
 after token i. Logits may be large: `np.exp(1000)` is infinite, so take the largest of each row off first.""",
         clue="Whose logits predict `ids[1]`? And how many tokens of the text are predicted at all?",
         name="perplexity",
-        stub=_function("perplexity(logits, ids)", _PERPLEXITY_WORDS, "..."),
-        solution=_perplexity(_PICKED + "return np.exp(-picked.mean())"),
+        stub='''def perplexity(logits, ids):
+    """Return the perplexity of ids under logits (tokens, vocabulary)."""
+    ...''',
+        solution='''import numpy as np
+
+
+def perplexity(logits, ids):
+    """Return the perplexity of ids under logits (tokens, vocabulary)."""
+    scores = logits - logits.max(-1, keepdims=True)
+    scores = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    picked = scores[np.arange(len(ids) - 1), ids[1:]]
+    return np.exp(-picked.mean())''',
         check=check_perplexity,
         hints={
             "not_shifted": "each row is asked for the token it has just read. Row i predicts token i + 1.",
@@ -281,23 +218,6 @@ after token i. Logits may be large: `np.exp(1000)` is infinite, so take the larg
             "overflow": "right for small logits. With large ones exp overflows: take each row's largest off first.",
             "other": "the number differs. If all tokens are equally likely, perplexity is the size of the vocabulary.",
         },
-        wrong={
-            "not_shifted": _perplexity("return np.exp(-scores[np.arange(len(ids)), ids].mean())"),
-            "wrong_way": _perplexity("return np.exp(-scores[np.arange(1, len(ids)), ids[:-1]].mean())"),
-            "loss": _perplexity(_PICKED + "return -picked.mean()"),
-            "summed": _perplexity(_PICKED + "return np.exp(-picked.sum())"),
-            "all_tokens": _perplexity(_PICKED + "return np.exp(-picked.sum() / len(ids))"),
-            "raw": _perplexity(_PICKED + "return np.exp(-picked.mean())", scores="logits", softmax=False),
-            "upside_down": _perplexity(_PICKED + "return np.exp(picked.mean())"),
-            "mean_of_p": _perplexity(_PICKED + "return 1 / np.exp(picked).mean()"),
-            "overflow": _perplexity(
-                "with np.errstate(all='ignore'):\n        p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)\n"
-                "    return np.exp(-np.log(p[np.arange(len(ids) - 1), ids[1:]]).mean())",
-                scores="logits",
-                softmax=False,
-            ),
-            "other": _perplexity(_PICKED + "return 2 ** -picked.mean()"),
-        },
     ),
     Exercise(
         id="06.3",
@@ -310,8 +230,15 @@ come the `layers` layers, from the last to the first, each with its `cache`. All
 output fits, it is 0.""",
         clue="Take off what must be there, then divide what is left. What is the most that the count can be?",
         name="gpu_layers",
-        stub=_function("gpu_layers(free, layer, cache, output, compute, layers)", _LAYERS_WORDS, "..."),
-        solution=_counted(),
+        stub='''def gpu_layers(free, layer, cache, output, compute, layers):
+    """Return the n_gpu_layers that fit into free bytes of a GPU."""
+    ...''',
+        solution='''def gpu_layers(free, layer, cache, output, compute, layers):
+    """Return the n_gpu_layers that fit into free bytes of a GPU."""
+    left = free - compute - output
+    if left < 0:
+        return 0
+    return min(1 + left // (layer + cache), layers + 1)''',
         check=check_layers,
         hints={
             "no_compute": "where do the results between the layers lie? The compute buffer takes room on the GPU.",
@@ -325,21 +252,6 @@ output fits, it is 0.""",
             "negative": "nothing fits: that is 0. A negative number tells llama.cpp to take all layers.",
             "other": "these differ. 1,000 free, layers 100, caches 10, output 50, buffer 200: 1 + 750 // 110 is 7.",
         },
-        wrong={
-            "no_compute": _counted(left="free - output"),
-            "no_cache": _counted(found="1 + left // layer"),
-            "one_cache": _counted(last="return max(0, min(1 + (left - layers * cache) // layer, layers + 1))"),
-            "output_last": _layers(
-                "left = free - compute\n    if left - layers * (layer + cache) >= output:\n        return layers + 1\n"
-                "    return max(0, min(left // (layer + cache), layers))"
-            ),
-            "output_not_counted": _counted(found="left // (layer + cache)"),
-            "no_cap": _counted(last="return 1 + left // (layer + cache)"),
-            "cap_at_layers": _counted(last="return min(1 + left // (layer + cache), layers)"),
-            "rounded_up": _counted(found="1 - -left // (layer + cache)"),
-            "negative": _layers("return min(1 + (free - compute - output) // (layer + cache), layers + 1)"),
-            "other": _counted(found="left // (layer + cache + compute)"),
-        },
     ),
     Exercise(
         id="06.4",
@@ -352,8 +264,19 @@ rows, and the further ones hold the new rows themselves. The same is true of a w
 both arguments as they are.""",
         clue="How many rows does the base have of this tensor? It may be none. Add these, and put the rest behind.",
         name="tuned",
-        stub=_function("tuned(base, delta)", _TUNED_WORDS, "..."),
-        solution=_tuned(_ROWS + "np.concatenate([old + new[: len(old)], new[len(old) :]])"),
+        stub='''def tuned(base, delta):
+    """Return {name: base plus delta}; rows and tensors that the base lacks are the delta's own."""
+    ...''',
+        solution='''import numpy as np
+
+
+def tuned(base, delta):
+    """Return {name: base plus delta}; rows and tensors that the base lacks are the delta's own."""
+    found = {}
+    for name, new in delta.items():
+        old = base.get(name, new[:0])
+        found[name] = np.concatenate([old + new[: len(old)], new[len(old) :]])
+    return found''',
         check=check_tuned,
         hints={
             "changes_given": "an argument has changed. `+=` writes into the array that was given: make a new one.",
@@ -365,28 +288,6 @@ both arguments as they are.""",
             "zeros": "the new rows are zeros here. They are in the delta, whole.",
             "last_rows": "the base is added to the last rows. New tokens come after the old ones.",
             "other": "the arrays differ. A base of [[1]] and a delta of [[2], [5]] make [[3], [5]].",
-        },
-        wrong={
-            "changes_given": _tuned("new[: len(base.get(name, []))] += base.get(name, 0)\n        found[name] = new"),
-            "lost_tensor": _tuned(
-                "new = delta[name]\n        found[name] = np.concatenate([old + new[: len(old)], new[len(old) :]])",
-                loop="for name, old in base.items():",
-            ),
-            "cut_off": _tuned(
-                "old = base.get(name)\n        found[name] = new if old is None else old + new[: len(old)]"
-            ),
-            "other_type": _tuned(_ROWS + "np.concatenate([old.astype(np.float32) + new[: len(old)], new[len(old) :]])"),
-            "subtracted": _tuned(_ROWS + "np.concatenate([new[: len(old)] - old, new[len(old) :]])"),
-            "delta_alone": _tuned("found[name] = new.copy()"),
-            "zeros": _tuned(
-                "old = base.get(name)\n        if old is None:\n            found[name] = new\n            continue\n"
-                "        found[name] = np.concatenate([old + new[: len(old)], 0 * new[len(old) :]])"
-            ),
-            "last_rows": _tuned(
-                "old = base.get(name, new[:0])\n        rows = len(new) - len(old)\n"
-                "        found[name] = np.concatenate([new[:rows], new[rows:] + old])"
-            ),
-            "other": _tuned(_ROWS + "np.concatenate([old + 2 * new[: len(old)], new[len(old) :]])"),
         },
     ),
 ]

@@ -1,105 +1,195 @@
 """The exercises of notebook 03: a tensor's first number, imports, GGUF's order, lying names, size."""
 
-from llmnotes.exercises import Exercise
-from llmnotes.exercises.model_formats_checks import (
-    check_first_number,
-    check_from_gguf,
-    check_gguf_gib,
-    check_imports,
-    check_what_is,
-)
-
-
-def _def(head: str, *lines: str, imports: str = "") -> str:
-    body = "\n    ".join(lines)
-    return f"{imports}{chr(10) * 3 if imports else ''}def {head}:\n    {body}"
-
-
-def _first_number(
-    place: str = "8 + length + first",
-    order: str = "little",
-    last: str = 'struct.unpack("<f", b"\\0\\0" + pair)[0]',
-    count: int = 2,
-) -> str:
-    return _def(
-        "first_number(file, name)",
-        f'length = int.from_bytes(file.read(8), "{order}")',
-        "header = json.loads(file.read(length))",
-        'first, end = header[name]["data_offsets"]',
-        f"file.seek({place})",
-        f"pair = file.read({count})",
-        f"return {last}",
-        imports="import json\nimport struct",
-    )
-
-
-def _imports(*lines: str) -> str:
-    return _def("imports(content)", *lines, imports="import io\nimport pickletools")
-
-
-_WALK = (
-    "file, found = io.BytesIO(content), set()",
-    "while file.tell() < len(content):",
-    "    for opcode, argument, _ in pickletools.genops(file):",
-    '        if opcode.name == "GLOBAL":',
-    '            found.add(argument.replace(" ", "."))',
-    "return found",
-)
-
-
-def _from_gguf(first: str, last: str) -> str:
-    return _def("from_gguf(numbers, dims, heads)", f"matrix = {first}", f"return {last}")
-
-
-_MATRIX = "numbers.reshape(dims[::-1])"
-_BACK = "matrix.reshape(heads, -1, 2, matrix.shape[1]).swapaxes(1, 2).reshape(matrix.shape)"
-
-_WHAT_IS = '''import io
+import io
+import itertools
+import json
+import math
+import pickle
+import struct
 import zipfile
 
+import numpy as np
 
-def what_is(name, content):
-    """Return the format of a file with this name and content, or "unknown"."""
-    length = int.from_bytes(content[:8], "little")
-    {gguf}
-    {safetensors}
-    if content[:4] == b"PK\\x03\\x04":
-        {zip}
-    {pickle}
-    return "unknown"'''
+from llmnotes.exercises.exercise import Answer, Exercise, recognize
 
 
-_SIGN = '\n    if content[:4] == b"GGUF":\n        return "GGUF"'
+class _Asked(Exception):
+    """More was read than a file can have."""
 
 
-def _what_is(
-    gguf: str = _SIGN.strip(),
-    safetensors: str = 'if content[8:9] == b"{" and 8 + length <= len(content):\n        return "safetensors"',
-    zip: str = "names = zipfile.ZipFile(io.BytesIO(content)).namelist()\n        "
-    'return "PyTorch zip" if any(n.endswith("/data.pkl") for n in names) else "unknown"',
-    pickle: str = 'if content[:1] == b"\\x80":\n        return "pickle"',
-) -> str:
-    return _WHAT_IS.format(gguf=gguf, safetensors=safetensors, zip=zip, pickle=pickle)
+class _File(io.BytesIO):
+    """A file that raises `_Asked` when somebody reads a length of many terabytes."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > 1 << 40:
+            raise _Asked
+        return super().read(size)
 
 
-_GIB = '''import math
+def check_first_number(answer: Answer) -> str | None:
+    """Return None for the right numbers, or which mistake they look like."""
+    halves = np.array([7.0] * 6 + [3.0, 0.15625, -2.5, 1e-3, 700.0, -0.375], dtype="<f4").view("<u2")[1::2].tobytes()
+    entries = {"late": ([2, 2], [16, 24]), "early": ([2], [12, 16]), "first": ([6], [0, 12])}
+    entries = {name: {"dtype": "BF16", "shape": shape, "data_offsets": at} for name, (shape, at) in entries.items()}
+    header = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+    content = len(header).to_bytes(8, "little") + header + halves
+    end = 8 + len(header)
+
+    def numbers(start=end, code="<f", front=b"\0\0", back=b"", count=2):
+        pairs = [content[start + entries[name]["data_offsets"][0] :][:count] for name in ("late", "early")]
+        return [struct.unpack(code, front + pair + back)[0] for pair in pairs]
+
+    mistakes = {
+        "relative": numbers(0),
+        "no_eight": numbers(end - 8),
+        "half": numbers(code="<e", front=b""),
+        "low_end": numbers(front=b"", back=b"\0\0"),
+        "reversed": numbers(code=">f", front=b"", back=b"\0\0"),
+        "integer": numbers(code="<h", front=b""),
+        "four_bytes": numbers(code="<f", front=b"", count=4),
+    }
+    try:
+        found = [answer(_File(content), name) for name in ("late", "early")]
+    except _Asked:
+        return "big_endian"
+    if any(isinstance(number, bytes) for number in found):
+        return "bytes"
+    if any(isinstance(number, tuple | list) or getattr(number, "ndim", 0) for number in found):
+        return "several"
+    return recognize([float(number) for number in found], numbers(), mistakes)  # a BF16 of torch's will do
 
 
-def gguf_gib(tensors):
-    """Return the GiB that the data of {{name: (shape, storage)}} takes as Q8_0."""
-    total = 0
-    for shape in {shapes}:
-        blocks = math.prod(shape) // 32
-        total += {size}
-    return total / {unit}'''
+ran = []  # a pickle that is executed leaves a mark here
 
 
-def _gib(
-    shapes: str = "{storage: shape for shape, storage in tensors.values()}.values()",
-    size: str = "-(-blocks * 34 // 32) * 32",
-    unit: str = "2**30",
-) -> str:
-    return _GIB.format(shapes=shapes, size=size, unit=unit)
+def canary(word: str) -> str:
+    """Note that a pickle was executed; harmless, and the proof that somebody ran it."""
+    ran.append(word)
+    return word
+
+
+class _Bomb:
+    def __init__(self, function, word):
+        self.call = function, (word,)
+
+    def __reduce__(self):
+        return self.call
+
+
+def check_imports(answer: Answer) -> str | None:
+    """Return None for the right names, or which mistake was made."""
+    one = pickle.dumps({"weights": _Bomb(canary, "no module")}, protocol=2)
+    two = pickle.dumps([_Bomb(math.sqrt, 4)], protocol=2)
+    plain = pickle.dumps({"os": "os system", "step": 3}, protocol=2)
+    here = f"{__name__}.canary"
+    ran.clear()
+    cases = [
+        (one, {here}, "other"),
+        (plain, set(), "strings"),
+        (two + one, {"math.sqrt", here}, "first"),
+    ]
+    for content, right, mistake in cases:
+        found = answer(content)
+        if ran:
+            return "executed"
+        found = set(found)  # a list of the right names will do
+        if found == right:
+            continue
+        if found == {" ".join(name.rsplit(".", 1)) for name in right}:
+            return "space"
+        return "module" if found == {name.rpartition(".")[0] for name in right} else mistake
+    return None
+
+
+def _permuted(rows: np.ndarray, heads: int) -> np.ndarray:
+    return rows.reshape(heads, 2, -1, rows.shape[1]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def check_from_gguf(answer: Answer) -> str | None:
+    """Return None for PyTorch's matrix, or which mistake the numbers look like."""
+    right = np.random.default_rng(3).normal(size=(24, 5))  # 3 heads of 8 rows
+    stored = _permuted(right, 3)
+    flat, dims = stored.ravel(), (5, 24)
+    sideways = flat.reshape(dims).T
+    mistakes = {
+        "order": flat.reshape(dims),
+        "transposed": sideways,
+        "transposed ": sideways.reshape(3, -1, 2, 5).swapaxes(1, 2).reshape(24, 5),
+        "permuted": stored,
+        "again": _permuted(stored, 3),
+        "one_head": stored.reshape(1, -1, 2, 5).swapaxes(1, 2).reshape(24, 5),
+    }
+    key = recognize(answer(flat.copy(), dims, 3), right, mistakes)
+    return key and key.strip()
+
+
+def _zip(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"\x80\x02}.")
+    return buffer.getvalue()
+
+
+def _safetensors(header: bytes) -> bytes:
+    return len(header).to_bytes(8, "little") + header
+
+
+def check_what_is(answer: Answer) -> str | None:
+    """Return None if every content is recognized, or which mistake was made."""
+    header = b'{"w":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}'
+    cases = [
+        ("w.safetensors", _safetensors(header) + b"\0\0", "safetensors", "other"),
+        ("w.gguf", b"GGUF\3\0\0\0" + bytes(16), "GGUF", "other"),
+        ("w.pt", _zip("w/data.pkl", "w/data/0", "w/version"), "PyTorch zip", "other"),
+        ("w.pkl", b"\x80\x02}.", "pickle", "other"),
+        ("notes.txt", _safetensors(header) + b"\0\0", "safetensors", "name"),
+        ("w.safetensors", b"\x80\x02}.", "pickle", "name"),
+        ("w.bin", b"GGUF\3\0\0\0" + bytes(16), "GGUF", "name"),
+        ("config.json", b'{"hidden_size": 64, "layers": 2}', "unknown", "brace"),
+        ("photos.zip", _zip("a.jpg", "b.jpg"), "unknown", "any_zip"),
+        ("w.gguf", b"lmgg\3\0\0\0" + bytes(16), "unknown", "backwards"),
+        ("w.bin", b"", "unknown", "empty"),
+        ("w.safetensors", _safetensors(header.ljust(128)) + b"\0\0", "safetensors", "weakest"),
+        ("w.safetensors", (1 << 60).to_bytes(8, "little") + header, "unknown", "believes"),
+    ]
+    for name, content, right, mistake in cases:
+        try:
+            found = answer(name, content)
+        except (IndexError, ValueError, struct.error, OverflowError, MemoryError):
+            if mistake not in ("empty", "brace", "believes"):
+                raise
+            return mistake
+        if found != right:
+            return mistake
+    return None
+
+
+def check_gguf_gib(answer: Answer) -> str | None:
+    """Return None for the right number of GiB, or which mistake it looks like."""
+    embedding = (49152, 2048)
+    tensors = {
+        "token_embd.weight": (embedding, "a"),
+        "output.weight": (embedding, "a"),
+        "blk.0.ffn_up.weight": ((8192, 2048), "b"),
+    } | {f"blk.{i}.attn_q.weight": ((33, 32), f"q{i}") for i in range(9000)}
+    storages = {storage: shape for shape, storage in tensors.values()}
+    blocks = [math.prod(shape) // 32 for shape in storages.values()]
+
+    def size(blocks, width=34, unit=2**30, padded=True):
+        return sum(-(-n * width // 32) * 32 if padded else n * width for n in blocks) / unit
+
+    everything = [math.prod(shape) // 32 for shape, _ in tensors.values()]
+    mistakes = {}
+    for names in itertools.chain.from_iterable(
+        itertools.combinations(("tied", "scales", "padding", "gb"), n) for n in (1, 2)
+    ):
+        arguments = {"width": 32 if "scales" in names else 34, "unit": 1e9 if "gb" in names else 2**30}
+        value = size(everything if "tied" in names else blocks, padded="padding" not in names, **arguments)
+        mistakes.setdefault(" ".join(names), value)
+    mistakes["bits"] = 8 * size(blocks)
+    key = recognize(answer(dict(tensors)), size(blocks), mistakes)
+    return key and key.split()[0]
 
 
 EXERCISES = [
@@ -116,7 +206,17 @@ in BF16. Return its first number. BF16 is the more significant half of a float32
         stub='''def first_number(file, name):
     """Return the first number of a BF16 tensor in an open safetensors file."""
     ...''',
-        solution=_first_number(),
+        solution="""import json
+import struct
+
+
+def first_number(file, name):
+    length = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(length))
+    first, end = header[name]["data_offsets"]
+    file.seek(8 + length + first)
+    pair = file.read(2)
+    return struct.unpack("<f", b"\\0\\0" + pair)[0]""",
         check=check_first_number,
         hints={
             "relative": "this counts the tensor's place from the beginning of the file, not from the header's end.",
@@ -130,19 +230,6 @@ in BF16. Return its first number. BF16 is the more significant half of a float32
             "bytes": "these are bytes and no number yet: put two zero bytes in front of them, and unpack.",
             "several": "one number is asked for. struct.unpack returns a tuple, and a tensor has many: take its [0].",
             "other": "the numbers differ. The bytes 80 3f stand for 1.",
-        },
-        wrong={
-            "relative": _first_number("first"),
-            "no_eight": _first_number("length + first"),
-            "big_endian": _first_number(order="big"),
-            "half": _first_number(last='struct.unpack("<e", pair)[0]'),
-            "low_end": _first_number(last='struct.unpack("<f", pair + b"\\0\\0")[0]'),
-            "reversed": _first_number(last='struct.unpack(">f", pair + b"\\0\\0")[0]'),
-            "integer": _first_number(last='struct.unpack("<h", pair)[0]'),
-            "four_bytes": _first_number(last='struct.unpack("<f", pair)[0]', count=4),
-            "bytes": _first_number(last="pair"),
-            "several": _first_number(last='struct.unpack("<f", b"\\0\\0" + pair)'),
-            "other": _first_number("8 + length + end - 2"),
         },
     ),
     Exercise(
@@ -159,7 +246,17 @@ nothing.""",
         stub='''def imports(content):
     """Return the set of "module.name" that the pickles in content would import."""
     ...''',
-        solution=_imports(*_WALK),
+        solution="""import io
+import pickletools
+
+
+def imports(content):
+    file, found = io.BytesIO(content), set()
+    while file.tell() < len(content):
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name == "GLOBAL":
+                found.add(argument.replace(" ", "."))
+    return found""",
         check=check_imports,
         hints={
             "executed": "your answer has run the pickle: a function in it was called. Walk its opcodes; load nothing.",
@@ -168,20 +265,6 @@ nothing.""",
             "module": "these are modules alone. What counts is the function: os.getcwd is harmless, os.system is not.",
             "strings": "a text that looks like a name is only a text: this pickle imports nothing.",
             "other": "the names differ. Only opcodes called GLOBAL import, and their argument says what.",
-        },
-        wrong={
-            "executed": _imports("import pickle", "pickle.loads(content)", *_WALK),
-            "first": _imports(*_WALK[:1], *(line[4:] for line in _WALK[2:5]), _WALK[5]),
-            "space": _imports(*_WALK[:4], "            found.add(argument)", _WALK[5]),
-            "module": _imports(*_WALK[:4], "            found.add(argument.split()[0])", _WALK[5]),
-            "strings": _imports(
-                *_WALK[:2],
-                _WALK[2],
-                '        if " " in str(argument):',
-                '            found.add(argument.replace(" ", "."))',
-                'return found - {"no.module"}',
-            ),
-            "other": _imports("return {opcode.name for opcode, _, _ in pickletools.genops(content)}"),
         },
     ),
     Exercise(
@@ -198,7 +281,9 @@ order.""",
         stub='''def from_gguf(numbers, dims, heads):
     """Return PyTorch's (rows, columns) of a q matrix that lies in a GGUF file."""
     ...''',
-        solution=_from_gguf(_MATRIX, _BACK),
+        solution="""def from_gguf(numbers, dims, heads):
+    matrix = numbers.reshape(dims[::-1])
+    return matrix.reshape(heads, -1, 2, matrix.shape[1]).swapaxes(1, 2).reshape(matrix.shape)""",
         check=check_from_gguf,
         hints={
             "order": "the shape is the file's: GGUF names the side first whose numbers are neighbours. PyTorch, last.",
@@ -208,14 +293,6 @@ order.""",
             "again": "this permutes once more, the way a converter to GGUF does. Here you go back.",
             "one_head": "this takes the whole matrix for one head. Each head has its own rows, and its own order.",
             "other": "the numbers differ. Row 0 of the result is row 0 of the file; row 1 is row 2 of the file.",
-        },
-        wrong={
-            "order": _from_gguf("numbers.reshape(dims)", "matrix"),
-            "transposed": _from_gguf("numbers.reshape(dims).T", _BACK),
-            "permuted": _from_gguf(_MATRIX, "matrix"),
-            "again": _from_gguf(_MATRIX, _BACK.replace("-1, 2", "2, -1")),
-            "one_head": _from_gguf(_MATRIX, _BACK.replace("heads, -1", "1, -1")),
-            "other": _from_gguf(_MATRIX, "matrix[::-1]"),
         },
     ),
     Exercise(
@@ -231,7 +308,23 @@ checked. Ask for the weakest evidence last.""",
         stub='''def what_is(name, content):
     """Return the format of a file with this name and content, or "unknown"."""
     ...''',
-        solution=_what_is(),
+        solution='''import io
+import zipfile
+
+
+def what_is(name, content):
+    """Return the format of a file with this name and content, or "unknown"."""
+    length = int.from_bytes(content[:8], "little")
+    if content[:4] == b"GGUF":
+        return "GGUF"
+    if content[8:9] == b"{" and 8 + length <= len(content):
+        return "safetensors"
+    if content[:4] == b"PK\\x03\\x04":
+        names = zipfile.ZipFile(io.BytesIO(content)).namelist()
+        return "PyTorch zip" if any(n.endswith("/data.pkl") for n in names) else "unknown"
+    if content[:1] == b"\\x80":
+        return "pickle"
+    return "unknown"''',
         check=check_what_is,
         hints={
             "name": "this believes the name. Anybody can rename a file; look at the content alone.",
@@ -243,21 +336,6 @@ checked. Ask for the weakest evidence last.""",
             "pickle last.",
             "believes": "this believes a header of a billion gigabytes in a small file. Compare with len(content).",
             "other": "one of the honest files is not recognized. Print its first bytes.",
-        },
-        wrong={
-            "name": _what_is(
-                gguf='if name.endswith(".gguf") and content[:4] == b"GGUF":\n        return "GGUF"',
-                safetensors='if name.endswith(".safetensors"):\n        return "safetensors"',
-            ),
-            "brace": _what_is(
-                safetensors='if b"{" in content[:9] and length:\n        return "safetensors"',
-            ),
-            "any_zip": _what_is(zip='return "PyTorch zip"'),
-            "backwards": _what_is(gguf='if content[:4] in (b"GGUF", b"lmgg"):\n        return "GGUF"'),
-            "empty": _what_is(pickle='if content[0] == 0x80:\n        return "pickle"'),
-            "weakest": _what_is(gguf='if content[:1] == b"\\x80":\n        return "pickle"' + _SIGN),
-            "believes": _what_is(safetensors='if content[8:9] == b"{":\n        return "safetensors"'),
-            "other": _what_is(gguf='if content[:4] == b"GGML":\n        return "GGUF"'),
         },
     ),
     Exercise(
@@ -274,7 +352,16 @@ bytes.""",
         stub='''def gguf_gib(tensors):
     """Return the GiB that the data of {name: (shape, storage)} takes as Q8_0."""
     ...''',
-        solution=_gib(),
+        solution='''import math
+
+
+def gguf_gib(tensors):
+    """Return the GiB that the data of {name: (shape, storage)} takes as Q8_0."""
+    total = 0
+    for shape in {storage: shape for shape, storage in tensors.values()}.values():
+        blocks = math.prod(shape) // 32
+        total += -(-blocks * 34 // 32) * 32
+    return total / 2**30''',
         check=check_gguf_gib,
         hints={
             "tied": "tied weights are counted twice. They are one storage under two names.",
@@ -283,14 +370,6 @@ bytes.""",
             "gb": "this is in GB, billions of bytes. A GiB is 7% more.",
             "bits": "this counts bits, eight for each byte.",
             "other": "the size differs. Bytes of all storages, each rounded up to a multiple of 32, over 2³⁰.",
-        },
-        wrong={
-            "tied": _gib(shapes="[shape for shape, _ in tensors.values()]"),
-            "scales": _gib(size="-(-blocks * 32 // 32) * 32"),
-            "padding": _gib(size="blocks * 34"),
-            "gb": _gib(unit="1e9"),
-            "bits": _gib(unit="2**30 * 8"),
-            "other": _gib(size="blocks * 34 + 32"),
         },
     ),
 ]

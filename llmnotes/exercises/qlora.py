@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmnotes.exercises import Exercise, recognize
+from llmnotes.exercises.exercise import Answer, Exercise, recognize
 from llmnotes.quantization.nf4 import levels
 
 NF4 = levels("nf4").astype(float)
@@ -11,7 +11,9 @@ RANDOM = np.random.default_rng(8)
 GRADIENT = RANDOM.normal(size=(3, 8))  # 3 tokens, 8 outputs
 CODES = RANDOM.integers(0, 16, size=(8, 8))  # 8 outputs, 8 inputs
 SCALES = RANDOM.uniform(0.5, 2.0, size=(8, 2))  # blocks of 4
-BLOCKS = [  # codes, scale, update: some updates are small beside the distance of two levels, one moves the largest
+BLOCKS: list[
+    tuple[np.ndarray, float, np.ndarray]
+] = [  # codes, scale, update: some updates are small beside the distance of two levels, one moves the largest
     (RANDOM.integers(0, 16, size=64), 0.8, RANDOM.normal(size=64) * 0.03),
     (np.append(RANDOM.integers(2, 14, size=31), 15), 1.5, np.append(RANDOM.normal(size=31) * 0.1, 0.9)),
     (RANDOM.integers(0, 16, size=16), 0.02, RANDOM.normal(size=16) * 0.002),
@@ -24,7 +26,7 @@ def state(numbers: int, bits: int) -> int:
     return 8 * numbers if bits == 32 else 2 * (numbers + 4 * -(-numbers // 256))
 
 
-def check_state(answer) -> str | None:
+def check_state(answer: Answer) -> str | None:
     """Return None for the right bytes, or which mistake they come from."""
     asked = [(numbers, bits) for numbers in SIZES for bits in (8, 32)]
 
@@ -42,7 +44,7 @@ def check_state(answer) -> str | None:
     return recognize(of(answer), of(state), mistakes)
 
 
-def check_input_gradient(answer) -> str | None:
+def check_input_gradient(answer: Answer) -> str | None:
     """Return None for the gradient of the input, or which mistake the numbers look like."""
     spread = np.repeat(SCALES, 4, axis=1)
     weight = NF4[CODES] * spread
@@ -80,7 +82,7 @@ def _stays(codes, scale, update, mistake: str = "") -> float:
     return 1 - share if mistake == "moved" else share
 
 
-def check_stays(answer) -> str | None:
+def check_stays(answer: Answer) -> str | None:
     """Return None for the share of codes that stay, or which mistake it comes from."""
     names = ("old_scale", "unscaled", "signed", "update", "numbers", "moved")
     mistakes = {name: [_stays(*block, name) for block in BLOCKS] for name in names}
@@ -96,7 +98,7 @@ def _every(layers: int, stream: int, layer: int) -> int:
     return _best(layers, lambda every: -(-layers // every) * stream + every * layer)
 
 
-def check_every(answer) -> str | None:
+def check_every(answer: Answer) -> str | None:
     """Return None for the best distance of two checkpoints, or which mistake it comes from."""
 
     def of(function):
@@ -111,62 +113,6 @@ def check_every(answer) -> str | None:
         "most": of(lambda n, stream, layer: _best(n, lambda k: -(-(-n // k) * stream + k * layer))),
     }
     return recognize(of(answer), of(_every), mistakes)
-
-
-_STATE = '''def state_bytes(numbers, bits):
-    """Return the bytes of AdamW's two averages of so many numbers, in 32 bits or in 8."""
-    {lines}'''
-
-
-def _state_source(last: str, first: str = "if bits == 32:\n        return 8 * numbers") -> str:
-    return _STATE.format(lines=f"{first}\n    return {last}")
-
-
-_BLOCKS = "-(-numbers // 256)"
-
-_GRADIENT = '''import numpy as np
-
-
-def input_gradient(gradient, codes, scales, levels):
-    """Return the gradient of the input (tokens, inputs), through a weight in 4 bits."""
-    block = codes.shape[1] // scales.shape[1]
-    return {result}'''
-
-
-def _gradient_source(weight: str = "levels[codes] * np.repeat(scales, block, axis=1)", turned: str = "") -> str:
-    return _GRADIENT.format(result=f"gradient @ ({weight}){turned}")
-
-
-_STAYS = '''import numpy as np
-
-
-def stays(codes, scale, update, levels):
-    """Return the share of a block's codes that are the same after the update is merged."""
-    merged = {merged}
-    new = np.abs(merged[:, None] / {scale} - levels).argmin(axis=1)
-    return {share}'''
-
-
-def _stays_source(
-    merged: str = "levels[codes] * scale + update",
-    scale: str = "np.abs(merged).max()",
-    share: str = "np.mean(new == codes)",
-) -> str:
-    return _STAYS.format(merged=merged, scale=scale, share=share)
-
-
-_EVERY = '''def best_every(layers, stream, layer):
-    """Return how many layers should lie between two checkpoints, so that least is held."""
-    def held(every):
-        return {held}
-
-    return {result}'''
-
-
-def _every_source(
-    held: str = "-(-layers // every) * stream + every * layer", result: str = "min(range(1, layers + 1), key=held)"
-) -> str:
-    return _EVERY.format(held=held, result=result)
 
 
 EXERCISES = [
@@ -184,7 +130,11 @@ each block of 256; the last block may be shorter, and has a scale as well.""",
         stub='''def state_bytes(numbers, bits):
     """Return the bytes of AdamW's two averages of so many numbers, in 32 bits or in 8."""
     ...''',
-        solution=_state_source(f"2 * (numbers + 4 * {_BLOCKS})"),
+        solution='''def state_bytes(numbers, bits):
+    """Return the bytes of AdamW's two averages of so many numbers, in 32 bits or in 8."""
+    if bits == 32:
+        return 8 * numbers
+    return 2 * (numbers + 4 * -(-numbers // 256))''',
         check=check_state,
         hints={
             "one": "that is one average; AdamW keeps two, of the gradient and of its square.",
@@ -194,17 +144,6 @@ each block of 256; the last block may be shorter, and has a scale as well.""",
             "scales_in_32": "numbers in 32 bits need no scale.",
             "bits": "a byte has 8 bits; you multiplied bytes by 8.",
             "other": "count one average first: numbers times 1 byte plus blocks times 4 bytes; then two of them.",
-        },
-        wrong={
-            "one": _state_source(f"numbers + 4 * {_BLOCKS}", "if bits == 32:\n        return 4 * numbers"),
-            "no_scales": _state_source("2 * numbers"),
-            "floor": _state_source("2 * (numbers + 4 * (numbers // 256))"),
-            "shared": _state_source(f"2 * numbers + 4 * {_BLOCKS}"),
-            "scales_in_32": _state_source(f"2 * (numbers * bits // 8 + 4 * {_BLOCKS})", "blocks = None"),
-            "bits": _state_source(
-                f"2 * (bits * numbers + 4 * {_BLOCKS})", "if bits == 32:\n        return 64 * numbers"
-            ),
-            "other": _state_source(f"3 * (numbers + 4 * {_BLOCKS})"),
         },
     ),
     Exercise(
@@ -221,7 +160,13 @@ that of the output. Return that of the input, `(tokens, inputs)`.""",
         stub='''def input_gradient(gradient, codes, scales, levels):
     """Return the gradient of the input (tokens, inputs), through a weight in 4 bits."""
     ...''',
-        solution=_gradient_source(),
+        solution='''import numpy as np
+
+
+def input_gradient(gradient, codes, scales, levels):
+    """Return the gradient of the input (tokens, inputs), through a weight in 4 bits."""
+    block = codes.shape[1] // scales.shape[1]
+    return gradient @ (levels[codes] * np.repeat(scales, block, axis=1))''',
         check=check_input_gradient,
         hints={
             "codes": "a code is the place of a level, not its value: look it up in `levels`.",
@@ -230,14 +175,6 @@ that of the output. Return that of the input, `(tokens, inputs)`.""",
             "transposed": "forward was x @ W.T; backward is gradient @ W, without the transpose.",
             "divided": "quantizing divides by the scale, dequantizing multiplies.",
             "other": "make the dense weight first, and compare it with what `x @ W.T` needs; then one product is left.",
-        },
-        wrong={
-            "codes": _gradient_source("codes * np.repeat(scales, block, axis=1)"),
-            "unscaled": _gradient_source("levels[codes]"),
-            "tiled": _gradient_source("levels[codes] * np.tile(scales, (1, block))"),
-            "transposed": _gradient_source(turned=".T"),
-            "divided": _gradient_source("levels[codes] / np.repeat(scales, block, axis=1)"),
-            "other": _gradient_source("-levels[codes]"),
         },
     ),
     Exercise(
@@ -253,7 +190,14 @@ each weight takes the code of the nearest level. Return the share of the codes t
         stub='''def stays(codes, scale, update, levels):
     """Return the share of a block's codes that are the same after the update is merged."""
     ...''',
-        solution=_stays_source(),
+        solution='''import numpy as np
+
+
+def stays(codes, scale, update, levels):
+    """Return the share of a block's codes that are the same after the update is merged."""
+    merged = levels[codes] * scale + update
+    new = np.abs(merged[:, None] / np.abs(merged).max() - levels).argmin(axis=1)
+    return np.mean(new == codes)''',
         check=check_stays,
         hints={
             "old_scale": "the largest weight may have grown: take the new scale from the merged block.",
@@ -263,17 +207,6 @@ each weight takes the code of the nearest level. Return the share of the codes t
             "numbers": "compare the codes: where the scale changes, the numbers do, whatever the codes.",
             "moved": "that is the share that moved; asked is the share that stays.",
             "other": "do it in four lines: merged, new scale, new codes, and the mean of `new == codes`.",
-        },
-        wrong={
-            "old_scale": _stays_source(scale="scale"),
-            "unscaled": _stays_source(scale="1"),
-            "signed": _stays_source(scale="merged.max()"),
-            "update": _stays_source(merged="update"),
-            "numbers": _stays_source(
-                share="np.mean(np.isclose(levels[new] * np.abs(merged).max(), levels[codes] * scale))"
-            ),
-            "moved": _stays_source(share="np.mean(new != codes)"),
-            "other": _stays_source(share="np.sum(new == codes)"),
         },
     ),
     Exercise(
@@ -291,7 +224,12 @@ equal, the smaller.""",
         stub='''def best_every(layers, stream, layer):
     """Return how many layers should lie between two checkpoints, so that least is held."""
     ...''',
-        solution=_every_source(),
+        solution='''def best_every(layers, stream, layer):
+    """Return how many layers should lie between two checkpoints, so that least is held."""
+    def held(every):
+        return -(-layers // every) * stream + every * layer
+
+    return min(range(1, layers + 1), key=held)''',
         check=check_every,
         hints={
             "root": "the square root is best where an input is as large as a layer; here they have sizes of their own.",
@@ -301,15 +239,6 @@ equal, the smaller.""",
             "bytes": "that is the memory; asked is the distance at which it is least.",
             "most": "that is the distance at which most is held.",
             "other": "write the bytes for a given `every` as a function first, and try it by hand for 1 and for all.",
-        },
-        wrong={
-            "root": _every_source(result="round(layers ** 0.5)"),
-            "floor": _every_source(held="layers // every * stream + every * layer"),
-            "swapped": _every_source(held="-(-layers // every) * layer + every * stream"),
-            "always": _every_source(result="1"),
-            "bytes": _every_source(result="min(map(held, range(1, layers + 1)))"),
-            "most": _every_source(result="max(range(1, layers + 1), key=held)"),
-            "other": _every_source(result="layers + 1"),
         },
     ),
 ]

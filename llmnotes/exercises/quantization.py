@@ -1,64 +1,169 @@
 """The exercises of notebook 04: the price of a scale, Q4_0, a zero-point, and a choice."""
 
-from llmnotes.exercises import Exercise
-from llmnotes.exercises.quantization_checks import (
-    check_affine,
-    check_bits_per_weight,
-    check_choose,
-    check_q4_0,
-)
+import math
+
+import numpy as np
+
+from llmnotes.exercises.exercise import Answer, Exercise, recognize
 
 
-def _def(head: str, *lines: str, imports: str = "") -> str:
-    body = "\n    ".join(lines)
-    return f"{imports}{chr(10) * 3 if imports else ''}def {head}:\n    {body}"
+def check_bits_per_weight(answer: Answer) -> str | None:
+    """Return None for bits with their share of scale and zero-point, or which mistake the numbers look like."""
+    cases = [(4, 32, 16, 0), (4, 128, 16, 4), (2, 64, 16, 2), (8, 4096, 32, 0), (3, 7, 5, 3)]
+    found = [answer(*case) for case in cases]
+    mistakes = {
+        "codes_only": [bits for bits, _, _, _ in cases],
+        "undivided": [bits + scale + zero for bits, _, scale, zero in cases],
+        "no_zero": [bits + scale / block for bits, block, scale, _ in cases],
+        "bytes": [(bits + (scale + zero) / block) / 8 for bits, block, scale, zero in cases],
+        "whole": [bits + (scale + zero) // block for bits, block, scale, zero in cases],
+        "block": [bits * block + scale + zero for bits, block, scale, zero in cases],
+    }
+    return recognize(found, [bits + (scale + zero) / block for bits, block, scale, zero in cases], mistakes)
 
 
-def _bits(result: str) -> str:
-    return _def("bits_per_weight(bits, block, scale, zero)", f"return {result}")
+def _blocks() -> list[np.ndarray]:
+    """Return three blocks of 32: the largest is negative; it is positive; and its opposite and halves are there."""
+    random = np.random.default_rng(4)
+    first, second = random.normal(size=(2, 32))
+    first[5], second[9] = -3.7, 4.1
+    third = random.integers(-15, 16, 32) / 2.0
+    third[:6] = [-8.0, 8.0, 0.5, 1.5, -2.5, 3.5]
+    return [first, second, third]
 
 
-def _q4_0(
-    scale: str = "block[np.abs(block).argmax()] / -8",
-    codes: str = "np.clip(np.floor(block / scale + 8.5), 0, 15)",
-    zeros: str = "if not block.any():\n        return 0.0, np.full(32, 8)",
-) -> str:
-    lines = [zeros, f"scale = {scale}", f"return scale, {codes}"]
-    return _def("q4_0(block)", *(line for line in lines if line), imports="import numpy as np")
+def _q4_0(block, scale=lambda x: x[np.abs(x).argmax()] / -8, code=lambda v: np.clip(np.floor(v + 8.5), 0, 15)):
+    d = scale(block)
+    return np.append(code(block / d), d)
 
 
-def _affine(
-    low: str = "min(x.min(), 0)",
-    high: str = "max(x.max(), 0)",
-    most: int = 255,
-    zero: str = "np.rint(-low / scale)",
-    codes: str = "np.clip(np.rint(x / scale) + zero, 0, 255)",
-    last: str = "return codes, scale, zero",
-) -> str:
-    return _def(
-        "affine(x)",
-        f"low, high = {low}, {high}",
-        f"scale = (high - low) / {most}",
-        f"zero = {zero}",
-        f"codes = {codes}",
-        last,
-        imports="import numpy as np",
-    )
+def check_q4_0(answer: Answer) -> str | None:
+    """Return None for Q4_0's scales and codes, or which mistake the numbers look like."""
+
+    def ask(block):
+        scale, codes = answer(block.copy())
+        return np.append(np.asarray(codes, float), float(scale))
+
+    blocks = _blocks()
+
+    def absolute(x):
+        return np.abs(x).max() / 8
+
+    def seven(x):
+        return np.abs(x).max() / 7
+
+    def same_sign(x):
+        return x[np.abs(x).argmax()] / 8
+
+    def even(v):
+        return np.clip(np.rint(v) + 8, 0, 15)
+
+    def cut(v):
+        return np.clip(np.floor(v + 8), 0, 15)
+
+    variants = {
+        "sign": [_q4_0(x, absolute) for x in blocks],
+        "minus": [_q4_0(x, same_sign) for x in blocks],
+        "seven": [_q4_0(x, seven) for x in blocks],
+        "sixteen": [_q4_0(x, code=lambda v: np.floor(v + 8.5)) for x in blocks],
+        "offset": [_q4_0(x, code=lambda v: np.clip(np.floor(v + 0.5), -8, 7)) for x in blocks],
+        "even": [_q4_0(x, code=even) for x in blocks],
+        "cut": [_q4_0(x, code=cut) for x in blocks],
+    }
+    with np.errstate(all="ignore"):
+        key = recognize([ask(block) for block in blocks], [_q4_0(x) for x in blocks], variants)
+        if key:
+            return key
+        try:
+            zeros = ask(np.zeros(32))
+        except (ZeroDivisionError, ValueError):
+            return "zeros"
+    return None if np.isfinite(zeros).all() and zeros[-1] == 0 else "zeros"
 
 
-def _choose(
-    size: str = "bits * parameters / 8 / 1e9", best: str = "row[2]", nothing: str = ' if fitting else "nothing"'
-) -> str:
-    return _def(
-        "choose(rows, parameters, gb)",
-        "fitting = []",
-        "for row in rows:",
-        "    bits = row[1]",
-        f"    if {size} <= gb:",
-        "        fitting.append(row)",
-        f"return min(fitting, key=lambda row: {best})[0]{nothing}",
-        imports="import math" if "math" in size else "",
-    )
+def _affine(x, low=None, high=None, most=255, rounded=True, clipped=True, signed=0):
+    low = min(x.min(), 0) if low is None else low(x)
+    high = max(x.max(), 0) if high is None else high(x)
+    scale = (high - low) / most
+    zero = np.rint(-low / scale) if rounded else -low / scale
+    codes = np.rint(x / scale) + zero if rounded else np.rint(x / scale + zero)
+    return np.concatenate([(np.clip(codes, 0, 255) if clipped else codes) - signed, [scale, zero - signed]])
+
+
+def check_affine(answer: Answer) -> str | None:
+    """Return None for codes, scale and zero-point, or which mistake the numbers look like."""
+    random = np.random.default_rng(6)
+    cases = [
+        random.uniform(2, 3, 12),
+        np.append(random.normal(1, 1, 12), -0.9),
+        np.array([-1.25, 0.0, 0.013, 0.5, 1.31, 2.6]),
+        -random.exponential(size=12),
+    ]
+
+    def ask(x):
+        codes, scale, zero = answer(x.copy())
+        return np.concatenate([np.asarray(codes, float), [float(scale), float(zero)]])
+
+    def every(**changes):
+        return np.concatenate([_affine(x, **changes) for x in cases])
+
+    def far(x):
+        return np.abs(x).max()
+
+    mistakes = {
+        "no_zero": every(low=np.min, high=np.max, clipped=False),
+        "no_zero ": every(low=np.min, high=np.max),
+        "unrounded": every(rounded=False),
+        "symmetric": every(low=lambda x: -far(x), high=far),
+        "levels": every(most=256),
+        "levels ": every(most=256, clipped=False),
+        "signed": every(signed=128),
+    }
+    key = recognize(np.concatenate([ask(x) for x in cases]), every(), mistakes)
+    return key and key.strip()
+
+
+ROWS = [  # name, bits per weight, KL, perplexity
+    ("16 bits", 16.0, 0.0, 7.10),
+    ("A", 8.5, 0.0004, 7.11),
+    ("B", 5.5, 0.006, 7.09),
+    ("C", 4.5, 0.031, 7.06),
+    ("D", 4.25, 0.022, 7.18),
+    ("E", 4.9, 0.045, 7.20),
+    ("F", 3.4, 0.08, 7.31),
+    ("G", 3.6, 0.09, 7.29),
+]
+
+
+def check_choose(answer: Answer) -> str | None:
+    """Return None if the choice is right for every budget, or which mistake it looks like."""
+    cases = [(7e9, 14.0), (7e9, 4.2), (7e9, 3.75), (1e9, 1.0), (13e9, 7.1), (7e9, 4.4), (7e9, 4.6), (7e9, 2.0)]
+
+    def best(parameters, gb, key=lambda row: row[2], size=lambda bits, n: bits * n / 8 / 1e9):
+        fitting = [row for row in ROWS if size(row[1], parameters) <= gb]
+        return min(fitting, key=key)[0] if fitting else "nothing"
+
+    right = [best(*case) for case in cases]
+    mistakes = {
+        "perplexity": [best(*case, key=lambda row: row[3]) for case in cases],
+        "most_bits": [best(*case, key=lambda row: -row[1]) for case in cases],
+        "fewest_bits": [best(*case, key=lambda row: row[1]) for case in cases],
+        "gib": [best(*case, size=lambda bits, n: bits * n / 8 / 2**30) for case in cases],
+        "bytes": [best(*case, size=lambda bits, n: bits * n / 1e9) for case in cases],
+        "whole": [best(*case, size=lambda bits, n: math.floor(bits) * n / 8 / 1e9) for case in cases],
+    }
+    found = []
+    for parameters, gb in cases:
+        try:
+            found.append(answer(list(ROWS), parameters, gb))
+        except (ValueError, IndexError, TypeError):
+            if right[len(found)] != "nothing":
+                raise
+            return "nothing"
+    found = [row[0] if isinstance(row, tuple) else row for row in found]
+    if found == right:
+        return None
+    return next((key for key, names in mistakes.items() if found == names), "other")
 
 
 EXERCISES = [
@@ -75,7 +180,8 @@ weight? For codes of 4 bits, blocks of 32 and scales of 16 bits, the answer is 4
         stub='''def bits_per_weight(bits, block, scale, zero):
     """Return the bits that fall to each weight, scales and zero-points included."""
     ...''',
-        solution=_bits("bits + (scale + zero) / block"),
+        solution="""def bits_per_weight(bits, block, scale, zero):
+    return bits + (scale + zero) / block""",
         check=check_bits_per_weight,
         hints={
             "codes_only": "these are the codes alone. Without its scale, no code says how large a weight is.",
@@ -85,15 +191,6 @@ weight? For codes of 4 bits, blocks of 32 and scales of 16 bits, the answer is 4
             "whole": "the share of the scale is cut to a whole number. A weight may well take 4.25 bits.",
             "block": "these are the bits of a whole block. Share them out among its weights.",
             "other": "the numbers differ. By hand: 32 codes of 4 bits and a scale of 16, for 32 weights.",
-        },
-        wrong={
-            "codes_only": _bits("bits"),
-            "undivided": _bits("bits + scale + zero"),
-            "no_zero": _bits("bits + scale / block"),
-            "bytes": _bits("(bits + (scale + zero) / block) / 8"),
-            "whole": _bits("bits + (scale + zero) // block"),
-            "block": _bits("bits * block + scale + zero"),
-            "other": _bits("(bits + scale + zero) / block"),
         },
     ),
     Exercise(
@@ -109,7 +206,14 @@ scale. Halves round up. A block of zeros has the scale 0. Leave the scale as it 
         stub='''def q4_0(block):
     """Return (scale, codes from 0 to 15) of 32 numbers."""
     ...''',
-        solution=_q4_0(),
+        solution="""import numpy as np
+
+
+def q4_0(block):
+    if not block.any():
+        return 0.0, np.full(32, 8)
+    scale = block[np.abs(block).argmax()] / -8
+    return scale, np.clip(np.floor(block / scale + 8.5), 0, 15)""",
         check=check_q4_0,
         hints={
             "sign": "this takes the magnitude alone. With its sign, the largest number lands on −8 whatever it is.",
@@ -121,17 +225,6 @@ scale. Halves round up. A block of zeros has the scale 0. Leave the scale as it 
             "cut": "this rounds everything down, so that the error is up to a whole step. Add one half first.",
             "zeros": "a block of zeros is divided by zero. Its scale is 0, and its codes do not matter.",
             "other": "the numbers differ. code = round(x / scale) + 8, and the scale is the largest number over −8.",
-        },
-        wrong={
-            "sign": _q4_0("np.abs(block).max() / 8"),
-            "minus": _q4_0("block[np.abs(block).argmax()] / 8"),
-            "seven": _q4_0("np.abs(block).max() / 7"),
-            "sixteen": _q4_0(codes="np.floor(block / scale + 8.5)"),
-            "offset": _q4_0(codes="np.clip(np.floor(block / scale + 0.5), -8, 7)"),
-            "even": _q4_0(codes="np.clip(np.rint(block / scale) + 8, 0, 15)"),
-            "cut": _q4_0(codes="np.clip(np.floor(block / scale + 8), 0, 15)"),
-            "zeros": _q4_0(zeros=""),
-            "other": _q4_0("block.max() / -8"),
         },
     ),
     Exercise(
@@ -148,7 +241,15 @@ number, and holds 0 in any case. `zero`, the code of 0.0, is a whole number; rou
         stub='''def affine(x):
     """Return (codes from 0 to 255, scale, zero-point) of an array."""
     ...''',
-        solution=_affine(),
+        solution="""import numpy as np
+
+
+def affine(x):
+    low, high = min(x.min(), 0), max(x.max(), 0)
+    scale = (high - low) / 255
+    zero = np.rint(-low / scale)
+    codes = np.clip(np.rint(x / scale) + zero, 0, 255)
+    return codes, scale, zero""",
         check=check_affine,
         hints={
             "no_zero": "with all numbers on one side, 0.0 has no code here: let the range reach to 0.",
@@ -157,14 +258,6 @@ number, and holds 0 in any case. `zero`, the code of 0.0, is a whole number; rou
             "levels": "256 codes have 255 steps between them.",
             "signed": "these codes go from −128 to 127. Here they go from 0 to 255.",
             "other": "the numbers differ. scale = (high − low) / 255, zero = the code of 0.0, code = x / scale + zero.",
-        },
-        wrong={
-            "no_zero": _affine("x.min()", "x.max()", codes="np.rint(x / scale) + zero"),
-            "unrounded": _affine(zero="-low / scale", codes="np.clip(np.rint(x / scale + zero), 0, 255)"),
-            "symmetric": _affine("-np.abs(x).max()", "np.abs(x).max()"),
-            "levels": _affine(most=256),
-            "signed": _affine(last="return codes - 128, scale, zero - 128"),
-            "other": _affine(codes="np.rint((x - low) * scale)"),
         },
     ),
     Exercise(
@@ -180,7 +273,13 @@ weights take at most `gb` GB (a GB is 10⁹ bytes), or `"nothing"` if none fits.
         stub='''def choose(rows, parameters, gb):
     """Return the name of the best row whose weights fit into gb GB, or "nothing"."""
     ...''',
-        solution=_choose(),
+        solution='''def choose(rows, parameters, gb):
+    fitting = []
+    for row in rows:
+        bits = row[1]
+        if bits * parameters / 8 / 1e9 <= gb:
+            fitting.append(row)
+    return min(fitting, key=lambda row: row[2])[0] if fitting else "nothing"''',
         check=check_choose,
         hints={
             "perplexity": "this takes the lowest perplexity. Section 04.8 shows how a damaged model comes by one.",
@@ -191,16 +290,6 @@ weights take at most `gb` GB (a GB is 10⁹ bytes), or `"nothing"` if none fits.
             "whole": "this cuts the bits to whole ones. The scales are in the fraction, and they take room.",
             "nothing": "your answer raises an error where nothing fits. It should say “nothing”.",
             "other": "another choice was expected. Size first: bits · parameters / 8 bytes. Then the smallest KL.",
-        },
-        wrong={
-            "perplexity": _choose(best="row[3]"),
-            "most_bits": _choose(best="-row[1]"),
-            "fewest_bits": _choose(best="row[1]"),
-            "gib": _choose("bits * parameters / 8 / 2**30"),
-            "bytes": _choose("bits * parameters / 1e9"),
-            "whole": _choose("math.floor(bits) * parameters / 8 / 1e9"),
-            "nothing": _choose(nothing=""),
-            "other": _choose(best="-row[2]"),
         },
     ),
 ]

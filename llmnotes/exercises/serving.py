@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmnotes.exercises import Exercise, recognize
+from llmnotes.exercises.exercise import Answer, Exercise, recognize
 
 CASES = (  # probabilities and a share, chosen so that every mistake below gives other numbers
     ([0.1, 0.4, 0.05, 0.25, 0.2], 0.6),
@@ -30,7 +30,7 @@ ANSWERS = ["red", "reddish", "blue", "black"]
 SENTENCES = [f"Sentence {number}." for number in range(1, 8)]
 
 
-def cut(probabilities, share, *, reach=True, scale=True):
+def cut(probabilities: np.ndarray, share: float, *, reach: bool = True, scale: bool = True) -> np.ndarray:
     """Return top-p's probabilities: without `reach`, the token with which the share is reached is left out."""
     p = np.asarray(probabilities)
     order = np.argsort(-p)
@@ -40,7 +40,7 @@ def cut(probabilities, share, *, reach=True, scale=True):
     return kept / kept.sum() if scale and kept.sum() else kept
 
 
-def check_nucleus(answer) -> str | None:
+def check_nucleus(answer: Answer) -> str | None:
     """Return None for the probabilities that top-p leaves, or which mistake they look like."""
     given = [np.asarray(answer(list(p), share), dtype=float) for p, share in CASES]
     if any(one.shape != (5,) for one in given):
@@ -70,7 +70,7 @@ def _least(p, share):
     return kept
 
 
-def check_text_of(answer) -> str | None:
+def check_text_of(answer: Answer) -> str | None:
     """Return None for the text of a stream, or which mistake it looks like."""
     found = answer(list(STREAM))
     if not isinstance(found, str):
@@ -90,7 +90,7 @@ def check_text_of(answer) -> str | None:
     return next((key.removeprefix("both_") for key, text in mistakes.items() if found == text), "other")
 
 
-def check_allowed(answer) -> str | None:
+def check_allowed(answer: Answer) -> str | None:
     """Return None for the characters that may come next, or which mistake they look like."""
     said = ["", "r", "red", "redd", "reddish", "bl", "green"]
     given = [answer(text, list(ANSWERS)) for text in said]
@@ -117,7 +117,7 @@ def check_allowed(answer) -> str | None:
     return next((key for key, sets in [(None, right), *mistakes.items()] if given == sets), "other")
 
 
-def check_chunks(answer) -> str | None:
+def check_chunks(answer: Answer) -> str | None:
     """Return None for pieces that overlap and end with the text, or which mistake they look like."""
     given = [answer(list(SENTENCES), size, overlap) for size, overlap in ((3, 1), (4, 2), (3, 2), (2, 0))]
     if any(not isinstance(piece, list) for one in given for piece in one):
@@ -144,58 +144,6 @@ def check_chunks(answer) -> str | None:
     return next((key for key, pieces in [(None, right), *mistakes.items()] if given == pieces), "other")
 
 
-_NUCLEUS = '''import numpy as np
-
-
-def nucleus(probabilities, share):
-    """Return the probabilities that top-p leaves, in the same places, the others being 0."""
-    p = np.asarray(probabilities, dtype=float)
-    {body}
-    {last}'''
-_ORDER = "order = np.argsort(-p)\n    kept = order[np.cumsum(p[order]) - p[order] < share]"
-_SCALE = "return np.where(np.isin(np.arange(len(p)), kept), p, 0) / p[kept].sum()"
-
-
-def _nucleus(body: str = _ORDER, last: str = _SCALE) -> str:
-    return _NUCLEUS.format(body=body, last=last)
-
-
-_TEXT_OF = '''import json
-
-
-def text_of(lines):
-    """Return the text of an answer from the lines of its stream."""
-    pieces = []
-    for line in lines:
-        if line.startswith("data: {{"):
-            for choice in json.loads(line[6:])["choices"]:
-                {take}
-    return {last}'''
-_TAKE = 'pieces.append(choice["delta"].get("content") or "")'
-
-
-def _text_of(take: str = _TAKE, last: str = '"".join(pieces)') -> str:
-    return _TEXT_OF.format(take=take, last=last)
-
-
-_ALLOWED = '''def allowed(said, answers):
-    """Return the set of characters that may come after `said`, with "END" where it may end."""
-    found = {{{what} for answer in answers if {rule}}}
-    return found{end}'''
-_WHAT, _RULE = "answer[len(said)]", "answer.startswith(said) and answer != said"
-_END = ' | ({"END"} if said in answers else set())'
-
-
-def _allowed(what: str = _WHAT, rule: str = _RULE, end: str = _END) -> str:
-    return _ALLOWED.format(what=what, rule=rule, end=end)
-
-
-def _chunks(line: str) -> str:
-    return f'''def chunks(sentences, size, overlap):
-    """Return lists of `size` sentences, each of which begins with the last `overlap` of the one before."""
-    {line}'''
-
-
 EXERCISES = [
     Exercise(
         id="09.1",
@@ -214,7 +162,15 @@ tokens in the places where they were.""",
 def nucleus(probabilities, share):
     """Return the probabilities that top-p leaves, in the same places, the others being 0."""
     ...''',
-        solution=_nucleus(),
+        solution='''import numpy as np
+
+
+def nucleus(probabilities, share):
+    """Return the probabilities that top-p leaves, in the same places, the others being 0."""
+    p = np.asarray(probabilities, dtype=float)
+    order = np.argsort(-p)
+    kept = order[np.cumsum(p[order]) - p[order] < share]
+    return np.where(np.isin(np.arange(len(p)), kept), p, 0) / p[kept].sum()''',
         check=check_nucleus,
         hints={
             "left_out": "one probability for each token, in its place: what is cut off is 0 and stays in the list.",
@@ -227,20 +183,6 @@ def nucleus(probabilities, share):
             "sorted": "the right numbers in another order. Token 3 must have its probability in place 3.",
             "other": "the numbers differ. Of 0.1, 0.4, 0.05, 0.25, 0.2, with a share of 0.6, the second and the fourth "
             "stay.",
-        },
-        wrong={
-            "left_out": _nucleus(last="return p[kept] / p[kept].sum()"),
-            "not_scaled": _nucleus(last="return np.where(np.isin(np.arange(len(p)), kept), p, 0)"),
-            "stops_short": _nucleus(
-                "order = np.argsort(-p)\n    kept = order[np.cumsum(p[order]) < share]",
-                "return np.where(np.isin(np.arange(len(p)), kept), p, 0) / max(p[kept].sum(), 1e-9)",
-            ),
-            "threshold": _nucleus("kept = np.where(p >= share, p, 0)", "return kept / max(kept.sum(), 1e-9)"),
-            "min_p": _nucleus("kept = np.flatnonzero(p >= share * p.max())"),
-            "as_they_come": _nucleus("kept = np.flatnonzero(np.cumsum(p) - p < share)"),
-            "least_first": _nucleus(_ORDER.replace("-p)", "p)")),
-            "sorted": _nucleus(_ORDER, "return np.append(p[kept], np.zeros(len(p) - len(kept))) / p[kept].sum()"),
-            "other": _nucleus("kept = np.argsort(-p)[:2]"),
         },
     ),
     Exercise(
@@ -260,7 +202,17 @@ have no choice, a `delta` may have no `content`, and a `content` may be `None`."
 def text_of(lines):
     """Return the text of an answer from the lines of its stream."""
     ...''',
-        solution=_text_of(),
+        solution='''import json
+
+
+def text_of(lines):
+    """Return the text of an answer from the lines of its stream."""
+    pieces = []
+    for line in lines:
+        if line.startswith("data: {"):
+            for choice in json.loads(line[6:])["choices"]:
+                pieces.append(choice["delta"].get("content") or "")
+    return "".join(pieces)''',
         check=check_text_of,
         hints={
             "no_text": "the answer is one text: join the pieces.",
@@ -271,18 +223,6 @@ def text_of(lines):
             "ends": "the blank at the beginning is part of the text, as the model wrote it.",
             "none": "“None” is in the text: a `content` of None is no piece.",
             "other": "the text differs. Which lines did you take?",
-        },
-        wrong={
-            "no_text": _text_of(last="pieces"),
-            "last": _text_of(
-                'pieces = [choice["delta"].get("content") or ""] if choice["delta"].get("content") else pieces'
-            ),
-            "stripped": _text_of('pieces.append((choice["delta"].get("content") or "").strip())'),
-            "joined": _text_of(last='" ".join(piece for piece in pieces if piece)'),
-            "lines": _text_of(last='"\\n".join(piece for piece in pieces if piece)'),
-            "ends": _text_of(last='"".join(pieces).strip()'),
-            "none": _text_of('pieces.append(str(choice["delta"].get("content", "")))'),
-            "other": _text_of(last='"".join(pieces[:-2])'),
         },
     ),
     Exercise(
@@ -299,7 +239,10 @@ stop. Where no answer begins with `said`, the set is empty.""",
         stub='''def allowed(said, answers):
     """Return the set of characters that may come after `said`, with "END" where it may end."""
     ...''',
-        solution=_allowed(),
+        solution='''def allowed(said, answers):
+    """Return the set of characters that may come after `said`, with "END" where it may end."""
+    found = {answer[len(said)] for answer in answers if answer.startswith(said) and answer != said}
+    return found | ({"END"} if said in answers else set())''',
         check=check_allowed,
         hints={
             "no_set": "return a set: {…} or set(…).",
@@ -310,16 +253,6 @@ stop. Where no answer begins with `said`, the set is empty.""",
             "rest": "this is all that is missing. What may come next is one character.",
             "letters": "an answer that holds `said` somewhere does not begin with it.",
             "other": "the sets differ. What may come after “bl”?",
-        },
-        wrong={
-            "no_set": _allowed().replace("return found", "return sorted(found)").replace(" | (", " + list("),
-            "no_end": _allowed(end=""),
-            "end_alone": _allowed(end=' if said not in answers else {"END"}'),
-            "anywhere": _allowed(rule="len(answer) > len(said)"),
-            "whole": _allowed("answer"),
-            "rest": _allowed("answer[len(said):]"),
-            "letters": _allowed("answer[0]", "said in answer and answer != said"),
-            "other": _allowed("answer[-1]"),
         },
     ),
     Exercise(
@@ -337,9 +270,9 @@ sentences alone that the one before it has already.""",
         stub='''def chunks(sentences, size, overlap):
     """Return lists of `size` sentences, each of which begins with the last `overlap` of the one before."""
     ...''',
-        solution=_chunks(
-            "return [sentences[i : i + size] for i in range(0, max(len(sentences) - overlap, 1), size - overlap)]"
-        ),
+        solution='''def chunks(sentences, size, overlap):
+    """Return lists of `size` sentences, each of which begins with the last `overlap` of the one before."""
+    return [sentences[i : i + size] for i in range(0, max(len(sentences) - overlap, 1), size - overlap)]''',
         check=check_chunks,
         hints={
             "texts": "each passage is a list of sentences.",
@@ -351,19 +284,6 @@ sentences alone that the one before it has already.""",
             "`size - 1`.",
             "other": "the passages differ. Of seven sentences, with size 3 and overlap 1, the passages begin with "
             "1, 3 and 5.",
-        },
-        wrong={
-            "texts": _chunks(
-                'return [" ".join(sentences[i : i + size]) for i in range(0, len(sentences) - overlap, size - overlap)]'
-            ),
-            "no_overlap": _chunks("return [sentences[i : i + size] for i in range(0, len(sentences), size)]"),
-            "steps": _chunks("return [sentences[i : i + size] for i in range(0, len(sentences), overlap or size)]"),
-            "end_lost": _chunks(
-                "return [sentences[i : i + size] for i in range(0, len(sentences) - size + 1, size - overlap)]"
-            ),
-            "tails": _chunks("return [sentences[i : i + size] for i in range(0, len(sentences), size - overlap)]"),
-            "one_by_one": _chunks("return [sentences[i : i + size] for i in range(len(sentences) - size + 1)]"),
-            "other": _chunks("return [sentences[i : i + size + overlap] for i in range(0, len(sentences), size)]"),
         },
     ),
 ]

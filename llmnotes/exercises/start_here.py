@@ -1,11 +1,11 @@
 """The exercise of notebook 00: how many bits does each weight take?"""
 
-from llmnotes.exercises import Exercise, recognize
+from llmnotes.exercises.exercise import Answer, Exercise, recognize
 
 CASES = [(100, 200, 4.0), (2_000, 1_000, 16.0), (7_345_000, 3_670_000, 8 * 7_345_000 / 3_670_000)]
 
 
-def check_bits_per_weight(answer) -> str | None:
+def check_bits_per_weight(answer: Answer) -> str | None:
     """Return None for bits per weight, or which mistake the numbers look like."""
     found = [answer(size, parameters) for size, parameters, _ in CASES]
     mistakes = {
@@ -40,13 +40,6 @@ bits of the file fall to each weight. For a file of 100 bytes that holds 200 wei
             "kibi": "the size is in bytes already, so nothing has to be divided by 1,024.",
             "whole": "the numbers are cut to whole ones. A weight may well take 16.01 bits: use / in place of //.",
             "other": "the numbers differ. Try it by hand first: 100 bytes hold 200 weights.",
-        },
-        wrong={
-            "bytes": "def bits_per_weight(size, parameters):\n    return size / parameters",
-            "upside_down": "def bits_per_weight(size, parameters):\n    return 8 * parameters / size",
-            "kibi": "def bits_per_weight(size, parameters):\n    return 8 * (size / 1024) / parameters",
-            "whole": "def bits_per_weight(size, parameters):\n    return 8 * size // parameters",
-            "other": "def bits_per_weight(size, parameters):\n    return 8 * size + parameters",
         },
     )
 ]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmnotes.exercises import Exercise, recognize
+from llmnotes.exercises.exercise import Answer, Exercise, recognize
 
 RNG = np.random.default_rng(10)
 PICTURE = RNG.random((3, 8, 12))
@@ -15,7 +15,7 @@ CONFIG = {
 }
 
 
-def check_patches(answer) -> str | None:
+def check_patches(answer: Answer) -> str | None:
     """Return None for the patches in reading order, or which mistake the numbers look like."""
     size = 4
     blocks = PICTURE.reshape(3, 2, size, 3, size)  # channel, row of patches, y, column of patches, x
@@ -42,7 +42,7 @@ def _missed(scores: np.ndarray) -> np.ndarray:
     return np.log(np.exp(scores).sum(axis=1)) - scores.diagonal()
 
 
-def check_contrastive_loss(answer) -> str | None:
+def check_contrastive_loss(answer: Answer) -> str | None:
     """Return None for CLIP's loss, or which mistake the number looks like."""
     temperature = 0.5
     cosines = _unit(IMAGES) @ _unit(TEXTS).T
@@ -64,7 +64,7 @@ def check_contrastive_loss(answer) -> str | None:
     return recognize(answer(IMAGES.copy(), TEXTS.copy(), temperature), right, mistakes)
 
 
-def check_splice(answer) -> str | None:
+def check_splice(answer: Answer) -> str | None:
     """Return None for the picture's rows in their place, or which mistake the rows look like."""
     at = IDS.index(IMAGE)
     before, after = TABLE[IDS[:at]], TABLE[IDS[at + 1 :]]
@@ -83,7 +83,7 @@ def check_splice(answer) -> str | None:
     return recognize(answer(list(IDS), TABLE.copy(), ROWS.copy(), IMAGE), right, mistakes)
 
 
-def check_picture_bytes(answer) -> str | None:
+def check_picture_bytes(answer: Answer) -> str | None:
     """Return None for the bytes that a picture takes in the cache, or which mistake the number looks like."""
     vision, text = CONFIG["vision_config"], CONFIG["text_config"]
     side = vision["image_size"] // vision["patch_size"]
@@ -104,72 +104,6 @@ def check_picture_bytes(answer) -> str | None:
     return recognize(answer({key: dict(part) for key, part in CONFIG.items()}), right, mistakes)
 
 
-_PATCHES = '''def patches(picture, size):
-    """Return the patches of picture (3, height, width) as rows (patches, 3 * size * size), in reading order."""
-    channels, height, width = picture.shape
-    {first}
-    return {last}'''
-_BLOCKS = "blocks = picture.reshape(channels, height // size, size, width // size, size)"
-_ROWS = "blocks.transpose({order}).reshape(-1, channels * size * size)"
-
-
-def _patches_source(order: str = "1, 3, 0, 2, 4", first: str = _BLOCKS, last: str = _ROWS) -> str:
-    return _PATCHES.format(first=first, last=last.format(order=order))
-
-
-_LOSS = '''import numpy as np
-
-
-def contrastive_loss(images, texts, temperature):
-    """Return CLIP's loss; images and texts are (pairs, dim), the i-th rows of both belong together."""
-    {unit}
-    scores = {scores}
-    by_picture = {by_picture}
-    by_caption = {by_caption}
-    return {last}'''
-_UNIT = "images, texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts))"
-_BY_PICTURE = "np.log(np.exp(scores).sum(axis=1)) - scores.diagonal()"
-_BY_CAPTION = "np.log(np.exp(scores).sum(axis=0)) - scores.diagonal()"
-
-
-def _loss_source(
-    last: str = "(by_picture.mean() + by_caption.mean()) / 2",
-    scores: str = "images @ texts.T / temperature",
-    unit: str = _UNIT,
-    by_picture: str = _BY_PICTURE,
-    by_caption: str = _BY_CAPTION,
-) -> str:
-    return _LOSS.format(unit=unit, scores=scores, by_picture=by_picture, by_caption=by_caption, last=last)
-
-
-_SPLICE = '''import numpy as np
-
-
-def splice(ids, table, rows, image):
-    """Return the embeddings of ids (tokens), with rows (n, dim) where the token `image` stands."""
-    at = ids.index(image)
-    before, after = table[ids[:at]], table[ids[at + 1:]]
-    return np.concatenate([{parts}])'''
-
-
-def _splice_source(parts: str = "before, rows, after") -> str:
-    return _SPLICE.format(parts=parts)
-
-
-_BYTES = '''def picture_bytes(config):
-    """Return the bytes that one picture takes in the key-value cache of a LLaVA with this config, in 16 bits."""
-    vision, text = config["vision_config"], config["text_config"]
-    tokens = {tokens}
-    head = text["hidden_size"] // text["num_attention_heads"]
-    return {product}'''
-_TOKENS = '(vision["image_size"] // vision["patch_size"]) ** 2'
-_PRODUCT = '2 * text["num_hidden_layers"] * tokens * text["num_key_value_heads"] * head * 2'
-
-
-def _bytes_source(tokens: str = _TOKENS, product: str = _PRODUCT) -> str:
-    return _BYTES.format(tokens=tokens, product=product)
-
-
 EXERCISES = [
     Exercise(
         id="10.1",
@@ -185,7 +119,11 @@ then from top to bottom, as one reads. Within a row all of red comes first, then
         stub='''def patches(picture, size):
     """Return the patches of picture (3, height, width) as rows (patches, 3 * size * size), in reading order."""
     ...''',
-        solution=_patches_source(),
+        solution='''def patches(picture, size):
+    """Return the patches of picture (3, height, width) as rows (patches, 3 * size * size), in reading order."""
+    channels, height, width = picture.shape
+    blocks = picture.reshape(channels, height // size, size, width // size, size)
+    return blocks.transpose(1, 3, 0, 2, 4).reshape(-1, channels * size * size)''',
         check=check_patches,
         hints={
             "reshaped": "the shape is right, and no row is a square: reshape alone takes numbers as they lie, lines of "
@@ -198,19 +136,6 @@ then from top to bottom, as one reads. Within a row all of red comes first, then
             "one_channel": "this is red alone. A row has all three colours.",
             "grid": "the rows are right, and stand in a grid. Asked for is one long list of them.",
             "other": "the numbers differ. The first row must be the upper left square: picture[:, :size, :size].",
-        },
-        wrong={
-            "reshaped": _patches_source(last="picture.reshape(-1, channels * size * size)"),
-            "channels_last": _patches_source("1, 3, 2, 4, 0"),
-            "columns_first": _patches_source("3, 1, 0, 2, 4"),
-            "turned": _patches_source("1, 3, 0, 4, 2"),
-            "overlapping": _patches_source(
-                first="places = [(y, x) for y in range(height - size + 1) for x in range(width - size + 1)]",
-                last="[picture[:, y:y + size, x:x + size].ravel() for y, x in places]",
-            ),
-            "one_channel": _patches_source(last=_ROWS + "[:, :size * size]"),
-            "grid": _patches_source(last="blocks.transpose({order}).reshape(height // size, width // size, -1)"),
-            "other": _patches_source(last=_ROWS + "[::-1]"),
         },
     ),
     Exercise(
@@ -228,7 +153,16 @@ pictures; return the mean of what the right ones miss, `-log(probability)`, over
         stub='''def contrastive_loss(images, texts, temperature):
     """Return CLIP's loss; images and texts are (pairs, dim), the i-th rows of both belong together."""
     ...''',
-        solution=_loss_source(),
+        solution='''import numpy as np
+
+
+def contrastive_loss(images, texts, temperature):
+    """Return CLIP's loss; images and texts are (pairs, dim), the i-th rows of both belong together."""
+    images, texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts))
+    scores = images @ texts.T / temperature
+    by_picture = np.log(np.exp(scores).sum(axis=1)) - scores.diagonal()
+    by_caption = np.log(np.exp(scores).sum(axis=0)) - scores.diagonal()
+    return (by_picture.mean() + by_caption.mean()) / 2''',
         check=check_contrastive_loss,
         hints={
             "lengths": "these are dot products of rows as they come. A long row would win every comparison: bring "
@@ -242,18 +176,6 @@ pictures; return the mean of what the right ones miss, `-log(probability)`, over
             "sign": "right but for the sign: a loss falls when the pairs become more probable.",
             "cold": "the temperature is left out.",
             "other": "the number differs. If all cosines are equal, the loss is log(pairs). Is it?",
-        },
-        wrong={
-            "lengths": _loss_source(unit="pairs = len(images)"),
-            "pictures_only": _loss_source("by_picture.mean()"),
-            "captions_only": _loss_source("by_caption.mean()"),
-            "multiplied": _loss_source(scores="images @ texts.T * temperature"),
-            "added": _loss_source("by_picture.mean() + by_caption.mean()"),
-            "summed": _loss_source("(by_picture.sum() + by_caption.sum()) / 2"),
-            "all_pairs": _loss_source("np.log(np.exp(scores).sum()) - scores.diagonal().mean()"),
-            "sign": _loss_source("-(by_picture.mean() + by_caption.mean()) / 2"),
-            "cold": _loss_source(scores="images @ texts.T"),
-            "other": _loss_source("1 - scores.diagonal().mean()"),
         },
     ),
     Exercise(
@@ -270,7 +192,14 @@ projector. Return what the language model reads: `(len(ids) - 1 + n, dim)`.""",
         stub='''def splice(ids, table, rows, image):
     """Return the embeddings of ids (tokens), with rows (n, dim) where the token `image` stands."""
     ...''',
-        solution=_splice_source(),
+        solution='''import numpy as np
+
+
+def splice(ids, table, rows, image):
+    """Return the embeddings of ids (tokens), with rows (n, dim) where the token `image` stands."""
+    at = ids.index(image)
+    before, after = table[ids[:at]], table[ids[at + 1:]]
+    return np.concatenate([before, rows, after])''',
         check=check_splice,
         hints={
             "kept": "the embedding of the token `image` itself is still there. The rows take its place.",
@@ -283,18 +212,6 @@ projector. Return what the language model reads: `(len(ids) - 1 + n, dim)`.""",
             "cut": "the words after the picture are lost.",
             "nothing": "the token is gone, and the picture did not come.",
             "other": "the rows differ. How many are there before the token `image`, and after it?",
-        },
-        wrong={
-            "kept": _splice_source("before, table[[image]], rows, after"),
-            "front": _splice_source("rows, before, after"),
-            "end": _splice_source("before, after, rows"),
-            "one_row": _splice_source("before, rows[:1], after"),
-            "mean": _splice_source("before, rows.mean(axis=0, keepdims=True), after"),
-            "backwards": _splice_source("before, rows[::-1], after"),
-            "repeated": _splice_source("before, table[[image] * len(rows)], after"),
-            "cut": _splice_source("before, rows"),
-            "nothing": _splice_source("before, after"),
-            "other": _splice_source("after, rows, before"),
         },
     ),
     Exercise(
@@ -312,7 +229,12 @@ passed on.""",
         stub='''def picture_bytes(config):
     """Return the bytes that one picture takes in the key-value cache of a LLaVA with this config, in 16 bits."""
     ...''',
-        solution=_bytes_source(),
+        solution='''def picture_bytes(config):
+    """Return the bytes that one picture takes in the key-value cache of a LLaVA with this config, in 16 bits."""
+    vision, text = config["vision_config"], config["text_config"]
+    tokens = (vision["image_size"] // vision["patch_size"]) ** 2
+    head = text["hidden_size"] // text["num_attention_heads"]
+    return 2 * text["num_hidden_layers"] * tokens * text["num_key_value_heads"] * head * 2''',
         check=check_picture_bytes,
         hints={
             "keys_alone": "half of it is missing: keys, and values.",
@@ -325,18 +247,6 @@ passed on.""",
             "bits": "these are bits.",
             "one_byte_in_four": "32 bits for each number. Here they have 16.",
             "other": "the number differs. For LLaVA-1.5-7B it is 302 MB.",
-        },
-        wrong={
-            "keys_alone": _bytes_source(product=_PRODUCT.removeprefix("2 * ")),
-            "class_token": _bytes_source(tokens=_TOKENS + " + 1"),
-            "one_side": _bytes_source(tokens='vision["image_size"] // vision["patch_size"]'),
-            "all_heads": _bytes_source(product=_PRODUCT.replace("num_key_value_heads", "num_attention_heads")),
-            "one_layer": _bytes_source(product=_PRODUCT.replace('text["num_hidden_layers"] * ', "")),
-            "encoder_layers": _bytes_source(product=_PRODUCT.replace('text["num_hidden', 'vision["num_hidden')),
-            "pixels": _bytes_source(tokens='vision["image_size"] ** 2'),
-            "bits": _bytes_source(product=_PRODUCT.removesuffix("2") + "16"),
-            "one_byte_in_four": _bytes_source(product=_PRODUCT.removesuffix("2") + "4"),
-            "other": _bytes_source(product="tokens * head"),
         },
     ),
 ]

@@ -1,0 +1,31 @@
+"""A typical wrong answer for each hint of each exercise: `WRONG[exercise][key of the hint]` is its source."""
+
+from . import (
+    calibrated_quantization,
+    dot_products,
+    embeddings,
+    fine_tuning,
+    gguf_and_llama_cpp,
+    model_formats,
+    qlora,
+    quantization,
+    scaling_out,
+    serving,
+    start_here,
+    vision_language,
+)
+
+WRONG: dict[str, dict[str, str]] = {
+    **start_here.WRONG,
+    **embeddings.WRONG,
+    **dot_products.WRONG,
+    **model_formats.WRONG,
+    **quantization.WRONG,
+    **calibrated_quantization.WRONG,
+    **gguf_and_llama_cpp.WRONG,
+    **fine_tuning.WRONG,
+    **qlora.WRONG,
+    **serving.WRONG,
+    **vision_language.WRONG,
+    **scaling_out.WRONG,
+}
