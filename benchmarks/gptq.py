@@ -18,7 +18,7 @@ from pathlib import Path
 
 from report import renew
 
-SETTINGS = {"bits": 3, "group": 128, "order": "group", "damp": 0.01}
+SETTINGS = {"bits": 3, "group_size": 128, "order": "group", "damp": 0.01}
 TOOLS = ("llmnotes", "llmnotes with search", "gptqmodel")
 
 
@@ -33,8 +33,8 @@ def measure(tool: str, tokens: int) -> dict:
     from llmnotes.models import open_model
     from llmnotes.pebble import weights_dir
     from llmnotes.pebble.corpus import documents
-    from llmnotes.quantization import gptq, gptq_layout
-    from llmnotes.quantization.models import layerwise
+    from llmnotes.quantization import gptq_layout
+    from llmnotes.quantization.models import gptq, layerwise
 
     torch.set_num_threads(2)
     lm = open_model("pebble", say=lambda line: None)

@@ -20,8 +20,8 @@ from report import renew
 from llmnotes.evaluation.ruler import Ruler, matrices, table
 from llmnotes.models import open_model
 from llmnotes.pebble.corpus import documents
-from llmnotes.quantization import gptq, integers
-from llmnotes.quantization.models import layerwise, qat
+from llmnotes.quantization import integers
+from llmnotes.quantization.models import gptq, layerwise, qat
 
 RESULT = Path(__file__).parent / "results" / "qat.json"
 COLUMNS = (("kl", ".4f"), ("exam", ".0%"))
@@ -53,12 +53,12 @@ def main() -> None:
         options.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
     def stored(found):
-        return {name: qat.dequantize(one) for name, one in found.items()}
+        return {name: one.dequantize() for name, one in found.items()}
 
     for bits in options.bits:
         size = bits + 16 / group
         if bits > 1:
-            plain = {n: integers.dequantize(integers.absmax(w, bits, group)) for n, w in matrices(lm.model).items()}
+            plain = {n: integers.absmax(w, bits, group).dequantize() for n, w in matrices(lm.model).items()}
             note(ruler.measure_weights(f"absmax {bits}", plain, size), "absmax", bits, None, 0)
         best = stored({name: qat.quantize(weight, bits, group) for name, weight in matrices(lm.model).items()})
         note(ruler.measure_weights(f"best scale {bits}", best, size), "best scale", bits, None, 0)
@@ -76,7 +76,7 @@ def main() -> None:
                 student = qat.prepare(lm.model, bits, group)
                 qat.train(student, text, options.steps, RATES.get(bits, 1e-4), teacher=teacher, **real)
                 seconds = time.process_time() - start
-                row = ruler.measure_weights(f"{method} {bits}", stored(qat.codes(student)), size)
+                row = ruler.measure_weights(f"{method} {bits}", stored(qat.convert(student)), size)
                 note(row, method, bits, seed, seconds)
     renew("qat", by_method(rows))
     print(f"{torch.get_num_threads()} threads, {np.sum([row['cpu_seconds'] for row in rows]):.0f} s of training")

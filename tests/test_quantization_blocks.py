@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import gguf
 import numpy as np
@@ -266,14 +267,24 @@ def test_numba_stays_out_of_small_tensors():
     assert done.stdout == "False\n"
 
 
-def test_the_kernels_pay_from_a_size_on_that_depends_on_what_is_there_already(monkeypatch):
-    monkeypatch.setattr(fast, "_in_memory", set())
-    for kept, least in ((True, fast.ON_DISK), (False, fast.NOT_COMPILED)):
-        monkeypatch.setattr(fast, "on_disk", lambda module, function, kept=kept: kept)
-        assert not fast.pays("Q4_K", least - 1) and fast.pays("Q4_K", least)
+def test_the_kernels_take_over_when_loading_or_compiling_would_have_paid(monkeypatch):
+    monkeypatch.setattr(fast, "_loaded", set())
+    for on_disk, least in ((True, fast.LOADING), (False, fast.COMPILING)):
+        monkeypatch.setattr(fast, "_made_by_c", Counter())
+        monkeypatch.setattr(fast, "on_disk", lambda module, function, on_disk=on_disk: on_disk)
+        fast.count_c("Q4_K", fast.LARGE - 1, 1 << 40)  # a small tensor does not count
+        fast.count_c("Q4_K", fast.LARGE, least - 1)
+        assert not fast.pays("Q4_K", fast.LARGE)
+        fast.count_c("Q4_K", fast.LARGE, 1)
+        assert fast.pays("Q4_K", fast.LARGE) and not fast.pays("Q4_K", fast.LARGE - 1)
+        assert not fast.pays("Q6_K", fast.LARGE), "each type is loaded for itself"
+    monkeypatch.setattr(fast, "_made_by_c", Counter())
     fast.quantize(ROWS["normal"], "Q4_K")
-    assert not fast.pays("Q4_K", fast.IN_MEMORY - 1) and fast.pays("Q4_K", fast.IN_MEMORY)
-    assert not any(fast.pays(name, 1 << 40) for name in fast.NEVER)
+    assert fast.pays("Q4_K", fast.LARGE), "it is in memory now"
+    for name in BLOCKS:
+        fast._loaded.add(name)
+        assert fast.pays(name, fast.LARGE) == (name not in fast.AS_FAST)
+        assert fast.pays(name, fast.LARGE, importance=True) == (name != "Q8_0")
     monkeypatch.setitem(sys.modules, "numba", None)
     assert not fast.pays("Q4_K", 1 << 40)
 
@@ -284,7 +295,7 @@ def test_a_large_tensor_goes_to_the_kernels_also_in_the_middle_of_a_stream(name,
     for layer in (fast, ggml):
         made = layer.quantize
         monkeypatch.setattr(layer, "quantize", lambda *args, own=layer, made=made: used.append(own) or made(*args))
-    monkeypatch.setattr(fast, "pays", lambda type, weights: weights >= 40_000)
+    monkeypatch.setattr(fast, "pays", lambda type, weights, importance: weights >= 40_000)
     rows = ROWS["normal"]
     pieces = [rows[start : start + 20].tobytes() for start in range(0, 100, 20)]
     assert b"".join(blocks.recoded(pieces, "F32", name)) == quantize_chunk(name, rows).tobytes()

@@ -13,6 +13,7 @@ from llmnotes.models import open_model
 from llmnotes.pebble.corpus import documents
 from llmnotes.quantization import gptq, grouped
 from llmnotes.quantization.models import layerwise
+from llmnotes.quantization.models.gptq import quantize_model
 
 
 def layer(outputs=24, inputs=96, tokens=400, seed=0):
@@ -217,14 +218,14 @@ def test_windows_of_text(pebble):
     assert next(layerwise.token_windows(["Once."], pebble.tokenizer)).numel() < 10
     for texts in ([], [""] * 0):
         with pytest.raises(NotQuantizable, match="no calibration text"):
-            gptq.quantize_model(pebble.model, layerwise.token_windows(texts, pebble.tokenizer), 3)
+            quantize_model(pebble.model, layerwise.token_windows(texts, pebble.tokenizer), 3)
 
 
 def test_a_model_that_answers_no_numbers_is_named(pebble):
     model = copy.deepcopy(pebble.model)
     model.model.layers[1].mlp.up_proj.weight.data[0, 0] = torch.nan
     with pytest.raises(NotQuantizable, match=r"layers\.1\.mlp"):
-        gptq.quantize_model(model, windows(pebble, 1, 256), 3)
+        quantize_model(model, windows(pebble, 1, 256), 3)
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +239,7 @@ def rounded(pebble):
 def test_three_bits_of_pebble_keep_it_far_better_than_rounding(pebble, rounded, seed):
     """The bar is 0.6 of rounding's KL; half of it is usual. 8,192 tokens of calibration text."""
     model = copy.deepcopy(pebble.model)
-    found = gptq.quantize_model(model, windows(pebble, seed, 8192), 3)
+    found = quantize_model(model, windows(pebble, seed, 8192), 3)
     assert set(found) == {name.removesuffix(".weight") for name, _ in model.named_parameters() if "_proj" in name}
     for name, quantized in found.items():
         assert (model.get_submodule(name).weight == quantized.dequantize()).all()

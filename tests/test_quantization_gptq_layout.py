@@ -15,6 +15,7 @@ from llmnotes.pebble import weights_dir
 from llmnotes.pebble.corpus import documents
 from llmnotes.quantization import gptq, gptq_layout, grouped
 from llmnotes.quantization.models import layerwise
+from llmnotes.quantization.models.gptq import quantize_model
 
 SMALL = torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
 
@@ -135,7 +136,7 @@ def test_transformers_loads_what_is_written_here(gptqmodel, pebble, windows, tmp
     from transformers import AutoModelForCausalLM
 
     model = copy.deepcopy(pebble.model)
-    layers = gptq.quantize_model(model, windows[:1], bits, group, symmetric, order)
+    layers = quantize_model(model, windows[:1], bits, group, symmetric, order)
     folder = folders.save(weights_dir("pebble"), layers, tmp_path / "packed", group, symmetric)
     loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for name, layer in layers.items():

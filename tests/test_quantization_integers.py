@@ -8,13 +8,13 @@ import torch
 
 from llmnotes.errors import NotQuantizable
 from llmnotes.quantization import integers
-from llmnotes.quantization.integers import absmax, affine, calibrate, dequantize, int8_linear, int8_rows
+from llmnotes.quantization.integers import absmax, affine, calibrate, int8_linear, int8_rows
 
 RANDOM = np.random.default_rng(0)
 
 
 def relative(x, q) -> float:
-    return float(np.sqrt(((x - dequantize(q)) ** 2).mean() / (x**2).mean()))
+    return float(np.sqrt(((x - q.dequantize()) ** 2).mean() / (x**2).mean()))
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,11 @@ def test_errors_are_at_most_half_a_step_and_no_code_is_out_of_range(bits, per):
         (absmax(x, bits, per), 1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1),
         (affine(x, bits, per), 0, 2**bits - 1),
     ):
-        assert q.codes.shape == x.shape and q.scale.shape == (groups,)
+        assert q.codes.shape == x.shape and q.scales.shape == (groups,)
         assert low <= q.codes.min() <= q.codes.max() <= high
-        away = np.abs(x - dequantize(q)).reshape(groups, -1)
-        slack = 0.5 if q.zero is None else 1.0  # the zero-point is rounded too, and the ends may saturate by that
-        assert (away <= q.scale[:, None] * (slack + 1e-5)).all()
+        away = np.abs(x - q.dequantize()).reshape(groups, -1)
+        slack = 0.5 if np.isscalar(q.zeros) else 1.0  # the zero-point is rounded too, and the ends may saturate by that
+        assert (away <= q.scales[:, None] * (slack + 1e-5)).all()
 
 
 def test_one_outlier_spoils_its_own_group_only():
@@ -58,11 +58,11 @@ def test_the_errors_on_gaussian_weights_are_those_of_the_table():
 
 def test_halves_go_to_even_and_limits_saturate():
     q = absmax([[127.0, 0.5, 1.5, 2.5, -0.5, -1.5]])
-    assert q.codes.tolist() == [[127, 0, 2, 2, 0, -2]] and q.scale.tolist() == [1.0]
+    assert q.codes.tolist() == [[127, 0, 2, 2, 0, -2]] and q.scales.tolist() == [1.0]
     q = absmax([[127.0, 200.0, -1e30, 3.4e38]], limits=(-127, 100))
     assert q.codes.tolist() == [[127, 127, -127, 127]]
     q = affine([[-5.0, 0.0, 1.0, 3.0, 9e37]], bits=2, limits=(0, 3))
-    assert q.codes.tolist() == [[0, 0, 1, 3, 3]] and q.zero.tolist() == [0]
+    assert q.codes.tolist() == [[0, 0, 1, 3, 3]] and q.zeros.tolist() == [0]
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -71,14 +71,14 @@ def test_zero_points_give_the_codes_of_torch(bits):
         x = x.astype(np.float32)
         q = affine(x, bits)
         expected = torch.fake_quantize_per_channel_affine(
-            torch.from_numpy(x), torch.from_numpy(q.scale), torch.from_numpy(q.zero), 0, 0, 2**bits - 1
+            torch.from_numpy(x), torch.from_numpy(q.scales), torch.from_numpy(q.zeros), 0, 0, 2**bits - 1
         )
-        np.testing.assert_array_equal(dequantize(q), expected.numpy())
+        np.testing.assert_array_equal(q.dequantize(), expected.numpy())
         low, high = np.minimum(x.min(1), 0), np.maximum(x.max(1), 0)
-        np.testing.assert_allclose(q.scale, (high - low) / (2**bits - 1), rtol=1e-6)
-        assert (np.abs(q.zero + low.astype(np.float64) / q.scale) < 0.501).all()
+        np.testing.assert_allclose(q.scales, (high - low) / (2**bits - 1), rtol=1e-6)
+        assert (np.abs(q.zeros + low.astype(np.float64) / q.scales) < 0.501).all()
         zeros = affine(np.concatenate([x, np.zeros((50, 1), np.float32)], axis=1), bits)
-        assert (dequantize(zeros)[:, -1] == 0).all()
+        assert (zeros.dequantize()[:, -1] == 0).all()
 
 
 def test_all_weights_of_one_sign_are_what_zero_points_are_for():
@@ -102,7 +102,7 @@ def test_calibration_keeps_what_it_is_told_to_keep():
     every[0, 0] = 50  # an outlier: giving it up makes all others better
     narrow = absmax(every, 4, "tensor", limits=calibrate([every], 99.9))
     usual = np.s_[1:]
-    away = [np.abs(every - dequantize(q))[usual].mean() for q in (narrow, absmax(every, 4, "tensor"))]
+    away = [np.abs(every - q.dequantize())[usual].mean() for q in (narrow, absmax(every, 4, "tensor"))]
     assert away[0] < away[1] / 5
 
 
@@ -174,16 +174,16 @@ def test_other_arrays_give_the_same_and_stay_as_they_were():
         for other in (x.T, frozen, x.T.astype(np.float64), torch.from_numpy(x).T, x.T.tolist()):
             np.testing.assert_array_equal(made(other).codes, made(x.T.copy()).codes)
     np.testing.assert_array_equal(frozen, before)
-    assert dequantize(absmax(0.5)).tolist() == pytest.approx(0.5)
+    assert absmax(0.5).dequantize().tolist() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("made", [absmax, affine])
 def test_flat_and_extreme_groups_are_right(made):
     for value in (0.0, -0.0, 0.3, -7.0, 3.399e38, 1e-30):
-        np.testing.assert_allclose(dequantize(made(np.full((2, 64), value))), np.float32(value), rtol=5e-3, atol=1e-37)
+        np.testing.assert_allclose(made(np.full((2, 64), value)).dequantize(), np.float32(value), rtol=5e-3, atol=1e-37)
     x = np.array([[-1.6e38, 1.6e38, 0.0, 1e-45]], np.float32)
-    np.testing.assert_allclose(dequantize(made(x)), x, rtol=5e-3, atol=1e36)
-    assert (np.abs(dequantize(made(np.full((2, 64), 1e-41)))) <= 1e-37).all()
+    np.testing.assert_allclose(made(x).dequantize(), x, rtol=5e-3, atol=1e36)
+    assert (np.abs(made(np.full((2, 64), 1e-41)).dequantize()) <= 1e-37).all()
 
 
 BAD = {

@@ -8,7 +8,7 @@ from transformers import DynamicCache
 from llmnotes.errors import NotQuantizable
 from llmnotes.evaluation.ruler import held_out_text
 from llmnotes.models import open_model
-from llmnotes.quantization.models.kv_cache import BITS, QuantizedCache, full_bytes, kl_of_cache, pack, unpack
+from llmnotes.quantization.models.kv_cache import BITS, QuantizedCache, full_bytes, kl_of_cache, quantize
 
 
 @pytest.fixture(scope="module")
@@ -20,29 +20,29 @@ def pebble():
 @pytest.mark.parametrize("dim", [-1, -2])
 def test_packing_is_rounding_between_the_ends_of_a_group(bits, dim):
     x = torch.from_numpy(np.random.default_rng(bits).normal(size=(2, 3, 16, 64)).astype(np.float32))
-    packed = pack(x, bits, dim)
+    packed = quantize(x, bits, dim)
     low, high = x.amin(dim, keepdim=True), x.amax(dim, keepdim=True)
     steps = 2**bits - 1
     step = (high - low) / steps
     expected = ((x - low) / step).round() * step + low
-    assert ((unpack(packed, bits) - expected).abs() / step).max() < 1.05, "scales are float16"
-    assert ((unpack(packed, bits) - expected).abs() / step).mean() < 0.1
+    assert ((packed.dequantize() - expected).abs() / step).max() < 1.05, "scales are float16"
+    assert ((packed.dequantize() - expected).abs() / step).mean() < 0.1
     assert packed.codes.shape == (2, 3, 16, 64 * bits // 8)
     groups = x.numel() // x.shape[dim]
     assert packed.nbytes == x.numel() * bits // 8 + 4 * groups
 
 
 def test_the_first_code_lies_in_the_lowest_bits():
-    assert pack(torch.tensor([[0.0, 15.0, 1.0, 2.0]]), 4, -1).codes.tolist() == [[0xF0, 0x21]]
+    assert quantize(torch.tensor([[0.0, 15.0, 1.0, 2.0]]), 4, -1).codes.tolist() == [[0xF0, 0x21]]
 
 
 def test_a_constant_group_is_kept():
     x = torch.full((1, 8), 0.75)
-    assert (unpack(pack(x, 4, -1), 4) == x).all()
+    assert (quantize(x, 4, -1).dequantize() == x).all()
 
 
 def test_old_tokens_are_rounded_once_and_new_ones_not_at_all(pebble):
-    cache = QuantizedCache(pebble.model.config, bits=4, group=16)
+    cache = QuantizedCache(pebble.model.config, bits=4, group_size=16)
     rng = torch.Generator().manual_seed(0)
     seen = [torch.randn(1, 2, n, 64, generator=rng) for n in (5, 10, 30, 1, 1)]
     for new in seen:
@@ -61,7 +61,7 @@ def test_old_tokens_are_rounded_once_and_new_ones_not_at_all(pebble):
 
 
 def test_texts_of_a_batch_change_places(pebble):
-    cache = QuantizedCache(pebble.model.config, bits=8, group=16)
+    cache = QuantizedCache(pebble.model.config, bits=8, group_size=16)
     x = torch.randn(3, 2, 20, 64, generator=torch.Generator().manual_seed(0))
     cache.update(x, x, 0)
     layer = cache.layers[0]
@@ -78,7 +78,7 @@ def test_texts_of_a_batch_change_places(pebble):
 def test_the_bytes_are_those_that_were_promised(pebble, keys_per):
     config = pebble.model.config
     for bits in BITS:
-        cache = QuantizedCache(config, bits=bits, group=32, keys_per=keys_per)
+        cache = QuantizedCache(config, bits=bits, group_size=32, keys_per=keys_per)
         with torch.no_grad():
             pebble.model(torch.full((1, 256), 9), past_key_values=cache)
         numbers = full_bytes(config, 256, 1)
@@ -100,7 +100,7 @@ def test_eight_bits_cost_nothing_and_keys_per_channel_cost_less(pebble, seed):
         pebble.model(ids, past_key_values=cache)
     for layer in cache.layers:
         keys = layer.keys.unflatten(2, (-1, 32))
-        per_channel, per_token = ((unpack(pack(keys, 4, dim), 4) - keys).norm() for dim in (-2, -1))
+        per_channel, per_token = ((quantize(keys, 4, dim).dequantize() - keys).norm() for dim in (-2, -1))
         assert per_channel < 0.8 * per_token
 
 
@@ -120,13 +120,13 @@ def test_generate_takes_it(pebble):
     ("call", "words"),
     [
         (lambda config: QuantizedCache(config, bits=3), "2, 4 or 8"),
-        (lambda config: QuantizedCache(config, group=0), "one or more"),
+        (lambda config: QuantizedCache(config, group_size=0), "one or more"),
         (lambda config: QuantizedCache(config, keys_per="head"), "channel or token"),
-        (lambda config: pack(torch.ones(2, 3), 4, -1), "whole bytes"),
-        (lambda config: pack(torch.ones(2, 0), 4, -1), "whole bytes"),
-        (lambda config: pack(torch.tensor([[1.0, float("nan")]]), 4, -1), "not finite"),
-        (lambda config: pack(torch.tensor([[1.0, 1e6]]), 4, -1), "beyond float16"),
-        (lambda config: pack(torch.ones(2, 2), 5, -1), "2, 4 or 8"),
+        (lambda config: quantize(torch.ones(2, 3), 4, -1), "whole bytes"),
+        (lambda config: quantize(torch.ones(2, 0), 4, -1), "whole bytes"),
+        (lambda config: quantize(torch.tensor([[1.0, float("nan")]]), 4, -1), "not finite"),
+        (lambda config: quantize(torch.tensor([[1.0, 1e6]]), 4, -1), "beyond float16"),
+        (lambda config: quantize(torch.ones(2, 2), 5, -1), "2, 4 or 8"),
         (lambda config: QuantizedCache(config).layers[0].crop(-1), "DynamicCache"),
     ],
 )

@@ -30,11 +30,11 @@ def level_numbers(bits):
 
 @pytest.mark.parametrize("bits", [1, 2, 3])
 def test_each_weight_goes_to_the_nearest_level_with_the_best_scale(bits):
-    made = qat.quantize(WEIGHT, bits, group=16)
-    back, levels = qat.dequantize(made), np.array(level_numbers(bits))
+    made = qat.quantize(WEIGHT, bits, group_size=16)
+    back, levels = made.dequantize(), np.array(level_numbers(bits))
     for row in range(6):
         for group in range(4):
-            x, scale = WEIGHT[row, 16 * group : 16 * group + 16], float(made.scales[row, group])
+            x, scale = WEIGHT[row, 16 * group : 16 * group + 16], float(made.scales.reshape(6, 4)[row, group])
             nearest = levels[np.abs(x[:, None] - scale * levels).argmin(1)] * scale
             np.testing.assert_allclose(back[row, 16 * group : 16 * group + 16], nearest, rtol=1e-6)
             errors = []
@@ -76,16 +76,16 @@ def test_the_derivative_of_the_scale_is_the_true_one_where_no_code_changes():
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_what_is_stored_is_what_was_computed_with(pebble, bits):
-    student = qat.prepare(pebble.model, bits, group=32)
+    student = qat.prepare(pebble.model, bits, group_size=32)
     rows = qat.pebble_rows(pebble.tokenizer, 2, length=64)
     before = {name: weight.clone() for name, weight in pebble.model.state_dict().items()}
     qat.train(student, rows, steps=2, learning_rate=1e-3, teacher=pebble.model)
-    stored = qat.codes(student)
+    stored = qat.convert(student)
     assert len(stored) == 28 and stored["model.layers.0.self_attn.q_proj.weight"].bits_per_weight == bits + 0.5
     for name, one in stored.items():
         used = student.get_submodule(name.removesuffix(".weight")).weight.detach().numpy()
-        np.testing.assert_array_equal(qat.dequantize(one), used)
-    other = with_weights(pebble.model, {name: qat.dequantize(one) for name, one in stored.items()})
+        np.testing.assert_array_equal(one.dequantize(), used)
+    other = with_weights(pebble.model, {name: one.dequantize() for name, one in stored.items()})
     ids = torch.from_numpy(rows[:1].astype(np.int64))
     with torch.no_grad():
         torch.testing.assert_close(other(ids).logits, student(ids).logits)
@@ -96,8 +96,8 @@ def test_what_is_stored_is_what_was_computed_with(pebble, bits):
 
 def test_two_bits_keep_the_exam_where_rounding_loses_it(pebble):
     """A few steps; benchmarks/qat.py takes more. Rounding is that of the textbook: absmax, in the same groups."""
-    rounded = with_weights(pebble.model, lambda weight: integers.dequantize(integers.absmax(weight, 2, 64)))
-    student = qat.prepare(pebble.model, 2, group=64)
+    rounded = with_weights(pebble.model, lambda weight: integers.absmax(weight, 2, 64).dequantize())
+    student = qat.prepare(pebble.model, 2, group_size=64)
     text, questions = held_out_text(0, 12), exam()[::10]
 
     def marks(model):
@@ -112,7 +112,7 @@ def test_two_bits_keep_the_exam_where_rounding_loses_it(pebble):
 
 
 def test_the_text_alone_teaches_too(pebble):
-    student = qat.prepare(pebble.model, 1, group=64)
+    student = qat.prepare(pebble.model, 1, group_size=64)
     losses = qat.train(
         student, qat.pebble_rows(pebble.tokenizer, 8, length=128), steps=6, learning_rate=1e-3, batch=4, pad=2
     )
@@ -135,8 +135,8 @@ def test_odd_arrays_are_rounded_right():
     strided[:, ::2] = WEIGHT
     for same in (frozen, WEIGHT.astype(np.float64), np.asfortranarray(WEIGHT), strided[:, ::2], torch.tensor(WEIGHT)):
         assert (qat.quantize(same, 3, 16).codes == expected).all()
-    assert not qat.dequantize(qat.quantize(np.zeros((2, 16)), 3, 16)).any()
-    assert np.isfinite(qat.dequantize(qat.quantize(np.full((1, 16), 1e-41, np.float32), 2, 16))).all()
+    assert not qat.quantize(np.zeros((2, 16)), 3, 16).dequantize().any()
+    assert np.isfinite(qat.quantize(np.full((1, 16), 1e-41, np.float32), 2, 16).dequantize()).all()
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_odd_arrays_are_rounded_right():
         (lambda model: qat.quantize(WEIGHT, 2, 48), "divide"),
         (lambda model: qat.quantize(WEIGHT[0], 2, 16), "matrix"),
         (lambda model: qat.quantize(WEIGHT, 2, 0), "Groups of 0"),
-        (lambda model: qat.prepare(model, 2, group=100), "divide"),
+        (lambda model: qat.prepare(model, 2, group_size=100), "divide"),
         (lambda model: qat.train(model, np.zeros((0, 8), np.int16), 1), "at least one"),
     ],
 )

@@ -152,8 +152,8 @@ def _quantize(model: nn.Module, run: Run) -> None:
 
 def _count_dense_weights() -> None:
     """Let torch allocate the weights that `nf4` makes dense on a CPU, so that they are counted."""
-    dequantize = nf4.dequantize
-    nf4.dequantize = lambda *args: torch.from_numpy(dequantize(*args)).clone().numpy()
+    dequantize = nf4.FourBitTensor.dequantize
+    nf4.FourBitTensor.dequantize = lambda *args: torch.from_numpy(dequantize(*args)).clone().numpy()
 
 
 def main() -> None:

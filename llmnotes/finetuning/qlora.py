@@ -21,7 +21,7 @@ LARGE = 1 << 20  # weights from which a second thread pays
 class NF4Linear(nn.Module):
     """A linear layer whose weight (out, in) is kept in NF4: 4.13 bits a weight with `double`, 4.5 without.
 
-    `codes`, `absmax` and, with `double`, `scale` and `offset` are what `nf4.quantize` returns, as buffers of bytes:
+    `codes`, `absmax` and, with `double`, the `scale` and `offset` of absmax are what `nf4.quantize` returns, in bytes:
     as floats, `model.to(torch.bfloat16)` would round them. Every forward makes the weight anew, in the type of the
     input, and so does every backward: what stays between them is 4 bits. The layer cannot be trained, only what stands
     beside it. Outputs and gradients are those of bitsandbytes' `Linear4bit`.
@@ -36,10 +36,11 @@ class NF4Linear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.dtype, self.double = weight.dtype, double  # scales times levels are rounded to the old weight's type
         quantized = nf4.quantize(
-            weight.float().cpu().numpy(), block=BLOCK, double=double, threads=torch.get_num_threads()
+            weight.float().cpu().numpy(), block_size=BLOCK, double=double, threads=torch.get_num_threads()
         )
-        for name in ("codes", "absmax", "scale", "offset"):
-            part = getattr(quantized, name)
+        scales, offset = quantized.absmax_scales, quantized.absmax_offset
+        parts = {"codes": quantized.codes, "absmax": quantized.absmax, "scale": scales, "offset": offset}
+        for name, part in parts.items():
             part = None if part is None else torch.from_numpy(np.atleast_1d(part).view(np.uint8).copy())
             self.register_buffer(name, part if part is None else part.to(weight.device))
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
@@ -53,7 +54,7 @@ class NF4Linear(nn.Module):
         """Return the weight that the codes stand for, (out, in), in the type that the weight had before."""
         if self.codes.device.type == "cpu":
             threads = torch.get_num_threads() if self.out_features * self.in_features >= LARGE else 1
-            weight = torch.from_numpy(nf4.dequantize(self._arrays(), threads))
+            weight = torch.from_numpy(self._arrays().dequantize(threads))
         else:
             weight = self._dense_on_device()
         return weight.to(self.dtype)
@@ -62,14 +63,15 @@ class NF4Linear(nn.Module):
         """Return `x` (..., in) times the weight, plus the bias: (..., out)."""
         return _Product.apply(x, self)
 
-    def _arrays(self) -> nf4.FourBits:
+    def _arrays(self) -> nf4.FourBitTensor:
         """Return the buffers as `nf4` has them, sharing their memory."""
         found = {name: getattr(self, name).numpy() for name in ("codes", "absmax")}
         if self.double:
-            found |= {"scale": self.scale.numpy().view(np.float32), "offset": self.offset.numpy().view(np.float32)[0]}
+            found["absmax_scales"] = self.scale.numpy().view(np.float32)
+            found["absmax_offset"] = self.offset.numpy().view(np.float32)[0]
         else:
             found["absmax"] = found["absmax"].view(np.float32)
-        return nf4.FourBits("nf4", (self.out_features, self.in_features), BLOCK, **found)
+        return nf4.FourBitTensor("nf4", (self.out_features, self.in_features), BLOCK, **found)
 
     def _dense_on_device(self) -> torch.Tensor:
         """Do the same on an accelerator, where each byte looks up a pair of levels."""

@@ -15,14 +15,14 @@ NAMES = {"int32": "I32", "float16": "F16"}
 
 
 def save(
-    source: str | Path, layers: Mapping, folder: str | Path, group: int | None = 128, symmetric: bool = True
+    source: str | Path, layers: Mapping, folder: str | Path, group_size: int | None = 128, symmetric: bool = True
 ) -> Path:
     """Write the Hugging Face folder `folder`: the model in `source` with `layers` in place of their weights.
 
-    `layers` is what `llmnotes.quantization.gptq.quantize_model` returned for that model, with the same `group` and
-    `symmetric`. All other tensors, the settings and the tokenizer are copied; tensors travel one at a time. The config
-    says how the weights are packed, so that `AutoModelForCausalLM.from_pretrained(folder)` loads them where gptqmodel
-    and optimum are installed.
+    `layers` is what `llmnotes.quantization.models.gptq.quantize_model` returned for that model, with the same
+    `group_size` and `symmetric`. All other tensors, the settings and the tokenizer are copied; tensors travel one at a
+    time. The config says how the weights are packed, so that `AutoModelForCausalLM.from_pretrained(folder)` loads them
+    where gptqmodel and optimum are installed.
 
     Raises `NotConvertible` for a source that is no Hugging Face folder or lacks one of the layers, `NotQuantizable`
     for layers that fill no whole words, and what `inspect` and `new_folder` raise.
@@ -37,7 +37,7 @@ def save(
     lost = sorted(replaced.keys() - {part.name for part in parts})
     if lost:
         raise NotConvertible(f"{source} has no {lost[0]} to replace; give the folder of the model that was quantized.")
-    config = found.metadata["config"] | {"quantization_config": gptq_layout.settings(layers, group, symmetric)}
+    config = found.metadata["config"] | {"quantization_config": gptq_layout.settings(layers, group_size, symmetric)}
     version = gptq_layout.version(layers.values())
     written = []
     for part in parts:

@@ -1,4 +1,6 @@
-"""What every quantizer asks of the numbers it gets: floats, finite, at least one."""
+"""What every quantizer asks of the numbers it gets, and what those that round to whole numbers return."""
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,3 +55,32 @@ def finite(x) -> np.ndarray:
     if not np.isfinite(x).all():
         raise NotQuantizable(NOT_FINITE)
     return x
+
+
+class QuantizedArray(NamedTuple):
+    """Numbers in few bits: each is (code - zero) * scale, with the zero point and the scale of its group.
+
+    `codes` are whole numbers in the shape of what was quantized, a byte each whatever `bits` says. `scales`, (groups,),
+    are float32 or float16; groups follow each other as the numbers lie in memory, all of the same size. `zeros` is
+    int32 (groups,), or one number for all groups, which takes no memory.
+
+    >>> QuantizedArray(np.array([0, 3, 1, 2], np.uint8), np.array([1, 10], np.float32), 1, bits=2).dequantize().tolist()
+    [-1.0, 2.0, 0.0, 10.0]
+    """
+
+    codes: np.ndarray
+    scales: np.ndarray
+    zeros: np.ndarray | float
+    bits: int
+
+    def dequantize(self) -> np.ndarray:
+        """Return the numbers that the codes stand for, float32 in the shape of the codes."""
+        codes = self.codes.reshape(len(self.scales), -1).astype(np.float32)
+        codes -= self.zeros.astype(np.float32)[:, None] if isinstance(self.zeros, np.ndarray) else self.zeros
+        return (codes * self.scales.astype(np.float32)[:, None]).reshape(self.codes.shape)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of a packed code, and its share of the scale and of a zero point as wide as a code."""
+        zeros = self.zeros.size if isinstance(self.zeros, np.ndarray) else 0
+        return self.bits + (8 * self.scales.nbytes + self.bits * zeros) / self.codes.size

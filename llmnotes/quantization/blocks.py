@@ -137,9 +137,10 @@ def _encode(rows: np.ndarray, type: str, importance: np.ndarray | None, weights:
         return bf16.encode(rows)
     if not np.isfinite(rows).all():
         raise NotQuantizable(NOT_FINITE)
-    if fast.pays(type, weights):
+    if fast.pays(type, weights, importance is not None):
         return fast.quantize(rows, type, importance)
     if ggml.available():
+        fast.count_c(type, weights, rows.size)
         return ggml.quantize(rows, type, importance)
     if fast.installed():
         return fast.quantize(rows, type, importance)

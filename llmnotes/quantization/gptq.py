@@ -4,13 +4,10 @@ Frantar, Ashkboos, Hoefler and Alistarh, GPTQ, 2022 (arXiv 2210.17323), algorith
 of llama-act-order in the authors' code, or one of two that keep the groups together.
 """
 
-from collections.abc import Iterable
-
 import torch
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.quantization.grouped import Levels, Quantized, levels, matrix, nearest, quantized, weights
-from llmnotes.quantization.models.layerwise import sites
+from llmnotes.quantization.grouped import Levels, QuantizedMatrix, checked, levels, matrix, nearest, quantized
 
 ORDERS = ("static", "group", "activation", "natural")
 BLOCK = 128  # columns whose errors are gathered before the columns behind them hear of it
@@ -32,13 +29,13 @@ def hessian(inputs) -> torch.Tensor:
 def output_error(weight, rounded, hessian) -> float:
     """Return ‖(W' - W)·X‖ / ‖W·X‖ over the inputs X whose `hessian` this is: 0 for equal, 1 for a layer of zeros.
 
-    `weight` is W, and `rounded` W' or a `Quantized`.
+    `weight` is W, and `rounded` W' or a `QuantizedMatrix`.
 
     >>> output_error(torch.eye(2), torch.diag(torch.tensor([1.0, 0.5])), torch.eye(2))  # doctest: +ELLIPSIS
     0.3535...
     """
     weight = matrix(weight, "The weights")
-    rounded = rounded.dequantize() if isinstance(rounded, Quantized) else matrix(rounded, "The rounded weights")
+    rounded = rounded.dequantize() if isinstance(rounded, QuantizedMatrix) else matrix(rounded, "The rounded weights")
     change = rounded - weight
     error, whole = (((w @ hessian) * w).sum(dtype=torch.float64).item() for w in (change, weight))
     return (max(error, 0.0) / whole) ** 0.5 if whole > 0 else 0.0
@@ -48,12 +45,12 @@ def quantize(
     weight,
     hessian: torch.Tensor,
     bits: int,
-    group: int | None = 128,
+    group_size: int | None = 128,
     symmetric: bool = True,
     order: str = "static",
     search: bool = True,
     damp: float = 0.01,
-) -> Quantized:
+) -> QuantizedMatrix:
     """Return `weight`, (outputs, inputs), rounded column by column so that the outputs of the layer change little.
 
     `hessian` is that of the layer's inputs, (inputs, inputs). Once a column is rounded, the columns that follow are
@@ -81,14 +78,14 @@ def quantize(
     >>> output_error(w, quantize(w, h, 3), h) < output_error(w, round_to_nearest(w, 3), h)
     True
     """
-    weight, group = weights(weight, bits, group)
+    weight, group_size = checked(weight, bits, group_size)
     if order not in ORDERS:
         raise NotQuantizable(f"There is no order {order!r} of columns; take one of {', '.join(ORDERS)}.")
     hessian = _usable(hessian, weight)
-    columns = _order(hessian.diagonal(), group, order)  # (inputs,): the column that comes first, second, ...
+    columns = _order(hessian.diagonal(), group_size, order)  # (inputs,): the column that comes first, second, ...
     upper = _cholesky_of_inverse(hessian[columns][:, columns], damp)
     rest = weight.T[columns].contiguous()  # (inputs, outputs): what is still to be rounded, a row for each column
-    group_of = torch.arange(len(rest), device=weight.device) // group
+    group_of = torch.arange(len(rest), device=weight.device) // group_size
     if order != "activation":  # each column keeps the group that its place in the matrix gives it
         group_of = group_of[columns]
     importance = hessian.diagonal()[columns]
@@ -99,7 +96,7 @@ def quantize(
 
     laid = {number: lay(number) for number in group_of.unique().tolist()} if order == "static" else {}
     codes, diagonal = torch.empty_like(rest), upper.diagonal().tolist()
-    for start, end in _blocks(len(rest), group):
+    for start, end in _blocks(len(rest), group_size):
         errors = torch.empty_like(rest[start:end])
         for i, number in enumerate(group_of[start:end].tolist(), start):
             if number not in laid:
@@ -112,57 +109,22 @@ def quantize(
     return quantized(codes[back].T, [laid[number] for number in sorted(laid)], group_of[back], bits)
 
 
-def quantize_model(
-    model,
-    windows: Iterable[torch.Tensor],
-    bits: int,
-    group: int | None = 128,
-    symmetric: bool = True,
-    order: str = "static",
-    search: bool = True,
-    damp: float = 0.01,
-) -> dict[str, Quantized]:
-    """Round every linear layer in the blocks of a transformers model, in place; return {name of the layer: codes}.
-
-    `windows` are token ids of a calibration text (`layerwise.token_windows`). The layers are taken in the order in
-    which the model runs them, each calibrated with what the rounded layers before it answer; the model's weights
-    become those that the codes stand for. Layers that read the same input share a Hessian and are rounded as one.
-
-    Raises what `quantize` and `layerwise.sites` raise; the layers before stay rounded then: work on a copy. Does not
-    touch embeddings, norms and the output layer, and does not write a file: `llmnotes.formats.gptq` does.
-    """
-    from tqdm import tqdm
-
-    found = {}
-    for site in tqdm(sites(model, windows), desc="GPTQ", unit=" inputs", delay=1, leave=False, disable=None):
-        try:
-            whole = quantize(site.weight, site.hessian, bits, group, symmetric, order, search, damp)
-        except NotQuantizable as error:
-            raise NotQuantizable(f"{site.names[0]}: {error}") from None
-        site.replace(whole.dequantize())
-        start = 0
-        for name, layer in zip(site.names, site.layers, strict=True):
-            found[name] = whole.rows(start, start + layer.out_features)
-            start += layer.out_features
-    return found
-
-
-def _order(diagonal: torch.Tensor, group: int, order: str) -> torch.Tensor:
+def _order(diagonal: torch.Tensor, group_size: int, order: str) -> torch.Tensor:
     columns = torch.arange(len(diagonal), device=diagonal.device)
     if order == "natural":
         return columns
     if order != "group":
         return diagonal.argsort(descending=True, stable=True)
-    parts = [part[diagonal[part].argsort(descending=True, stable=True)] for part in columns.split(group)]
+    parts = [part[diagonal[part].argsort(descending=True, stable=True)] for part in columns.split(group_size)]
     return torch.cat(sorted(parts, key=lambda part: -diagonal[part[0]].item()))
 
 
-def _blocks(inputs: int, group: int) -> list[tuple[int, int]]:
+def _blocks(inputs: int, group_size: int) -> list[tuple[int, int]]:
     """Return the ends of the blocks; a group that begins in a block also ends in it, or is at the block's beginning."""
-    if group <= BLOCK:
-        starts = [*range(0, inputs, BLOCK // group * group)]
+    if group_size <= BLOCK:
+        starts = [*range(0, inputs, BLOCK // group_size * group_size)]
     else:
-        starts = sorted({*range(0, inputs, BLOCK), *range(0, inputs, group)})
+        starts = sorted({*range(0, inputs, BLOCK), *range(0, inputs, group_size)})
     return list(zip(starts, [*starts[1:], inputs], strict=True))
 
 

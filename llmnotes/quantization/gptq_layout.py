@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.quantization.grouped import BITS, Quantized
+from llmnotes.quantization.grouped import BITS, QuantizedMatrix
 
 VERSIONS = {1: "gptq", 2: "gptq_v2"}
 WORD = 32
 
 
-def pack(layer: Quantized, version: int = 1) -> dict[str, np.ndarray]:
+def pack(layer: QuantizedMatrix, version: int = 1) -> dict[str, np.ndarray]:
     """Return the four tensors of a layer by their names.
 
     Raises `NotQuantizable` where inputs or outputs do not fill whole words of 32 bits (multiples of 32 always do), and
@@ -41,7 +41,7 @@ def pack(layer: Quantized, version: int = 1) -> dict[str, np.ndarray]:
     }
 
 
-def unpack(tensors: Mapping[str, np.ndarray], bits: int, version: int = 1) -> Quantized:
+def unpack(tensors: Mapping[str, np.ndarray], bits: int, version: int = 1) -> QuantizedMatrix:
     """Return the layer that `tensors` hold: the inverse of `pack`.
 
     In version 1 the one is added to whole words, and to single zero points at 3 bits, as gptqmodel does, so that the
@@ -69,7 +69,7 @@ def unpack(tensors: Mapping[str, np.ndarray], bits: int, version: int = 1) -> Qu
     zeros = _codes(np.ascontiguousarray(qzeros.T), bits)  # (outputs, groups)
     if version == 1 and bits == 3:
         zeros = (zeros + 1) & 7
-    return Quantized(
+    return QuantizedMatrix(
         torch.from_numpy(np.ascontiguousarray(_codes(words, bits).T)),
         torch.from_numpy(np.ascontiguousarray(scales.T.astype(np.float32))),
         torch.from_numpy(np.ascontiguousarray(zeros)),
@@ -78,17 +78,17 @@ def unpack(tensors: Mapping[str, np.ndarray], bits: int, version: int = 1) -> Qu
     )
 
 
-def version(layers: Iterable[Quantized]) -> int:
+def version(layers: Iterable[QuantizedMatrix]) -> int:
     """Return the version of the layout that can hold the layers: 1, which more programs read, if no zero point is 0."""
     return 1 if all(layer.zeros.all() for layer in layers) else 2
 
 
-def settings(layers: Mapping[str, Quantized], group: int | None, symmetric: bool) -> dict:
+def settings(layers: Mapping[str, QuantizedMatrix], group_size: int | None, symmetric: bool) -> dict:
     """Return what config.json says under `quantization_config` of a model with these layers.
 
-    `group` and `symmetric` are what the layers were made with. `desc_act` says whether a column's group is not the one
-    of its place, which programs need to know before they read a layer. Raises `NotQuantizable` for no layers, and for
-    layers of several widths of code.
+    `group_size` and `symmetric` are what the layers were made with. `desc_act` says whether a column's group is not the
+    one of its place, which programs need to know before they read a layer. Raises `NotQuantizable` for no layers, and
+    for layers of several widths of code.
     """
     widths = sorted({layer.bits for layer in layers.values()})
     if len(widths) != 1:
@@ -96,7 +96,7 @@ def settings(layers: Mapping[str, Quantized], group: int | None, symmetric: bool
     scattered = any((layer.group_of.diff() < 0).any() for layer in layers.values())
     return {
         "bits": widths[0],
-        "group_size": -1 if group is None else group,
+        "group_size": -1 if group_size is None else group_size,
         "desc_act": bool(scattered),
         "sym": symmetric,
         "lm_head": False,

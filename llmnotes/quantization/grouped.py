@@ -9,12 +9,12 @@ from llmnotes.errors import NotQuantizable
 from llmnotes.quantization.arrays import as_float32
 
 BITS = (2, 3, 4, 8)
-SHARES = [1 - i / 32 for i in range(17)]  # of the range of a group, that its levels may span
+SHARES = [1 - i / 32 for i in range(1, 17)]  # parts of a group's range that its levels may span instead of all of it
 LARGEST = 65504.0  # of float16, in which scales are stored
 
 
 @dataclass(frozen=True, eq=False)
-class Quantized:
+class QuantizedMatrix:
     """A matrix in few bits. Each weight is scale · (code - zero point) of its row and group.
 
     `codes` are uint8 (outputs, inputs) from 0 to 2^bits - 1; `scales` float32 (outputs, groups), each of them a
@@ -38,18 +38,20 @@ class Quantized:
         outputs, inputs = self.codes.shape
         return self.bits + (16 + self.bits) * self.scales.shape[1] / inputs + 32 / outputs
 
-    def rows(self, start: int, end: int) -> "Quantized":
+    def rows(self, start: int, end: int) -> "QuantizedMatrix":
         """Return some of the rows."""
-        return Quantized(self.codes[start:end], self.scales[start:end], self.zeros[start:end], self.group_of, self.bits)
+        return QuantizedMatrix(
+            self.codes[start:end], self.scales[start:end], self.zeros[start:end], self.group_of, self.bits
+        )
 
 
-def round_to_nearest(weight, bits: int, group: int | None = 128, symmetric: bool = True) -> Quantized:
+def round_to_nearest(weight, bits: int, group_size: int | None = 128, symmetric: bool = True) -> QuantizedMatrix:
     """Return `weight`, (outputs, inputs), with every number rounded to the nearest of its group's 2^bits levels.
 
-    A group is `group` neighbours in a row (None: the whole row); the last one may be shorter. Symmetric levels reach
-    from -a to a, where a is the largest magnitude, and 0 is the level in the middle: 2^(bits-1). Otherwise they reach
-    from the smallest number (or 0) to the largest (or 0). Scales are stored as float16; codes are chosen before that,
-    because the largest weight of a symmetric group lies right between two levels.
+    A group is `group_size` neighbours in a row (None: the whole row); the last one may be shorter. Symmetric levels
+    reach from -a to a, where a is the largest magnitude, and 0 is the level in the middle: 2^(bits-1). Otherwise they
+    reach from the smallest number (or 0) to the largest (or 0). Scales are stored as float16; codes are chosen before
+    that, because the largest weight of a symmetric group lies right between two levels.
 
     Raises `NotQuantizable` for weights that are no finite matrix, that need a scale beyond float16, and for bits other
     than 2, 3, 4 and 8. Does not look at data: `quantize` does.
@@ -57,11 +59,11 @@ def round_to_nearest(weight, bits: int, group: int | None = 128, symmetric: bool
     >>> round_to_nearest(torch.tensor([[-7.0, 7.0, 0.0, 3.2]]), 4, symmetric=False).codes.tolist()
     [[0, 15, 8, 11]]
     """
-    weight, group = weights(weight, bits, group)
-    parts = weight.split(group, 1)
+    weight, group_size = checked(weight, bits, group_size)
+    parts = weight.split(group_size, 1)
     laid = [levels(part.T, bits, symmetric) for part in parts]
     codes = [nearest(part.T, own, bits).T for part, own in zip(parts, laid, strict=True)]
-    group_of = torch.arange(weight.shape[1], device=weight.device) // group
+    group_of = torch.arange(weight.shape[1], device=weight.device) // group_size
     return quantized(torch.cat(codes, 1), laid, group_of, bits)
 
 
@@ -84,20 +86,32 @@ def levels(part: torch.Tensor, bits: int, symmetric: bool, importance: torch.Ten
         raise NotQuantizable(
             "Scales are stored as float16, and these weights need one beyond 65,504; divide the weights first."
         )
-    best, least = None, None
-    for share in SHARES if importance is not None else SHARES[:1]:
+
+    def spanning(share: float) -> Levels:
+        """Return the levels that span a share of the range."""
         divisor = share * (high - low) / top
         divisor = torch.where(divisor == 0, 1.0, divisor).clamp_(min=2.0**-24)  # the smallest float16 there is
-        zero = (
-            torch.full_like(divisor, (top + 1) // 2) if symmetric else (-share * low / divisor).round_().clamp_(0, top)
-        )
-        own = Levels(divisor, divisor.half().float(), zero)
-        if importance is None:
-            return own
-        error = importance @ ((nearest(part, own, bits) - zero) * own.scale - part).square_()  # (outputs,)
-        better = error < least if best else None
-        best = Levels(*(torch.where(better, *pair) for pair in zip(own, best, strict=True))) if best else own
-        least = torch.minimum(error, least) if least is not None else error
+        if symmetric:
+            zero = torch.full_like(divisor, (top + 1) // 2)
+        else:
+            zero = (-share * low / divisor).round_().clamp_(0, top)
+        return Levels(divisor, divisor.half().float(), zero)
+
+    best = spanning(1.0)
+    if importance is None:
+        return best
+
+    def error(own: Levels) -> torch.Tensor:
+        """Return the weighted squared error of each output, (outputs,)."""
+        return importance @ ((nearest(part, own, bits) - own.zero) * own.scale - part).square_()
+
+    least = error(best)
+    for share in SHARES:
+        trial = spanning(share)
+        found = error(trial)
+        better = found < least
+        best = Levels(*(torch.where(better, *pair) for pair in zip(trial, best, strict=True)))
+        least = torch.minimum(found, least)
     return best
 
 
@@ -106,22 +120,22 @@ def nearest(x: torch.Tensor, own: Levels, bits: int) -> torch.Tensor:
     return (x / own.divisor).round_().add_(own.zero).clamp_(0, 2**bits - 1)
 
 
-def quantized(codes: torch.Tensor, of_groups: list[Levels], group_of: torch.Tensor, bits: int) -> Quantized:
+def quantized(codes: torch.Tensor, of_groups: list[Levels], group_of: torch.Tensor, bits: int) -> QuantizedMatrix:
     """Return the matrix of `codes`, (outputs, inputs), whose groups have these levels."""
     scales, zeros = (torch.stack([getattr(own, name) for own in of_groups], 1) for name in ("scale", "zero"))
-    return Quantized(codes.contiguous().to(torch.uint8), scales, zeros.to(torch.uint8), group_of.int(), bits)
+    return QuantizedMatrix(codes.contiguous().to(torch.uint8), scales, zeros.to(torch.uint8), group_of.int(), bits)
 
 
-def weights(weight, bits: int, group: int | None) -> tuple[torch.Tensor, int]:
-    """Return the weights as float32, and the length of a group."""
+def checked(weight, bits: int, group_size: int | None) -> tuple[torch.Tensor, int]:
+    """Return the weights as float32, and the size of a group."""
     if bits not in BITS:
         raise NotQuantizable(f"Codes have 2, 3, 4 or 8 bits, and none has {bits}; take one of these.")
     weight = matrix(weight, "The weights")
-    if group is None:
-        group = weight.shape[1]
-    if not isinstance(group, int) or group < 1:
-        raise NotQuantizable(f"A group cannot have {group} weights; give a whole number, or None for whole rows.")
-    return weight, min(group, weight.shape[1])
+    if group_size is None:
+        group_size = weight.shape[1]
+    if not isinstance(group_size, int) or group_size < 1:
+        raise NotQuantizable(f"A group cannot have {group_size} weights; give a whole number, or None for whole rows.")
+    return weight, min(group_size, weight.shape[1])
 
 
 def matrix(x, what: str) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.quantization.arrays import as_float32, finite
+from llmnotes.quantization.arrays import QuantizedArray, as_float32, finite
 
 LARGEST = 3.4e38  # a little less than float32's largest number, which a rounded scale could exceed
 SMALLEST = 1e-35  # a group with a smaller range counts as this wide, so that no scale is zero or denormal
@@ -20,61 +20,45 @@ INT8_PAIR = np.float32(6.200124e-05)
 INT8_ONE = np.float32(7.874015718698502e-3)  # 1 / 127
 
 
-class Integers(NamedTuple):
-    """Quantized numbers: `codes` in the shape of what was quantized, int8 or, with zero-points, uint8.
-
-    `scale` is float32 (groups,), and `zero`, int32 (groups,) or None, is the code of 0.0. A number is
-    `(code - zero) * scale`; groups follow each other as the numbers lie in memory. Codes are not packed: each takes a
-    byte, whatever `bits` says.
-    """
-
-    codes: np.ndarray
-    scale: np.ndarray
-    zero: np.ndarray | None
-    bits: int
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits of a packed code, and its share of a float32 scale and of a zero-point as wide as a code."""
-        shared = 32 + (self.bits if self.zero is not None else 0)
-        return self.bits + shared * self.scale.size / self.codes.size
-
-
-def absmax(x, bits: int = 8, per: str | int = "row", limits: tuple[float, float] | None = None) -> Integers:
+def absmax(
+    x, bits: int = 8, group_size: str | int = "row", limits: tuple[float, float] | None = None
+) -> QuantizedArray:
     """Return `x` in whole numbers from -(2^(bits-1) - 1) to 2^(bits-1) - 1; zero stays zero.
 
-    `per` is "tensor", "row" (the last axis) or a number of neighbours. The scale is the largest magnitude of the group
-    over the largest code. With `limits`, as `calibrate` gives them, it is theirs for every group, and what lies beyond
-    saturates. A number takes the nearest code, halfway the even one.
+    Numbers share a scale in groups: `group_size` is "tensor", "row" (the last axis) or a number of neighbours. The
+    scale is the largest magnitude of the group over the largest code. With `limits`, as `calibrate` gives them, it is
+    theirs for every group, and what lies beyond saturates. A number takes the nearest code, halfway the even one.
 
     Raises `NotQuantizable` for NaN, infinities, no numbers, rows that the groups do not fit, or bits not in 2 to 8.
     Does not use the code -2^(bits-1), and does not adapt to numbers that all have one sign: `affine` does.
 
     >>> q = absmax([[0.5, -1.0, 0.25, 0.0]])
-    >>> q.codes.tolist(), dequantize(q).round(3).tolist()
+    >>> q.codes.tolist(), q.dequantize().round(3).tolist()
     ([[64, -127, 32, 0]], [[0.5040000081062317, -1.0, 0.25200000405311584, 0.0]])
     """
-    x, groups = _grouped(x, bits, per)
+    x, groups = _grouped(x, bits, group_size)
     most = np.float32(2 ** (bits - 1) - 1)
     top = np.abs(groups).max(axis=1) if limits is None else np.full(len(groups), np.abs(_ordered(limits)).max())
     _check_width(top)
     top = np.maximum(top.astype(np.float32), np.float32(SMALLEST))
     with np.errstate(over="ignore"):  # what is far beyond the limits becomes infinite, and then saturates
         codes = np.clip(np.rint(groups * (most / top)[:, None]), -most, most).astype(np.int8)
-    return Integers(codes.reshape(x.shape), top / most, None, bits)
+    return QuantizedArray(codes.reshape(x.shape), top / most, 0, bits)
 
 
-def affine(x, bits: int = 8, per: str | int = "row", limits: tuple[float, float] | None = None) -> Integers:
+def affine(
+    x, bits: int = 8, group_size: str | int = "row", limits: tuple[float, float] | None = None
+) -> QuantizedArray:
     """Return `x` in whole numbers from 0 to 2^bits - 1 that span its smallest to its largest number, and zero.
 
     The zero-point, the code of 0.0, is rounded to a whole number, so that zeros stay zeros (Jacob et al., section
-    2.1). `per`, `limits`, rounding, saturation and errors are those of `absmax`.
+    2.1). `group_size`, `limits`, rounding, saturation and errors are those of `absmax`.
 
     >>> q = affine([[0.0, 1.0, 2.0, 3.0]], bits=2)
-    >>> q.codes.tolist(), q.zero.tolist(), q.scale.tolist()
+    >>> q.codes.tolist(), q.zeros.tolist(), q.scales.tolist()
     ([[0, 1, 2, 3]], [0], [1.0])
     """
-    x, groups = _grouped(x, bits, per)
+    x, groups = _grouped(x, bits, group_size)
     most = 2**bits - 1
     if limits is None:
         low, high = groups.min(axis=1).astype(np.float64), groups.max(axis=1).astype(np.float64)
@@ -82,20 +66,12 @@ def affine(x, bits: int = 8, per: str | int = "row", limits: tuple[float, float]
         low, high = (np.full(len(groups), side) for side in _ordered(limits))
     low, high = np.minimum(low, 0), np.maximum(high, 0)
     _check_width(high - low)
-    scale = (np.maximum(high - low, SMALLEST) / most).astype(np.float32)
-    zero = np.clip(np.rint(-low / scale), 0, most).astype(np.int32)
+    scales = (np.maximum(high - low, SMALLEST) / most).astype(np.float32)
+    zeros = np.clip(np.rint(-low / scales), 0, most).astype(np.int32)
     with np.errstate(over="ignore"):
-        steps = np.rint(groups * (np.float32(1) / scale)[:, None])
-    codes = np.clip(steps + zero[:, None].astype(np.float32), 0, most).astype(np.uint8)
-    return Integers(codes.reshape(x.shape), scale, zero, bits)
-
-
-def dequantize(q: Integers) -> np.ndarray:
-    """Return the numbers that `q` stands for, float32 in the shape of its codes."""
-    codes = q.codes.reshape(len(q.scale), -1).astype(np.float32)
-    if q.zero is not None:
-        codes -= q.zero[:, None].astype(np.float32)
-    return (codes * q.scale[:, None]).reshape(q.codes.shape)
+        steps = np.rint(groups * (np.float32(1) / scales)[:, None])
+    codes = np.clip(steps + zeros[:, None].astype(np.float32), 0, most).astype(np.uint8)
+    return QuantizedArray(codes.reshape(x.shape), scales, zeros, bits)
 
 
 def calibrate(batches: Iterable, percentile: float = 100.0) -> tuple[float, float]:
@@ -191,19 +167,21 @@ def int8_linear(x, weight: Int8Rows, bias=None, threshold: float = 6.0) -> np.nd
     return out + x[:, rows.outliers] @ part.T
 
 
-def _grouped(x, bits: int, per: str | int) -> tuple[np.ndarray, np.ndarray]:
+def _grouped(x, bits: int, group_size: str | int) -> tuple[np.ndarray, np.ndarray]:
     """Return `x`, checked, and as (groups, numbers)."""
     x = finite(x)
     if bits not in range(2, 9):
         raise NotQuantizable(f"{bits} bits are not among the widths here; take 2 to 8.")
     row = x.shape[-1] if x.ndim else 1
-    if per == "tensor" or per == "row":
-        return x, x.reshape(-1, x.size if per == "tensor" else row)
-    if not isinstance(per, (int, np.integer)) or per < 1:
-        raise NotQuantizable(f'There are no groups of {per!r}; take "tensor", "row" or a number such as 128.')
-    if row % per:
-        raise NotQuantizable(f"Rows of {row} do not divide into groups of {per}; take a group that divides {row}.")
-    return x, x.reshape(-1, per)
+    if group_size == "tensor" or group_size == "row":
+        return x, x.reshape(-1, x.size if group_size == "tensor" else row)
+    if not isinstance(group_size, (int, np.integer)) or group_size < 1:
+        raise NotQuantizable(f'There are no groups of {group_size!r}; take "tensor", "row" or a number such as 128.')
+    if row % group_size:
+        raise NotQuantizable(
+            f"Rows of {row} do not divide into groups of {group_size}; take a group size that divides {row}."
+        )
+    return x, x.reshape(-1, int(group_size))
 
 
 def _ordered(limits: tuple[float, float]) -> np.ndarray:

@@ -22,125 +22,129 @@ SCALES = 256  # scales that share a scale in double quantization
 GRID = 65535  # steps from -1 to 1 to which bitsandbytes rounds a number before it looks for the nearest level
 
 
-class FourBits(NamedTuple):
-    """A quantized tensor.
+class FourBitTensor(NamedTuple):
+    """A tensor in NF4 or FP4 (`type`): in blocks of `block_size` weights that share a scale, their largest magnitude.
 
     `codes` is uint8 (ceil(n / 2),): the first of two codes is in the upper half of a byte. `absmax` is float32
     (blocks,). After double quantization it is uint8 (blocks,), codes of `dynamic_levels()`, and the scales are
-    `dynamic_levels()[absmax] * scale + offset`, with `scale`, float32 (ceil(blocks / 256),), repeated for 256 blocks.
+    `dynamic_levels()[absmax] * absmax_scales + absmax_offset`, with `absmax_scales`, float32 (ceil(blocks / 256),),
+    repeated for 256 blocks.
     """
 
-    name: str
+    type: str
     shape: tuple[int, ...]
-    block: int
+    block_size: int
     codes: np.ndarray
     absmax: np.ndarray
-    scale: np.ndarray | None = None
-    offset: np.float32 | None = None
+    absmax_scales: np.ndarray | None = None
+    absmax_offset: np.float32 | None = None
 
     @property
     def bits_per_weight(self) -> float:
         """Bits of the codes, the scales, the scales of scales and the offset, over the number of weights."""
-        nbytes = sum(part.nbytes for part in self[3:] if part is not None)
-        return 8 * nbytes / math.prod(self.shape)
+        parts = (self.codes, self.absmax, self.absmax_scales, self.absmax_offset)
+        return 8 * sum(part.nbytes for part in parts if part is not None) / math.prod(self.shape)
+
+    @property
+    def scales(self) -> np.ndarray:
+        """The scale of each block, float32 (blocks,): the largest magnitude in it, or what 8 bits kept of that.
+
+        >>> quantize([[0.5, -2.0]]).scales.tolist()
+        [2.0]
+        """
+        if self.absmax_scales is None:
+            return self.absmax
+        scales = np.repeat(self.absmax_scales, SCALES)[: len(self.absmax)]
+        return dynamic_levels()[self.absmax] * scales + self.absmax_offset
+
+    def unpack(self) -> np.ndarray:
+        """Return the code of each weight, uint8 (n,), 0 to 15.
+
+        >>> quantize([1.0, -1.0, 1.0]).unpack().tolist()
+        [15, 0, 15]
+        """
+        return np.stack([self.codes >> 4, self.codes & 15], axis=1).reshape(-1)[: math.prod(self.shape)]
+
+    def dequantize(self, threads: int = THREADS) -> np.ndarray:
+        """Return the weights that the codes stand for, float32 of `shape`: each level times the scale of its block.
+
+        Equal to `bitsandbytes.functional.dequantize_4bit`, but for the sign of a zero, on which its kernels disagree.
+        Raises `NotQuantizable` where codes or scales do not fill the shape.
+
+        >>> quantize([0.5, -1.0, 0.2, 0.0]).dequantize().tolist()
+        [0.44070982933044434, -1.0, 0.16093020141124725, 0.0]
+        """
+        n = math.prod(self.shape)
+        blocks, step = -(-n // self.block_size), max(PIECE // self.block_size, 1)
+        if (len(self.codes), len(self.absmax)) != ((n + 1) // 2, blocks):
+            raise NotQuantizable(
+                f"The codes or the scales do not fill the shape {self.shape}; keep what quantize returned."
+            )
+        # Both levels of a byte in one look: row i of the table holds those of the codes i // 16 and i % 16.
+        table, scales = levels(self.type), self.scales
+        pairs = np.stack([np.repeat(table, 16), np.tile(table, 16)], axis=1)  # (256, 2)
+        out = np.empty(2 * len(self.codes), np.float32)
+
+        def work(first: int, last: int) -> None:
+            for start in range(first, last, step):
+                stop = min(start + step, last)
+                part = out[start * self.block_size : stop * self.block_size]
+                part[:] = pairs[self.codes[start * self.block_size // 2 : stop * self.block_size // 2]].reshape(-1)
+                part *= np.repeat(scales[start:stop], self.block_size)[: len(part)]
+
+        in_threads(work, blocks, threads)
+        return out[:n].reshape(self.shape)
 
 
-def quantize(x, name: str = "nf4", block: int = 64, double: bool = False, threads: int = THREADS) -> FourBits:
-    """Return `x`, of any shape, in 4 bits per weight: in each `block` of weights the largest magnitude becomes 1.
+def quantize(x, type: str = "nf4", block_size: int = 64, double: bool = False, threads: int = THREADS) -> FourBitTensor:
+    """Return `x`, of any shape, in 4 bits per weight: in each block of weights the largest magnitude becomes 1.
 
     The blocks follow each other through the rows as they lie in memory, and the last may be shorter. A weight takes
     the code of the nearest level; halfway between two levels, the lower one. With `double`, the scales lose their
     mean and are quantized to 8 bits in blocks of 256 (QLoRA, section 3, double quantization).
 
-    Equal to `bitsandbytes.functional.quantize_4bit(x, blocksize=block, quant_type=name, compress_statistics=double)`.
+    Equal to `bitsandbytes.functional.quantize_4bit` with `blocksize`, `quant_type` and `compress_statistics=double`.
     The mean is torch's, because the order of a sum decides its last bit: it can change with torch's threads.
 
     Raises `NotQuantizable` for NaN, infinities, no weights or an odd block, `UnknownName` for another type.
     Does not look at which weights matter more, and does not keep the kind of float that `x` had.
 
     >>> small = quantize([0.5, -1.0, 0.2, 0.0])
-    >>> split(small).tolist(), small.absmax.tolist()
+    >>> small.unpack().tolist(), small.absmax.tolist()
     ([12, 0, 9, 7], [1.0])
     >>> quantize(np.ones((128, 128))).bits_per_weight
     4.5
     """
     x = as_float32(x)
-    if block < 2 or block % 2:
-        raise NotQuantizable(f"A block of {block} weights does not fill whole bytes; take an even number, such as 64.")
-    thresholds, order = _thresholds(name)
+    if block_size < 2 or block_size % 2:
+        raise NotQuantizable(
+            f"A block of {block_size} weights does not fill whole bytes; take an even number, such as 64."
+        )
+    thresholds, order = _thresholds(type)
     flat = x.reshape(-1)
-    blocks, whole = -(-x.size // block), x.size // block
+    blocks, whole = -(-x.size // block_size), x.size // block_size
     codes, absmax = np.empty((x.size + 1) // 2, np.uint8), np.empty(blocks, np.float32)
 
     def work(first: int, last: int) -> None:
-        for start in range(first, last, max(PIECE // block, 1)):
-            stop = min(start + max(PIECE // block, 1), last)
-            piece = flat[start * block : stop * block].reshape(-1, block)
+        for start in range(first, last, max(PIECE // block_size, 1)):
+            stop = min(start + max(PIECE // block_size, 1), last)
+            piece = flat[start * block_size : stop * block_size].reshape(-1, block_size)
             made = _encode(piece, thresholds, order)
-            codes[start * block // 2 : stop * block // 2], absmax[start:stop] = made
+            codes[start * block_size // 2 : stop * block_size // 2], absmax[start:stop] = made
 
     in_threads(work, whole, threads)
     if whole < blocks:
-        codes[whole * block // 2 :], absmax[-1] = _encode_last(flat[whole * block :], thresholds, order)
+        codes[whole * block_size // 2 :], absmax[-1] = _encode_last(flat[whole * block_size :], thresholds, order)
     if not double:
-        return FourBits(name, x.shape, block, codes, absmax)
+        return FourBitTensor(type, x.shape, block_size, codes, absmax)
     offset = _mean(absmax)
     if not np.isfinite(offset):
         raise NotQuantizable("The mean of the scales is too large for float32; take double=False, or smaller weights.")
-    return FourBits(name, x.shape, block, codes, *_to_dynamic(absmax - offset), offset)
-
-
-def dequantize(q: FourBits, threads: int = THREADS) -> np.ndarray:
-    """Return the weights that `q` stands for, float32 of `q.shape`: each level times the scale of its block.
-
-    Equal to `bitsandbytes.functional.dequantize_4bit`, but for the sign of a zero, on which its kernels disagree.
-    Raises `NotQuantizable` where codes or scales do not fill the shape.
-
-    >>> dequantize(quantize([0.5, -1.0, 0.2, 0.0])).tolist()
-    [0.44070982933044434, -1.0, 0.16093020141124725, 0.0]
-    """
-    n = math.prod(q.shape)
-    blocks = -(-n // q.block)
-    if (len(q.codes), len(q.absmax)) != ((n + 1) // 2, blocks):
-        raise NotQuantizable(f"The codes or the scales do not fill the shape {q.shape}; keep what quantize returned.")
-    # Both levels of a byte in one look: row i of the table holds those of the codes i // 16 and i % 16.
-    table, absmax = levels(q.name), scales(q)
-    pairs = np.stack([np.repeat(table, 16), np.tile(table, 16)], axis=1)  # (256, 2)
-    out = np.empty(2 * len(q.codes), np.float32)
-
-    def work(first: int, last: int) -> None:
-        for start in range(first, last, max(PIECE // q.block, 1)):
-            stop = min(start + max(PIECE // q.block, 1), last)
-            part = out[start * q.block : stop * q.block]
-            part[:] = pairs[q.codes[start * q.block // 2 : stop * q.block // 2]].reshape(-1)
-            part *= np.repeat(absmax[start:stop], q.block)[: len(part)]
-
-    in_threads(work, blocks, threads)
-    return out[:n].reshape(q.shape)
-
-
-def split(q: FourBits) -> np.ndarray:
-    """Return the code of each weight, uint8 (n,), 0 to 15.
-
-    >>> split(quantize([1.0, -1.0, 1.0])).tolist()
-    [15, 0, 15]
-    """
-    return np.stack([q.codes >> 4, q.codes & 15], axis=1).reshape(-1)[: math.prod(q.shape)]
-
-
-def scales(q: FourBits) -> np.ndarray:
-    """Return the scale of each block, float32 (blocks,): the largest magnitude in it, or what 8 bits kept of that.
-
-    >>> scales(quantize([[0.5, -2.0]])).tolist()
-    [2.0]
-    """
-    if q.scale is None:
-        return q.absmax
-    return dynamic_levels()[q.absmax] * np.repeat(q.scale, SCALES)[: len(q.absmax)] + q.offset
+    return FourBitTensor(type, x.shape, block_size, codes, *_to_dynamic(absmax - offset), offset)
 
 
 @cache
-def levels(name: str) -> np.ndarray:
+def levels(type: str) -> np.ndarray:
     """Return the numbers from -1 to 1 that the 16 codes stand for, float32 (16,).
 
     NF4: quantiles of the normal distribution at probabilities spaced evenly from 1/2 outwards, 8 intervals upwards and
@@ -152,15 +156,15 @@ def levels(name: str) -> np.ndarray:
     >>> levels("nf4")[[0, 7, 8, 15]].tolist()
     [-1.0, 0.0, 0.07958029955625534, 1.0]
     """
-    if name == "nf4":
+    if type == "nf4":
         upper = [NormalDist().inv_cdf(p) for p in _spaced(OUTERMOST, 0.5, 9)[:-1].tolist()]
         lower = [-NormalDist().inv_cdf(p) for p in _spaced(OUTERMOST, 0.5, 8)[:-1].tolist()]
         values = sorted([*lower, 0.0, *upper])
-    elif name == "fp4":
+    elif type == "fp4":
         half = [(1 + m / 2) * 2 ** (4 - e) if e else m / 16 for e in range(4) for m in range(2)]
         values = half + [0.0 - value for value in half]
     else:
-        raise UnknownName(f"{name!r} is no 4-bit type here; choose nf4 or fp4.")
+        raise UnknownName(f"{type!r} is no 4-bit type here; choose nf4 or fp4.")
     values = np.array(values, np.float32)
     values /= values.max()
     values.flags.writeable = False
@@ -190,16 +194,16 @@ def dynamic_levels() -> np.ndarray:
 
 def _spaced(start: float, stop: float, n: int) -> np.ndarray:
     """Return n numbers from start to stop, float32, rounded as torch.linspace rounds: from both ends inwards."""
-    start, stop = np.float32(start), np.float32(stop)
-    step, i = np.float64((stop - start) / np.float32(n - 1)), np.arange(n)
-    return np.where(i < n // 2, start + step * i, stop - step * (n - 1 - i)).astype(np.float32)
+    first, last = np.float32(start), np.float32(stop)
+    step, i = np.float64((last - first) / np.float32(n - 1)), np.arange(n)
+    return np.where(i < n // 2, first + step * i, last - step * (n - 1 - i)).astype(np.float32)
 
 
 @cache
-def _thresholds(name: str) -> tuple[np.ndarray, np.ndarray]:
+def _thresholds(type: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the 15 numbers halfway between neighbouring levels, and the codes of the levels from low to high."""
-    order = np.argsort(levels(name), kind="stable").astype(np.uint8)
-    ordered = levels(name)[order]
+    order = np.argsort(levels(type), kind="stable").astype(np.uint8)
+    ordered = levels(type)[order]
     return (ordered[:-1] + ordered[1:]) / 2, order
 
 

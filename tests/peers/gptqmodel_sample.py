@@ -30,9 +30,8 @@ def main() -> dict:
     from llmnotes.formats import gptq as folders
     from llmnotes.pebble import weights_dir
     from llmnotes.pebble.corpus import documents
-    from llmnotes.quantization import gptq
     from llmnotes.quantization.grouped import round_to_nearest
-    from llmnotes.quantization.models import layerwise
+    from llmnotes.quantization.models import gptq, layerwise
 
     pebble = weights_dir("pebble")
     tokenizer = AutoTokenizer.from_pretrained(pebble)

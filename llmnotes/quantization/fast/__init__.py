@@ -1,9 +1,10 @@
 """The third layer: kernels for the block types that numba compiles, several times as fast as llama.cpp's C.
 
-Their bytes equal those of llama.cpp. They come with the extra `llmnotes[fast]`, and `blocks` uses them where a tensor
-is so large that importing numba, or even compiling, is paid back.
+Their bytes equal those of llama.cpp. They come with the extra `llmnotes[fast]`, and `blocks` uses them where there
+is so much to quantize that importing numba, or even compiling, is paid back.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -25,13 +26,17 @@ KERNELS = {
     "Q5_K": ("k_quants", "to_q5_k", 256, 176),
     "Q6_K": ("k_quants", "to_q6_k", 256, 210),
 }
-# Weights in a tensor from which on the kernels pay, measured on two cores against llama.cpp's C: when the kernel is in
-# memory already, when its machine code is on the disk, and when it has to be compiled first.
-IN_MEMORY, ON_DISK, NOT_COMPILED = 1 << 16, 1 << 24, 1 << 29
-# llama.cpp's C is as fast or faster for these; the kernels serve where its library is missing.
-NEVER = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q3_K")
+# Measured against llama.cpp's C on two cores, for one type: importing numba and loading a kernel from the disk takes
+# 0.5 s, compiling it 3 to 7 s, both once in a process. Each weight then saves 20 to 90 ns of processor time. So the
+# kernels take over when the C has made about as many weights of large tensors as would have paid for loading, or
+# compiling.
+LARGE = 1 << 22  # weights in a large tensor; smaller ones never load numba
+LOADING, COMPILING = 1 << 24, 1 << 28
+# llama.cpp's C is about as fast without importance, and for Q8_0 always; there the kernels only serve in its absence.
+AS_FAST = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q3_K")
 
-_in_memory: set[str] = set()
+_loaded: set[str] = set()
+_made_by_c: Counter[str] = Counter()
 
 
 def installed() -> bool:
@@ -39,14 +44,24 @@ def installed() -> bool:
     return find_spec("numba") is not None
 
 
-def pays(type: str, weights: int) -> bool:
-    """Return whether the kernel is the quickest way to quantize a tensor with so many `weights`."""
-    if type in NEVER or not installed():
+def pays(type: str, weights: int, importance: bool = False) -> bool:
+    """Return whether the kernel of a type is the quickest way for the next piece of a tensor.
+
+    `weights` says how many the tensor has, or how many of it have come so far, and `importance` whether there are
+    numbers for the columns. Asks what `count_c` was told.
+    """
+    if weights < LARGE or type == "Q8_0" or (type in AS_FAST and not importance) or not installed():
         return False
-    if type in _in_memory:
-        return weights >= IN_MEMORY
+    if type in _loaded:
+        return True
     module, function, *_ = KERNELS[type]
-    return weights >= (ON_DISK if on_disk(module, function) else NOT_COMPILED)
+    return _made_by_c[type] >= (LOADING if on_disk(module, function) else COMPILING)
+
+
+def count_c(type: str, weights: int, piece: int) -> None:
+    """Note that llama.cpp's C has made `piece` weights of a tensor, of which `weights` are known."""
+    if weights >= LARGE:
+        _made_by_c[type] += piece
 
 
 def quantize(rows: np.ndarray, type: str, importance: np.ndarray | None = None) -> np.ndarray:
@@ -60,7 +75,7 @@ def quantize(rows: np.ndarray, type: str, importance: np.ndarray | None = None) 
     out = np.empty((len(blocks), nbytes), np.uint8)
     weights = np.empty((0, elements), np.float32) if importance is None else importance.reshape(-1, elements)
     _kernel(type)(blocks, _writable(weights), out)
-    _in_memory.add(type)
+    _loaded.add(type)
     return out.reshape(len(rows), -1)
 
 

@@ -26,7 +26,7 @@ def compiled(function: Callable) -> Callable:
         dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # there is no folder in which the machine code may be kept
         return numba.njit(nogil=True, error_model="numpy")(function)
-    kept = getattr(dispatcher._cache, "_cache_file", None)
+    kept = getattr(vars(dispatcher)["_cache"], "_cache_file", None)
     if kept is not None:  # there is a folder for it
         kept._source_stamp = CHANGED
     return dispatcher

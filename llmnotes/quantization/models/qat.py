@@ -8,7 +8,6 @@ section 2.1).
 
 import copy
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,47 +16,25 @@ from torch.nn.utils import parametrize
 from tqdm import tqdm
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.quantization.arrays import finite
+from llmnotes.quantization.arrays import QuantizedArray, finite
 from llmnotes.training import optimize, trapezoid
 
 
-class Codes(NamedTuple):
-    """A rounded matrix: `codes` are uint8 (rows, columns) below 2^bits, `scales` float16 (rows, groups in a row)."""
-
-    codes: np.ndarray
-    scales: np.ndarray
-    bits: int
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits for each weight, its share of the scales included."""
-        return self.bits + 16 * self.scales.size / self.codes.size
-
-
-def quantize(weight, bits: int, group: int = 64) -> Codes:
+def quantize(weight, bits: int, group_size: int = 64) -> QuantizedArray:
     """Round a float matrix (rows, columns) without training, each group of a row with the scale that errs least.
 
     A weight becomes scale · (code - 2^(bits-1)), and at one and two bits, which have no level to spend on zero, scale ·
-    (code - 2^(bits-1) + ½) (as in Liu et al. 2025, ParetoQ, section 3). The scale is the best of 60 by squared error.
-    Raises `NotQuantizable` for numbers that are not finite, for rows that `group` does not divide, and for `bits`
+    (code - 2^(bits-1) + ½) (as in Liu et al. 2025, ParetoQ, section 3). Scales are float16, (rows · groups in a row,),
+    each the best of 60 by squared error.
+    Raises `NotQuantizable` for numbers that are not finite, for rows that `group_size` does not divide, and for `bits`
     outside 1 to 8. Does not look at activations: GPTQ does.
 
-    >>> quantize([[0.5, -0.5, 0.5, 0.5]], bits=1, group=4).codes
-    array([[1, 0, 1, 1]], dtype=uint8)
+    >>> made = quantize([[0.5, -0.5, 0.5, 0.5]], bits=1, group_size=4)
+    >>> made.codes.tolist(), made.dequantize().tolist()
+    ([[1, 0, 1, 1]], [[0.5, -0.5, 0.5, 0.5]])
     """
-    weight = torch.from_numpy(np.array(_matrix(weight, bits, group)))
-    return _codes(weight, _best_scales(weight, bits, group), bits)
-
-
-def dequantize(codes: Codes) -> np.ndarray:
-    """Return the float32 matrix (rows, columns) that codes and scales stand for.
-
-    >>> dequantize(quantize([[0.5, -0.5, 0.5, 0.5]], bits=1, group=4)).tolist()
-    [[0.5, -0.5, 0.5, 0.5]]
-    """
-    rows, groups = codes.scales.shape
-    levels = codes.codes.astype(np.float32) + np.float32(_offset(codes.bits) - 2 ** (codes.bits - 1))
-    return (levels.reshape(rows, groups, -1) * codes.scales.astype(np.float32)[:, :, None]).reshape(rows, -1)
+    weight = torch.from_numpy(np.array(_matrix(weight, bits, group_size)))
+    return _codes(weight, _best_scales(weight, bits, group_size), bits)
 
 
 class StraightThrough(torch.autograd.Function):
@@ -73,8 +50,9 @@ class StraightThrough(torch.autograd.Function):
         return level * scale
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx, *gradients):
         """Pass the gradient through, and gather that of the scale."""
+        (gradient,) = gradients
         exact, level = ctx.saved_tensors
         half, offset = 2 ** (ctx.bits - 1), _offset(ctx.bits)
         inside = (exact > offset - half - 0.5) & (exact < offset + half - 0.5)
@@ -85,18 +63,18 @@ class StraightThrough(torch.autograd.Function):
 class FakeQuantize(nn.Module):
     """Rounds a weight in the forward pass and leaves it a float; `scale`, (groups, 1), is a parameter."""
 
-    def __init__(self, weight, bits: int, group: int):
+    def __init__(self, weight, bits: int, group_size: int):
         super().__init__()
-        self.bits, self.group = bits, group
-        self.scale = nn.Parameter(_best_scales(weight.detach().float(), bits, group))
+        self.bits, self.group_size = bits, group_size
+        self.scale = nn.Parameter(_best_scales(weight.detach().float(), bits, group_size))
 
     def forward(self, weight):
         """Return the rounded weight, of the same shape."""
         scale = self.scale + (_stored(self.scale) - self.scale).detach()
-        return StraightThrough.apply(weight.reshape(-1, self.group), scale, self.bits).view_as(weight)
+        return StraightThrough.apply(weight.reshape(-1, self.group_size), scale, self.bits).view_as(weight)
 
 
-def prepare(model, bits: int, group: int = 64):
+def prepare(model, bits: int, group_size: int = 64):
     """Return a copy of `model` in which each linear layer but the head rounds its weight whenever it is used.
 
     Only these weights and their scales are trained. Raises `NotQuantizable` as `quantize` does.
@@ -108,9 +86,9 @@ def prepare(model, bits: int, group: int = 64):
     """
     student = copy.deepcopy(model).requires_grad_(False)
     for layer in _layers(student).values():
-        _matrix(layer.weight.detach().cpu().numpy(), bits, group)
+        _matrix(layer.weight.detach().cpu().numpy(), bits, group_size)
         layer.weight.requires_grad_(True)
-        parametrize.register_parametrization(layer, "weight", FakeQuantize(layer.weight, bits, group))
+        parametrize.register_parametrization(layer, "weight", FakeQuantize(layer.weight, bits, group_size))
     return student
 
 
@@ -159,17 +137,18 @@ def train(
     return [step.loss for step in tqdm(taken, total=steps, desc="training", mininterval=1, leave=False, disable=None)]
 
 
-def codes(student) -> dict[str, Codes]:
+def convert(student) -> dict[str, QuantizedArray]:
     """Return what is stored of a trained model: codes and scales of each weight, by the original's names.
 
-    `{name: dequantize(c) for name, c in codes(student).items()}` are the weights that the student computes with, to
-    the bit, and what `ruler.with_weights` puts into a copy of the original. Does not pack codes into bytes.
+    `{name: weight.dequantize() for name, weight in convert(student).items()}` are the weights that the student computes
+    with, to the bit, and what `ruler.with_weights` puts into a copy of the original. Does not pack codes into bytes.
     """
     found = {}
     for name, layer in _layers(student).items():
-        fake = layer.parametrizations.weight[0]
-        weight = layer.parametrizations.weight.original.detach().float().cpu()
-        found[f"{name}.weight"] = _codes(weight, fake.scale.detach().cpu(), fake.bits)
+        parametrization = layer.get_submodule("parametrizations.weight")
+        fake, weight = parametrization.get_submodule("0"), parametrization.get_parameter("original")
+        assert isinstance(fake, FakeQuantize), f"{name} was not prepared"
+        found[f"{name}.weight"] = _codes(weight.detach().float().cpu(), fake.scale.detach().cpu(), fake.bits)
     return found
 
 
@@ -191,12 +170,11 @@ def _loss(student, teacher, ids, pad):
     real = torch.ones_like(ids, dtype=torch.bool) if pad is None else ids != pad
     with torch.autocast(ids.device.type, torch.bfloat16):
         scores = student(input_ids=ids, use_cache=False).logits
-        if teacher is not None:
-            with torch.no_grad():
-                goal = teacher(input_ids=ids, use_cache=False).logits
     if teacher is None:
         counts = real[:, 1:]
         return nn.functional.cross_entropy(scores[:, :-1][counts].float(), ids[:, 1:][counts])
+    with torch.no_grad(), torch.autocast(ids.device.type, torch.bfloat16):
+        goal = teacher(input_ids=ids, use_cache=False).logits
     goal, found = goal[real].float().log_softmax(-1), scores[real].float().log_softmax(-1)
     return nn.functional.kl_div(found, goal, log_target=True, reduction="batchmean")
 
@@ -222,12 +200,12 @@ def _stored(scale):
     return scale.clamp(2.0**-14, 65504.0).half().float()
 
 
-def _best_scales(weight, bits: int, group: int):
+def _best_scales(weight, bits: int, group_size: int):
     """Return for each group the scale with the least error, of 60 around the one that fits its largest weight.
 
     At one bit the best is known: the mean magnitude, twice (Rastegari et al. 2016, XNOR-Net, equation 6).
     """
-    x = weight.reshape(-1, group)
+    x = weight.reshape(-1, group_size)
     if bits == 1:
         return _stored(2 * x.abs().mean(-1, keepdim=True))
     top = x.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1 + _offset(bits))
@@ -239,21 +217,23 @@ def _best_scales(weight, bits: int, group: int):
     return best
 
 
-def _codes(weight, scale, bits: int) -> Codes:
+def _codes(weight, scale, bits: int) -> QuantizedArray:
     rows, columns = weight.shape
     scale = _stored(scale)
     level = _levels(weight.reshape(len(scale), -1) / scale, bits)
-    number = (level - _offset(bits) + 2 ** (bits - 1)).to(torch.uint8)
-    return Codes(number.reshape(rows, columns).numpy(), scale.half().reshape(rows, -1).numpy(), bits)
+    zero = 2 ** (bits - 1) - _offset(bits)
+    number = (level + zero).to(torch.uint8)
+    return QuantizedArray(number.reshape(rows, columns).numpy(), scale.half().reshape(-1).numpy(), zero, bits)
 
 
-def _matrix(weight, bits: int, group: int) -> np.ndarray:
+def _matrix(weight, bits: int, group_size: int) -> np.ndarray:
     """Return a weight as float32 if it can be rounded."""
     weight = finite(weight)
     if not 1 <= bits <= 8:
         raise NotQuantizable(f"A code of {bits} bits does not fit here; choose 1 to 8 bits.")
-    if weight.ndim != 2 or group < 1 or weight.shape[1] % group:
+    if weight.ndim != 2 or group_size < 1 or weight.shape[1] % group_size:
         raise NotQuantizable(
-            f"Groups of {group} do not fit weights of the shape {weight.shape}; give a matrix whose rows they divide."
+            f"Groups of {group_size} do not fit weights of the shape {weight.shape}; give a matrix whose rows they "
+            "divide."
         )
     return weight

@@ -5,7 +5,7 @@ changes. SmoothQuant (Xiao et al. 2022, arXiv 2211.10438) chooses s so that acti
 2023, arXiv 2306.00978) so that the weights that matter most lose least in 3 or 4.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -40,21 +40,22 @@ def fold(before: nn.Module, layers: Iterable[nn.Linear], scales: torch.Tensor) -
     else reads the output.
     """
     layers = tuple(layers)
-    width = len(before.weight)
+    weight = before.get_parameter("weight")
+    width = len(weight)
     if scales.shape != (width,) or any(layer.in_features != width for layer in layers):
         raise NotQuantizable(f"{tuple(scales.shape)} scales do not fit {width} channels; give one for each.")
     if not (scales.isfinite() & (scales > 0)).all():
         raise NotQuantizable("A scale is zero, negative or not finite; give positive numbers.")
     x = torch.linspace(-1, 1, before.in_features if isinstance(before, nn.Linear) else width)
-    x = x.to(before.weight)[None]
-    old, kept = before(x), before.weight.clone()
-    rows = scales.to(before.weight)
-    before.weight /= rows[:, None] if before.weight.ndim == 2 else rows
+    x = x.to(weight)[None]
+    old, kept = before(x), weight.clone()
+    rows = scales.to(weight)
+    weight /= rows[:, None] if weight.ndim == 2 else rows
     bias = getattr(before, "bias", None)
     if bias is not None:
         bias /= rows
     if not torch.allclose(before(x) * rows, old, rtol=1e-2, atol=1e-6 * float(old.abs().max())):
-        before.weight.copy_(kept)
+        weight.copy_(kept)
         if bias is not None:
             bias *= rows
         raise NotQuantizable(f"{type(before).__name__} does not only multiply by its weight; fold into another layer.")
@@ -69,12 +70,12 @@ def add_outlier(model, windows: Iterable[torch.Tensor], channel: int, factor: fl
     grow by themselves (Dettmers et al. 2022, section 4). `windows` need hold no more than one short text. Raises
     `NotQuantizable` for a channel that the model does not have.
     """
-    for site in _smoothable(sites(model, windows)):
+    for before, site in _smoothable(sites(model, windows)):
         if site.layers[0].in_features <= channel or channel < 0:
             raise NotQuantizable(f"There is no channel {channel} among {site.layers[0].in_features}; count from 0.")
         scales = torch.ones(site.layers[0].in_features)
         scales[channel] = 1 / factor
-        fold(site.before, site.layers, scales)
+        fold(before, site.layers, scales)
 
 
 def smoothquant_scales(activations: torch.Tensor, weights: torch.Tensor, alpha: float = 0.5) -> torch.Tensor:
@@ -103,14 +104,16 @@ def smoothquant(model, windows: Iterable[torch.Tensor], alpha: float = 0.5) -> d
     if not 0 <= alpha <= 1:
         raise NotQuantizable(f"Alpha shares the difficulty and lies between 0 and 1; it cannot be {alpha}.")
     found = {}
-    for site in _smoothable(sites(model, windows)):
+    for before, site in _smoothable(sites(model, windows)):
         scales = smoothquant_scales(site.largest, site.weight, alpha)
-        fold(site.before, site.layers, scales)
+        fold(before, site.layers, scales)
         found |= dict.fromkeys(site.names, scales)
     return found
 
 
-def awq_scales(site: Site, bits: int, group: int | None = 128, symmetric: bool = False) -> tuple[torch.Tensor, Choice]:
+def awq_scales(
+    site: Site, bits: int, group_size: int | None = 128, symmetric: bool = False
+) -> tuple[torch.Tensor, Choice]:
     """Return the scales of a site's channels, (inputs,), that lower the error of its rounded outputs most.
 
     Of mean|x|^alpha, for alpha from 0 to 1 in steps of 0.05, the one is taken at which rounding the scaled weights to
@@ -122,7 +125,7 @@ def awq_scales(site: Site, bits: int, group: int | None = 128, symmetric: bool =
     for step in range(STEPS + 1):
         scales = mean ** (step / STEPS)
         scales = scales / (scales.max() * scales.min()).sqrt()
-        rounded = round_to_nearest(weight * scales, bits, group, symmetric).dequantize() / scales
+        rounded = round_to_nearest(weight * scales, bits, group_size, symmetric).dequantize() / scales
         errors.append(output_error(weight, rounded, site.hessian))
         tried.append(scales)
     best = min(range(STEPS + 1), key=errors.__getitem__)
@@ -130,7 +133,7 @@ def awq_scales(site: Site, bits: int, group: int | None = 128, symmetric: bool =
 
 
 def awq(
-    model, windows: Iterable[torch.Tensor], bits: int, group: int | None = 128, symmetric: bool = False
+    model, windows: Iterable[torch.Tensor], bits: int, group_size: int | None = 128, symmetric: bool = False
 ) -> dict[str, Choice]:
     """Scale the channels that matter up before weights are rounded, in place; return {first layer of a site: choice}.
 
@@ -139,39 +142,43 @@ def awq(
     `fold` raise.
     """
     found = {}
-    for site in _smoothable(sites(model, windows), also_linear=True):
-        scales, found[site.names[0]] = awq_scales(site, bits, group, symmetric)
-        fold(site.before, site.layers, scales)
+    for before, site in _smoothable(sites(model, windows), also_linear=True):
+        scales, found[site.names[0]] = awq_scales(site, bits, group_size, symmetric)
+        fold(before, site.layers, scales)
     return found
 
 
 class Int8Linear(nn.Module):
     """A linear layer with 8-bit weights (a scale for each row) and 8-bit activations (W8A8).
 
-    `per` is "tensor", one scale for all activations of a call, or "row", one for each token. The scales of activations
-    are taken from the activations as they come. Sums of products of codes are exact; they are not faster here.
+    `group_size` is "tensor", one scale for all activations of a call, or "row", one for each token. The scales of
+    activations are taken from the activations as they come. Sums of products of codes are exact; they are not faster
+    here.
     """
 
-    def __init__(self, layer: nn.Linear, per: str = "tensor"):
+    codes: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, layer: nn.Linear, group_size: str = "tensor"):
         super().__init__()
         weight = absmax(layer.weight.detach().float().cpu().numpy())
         # Whole numbers up to 2^24 are exact in float32, and its products are the quick ones on a CPU.
         exact = torch.float32 if layer.in_features * 127**2 < 1 << 24 else torch.float64
-        self.per, self.in_features, self.out_features = per, layer.in_features, layer.out_features
+        self.group_size, self.in_features, self.out_features = group_size, layer.in_features, layer.out_features
         self.register_buffer("codes", torch.from_numpy(weight.codes).to(layer.weight.device, exact))
-        self.register_buffer("scale", torch.from_numpy(weight.scale).to(layer.weight.device))
+        self.register_buffer("scale", torch.from_numpy(weight.scales).to(layer.weight.device))
         self.bias = layer.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.detach().flatten(0, -2)
-        quantized = absmax(rows.float().cpu().numpy(), per=self.per)
-        scale = torch.from_numpy(quantized.scale).to(x.device)[:, None]  # (tokens, 1) or (1, 1)
+        quantized = absmax(rows.float().cpu().numpy(), group_size=self.group_size)
+        scale = torch.from_numpy(quantized.scales).to(x.device)[:, None]  # (tokens, 1) or (1, 1)
         out = torch.from_numpy(quantized.codes).to(self.codes) @ self.codes.T
         out = (out.float() * scale * self.scale).to(x.dtype).unflatten(0, x.shape[:-1])
         return out if self.bias is None else out + self.bias
 
 
-def to_int8(model, per: str = "tensor"):
+def to_int8(model, group_size: str = "tensor"):
     """Return a copy of `model` in which every linear layer but the head is an `Int8Linear`; `model` stays as it is."""
     import copy
 
@@ -180,17 +187,17 @@ def to_int8(model, per: str = "tensor"):
     for parent in list(other.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, nn.Linear) and layer is not head:
-                setattr(parent, name, Int8Linear(layer, per))
+                setattr(parent, name, Int8Linear(layer, group_size))
     return other
 
 
-def _smoothable(found: Iterable[Site], also_linear: bool = False) -> Iterable[Site]:
-    """Yield the sites that read a norm, and if asked for those that read a linear layer's channels."""
+def _smoothable(found: Iterable[Site], also_linear: bool = False) -> Iterator[tuple[nn.Module, Site]]:
+    """Yield (what it reads, the site) where that is a norm, and if asked for where it is a linear layer."""
     some = False
     for site in found:
-        if site.before is not None and (also_linear or site.before.weight.ndim == 1):
+        if site.before is not None and (also_linear or site.before.get_parameter("weight").ndim == 1):
             some = True
-            yield site
+            yield site.before, site
     if not some:
         raise NotQuantizable(
             "No linear layer of the model reads a norm directly; there is nothing to fold scales into."
