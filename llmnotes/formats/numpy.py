@@ -11,8 +11,8 @@ from pathlib import Path
 from llmnotes.formats import zips
 from llmnotes.formats.files import Source, remembered
 from llmnotes.formats.format import Format
-from llmnotes.formats.pytorch.tensors import Storage, View, gather, make_view
-from llmnotes.formats.results import Identity, Inspection, Tensor, counted, size_of
+from llmnotes.formats.results import Identity, Inspection, Tensor, counted
+from llmnotes.formats.strided import Storage, StridedView, strided_view, values
 
 MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 10_000  # characters, the limit that numpy itself has
@@ -41,31 +41,23 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     Raises `FileBroken` for a header that is no plain description, or a size that the file does not have.
     """
     tensors, notes = [], []
-    for name, entry in _members(source, identity):
+    for name, entry in _arrays(source):
         view, note = _describe(source, name, entry)
         if note:
             notes.append(note)
         if view is not None:
-            tensors.append(
-                Tensor(name, view.dtype, view.shape, size_of(view.dtype, view.shape), source.path, view.offset)
-            )
+            tensors.append(Tensor(name, view.dtype, view.shape, view.nbytes, source.path, view.offset))
     return Inspection(source.path, identity, tuple(tensors), notes=tuple(notes))
 
 
 def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of an array that is compressed, big-endian or in Fortran's order; C order, little-endian."""
-    with Source(tensor.path) as source:
-        entry = _entries(tensor.path).get(tensor.name, False)
-        view = _describe(source, tensor.name, entry)[0] if entry is not False else None
+    with Source(inspection.path) as source:
+        entries = _entries(inspection.path)
+        view = _describe(source, tensor.name, entries[tensor.name])[0] if tensor.name in entries else None
         if view is None:
             raise source.broken(f"it no longer holds {tensor.name[:80]!r}")
-        storage = view.storage
-        if storage.offset is not None:
-            yield from gather(lambda first, count: source.read(storage.offset + first, count), view)
-        else:
-            start = entry.size - storage.nbytes
-            read = zips.unpacked(source.path).reader(source, entry)
-            yield from gather(lambda first, count: read(start + first, count), view)
+        yield from values(source, view)
 
 
 FORMAT = Format(identify, inspect, read)
@@ -75,21 +67,23 @@ FORMAT = Format(identify, inspect, read)
 def _entries(path: Path) -> dict[str, zips.Entry | None]:
     """Return the arrays of a file by name."""
     with Source(path) as source:
-        return dict(_members(source, identify(source)))
+        return dict(_arrays(source))
 
 
-def _members(source: Source, identity: Identity) -> list[tuple[str, zips.Entry | None]]:
-    """Return the arrays of a file: the one of an npy, without an entry, or those of an npz."""
-    if identity.format == "NumPy npy":
+def _arrays(source: Source) -> list[tuple[str, zips.Entry | None]]:
+    """Return the arrays of a file by name: the one of an npy, without an entry, or those of an npz."""
+    if source.head(len(MAGIC)) == MAGIC:
         return [("array", None)]
     return [(name.removesuffix(".npy"), entry) for name, entry in zips.entries(source).items()]
 
 
-def _describe(source: Source, name: str, entry: zips.Entry | None) -> tuple[View | None, str]:
+def _describe(source: Source, name: str, entry: zips.Entry | None) -> tuple[StridedView | None, str]:
     """Return the view that a header describes, or None and a sentence on why there is none."""
     text, start = _header(source, name, entry)
     try:
-        header = ast.literal_eval(text) if "\\" not in text else None
+        if "\\" in text:  # NumPy writes none, and an escape could hide what the text says
+            raise ValueError
+        header = ast.literal_eval(text)
         kind, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
         raise source.broken(f"the header of {name[:80]!r} is no description of an array") from None
@@ -100,17 +94,22 @@ def _describe(source: Source, name: str, entry: zips.Entry | None) -> tuple[View
         return None, f"{name[:80]} holds Python objects as a pickle, which is not opened here; see `llmnotes scan`."
     if not isinstance(kind, str) or kind.lstrip("|<>=") not in KINDS:
         return None, f"{name[:80]} holds elements of the kind {str(kind)[:80]}, which are no tensor."
-    dtype, size = KINDS[kind.lstrip("|<>=")], source.size if entry is None else entry.size
-    first = entry.offset if entry is not None else 0
-    offset = None if entry is not None and entry.method != zips.STORED else first + start
-    storage = Storage(name, dtype, max(size - start, 0), offset, kind.startswith(">"), entry)
+    # The elements follow the header: in the file, in an entry that is stored, or in what a packed one unpacks to.
+    dtype, big = KINDS[kind.lstrip("|<>=")], kind.startswith(">")
+    if entry is None:
+        storage = Storage(name, dtype, max(source.size - start, 0), start, big)
+    elif entry.method == zips.STORED:
+        storage = Storage(name, dtype, max(entry.size - start, 0), entry.offset + start, big)
+    else:
+        storage = Storage(name, dtype, max(entry.size - start, 0), start, big, entry)
+    # C order counts the last side first, Fortran's the first.
     strides, step = [], 1
     for side in shape if fortran else reversed(shape):
         strides.append(step)
         step *= max(side, 1)
     if step >= 1 << 63:
         raise source.broken(f"the shape of {name[:80]!r} is larger than any file")
-    return make_view(source, name, storage, dtype, 0, shape, tuple(strides if fortran else strides[::-1])), ""
+    return strided_view(source, name, storage, dtype, 0, shape, tuple(strides if fortran else strides[::-1])), ""
 
 
 def _header(source: Source, name: str, entry: zips.Entry | None) -> tuple[str, int]:

@@ -1,25 +1,35 @@
 """PyTorch's files: a zip archive of one pickle and the storages it refers to, TorchScript, and what came before.
 
-A pickle is never loaded; `pickles` reads it. The zip's layout is that of `torch.save` since 1.6 (2020): `data.pkl`,
-`data/0`, `data/1`, ..., `version`, all stored and not compressed, so that a tensor's bytes lie in the file as they are.
+The zip's layout is that of `torch.save` since 1.6 (2020): `data.pkl`, `data/0`, `data/1`, ..., `version`, all stored
+and not compressed, so that a tensor's bytes lie in the file as they are.
+
+Why this reader does not call `torch.load(map_location="meta", weights_only=True, mmap=True)`, tried with torch 2.13:
+it ends the process (segmentation fault) on a big-endian file; it lists tensors that reach beyond their storage, and it
+gives the tensors of one storage a storage each, so that ties are lost; it refuses what people have on disk and want to
+see: pickle protocol 4, a checkpoint with `argparse.Namespace`, `Path` or NumPy's numbers beside the weights, a whole
+module, TorchScript, the tar of 2016, and every tensor of a file with one quantized tensor in it. What is left to it
+would still need the code below for all others, and a second for importing torch.
 """
 
 import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from llmnotes.formats import zips
 from llmnotes.formats.files import Source, remembered
 from llmnotes.formats.format import Format
 from llmnotes.formats.pickles import Pickle, PickleStream, trace
-from llmnotes.formats.pytorch.legacy import MAGIC, is_legacy, legacy, tar, tar_members
+from llmnotes.formats.pickles.values import PersistentId
+from llmnotes.formats.pytorch import legacy, tar
+from llmnotes.formats.pytorch.checkpoint import Checkpoint, collect, list_tensors, storage_dtype
 from llmnotes.formats.pytorch.state_dict import model_tensors
-from llmnotes.formats.pytorch.tensors import Contents, Storage, collect, describe, gather, storage_dtype
 from llmnotes.formats.results import Identity, Inspection, Tensor, counted
+from llmnotes.formats.strided import Storage, StridedView, values
 
 PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(6))
-PLAIN_LIMIT = 1 << 20  # bytes that a pickle without a signature may have
+UNSIGNED_LIMIT = 1 << 20  # bytes that a pickle without a signature may have
 
 
 def identify(source: Source) -> Identity | None:
@@ -37,13 +47,13 @@ def identify(source: Source) -> Identity | None:
         if root + "constants.pkl" in entries:
             return Identity("TorchScript", version, f"a zip archive with {root}data.pkl, constants.pkl and code")
         return Identity("PyTorch zip", version, f"a zip archive with {root}data.pkl")
-    if is_legacy(source):
-        return Identity("PyTorch legacy", "1001", f"a pickle of the number {MAGIC:#x}")
-    if tar_members(source) is not None:
+    if legacy.is_legacy(source):
+        return Identity("PyTorch legacy", "1001", f"a pickle of the number {legacy.MAGIC:#x}")
+    if tar.members(source) is not None:
         return Identity("PyTorch tar", "0.1", "a tar archive with pickle, storages and tensors")
     signed = head.startswith(PICKLE_STARTS)
-    if signed or (source.size <= PLAIN_LIMIT and source.head(source.size)[-1:] == b"."):
-        pickle = source.once(_plain)
+    if signed or (source.size <= UNSIGNED_LIMIT and source.head(source.size)[-1:] == b"."):
+        pickle = source.once(_first_pickle)
         if signed and (not pickle.broken or pickle.imports or pickle.steps > 10):
             return Identity("pickle", f"protocol {head[1]}", f"the bytes 80 0{head[1]}, then instructions of pickle")
         if not signed and not pickle.broken and pickle.steps > 1 and pickle.end == source.size:
@@ -58,10 +68,9 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     another size than stated, and an archive that `zips` refuses. Does not say whether loading the file is harmless:
     that is `scan`.
     """
-    contents, extra, notes = _contents(source, identity)
-    metadata = {**contents.metadata, **extra}
-    tensors = describe(source, contents.views)
-    found = Inspection(source.path, identity, tensors, metadata, notes=(*notes, *contents.notes))
+    checkpoint = _checkpoint(source, identity)
+    tensors = list_tensors(source, checkpoint.tensors)
+    found = Inspection(source.path, identity, tensors, checkpoint.metadata, notes=tuple(checkpoint.notes))
     own = len(model_tensors(found)[0])
     if own == len(tensors):
         return found
@@ -71,91 +80,86 @@ def inspect(source: Source, identity: Identity) -> Inspection:
 
 def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a tensor that does not lie in the file as it is: strided, compressed, or big-endian."""
-    with Source(tensor.path) as source:
+    with Source(inspection.path) as source:
         view = _views(source.path).get(tensor.name)
         if view is None:
             raise source.broken(f"it no longer holds {tensor.name[:80]!r}")
-        storage = view.storage
-        if storage.offset is not None:
-            yield from gather(lambda first, count: source.read(storage.offset + first, count), view)
-        else:
-            read = zips.unpacked(source.path).reader(source, storage.entry)
-            yield from gather(read, view)
+        yield from values(source, view)
 
 
 FORMAT = Format(identify, inspect, read)
 
 
 @remembered(files=2)
-def _views(path: Path) -> dict:
-    """Return the views in the file."""
+def _views(path: Path) -> dict[str, StridedView]:
+    """Return the tensors of the file at `path`."""
     with Source(path) as source:
-        return _contents(source, identify(source))[0].views
+        identity = identify(source)
+        if identity is None:
+            raise source.broken("it changed since its header was read")
+        return _checkpoint(source, identity).tensors
 
 
-def _contents(source: Source, identity: Identity) -> tuple[Contents, dict, list[str]]:
-    if identity.format == "PyTorch legacy":
-        contents, facts = legacy(source)
-        return contents, {"sys_info": facts["machine"]} if isinstance(facts["machine"], dict) else {}, []
-    if identity.format == "PyTorch tar":
-        return tar(source, tar_members(source)), {}, []
-    if identity.format == "pickle":
-        pickle = source.once(_plain)
-        notes = [f"The pickle {pickle.broken}."] if pickle.broken else []
-        if pickle.end < source.size:
-            notes.append(f"Something else follows the pickle: {counted(source.size - pickle.end, 'byte')}.")
-        names = sorted({str(found)[:200] for found in pickle.imports})[:50]
-        contents = collect(source, pickle, lambda reference, name: "a reference to something outside the pickle")
-        return contents, {"imports": names}, notes
-    return _zip(source)
+def _checkpoint(source: Source, identity: Identity) -> Checkpoint:
+    readers = {"PyTorch legacy": legacy.read_legacy, "PyTorch tar": tar.read_tar, "pickle": _read_pickle}
+    return readers.get(identity.format, _read_zip)(source)
 
 
-def _plain(source: Source) -> Pickle:
+def _first_pickle(source: Source) -> Pickle:
     return trace(PickleStream(source))
 
 
-def _zip(source: Source) -> tuple[Contents, dict, list[str]]:
+def _read_pickle(source: Source) -> Checkpoint:
+    """Return what a pickle without storages beside it holds; what breaks off is listed up to there."""
+    pickle = source.once(_first_pickle)
+    found = collect(source, pickle, lambda reference, name: "a reference to something outside the pickle")
+    notes = [f"The pickle {pickle.broken}."] if pickle.broken else []
+    if pickle.end < source.size:
+        notes.append(f"Something else follows the pickle: {counted(source.size - pickle.end, 'byte')}.")
+    imports = sorted({str(name)[:200] for name in pickle.imports})[:50]
+    return Checkpoint(found.tensors, found.metadata | {"imports": imports}, notes + found.notes)
+
+
+def _read_zip(source: Source) -> Checkpoint:
+    """Return what an archive of `torch.save` or of TorchScript holds."""
     entries = zips.entries(source)
-    root = _root(entries)
-    pickle = _pickle(source, entries[root + "data.pkl"])
+    root = _root(entries) or ""
+    pickle = trace(io.BytesIO(zips.content(source, entries[root + "data.pkl"])))
+    if pickle.broken:
+        raise source.broken(f"its pickle {pickle.broken}")
     order = _record(source, entries, root + "byteorder") or "little"
-    big = order == "big"
     if order not in ("little", "big"):
         raise source.broken("its byteorder is neither little nor big")
 
-    def resolve(reference, name):
+    def resolve(reference: PersistentId, name: str) -> Storage:
+        # ("storage", its class, its key, where it was, its number of elements)
         try:
-            word, kind, key, _, count = reference.id
+            word, kind, key, _, _ = cast(tuple, reference.id)
             entry = entries[f"{root}data/{key}" if isinstance(key, str | int) else key]
         except (AttributeError, KeyError, TypeError, ValueError):
             raise source.broken(f"the storage of {name[:80]!r} is not in the archive") from None
         dtype = storage_dtype(kind)
         if word != "storage" or dtype is None:
             raise source.broken(f"the storage of {name[:80]!r} has no type that is known")
-        stored = entry.method == zips.STORED
-        return Storage(str(key), dtype, entry.size, entry.offset if stored else None, big, None if stored else entry)
+        if entry.method == zips.STORED:
+            return Storage(str(key), dtype, entry.size, entry.offset, order == "big")
+        return Storage(str(key), dtype, entry.size, 0, order == "big", entry)
 
-    contents = collect(source, pickle, resolve)
-    notes = [f"The bytes are in {order}-endian order."] * big
-    if any(view.storage.offset is None for view in contents.views.values()):
+    found = collect(source, pickle, resolve)
+    notes = ["The bytes are in big-endian order."] if order == "big" else []
+    if any(view.storage.packed is not None for view in found.tensors.values()):
         notes.append("Some tensors are compressed, which torch.save does not do.")
-    return contents, {}, notes
+    return Checkpoint(found.tensors, found.metadata, notes + found.notes)
 
 
-def _pickle(source: Source, entry: zips.Entry) -> Pickle:
-    pickle = trace(io.BytesIO(zips.content(source, entry)))
-    if pickle.broken:
-        raise source.broken(f"its pickle {pickle.broken}")
-    return pickle
-
-
-def _root(entries: dict) -> str | None:
+def _root(entries: dict[str, zips.Entry]) -> str | None:
     """Return the folder of data.pkl in the archive with its slash, or "", or None where there is no such file."""
     found = [name for name in entries if name == "data.pkl" or (name.endswith("/data.pkl") and name.count("/") == 1)]
     return found[0].removesuffix("data.pkl") if found else None
 
 
-def _record(source: Source, entries: dict, name: str) -> str:
+def _record(source: Source, entries: dict[str, zips.Entry], name: str) -> str:
+    """Return the text of a short record of the archive, or "" if it is not there."""
     if name not in entries:
         return ""
     return zips.content(source, entries[name], 64).decode("ascii", "replace").strip()

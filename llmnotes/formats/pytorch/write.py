@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.files import CHUNK, Source
-from llmnotes.formats.pytorch.tensors import NAMES
+from llmnotes.formats.pytorch.checkpoint import TORCH_DTYPES
 from llmnotes.formats.results import DTYPES, PlannedTensor
 from llmnotes.formats.stretch import Stretch
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 ALIGNMENT = 64  # of the tensors in the temporary file, as in torch's own files
-TORCH_NAMES = {dtype: name for name, dtype in reversed(NAMES.items())}
+TORCH_NAMES = {dtype: name for name, dtype in reversed(TORCH_DTYPES.items())}  # the first name of each
 
 
 def write(

@@ -1,0 +1,212 @@
+"""What the pickles of PyTorch's files say: tensors, which are views of storages, and all other values."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from llmnotes.errors import FileBroken
+from llmnotes.formats.files import Source
+from llmnotes.formats.pickles import Pickle
+from llmnotes.formats.pickles.values import Call, Global, PersistentId, mapping, plain
+from llmnotes.formats.results import Tensor
+from llmnotes.formats.strided import Storage, StridedView, strided_view
+
+DEPTH = 64  # levels of nesting in a checkpoint
+VISITS = 200_000
+NAME = 300  # characters of a tensor's name
+
+# The name of a storage's class before "Storage" -> dtype
+STORAGES = {
+    "Double": "F64", "Float": "F32", "Half": "F16", "BFloat16": "BF16", "Long": "I64", "Int": "I32", "Short": "I16",
+    "Char": "I8", "Byte": "U8", "Bool": "BOOL", "Untyped": "U8", "ComplexDouble": "C128", "ComplexFloat": "C64",
+}  # fmt: skip
+# torch's name of a dtype -> dtype
+TORCH_DTYPES = {
+    "float64": "F64", "double": "F64", "float32": "F32", "float": "F32", "float16": "F16", "half": "F16",
+    "bfloat16": "BF16", "int64": "I64", "long": "I64", "int32": "I32", "int": "I32", "int16": "I16", "short": "I16",
+    "int8": "I8", "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL",
+    "complex64": "C64", "complex128": "C128", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
+    "float8_e8m0fnu": "F8_E8M0", "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ",
+}  # fmt: skip
+
+# Finds what a reference in a pickle points to: a storage, a tensor (in the oldest files), or, in words, why neither.
+Resolve = Callable[[PersistentId, str], Storage | StridedView | str]
+
+
+@dataclass
+class Checkpoint:
+    """What a file of PyTorch's holds: tensors by dotted name, all other values, and what could not be read."""
+
+    tensors: dict[str, StridedView]
+    metadata: dict
+    notes: list[str]
+
+
+def collect(source: Source, pickle: Pickle, resolve: Resolve) -> Checkpoint:
+    """Return the tensors and the other values in what a pickle builds, under names such as `optimizer.state.0.exp_avg`.
+
+    `resolve(reference, name)` finds the storage of the tensor `name`. A module that was pickled as a whole contributes
+    its parameters under the names that its state dict would have.
+
+    Raises `FileBroken` for a tensor that reaches beyond its storage, and for a pickle that nests without end.
+    """
+    root = pickle.value
+    # Only calls and references make tensors; a value without one below it becomes metadata as a whole.
+    with_tensors = _with_tensors(root) if pickle.calls or pickle.references else set()
+    found = Checkpoint({}, {}, [])
+    stack: list[tuple[object, str, int]] = [(root, "", 0)]
+    visits = 0
+    while stack:
+        value, name, depth = stack.pop()
+        visits += 1
+        if visits > VISITS or depth > DEPTH or len(name) > NAME:
+            raise source.broken("its pickle nests deeper, or repeats itself more often, than a checkpoint does")
+        if id(value) not in with_tensors:
+            _add_value(found.metadata, name, value)
+        elif _is_tensor(value):
+            _add_tensor(found, name or "tensor", _view(source, value, resolve, name))
+        else:
+            below = [(item, _join(name, key), depth + 1) for key, item in _children(value)]
+            stack += below[::-1]
+    return found
+
+
+def list_tensors(source: Source, views: dict[str, StridedView]) -> tuple[Tensor, ...]:
+    """Return the tensors as the file's inspection lists them; one that equals an earlier one is its alias."""
+    first, tensors = {}, []
+    for name, view in views.items():
+        same = (view.storage.key, view.dtype, view.first, view.shape, view.strides)
+        original = first.setdefault(same, name) if view.nbytes else name
+        alias = None if original == name else original
+        tensors.append(Tensor(name, view.dtype, view.shape, view.nbytes, source.path, view.offset, alias))
+    stored = {view.storage.key: view.storage.nbytes for view in views.values()}
+    if sum(tensor.nbytes for tensor in tensors if tensor.alias is None) > 4 * sum(stored.values()) + (1 << 26):
+        raise source.broken("its tensors show the same bytes over and over, as no model does")
+    return tuple(tensors)
+
+
+def storage_dtype(kind: object) -> str | None:
+    """Return the dtype that the name of a storage class says, or None."""
+    if not (isinstance(kind, Global) and kind.module.split(".")[0] == "torch" and kind.name.endswith("Storage")):
+        return None
+    return STORAGES.get(kind.name.removesuffix("Storage"))
+
+
+def _add_value(metadata: dict, name: str, value: object) -> None:
+    """Add a value without tensors; at the top, each entry of a dictionary has its own name."""
+    short = plain(value)
+    if name:
+        if len(metadata) < 1000:
+            metadata[name] = short
+    elif isinstance(short, dict):
+        metadata.update(short)
+    else:
+        metadata["value"] = short
+
+
+def _add_tensor(found: Checkpoint, name: str, view: StridedView | str) -> None:
+    """Add a tensor, or a note on why it is not listed."""
+    if isinstance(view, str):
+        found.notes.append(f"{name[:80]} is {view}, which llmnotes does not read.")
+    elif name in found.tensors:
+        found.notes.append(f"Two tensors have the name {name[:80]}; the first is listed.")
+    else:
+        found.tensors[name] = view
+
+
+def _view(source: Source, value: object, resolve: Resolve, name: str) -> StridedView | str:
+    """Return the view that a reference or a call to one of torch's functions stands for, or why there is none."""
+    if isinstance(value, PersistentId):
+        whole = resolve(value, name)
+        return "a storage without a tensor" if isinstance(whole, Storage) else whole
+    assert isinstance(value, Call) and isinstance(value.callee, Global)  # as _is_tensor says
+    function, args = value.callee.name, cast(tuple, value.args)  # or anything else: then the sentence below
+    try:
+        # Take off what wraps the call: a parameter around its tensor, a subclass around its function.
+        for _ in range(4):
+            if function == "_rebuild_from_type_v2":
+                function, args = args[0].name, args[2]
+            elif function.startswith("_rebuild_parameter"):
+                if isinstance(args[0], PersistentId):
+                    return _view(source, args[0], resolve, name)
+                function, args = args[0].callee.name, args[0].args
+        if function not in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
+            return f"the result of {function[:60]}"
+        # (storage, first element, shape, strides, requires_grad, hooks), and from v3 on the dtype
+        storage = resolve(args[0], name)
+        if not isinstance(storage, Storage):
+            return "of a type without a name in safetensors"
+        dtype = TORCH_DTYPES.get(args[6].name) if function == "_rebuild_tensor_v3" else storage.dtype
+        if dtype is None:
+            return "of a type without a name in safetensors"
+        first, shape, strides = args[1:4]
+        return strided_view(source, name, storage, dtype, first, _sizes(shape), _sizes(strides))
+    except FileBroken:
+        raise
+    except (AttributeError, IndexError, TypeError, KeyError, ValueError):
+        raise source.broken(f"the call that makes the tensor {name[:80]!r} lacks what it needs") from None
+
+
+def _is_tensor(value: object) -> bool:
+    if isinstance(value, PersistentId):
+        return True
+    callee = value.callee if isinstance(value, Call) else None
+    return isinstance(callee, Global) and callee.module.startswith("torch.") and callee.name.startswith("_rebuild_")
+
+
+ATOMS = (str, int, float, bool, bytes, type(None))  # what holds nothing
+
+
+def _with_tensors(root: object) -> set[int]:
+    """Return the ids of all values below `root` that are tensors or hold one.
+
+    A pickle can put one value into many others, so this is a graph and not a tree: each value is visited once.
+    """
+    # From the root down: note the parents of every value, and the tensors.
+    parents: dict[int, list[int]] = {}
+    seen, waiting, tensors = {id(root)}, [root], []
+    while waiting:
+        value = waiting.pop()
+        if type(value) in (Call, PersistentId) and _is_tensor(value):
+            tensors.append(id(value))
+            continue
+        items = value if isinstance(value, list | tuple) else [item for _, item in _children(value)]
+        for item in items:
+            if type(item) in ATOMS:
+                continue
+            parents.setdefault(id(item), []).append(id(value))
+            if id(item) not in seen:
+                seen.add(id(item))
+                waiting.append(item)
+    # From the tensors up: their parents hold one, and so do the parents of these.
+    holding = set(tensors)
+    while tensors:
+        new = [parent for parent in parents.get(tensors.pop(), ()) if parent not in holding]
+        holding.update(new)
+        tensors += new
+    return holding
+
+
+def _children(value: object) -> list[tuple[object, object]]:
+    """Return the (key, value) pairs inside a value: of a container, or of the state of an object such as a module."""
+    pairs = mapping(value)
+    if pairs is None and isinstance(value, list | tuple):
+        return list(enumerate(value))
+    if pairs is None and isinstance(value, Call):
+        state = value.state[0] if isinstance(value.state, tuple) and value.state else value.state
+        pairs = mapping(state)
+    return list(pairs.items()) if pairs else []
+
+
+def _join(name: str, key: object) -> str:
+    key = key if isinstance(key, str) else str(plain(key))
+    if key in ("_parameters", "_buffers", "_modules"):  # inside a module that was pickled as a whole
+        return name
+    return f"{name}.{key}" if name else key
+
+
+def _sizes(value: object) -> object:
+    """Return the tuple that is written as such or as torch.Size."""
+    if isinstance(value, Call) and str(value.callee) == "torch.Size" and isinstance(value.args, tuple) and value.args:
+        return value.args[0]
+    return value
