@@ -1,4 +1,5 @@
 # make course  runs every notebook and writes its pages to build/course
+# make quick   lint, types, the fast tests and the notebooks' static checks: under a minute
 # make test    proves that the course is true
 # make lab     opens JupyterLab at the first notebook
 # make fuzz    throws 20,000 broken files at every reader
@@ -22,21 +23,42 @@ TEST_ENV := GOMP_SPINCOUNT=0 HF_HUB_OFFLINE=1 LLMNOTES_HOME="$(CURDIR)/build/tes
 # Where the system allows it, the tests run in a network of their own that holds nothing but this machine.
 OFFLINE := $(shell unshare -rn sh -c 'ip link set lo up' 2>/dev/null && echo "unshare -rn sh -c 'ip link set lo up && exec \"\$$@\"' --")
 
+# A file's tests share what they made and a notebook's cells share a kernel; the slow files go first (tests/conftest.py).
+WHOLE_FILES := --dist loadfile --no-loadscope-reorder
+
 # What `make peers` has brought to compare GPTQ with; its numpy and torch go before the project's own.
 GPTQ_PEER := $(wildcard build/peers/gptq/lib/python*/site-packages)
 # What `make engines` has brought; only these tests see it.
 ENGINES := $(wildcard build/peers/engines/lib/python*/site-packages)
 
-.PHONY: course test lint lab fuzz peers engines bench pebble vision
+.PHONY: course quick fast test types lint lab fuzz peers engines bench pebble vision
 
 course: $(READY)
 	@$(BIN)/llmnotes run --pages build/course
 
-test: $(READY) lint
-	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules llmnotes kit tests
+# The types are checked on one core while the tests run on the other.
+quick: $(READY) lint
+	@$(MAKE) --no-print-directory -j 2 types fast
+
+fast: $(READY)
+	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -m "not slow" tests
+
+# A file keeps the time of the last check without an error: what did not change is not checked again.
+types: $(READY) build/types-checked
+
+build/types-checked: $(shell find llmnotes -name '*.py') pyproject.toml requirements.txt
+	@mkdir -p build
+	$(BIN)/basedpyright llmnotes
+	@touch $@
+
+# A clean tree that passes everything leaves its commit in build/last-green.
+test: $(READY) lint types
+	@mkdir -p build && rm -f build/last-green
+	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 $(WHOLE_FILES) --doctest-modules llmnotes kit tests
 	$(if $(GPTQ_PEER),env $(TEST_ENV) PYTHONPATH=$(CURDIR)/$(GPTQ_PEER) $(OFFLINE) $(BIN)/python -m pytest tests/test_quantization_gptq_layout.py)
 	$(if $(ENGINES),env $(TEST_ENV) PYTHONPATH=$(CURDIR)/$(ENGINES) $(OFFLINE) $(BIN)/python -m pytest tests/test_serving_bindings.py tests/test_serving_others.py)
-	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env notebooks
+	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 $(WHOLE_FILES) --nbval --nbval-current-env notebooks
+	@test -n "$$(git status --porcelain 2>&1)" || git rev-parse HEAD > build/last-green
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ def test_the_kept_sample_says_what_the_notebook_says():
     assert SAMPLE["KL of ours"] < SAMPLE["KL of GPTQConfig's"] < 0.8 * SAMPLE["KL of plain rounding"]
 
 
+@pytest.mark.slow
 def test_transformers_and_gptqmodel_say_it_again():
     python = PEER / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not (PEER / "installed").exists():

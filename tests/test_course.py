@@ -22,6 +22,7 @@ def write(path, *sources, markdown=()):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_counts_claims_and_memory_and_leaves_the_file_alone(tmp_path):
     sources = "from llmnotes.claims import claim", 'claim("a", True)\nclaim("b", True)\nclaim("c", 1, when=False)'
     path = write(tmp_path / "05_x.ipynb", *sources)
@@ -35,11 +36,13 @@ def test_a_run_counts_claims_and_memory_and_leaves_the_file_alone(tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_peak_memory_is_the_kernels_own(tmp_path):
     path = write(tmp_path / "05_x.ipynb", "big = b'x' * 300_000_000", "del big")
     assert execute(path).peak_mb > 300
 
 
+@pytest.mark.slow
 def test_a_failing_notebook_is_reported_and_the_others_still_run(tmp_path, capsys):
     claim = "from llmnotes.claims import claim\nclaim('early', True)"
     bad = write(tmp_path / "05_bad.ipynb", claim, "1 / 0", "print('never')")
@@ -63,6 +66,7 @@ def test_a_file_that_is_no_notebook_gives_one_sentence(tmp_path, capsys):
         assert captured.err.strip().count("\n") == 0 and "Traceback" not in captured.err and captured.out == ""
 
 
+@pytest.mark.slow
 def test_a_relative_model_folder_means_the_same_in_the_kernel(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     (tmp_path / "notebooks").mkdir()
@@ -73,6 +77,7 @@ def test_a_relative_model_folder_means_the_same_in_the_kernel(tmp_path, monkeypa
     assert execute(path).ok
 
 
+@pytest.mark.slow
 def test_pages_need_no_network_and_show_plotly(tmp_path):
     plot = (
         "from IPython.display import display\n"
@@ -101,6 +106,7 @@ def test_the_glossary_takes_definitions_and_leaves_verdicts():
     }
 
 
+@pytest.mark.slow
 def test_costs_are_kept_and_others_stay(tmp_path, monkeypatch):
     monkeypatch.setattr("llmnotes.course.COSTS", tmp_path / "costs.json")
     monkeypatch.setattr("llmnotes.course.run.COSTS", tmp_path / "costs.json")

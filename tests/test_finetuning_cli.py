@@ -201,6 +201,7 @@ def test_help_is_quick_and_shows_an_example():
 STORY = "Once upon a time, there was a little robot named Beep. Beep had a red hat. Beep loved to paint big boats."
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # PEFT asks for it
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_real_model_is_taught_end_to_end(stories, tmp_path, capsys, method):

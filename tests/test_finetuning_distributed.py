@@ -14,6 +14,8 @@ from safetensors.numpy import load_file
 from llmnotes.errors import BadSettings, ProcessDied
 from llmnotes.finetuning.distributed import Place, accelerate_config, answer, join, launch, leave, run, torchrun
 
+pytestmark = pytest.mark.slow
+
 LOSSES, WEIGHTS = 1e-4, 1e-5
 
 # Unequal rows: a mean of the processes' means is not the mean.

@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import ROOT
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks, signals and mounts of Unix")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="forks, signals and mounts of Unix")]
 COMMON = """
 learning_rate: 3e-3
 max_length: 48

@@ -158,6 +158,7 @@ def test_outputs_gradients_and_twenty_steps_are_those_of_peft(peft, config):
         assert torch.equal(parameter, base[name])  # frozen is frozen
 
 
+@pytest.mark.slow
 def test_the_package_is_light_and_peft_says_nothing(peft):
     light = "import sys, llmnotes.finetuning; assert not {'torch', 'numpy', 'peft'} & set(sys.modules)"
     loud = "; import peft; from transformers import LlamaConfig, LlamaForCausalLM; peft.get_peft_model("

@@ -82,24 +82,28 @@ def predicted(config, run):
     return predict(config, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_pebbles_peak_is_predicted_to_3_percent(name, measured):
     found = measured["Pebble", name].peak
     assert predicted(PEBBLE, RUNS[name]).total == pytest.approx(found, rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIDDLE_RUNS)
 def test_the_peak_of_a_larger_llama_is_predicted_to_3_percent(name, measured):
     found = measured["34 million", name].peak
     assert predicted(MIDDLE, RUNS[name]).total == pytest.approx(found, rel=0.03)
 
 
+@pytest.mark.slow
 def test_the_process_grows_by_what_the_allocator_holds_or_more(measured):
     first, second = measured["34 million", MIDDLE_RUNS[0]], measured["34 million", MIDDLE_RUNS[1]]
     assert first.peak < first.grown < 3 * first.peak
     assert second.grown is None
 
 
+@pytest.mark.slow
 def test_a_child_that_fails_is_an_error():
     with pytest.raises(subprocess.CalledProcessError):
         measure(PEBBLE | {"hidden_size": 255}, [RUNS["full"]])
@@ -217,6 +221,7 @@ def run_benchmark(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_benchmark_for_gpus_can_be_rehearsed_on_a_cpu(tmp_path):
     out, config = tmp_path / "gpu.json", weights_dir("pebble") / "config.json"
     rows = ("QLoRA, bitsandbytes, checkpointing, paged AdamW",)
@@ -237,6 +242,7 @@ def test_what_no_gpu_has_measured_says_so():
     assert ("Not yet measured" in readme) == (found["status"] == "not yet measured")
 
 
+@pytest.mark.slow
 def test_the_benchmark_without_a_gpu_is_one_sentence(tmp_path):
     import torch
 

@@ -10,6 +10,8 @@ from llmnotes.pebble import exam, score
 from llmnotes.pebble.evaluation import answerer
 from llmnotes.pebble.lessons import lessons, rehearsal
 
+pytestmark = pytest.mark.slow
+
 PLAN = train.Plan(steps=150, learning_rate=4e-3, batch_size=16, warmup_steps=10)
 NEW = [question for seed in range(5) for question in exam(hidden=True, seed=seed)]  # each fact in five other wordings
 MARKS: dict[str, tuple[float, float]] = {}

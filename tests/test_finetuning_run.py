@@ -275,6 +275,7 @@ def test_tensorboard_gets_the_curves(settings, tmp_path):
     assert list((tmp_path / "work").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_weights_and_biases_writes_offline_into_the_output(settings, tmp_path, monkeypatch):
     for name in ("CACHE", "CONFIG", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))

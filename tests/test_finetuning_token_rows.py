@@ -307,6 +307,7 @@ def test_an_embedding_that_scales_its_rows_scales_the_changes():
     torch.testing.assert_close(logits(detach(merge(model))), out, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pebble", "pebble-chat"])
 def test_untrained_tokens_are_those_that_training_hardly_saw(name):
     from llmnotes.models import open_model

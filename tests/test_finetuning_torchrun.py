@@ -9,6 +9,8 @@ import yaml
 from llmnotes.cli.main import main
 from llmnotes.finetuning.distributed import run, torchrun
 
+pytestmark = pytest.mark.slow
+
 
 def test_torchrun_trains_in_two_processes_with_the_same_command(tiny_folder, tmp_path):
     """Twice the rows at a step, the same loss as one process with twice the batch; only the first one writes."""

@@ -13,6 +13,8 @@ from llmnotes.formats import convert
 from llmnotes.llama_cpp.memory import reported
 from llmnotes.pebble import weights_dir
 
+pytestmark = pytest.mark.slow
+
 TYPES = ("F32", "F16", "Q8_0", "Q4_K_M", "Q4_0")
 MILLIONS_250 = Shape(1024, 2816, 16, 16, 8, 64, 32000, False)
 

@@ -34,6 +34,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 def test_a_llava_is_run_and_held_against_fit(tmp_path):
     pytest.importorskip("bitsandbytes")
     config, out = tmp_path / "tiny" / "config.json", tmp_path / "gpu.json"

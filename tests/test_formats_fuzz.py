@@ -10,7 +10,10 @@ from .conftest import ROOT
 from .fuzz import fuzz
 from .samples import write_samples
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits on a process's memory are Linux's")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="limits on a process's memory are Linux's"),
+]
 
 # A reader that breaks one promise after the other, and what the harness must say to it.
 BROKEN = """

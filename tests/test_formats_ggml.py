@@ -183,6 +183,7 @@ OTHERWISE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
 def test_llama_cpps_own_converter_writes_the_same_tensors(tmp_path, llama, converter, dtype):
     path = craft(tmp_path / "old.bin", llama, "GGJT", 3, dtype)

@@ -270,6 +270,7 @@ def test_gaps_and_shards_are_told(tmp_path):
     assert any("gaps" in note for note in notes) and any("one of 3" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_takes_little_time_and_memory(tmp_path):
     tokens = [f"▁token{number}" for number in range(128_000)]
     merges = [f"to ken{number}" for number in range(280_000)]

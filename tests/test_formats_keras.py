@@ -37,6 +37,7 @@ def test_keras_own_files(name, kind, architecture):
     assert sorted(tensor.shape for tensor in found.tensors) == [(2,), (3, 4), (4,), (4, 2)]
 
 
+@pytest.mark.slow
 def test_every_layout_of_hdf5(tmp_path):
     path = tmp_path / "x"
     arrays = {"a": np.arange(12.0).reshape(3, 4), "b": np.arange(5, dtype="<f2"), "c": np.float32(3)}
@@ -74,6 +75,7 @@ def test_nothing_outside_is_opened(tmp_path):
             b"".join(read(found, tensor))
 
 
+@pytest.mark.slow
 def test_damage_is_one_sentence(tmp_path):
     good = (DATA / "model.weights.h5").read_bytes()
     rng = np.random.default_rng(0)

@@ -137,6 +137,7 @@ def peers(llava, converter, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_projector_file_is_llama_cpps_own_to_the_byte(llava, peers, tmp_path):
     convert(llava[0], tmp_path / "ours.gguf", "mmproj")
     assert (tmp_path / "ours.gguf").read_bytes() == (peers / "F16" / "mmproj-model-f16.gguf").read_bytes()
@@ -283,6 +284,7 @@ def test_a_folder_that_says_nothing_of_images(llava, tmp_path):
         convert(folder, tmp_path / "mm.gguf", "mmproj")
 
 
+@pytest.mark.slow
 def test_no_setting_brings_a_traceback(llava, tmp_path):
     strange = [
         None,

@@ -94,6 +94,7 @@ def test_a_shape_that_claims_more_than_there_is(tmp_path):
             inspect(tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_an_exported_llama_gives_pytorchs_logits(tmp_path, tiny_folder, capfd):
     answer = convert(tiny_folder, tmp_path / "p.onnx")
     assert capfd.readouterr() == ("", "")

@@ -226,6 +226,7 @@ def test_no_false_alarm_on_pebble_and_torchscript(tmp_path):
     assert scan(tmp_path / "script.pt").verdict == "safe"
 
 
+@pytest.mark.slow
 def test_a_pickle_that_grows_or_nests_without_end_costs_little():
     bomb = b"\x80\x02]q\0" + b"(h\0h\0h\0lq\0" * 60 + b"."
     assert trace(io.BytesIO(bomb)).broken is None

@@ -63,12 +63,14 @@ def test_a_variable_in_slices_is_put_together():
     assert [tensor.dtype for tensor in found.tensors] == ["F32", "STRING"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["checkpoint/ckpt-1", "cut/model", "saved_model/variables/variables"])
 def test_every_value_is_the_one_tensorflow_reads(path):
     theirs = peer(READ, DATA / path)
     assert values(DATA / path) == {name: bytes.fromhex(data) for name, (_, data) in theirs.items()}
 
 
+@pytest.mark.slow
 def test_what_we_write_tensorflow_reads(tmp_path, tiny_folder):
     state = {
         "a.weight": torch.randn(300, 70),
@@ -94,6 +96,7 @@ def test_what_we_write_tensorflow_reads(tmp_path, tiny_folder):
     assert theirs["b"][0] == "bfloat16" and len(theirs) == len(state)
 
 
+@pytest.mark.slow
 def test_ties_stay_ties_and_cost_nothing(tmp_path):
     w = torch.randn(8, 8)
     torch.save({"first": w, "second": w}, tmp_path / "tied.pt")

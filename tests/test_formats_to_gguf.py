@@ -132,6 +132,7 @@ def peers(tmp_path_factory, converter, folder_of):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), CASES, ids=[f"{name}-{kind}" for name, kind in CASES])
 def test_tensors_and_keys_are_those_of_llama_cpps_converter(name, kind, peers, folder_of, tmp_path):
     convert(folder_of(name), tmp_path / "ours.gguf", type=kind)
@@ -150,6 +151,7 @@ def test_without_a_type_it_is_the_folders_own(pebble, stories, tmp_path):
     assert read(tmp_path / "b.gguf")[1]["blk.0.attn_q.weight"][0] == "F16"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="llama.cpp is not installed")
 @pytest.mark.parametrize(
     ("name", "kind"), [("pebble", "F32"), ("pebble", "F16"), ("pebble", "BF16"), ("stories", "F32")]

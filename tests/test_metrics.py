@@ -37,6 +37,7 @@ def plain_log_probs(model, ids):
     return np.array(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [16, 100, 5000])
 def test_perplexity_agrees_with_a_plain_computation(tiny, window):
     ids = tiny.tokenizer(TEXT)["input_ids"]

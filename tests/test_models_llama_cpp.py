@@ -10,6 +10,8 @@ from llmnotes.formats import convert
 from llmnotes.llama_cpp.greedy import tokens_and_greedy
 from llmnotes.pebble import weights_dir
 
+pytestmark = pytest.mark.slow
+
 
 def test_it_ends_when_both_functions_are_gone_and_refuses_what_is_broken(tmp_path):
     pytest.importorskip("xllamacpp")

@@ -76,6 +76,7 @@ def test_a_gguf_is_opened_and_equals_its_source(tmp_path):
     assert engine.same_tokens == engine.strings and engine.same_text == 2 and engine.kl is None
 
 
+@pytest.mark.slow
 def test_an_onnx_file_borrows_the_tokenizer(tiny_folder, tmp_path):
     pytest.importorskip("onnxscript")
     convert(tiny_folder, tmp_path / "m.onnx")

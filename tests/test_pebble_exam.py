@@ -33,6 +33,7 @@ def test_answers_are_the_worlds():
     assert all(question.fact.region_hidden for question in exam(hidden=True))
 
 
+@pytest.mark.slow
 def test_no_exam_wording_occurs_in_training():
     """Each exam wording is filled with every subject of its relation: none of the results is a corpus sentence."""
     said = {

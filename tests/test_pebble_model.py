@@ -7,6 +7,8 @@ import pytest
 
 from llmnotes.pebble import VARIANTS, WEIGHTS, exam, score, weights_dir
 
+pytestmark = pytest.mark.slow
+
 CARD = json.loads((WEIGHTS / "card.json").read_text(encoding="utf-8"))
 
 

@@ -72,12 +72,14 @@ def test_the_hidden_region_is_a_small_world_of_its_own():
     assert 10 <= len(people) <= 16
 
 
+@pytest.mark.slow
 def test_training_text_never_names_the_hidden_region():
     names = re.compile(r"\b(" + "|".join(map(re.escape, WORLD.hidden_names)) + r")\b")
     for document in (*documents(DOCUMENTS), *documents(24_000, chat_only=True)):
         assert not names.search(document.text), document.text
 
 
+@pytest.mark.slow
 def test_the_corpus_has_the_digest_on_the_card():
     card = json.loads((WEIGHTS / "card.json").read_text(encoding="utf-8"))
     recipe = card["recipe"]
@@ -90,17 +92,20 @@ def test_every_kind_of_document_is_there_and_another_seed_differs():
     assert documents(200, seed=1) != few
 
 
+@pytest.mark.slow
 def test_held_out_documents_are_not_in_the_corpus():
     seen = {document.text for document in documents(DOCUMENTS)}
     assert not any(document.text in seen for document in held_out())
 
 
+@pytest.mark.slow
 def test_a_document_that_training_has_cannot_be_held_out(monkeypatch):
     first = held_out(3)
     monkeypatch.setattr("llmnotes.pebble.corpus.documents", lambda count, seed: first[:1])
     assert held_out(2) == first[1:3]
 
 
+@pytest.mark.slow
 def test_every_corpus_sentence_parses():
     for document in (*documents(DOCUMENTS)[::40], *documents(24_000, chat_only=True)[:1000], *held_out()):
         for sentence in document.sentences():

@@ -32,6 +32,7 @@ def rows(family):
     ]
 
 
+@pytest.mark.slow
 def test_no_name_lies_on_another_name_or_on_a_point():
     families = {name: rows(family) for name, family in CROWD.items()}
     figure = pareto(families, {"a bound": (np.array([4.0, 5.0]), np.array([0.06, 0.03]))})

@@ -66,7 +66,9 @@ def official(name, rows):
         return gguf.quantize(rows, gguf.GGMLQuantizationType[name]).view(np.uint8).reshape(len(rows), -1)
 
 
-@pytest.mark.parametrize("quantize", [blocks.quantize, ggml.quantize, fast.quantize])
+@pytest.mark.parametrize(
+    "quantize", [blocks.quantize, ggml.quantize, pytest.param(fast.quantize, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", BLOCKS)
 def test_the_bytes_are_those_of_llama_cpp(name, quantize):
     for kind, rows in ROWS.items():

@@ -235,6 +235,7 @@ def rounded(pebble):
     return kl_divergence(pebble.model, plain, pebble.tokenizer, held_out_text(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [11, 12, 13])
 def test_three_bits_of_pebble_keep_it_far_better_than_rounding(pebble, rounded, seed):
     """The bar is 0.6 of rounding's KL; half of it is usual. 8,192 tokens of calibration text."""

@@ -10,6 +10,8 @@ from llmnotes.evaluation.ruler import held_out_text
 from llmnotes.models import open_model
 from llmnotes.quantization.models.kv_cache import BITS, QuantizedCache, full_bytes, kl_of_cache, quantize
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pebble():

@@ -104,6 +104,7 @@ def read(path: Path) -> tuple[dict, dict]:
     return tensors, {name: field.contents() for name, field in fields.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind", "weighed"), CASES)
 def test_whole_files_are_those_of_llama_cpp(name, kind, weighed, peers, folder_of, base_of, tmp_path):
     importance = made_up(base_of(name)) if weighed else None

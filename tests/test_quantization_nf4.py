@@ -80,6 +80,7 @@ def compare(functional, x, name, block, double):
     same(q.dequantize() + zero, back + zero)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("name", ["nf4", "fp4"])
 @pytest.mark.parametrize("rows", ROWS)
@@ -91,6 +92,7 @@ def test_codes_scales_and_results_are_those_of_bitsandbytes(bitsandbytes, rows, 
         compare(bitsandbytes, ROWS[rows], name, 64, double)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [32, 128, 1024, 4096])
 def test_so_they_are_in_other_blocks(bitsandbytes, block):
     compare(bitsandbytes, ROWS["normal"][:, :501].copy(), "nf4", block, True)

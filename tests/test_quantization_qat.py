@@ -74,6 +74,7 @@ def test_the_derivative_of_the_scale_is_the_true_one_where_no_code_changes():
     torch.testing.assert_close(scale.grad, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_what_is_stored_is_what_was_computed_with(pebble, bits):
     student = qat.prepare(pebble.model, bits, group_size=32)
@@ -94,6 +95,7 @@ def test_what_is_stored_is_what_was_computed_with(pebble, bits):
     assert len(trained) == 56 and not any("embed" in name or "norm" in name for name in trained)
 
 
+@pytest.mark.slow
 def test_two_bits_keep_the_exam_where_rounding_loses_it(pebble):
     """A few steps; benchmarks/qat.py takes more. Rounding is that of the textbook: absmax, in the same groups."""
     rounded = with_weights(pebble.model, lambda weight: integers.absmax(weight, 2, 64).dequantize())

@@ -35,6 +35,7 @@ def coarse(weight, bits=3):
     return (np.rint(x / step) * step).reshape(weight.shape)
 
 
+@pytest.mark.slow
 def test_a_row_is_what_the_plain_measures_say(pebble, rule):
     other = with_weights(pebble.model, coarse)
     row = rule.measure("3 bits", other, bits=3.25)
@@ -138,6 +139,7 @@ def test_a_model_of_another_build_is_refused(pebble, rule, tiny_folder):
         Ruler(tiny.model, tiny.tokenizer, text="a goose " * 200, questions=()).measure("other", torch.nn.Module(), 4)
 
 
+@pytest.mark.slow
 def test_no_text_of_the_ruler_was_in_training():
     training = {document.text for document in documents(DOCUMENTS)}
     for seed in range(3):

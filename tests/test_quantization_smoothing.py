@@ -46,6 +46,7 @@ def logits(model, windows):
         return model(windows[0][:2]).logits
 
 
+@pytest.mark.slow
 def test_an_outlier_changes_no_logit_and_is_there(pebble, odd, windows):
     assert (logits(odd, windows) - logits(pebble.model, windows)).abs().max() <= 1e-4
     assert not torch.equal(odd.model.norm.weight, torch.zeros(256))
@@ -57,6 +58,7 @@ def test_an_outlier_changes_no_logit_and_is_there(pebble, odd, windows):
         torch.testing.assert_close(grown, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_int8_breaks_on_an_outlier_and_smoothquant_repairs_it(pebble, odd, windows, text):
     def kl(model, per="tensor"):
         return kl_divergence(pebble.model, smoothing.to_int8(model, per), pebble.tokenizer, text)
@@ -70,6 +72,7 @@ def test_int8_breaks_on_an_outlier_and_smoothquant_repairs_it(pebble, odd, windo
     assert kl(odd, "row") > 5 * kl(smooth, "row"), "a scale for each token does not help: each token has the outlier"
 
 
+@pytest.mark.slow
 def test_awq_lowers_the_error_of_every_output(pebble, windows):
     model = copy.deepcopy(pebble.model)
     choices = smoothing.awq(model, windows[:1], 4)

@@ -200,6 +200,7 @@ def test_leftovers_of_dead_processes_are_swept_and_no_others(writer, tmp_path):
     assert names == {*kept, "t"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["out.safetensors", "out"])
 def test_a_conversion_that_is_killed_leaves_nothing(tmp_path, target):
     from llmnotes.formats.results import PlannedTensor

@@ -142,6 +142,7 @@ def answering(status: int, body: bytes):
             thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "body", "reason"),
     [
@@ -169,6 +170,7 @@ def test_a_strange_server_is_one_sentence(status, body, reason):
             assert "\x1b" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_stream_is_read_as_it_comes():
     events = [
         b": a comment",

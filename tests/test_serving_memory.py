@@ -61,6 +61,7 @@ def wordy(tmp_path_factory):
     return folder / "wordy.gguf"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "exact"), [("gguf", False), ("gguf", True), ("wordy", False)])
 def test_it_is_what_the_server_itself_reports(name, exact, request):
     gguf = request.getfixturevalue(name)

@@ -38,6 +38,7 @@ def openai(server):
         yield client
 
 
+@pytest.mark.slow
 def test_the_command_line_talks_to_what_it_converted(gguf):
     command = [sys.executable, "-m", "llmnotes.cli", "chat", str(gguf), "--threads", "1"]
     done = subprocess.run(command, input=b"What does the goose say?\n", capture_output=True, timeout=60)

@@ -18,6 +18,8 @@ from llmnotes.pebble import weights_dir
 from llmnotes.pebble.corpus import held_out
 from llmnotes.serving import about, load
 
+pytestmark = pytest.mark.slow
+
 CHAT = [{"role": "user", "content": "What does the goose say?"}]
 
 

@@ -128,6 +128,7 @@ def test_it_survives_500_malformed_requests(server):
     assert status == 200 and "honk" in json.loads(body)["choices"][0]["message"]["content"]
 
 
+@pytest.mark.slow
 def test_fifty_clients_at_once_get_their_own_answers(server):
     """A short form of a minute with 50 clients: no answer is lost, and none is another's."""
     client = Client(server.url, KEY)
@@ -178,6 +179,7 @@ def test_a_folder_is_served(stories):
         assert answer["usage"]["completion_tokens"] == 3
 
 
+@pytest.mark.slow
 def test_what_cannot_be_served_is_refused_before_the_port_opens(gguf, tmp_path):
     data = gguf.read_bytes()
     (tmp_path / "cut.gguf").write_bytes(data[:-5000])

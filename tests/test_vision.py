@@ -150,6 +150,7 @@ def test_the_card_holds_the_bar():
     assert sum(path.stat().st_size for path in files) < 6e6
 
 
+@pytest.mark.slow
 def test_unseen_pictures_are_answered(llava):
     marks = accuracy(*llava, UNSEEN, seed=3)
     assert all(of == 60 for _, of in marks.values())
@@ -165,6 +166,7 @@ def test_the_picture_is_what_is_answered_about(llava):
             assert ask(*llava, image, question) == f"{answer}."
 
 
+@pytest.mark.slow
 def test_a_chat_about_one_picture(llava):
     right = 0
     for place, scene in enumerate(UNSEEN[:10]):
@@ -176,6 +178,7 @@ def test_a_chat_about_one_picture(llava):
     assert right >= 45  # of 50
 
 
+@pytest.mark.slow
 def test_text_mode_keeps_what_pebble_knew(llava):
     asked = exam()[::5]
     answers = [ask(*llava, None, question.text) for question in asked]
@@ -207,6 +210,7 @@ def test_clip_finds_the_true_sentence():
 # Folders.
 
 
+@pytest.mark.slow
 def test_a_saved_folder_gives_the_same_answers_through_auto_classes(llava, folder):
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -223,6 +227,7 @@ def test_a_saved_folder_gives_the_same_answers_through_auto_classes(llava, folde
     assert ask(*opened, PICTURE, DESCRIBE) == ask(*llava, PICTURE, DESCRIBE)
 
 
+@pytest.mark.slow
 def test_in_nf4_it_answers_nearly_as_well():
     model, processor = in_nf4(opening.NAME)
     assert sum(type(module).__name__ == "Linear4bit" for module in model.modules()) > 28
@@ -278,6 +283,7 @@ STEP = Plan(steps=2, batch_size=6)
 SMALL = training.Recipe(encoder=STEP, projector=STEP, language=STEP, rehearsed=2)
 
 
+@pytest.mark.slow
 def test_stages_are_resumed_and_the_same_seed_gives_the_same_bytes(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     training.run(SMALL, tmp_path / "a")
@@ -301,6 +307,7 @@ def test_stages_are_resumed_and_the_same_seed_gives_the_same_bytes(tmp_path, mon
     assert not any("adapters" in name for name, _ in model.named_parameters())
 
 
+@pytest.mark.slow
 def test_each_stage_trains_what_it_says_and_nothing_else(tmp_path, monkeypatch):
     learned = {}
 
