@@ -6,7 +6,8 @@ import re
 import nbformat
 import pytest
 
-from kit.anatomy import fill, lint
+from kit.anatomy import lint
+from kit.cells import fill
 from llmnotes.cli.main import main
 from llmnotes.course import claims, costs, notebooks, root
 from llmnotes.course.render import glossary, write_course
@@ -123,6 +124,7 @@ def test_the_root_is_found_from_below_and_missed_from_elsewhere(tmp_path):
 
 
 FAULTS = {
+    "no level": lambda nb: nb.metadata.pop("level"),
     "no title “# NN": lambda nb: nb.cells[0].update(source="# Start"),
     "starts with": lambda nb: nb.cells.pop(1),
     "no part “Recap”": lambda nb: [c.update(source=c.source.replace("## Recap", "## End")) for c in nb.cells],

@@ -3,7 +3,10 @@
 import nbformat
 import pytest
 
-from kit.anatomy import cost_table, lint, readme_table, solutions
+from kit import readme
+from kit.anatomy import lint
+from kit.cells import cost_table
+from kit.solutions import path_of, solutions
 from llmnotes.course import claims, costs, notebooks, source
 from llmnotes.course.render import glossary
 from llmnotes.exercises import BY_NOTEBOOK
@@ -24,7 +27,7 @@ def test_the_anatomy_is_kept(path):
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_the_solutions_are_generated_and_were_run(path):
-    saved, fresh = read(path.parent / "solutions" / path.name), solutions(path.stem, source(read(path).cells[0]))
+    saved, fresh = read(path_of(path)), solutions(path.stem, source(read(path).cells[0]))
     assert [source(cell) for cell in saved.cells] == [source(cell) for cell in fresh.cells]
     for cell in (cell for cell in saved.cells if cell.cell_type == "code"):
         assert cell.execution_count is not None
@@ -40,7 +43,7 @@ def test_every_notebook_has_exercises_and_a_measured_cost_within_the_limits():
 
 def test_the_readme_holds_the_table_of_notebooks():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme_table(ROOT) in text, "run python -m kit.anatomy"
+    assert readme.table(ROOT) in text, "run python -m kit.anatomy"
 
 
 def test_a_term_is_defined_once():

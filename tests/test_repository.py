@@ -123,7 +123,7 @@ def test_a_notebook_host_keeps_all_it_has_and_gains_little():
 def test_the_setup_cell_does_nothing_where_the_course_is_installed():
     from IPython.core.interactiveshell import InteractiveShell
 
-    from kit.anatomy import SETUP, repository
+    from kit.cells import SETUP, repository
 
     shell = InteractiveShell()
     calls = []

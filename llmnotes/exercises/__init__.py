@@ -1,6 +1,6 @@
 """Exercises that answer: each has a check, a reference solution, and a hint for every common mistake.
 
-Each notebook has one module here, which ends in `EXERCISES = [Exercise(...), ...]`. `kit.anatomy` makes the notebook's
+Each notebook has one module here, which ends in `EXERCISES = [Exercise(...), ...]`. `kit.cells` makes the notebook's
 exercise cells and the notebook of solutions from it.
 """
 

@@ -1,0 +1,129 @@
+"""The cells of a lesson that are generated: title links, time and cost in the box, set-up, costs, and exercises.
+
+`fill` writes them into a notebook. They are found by their tags: title, box, setup, costs, exercise-text-01.2,
+exercise-01.2.
+"""
+
+import base64
+import importlib.metadata
+import re
+
+import nbformat
+
+from llmnotes.course import costs, root, source, tags
+from llmnotes.exercises import BY_NOTEBOOK
+from llmnotes.exercises.exercise import Exercise
+
+DIAMONDS = {"easy": "◆◇◇", "medium": "◆◆◇", "hard": "◆◆◆"}
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+SETUP = """\
+# Brings llmnotes to Colab and Kaggle; where it is there already, this does nothing.
+import importlib.util
+
+if importlib.util.find_spec("llmnotes") is None:
+    %pip install --quiet "llmnotes[course] @ git+{repository}"
+"""
+
+
+def repository() -> str:
+    """Return the address of the repository, as pyproject.toml states it."""
+    urls = importlib.metadata.metadata("llmnotes").get_all("Project-URL") or []
+    return next(url.partition(", ")[2] for url in urls if url.startswith("Repository"))
+
+
+def setup_code() -> str:
+    """Return the code of the set-up cell."""
+    return SETUP.format(repository=repository()).strip()
+
+
+def launch_links(name: str) -> str:
+    """Return the line of links that open notebook `name` on Colab and on Kaggle."""
+    page = repository().removeprefix("https://github.com/") + f"/blob/main/notebooks/{name}.ipynb"
+    return (
+        f"[![Open in Colab](attachment:colab.png)](https://colab.research.google.com/github/{page}) "
+        f"[![Open in Kaggle](attachment:kaggle.png)](https://kaggle.com/kernels/welcome?src=https://github.com/{page})"
+    )
+
+
+def exercises_of(number: str) -> list[Exercise]:
+    """Return the exercises of notebook `number`; a notebook may have none."""
+    return BY_NOTEBOOK.get(number, [])
+
+
+def minutes(notebook: nbformat.NotebookNode, number: str) -> tuple[int, int]:
+    """Return the minutes to read (200 words and 3 code cells a minute), and those for the exercises."""
+    prose = [cell for cell in notebook.cells if cell.cell_type == "markdown" and "box" not in tags(cell)]
+    words = sum(len(source(cell).split()) for cell in prose)
+    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    return round(words / 200 + cells / 3), sum(exercise.minutes for exercise in exercises_of(number))
+
+
+def time_line(notebook: nbformat.NotebookNode, number: str) -> str:
+    """Return the line of the box that says how long the notebook takes."""
+    reading, exercises = minutes(notebook, number)
+    return f"**Time**: {reading} minutes to read and run, {exercises} minutes for the exercises"
+
+
+def cost_line(name: str) -> str:
+    """Return the line of the box that says what the notebook was measured to cost."""
+    cost = costs().get(name)
+    if cost is None:
+        return "**Cost**: not yet measured"
+    return f"**Cost**: {cost['seconds']} seconds and {cost['peak_mb']} MB of memory on two cores, no GPU, no network"
+
+
+def cost_table() -> str:
+    """Return the table of all notebooks and what they cost, for notebook 00."""
+    lines = ["| notebook | seconds | memory |", "| --- | ---: | ---: |"]
+    lines += [
+        f"| [{name}]({name}.ipynb) | {cost['seconds']} s | {cost['peak_mb']} MB |" for name, cost in costs().items()
+    ]
+    return "\n".join(lines)
+
+
+def exercise_text(exercise: Exercise) -> str:
+    """Return the markdown of an exercise: what to do, how hard it is, and a folded clue."""
+    return (
+        f"### Exercise {exercise.id} · {exercise.title}\n\n{DIAMONDS[exercise.level]} {exercise.level}, spend up to "
+        f"{exercise.minutes} minutes.\n\n{exercise.task.strip()}\n\n"
+        f"<details><summary>A clue</summary>\n\n{exercise.clue.strip()}\n\n</details>"
+    )
+
+
+def exercise_code(exercise: Exercise, answer: str) -> str:
+    """Return the code cell of an exercise: `answer` (the stub or the solution) and its check."""
+    return f'{answer.strip()}\n\n\ncheck("{exercise.id}", {exercise.name})'
+
+
+def fill(notebook: nbformat.NotebookNode, name: str) -> None:
+    """Write every generated cell of `notebook` in place, and its metadata; what is not generated stays as it is."""
+    notebook.metadata.update(METADATA)
+    notebook.metadata.pop("jupytext", None)
+    number = name[:2]
+    exercises = {exercise.id: exercise for exercise in exercises_of(number)}
+    for cell in notebook.cells:
+        for tag in tags(cell):
+            exercise = exercises.get(tag.rpartition("-")[2])
+            if tag == "setup":
+                cell.source = setup_code()
+            elif tag == "title":
+                cell.source = cell.source.partition("\n\n[![")[0].strip() + "\n\n" + launch_links(name)
+                cell.attachments = {f"{host}.png": {"image/png": _badge(host)} for host in ("colab", "kaggle")}
+            elif tag == "costs":
+                cell.source = cost_table()
+            elif tag.startswith("exercise-text-") and exercise:
+                cell.source = exercise_text(exercise)
+            elif tag.startswith("exercise-") and exercise:
+                cell.source = exercise_code(exercise, exercise.stub)
+    for cell in notebook.cells:
+        if "box" in tags(cell):  # last, since it counts the words of all the others
+            cell.source = re.sub(r"(?m)^\*\*Time\*\*:.*$", time_line(notebook, number), cell.source)
+            cell.source = re.sub(r"(?m)^\*\*Cost\*\*:.*$", cost_line(name), cell.source)
+
+
+def _badge(host: str) -> str:
+    picture = root() / "images" / f"{host}.png"
+    return base64.b64encode(picture.read_bytes()).decode("ascii")

@@ -1,0 +1,45 @@
+"""The notebook of solutions of a lesson, generated from its exercises."""
+
+from pathlib import Path
+
+import nbformat
+
+from kit.cells import METADATA, exercise_code, exercise_text, exercises_of, setup_code
+from llmnotes.course import source
+
+
+def path_of(lesson: Path) -> Path:
+    """Return where the solutions of the notebook at `lesson` are."""
+    return lesson.parent / "solutions" / lesson.name
+
+
+def solutions(name: str, heading: str) -> nbformat.NotebookNode:
+    """Return the notebook of solutions for notebook `name`, whose first cell is `heading`; it is not yet executed."""
+    new = nbformat.v4
+    cells = [
+        new.new_markdown_cell(
+            f"{heading.splitlines()[0]}: solutions\n\nOne right answer to each exercise of "
+            f"[{name}](../{name}.ipynb); others are right, too."
+        ),
+        new.new_code_cell(setup_code()),
+        new.new_code_cell("from llmnotes.exercises import check"),
+    ]
+    for exercise in exercises_of(name[:2]):
+        cells += [
+            new.new_markdown_cell(exercise_text(exercise)),
+            new.new_code_cell(exercise_code(exercise, exercise.solution)),
+        ]
+    for index, cell in enumerate(cells):
+        cell.id = f"solution-{index}"
+    return new.new_notebook(cells=cells, metadata=METADATA)
+
+
+def renew(lesson: Path, heading: str) -> None:
+    """Write the solutions of `lesson`, unless the saved ones have the same cells: then their outputs stay."""
+    target, fresh = path_of(lesson), solutions(lesson.stem, heading)
+    if target.is_file():
+        saved = nbformat.read(target, as_version=4)
+        if list(map(source, saved.cells)) == list(map(source, fresh.cells)):
+            return
+    target.parent.mkdir(exist_ok=True)
+    nbformat.write(fresh, target)
