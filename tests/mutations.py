@@ -254,7 +254,7 @@ def gguf(rng: random.Random, data: bytes) -> bytes:
             dtype = rng.choice(list(NUMBERS))
         else:
             shape = rng.choice((shape[::-1], shape[:-1], (*shape, 1), (1, *shape), (0, *shape), ()))
-        zeros = bytes(PlannedTensor(name, dtype, shape, list).nbytes or 0)
+        zeros = bytes(PlannedTensor(name, dtype, shape, list).nbytes)
         parts[at] = PlannedTensor(name, dtype, shape, lambda: [zeros])
         parts = parts if rng.random() < 0.9 else parts[:at] + parts[at + 1 :]
     out = io.BytesIO()

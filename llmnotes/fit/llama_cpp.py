@@ -221,7 +221,5 @@ def sizes_and_types(shape: Shape, file_type: str) -> dict[str, tuple[tuple[int, 
     chosen, _ = types(file_type, shapes, groups, shape.layers == 80 and groups > 1)
     found = {}
     for name, sides in shapes.items():
-        nbytes = size_of(chosen[name], sides)
-        assert nbytes is not None, name  # `types` chooses a type whose blocks fit
-        found[name] = (sides, chosen[name], nbytes)
+        found[name] = (sides, chosen[name], size_of(chosen[name], sides))
     return found

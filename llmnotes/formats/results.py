@@ -105,10 +105,7 @@ class PlannedTensor:
     @property
     def nbytes(self) -> int:
         """The bytes that `data()` must yield together; `ValueError` where the rows do not divide into blocks."""
-        nbytes = size_of(self.dtype, self.shape)
-        if nbytes is None:
-            raise ValueError(f"the rows of {self.name}, {list(self.shape)}, do not divide into blocks of {self.dtype}")
-        return nbytes
+        return size_of(self.dtype, self.shape)
 
 
 @dataclass(frozen=True)
@@ -171,13 +168,23 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-def size_of(dtype: str, shape: tuple[int, ...]) -> int | None:
-    """Return the bytes that a tensor takes, or None where its rows do not divide into the blocks of its dtype.
+def divides(dtype: str, shape: tuple[int, ...]) -> bool:
+    """Return whether the rows of a tensor divide into the blocks of a dtype; most dtypes have blocks of one element.
 
-    >>> size_of("BF16", (2, 3)), size_of("Q8_0", (2, 64)), size_of("Q8_0", (2, 3))
-    (12, 136, None)
+    >>> divides("BF16", (2, 3)), divides("Q8_0", (2, 64)), divides("Q8_0", (2, 3))
+    (True, True, False)
     """
+    block = DTYPES[dtype][0]
+    return block == 1 or (len(shape) > 0 and shape[-1] % block == 0)
+
+
+def size_of(dtype: str, shape: tuple[int, ...]) -> int:
+    """Return the bytes that a tensor takes; `ValueError` where its rows do not divide into the blocks of its dtype.
+
+    >>> size_of("BF16", (2, 3)), size_of("Q8_0", (2, 64))
+    (12, 136)
+    """
+    if not divides(dtype, shape):
+        raise ValueError(f"rows of {list(shape)} do not divide into the blocks of {dtype}")
     block, width = DTYPES[dtype]
-    if block > 1 and (not shape or shape[-1] % block):
-        return None
     return math.prod(shape) // block * width

@@ -14,7 +14,7 @@ from llmnotes.errors import FileBroken
 from llmnotes.formats.files import METADATA_LIMIT, Source
 from llmnotes.formats.format import Format
 from llmnotes.formats.gguf.types import KINDS, REMOVED, TYPES, Texts, Typed, swapped
-from llmnotes.formats.results import Identity, Inspection, Tensor, size_of
+from llmnotes.formats.results import Identity, Inspection, Tensor, divides, size_of
 
 COUNT_LIMIT = 100_000  # keys, tensors, or arrays within arrays
 TEXT_LIMIT = 8_000_000  # bytes of all single texts together: names, licences, chat templates
@@ -232,10 +232,9 @@ def _tensors(cursor: _Cursor, count: int, alignment: int, notes: list[str]) -> t
         dtype = TYPES.get(number)
         if dtype is None or name in found:
             raise source.broken(f"{name[:80]!r} {f'is of the unknown type {number}' if not dtype else 'stands twice'}")
-        nbytes = size_of(dtype, shape)
-        if nbytes is None:
+        if not divides(dtype, shape):
             raise source.broken(f"the rows of {name[:80]!r}, {list(shape)}, do not divide into the blocks of {dtype}")
-        found[name] = dtype, shape, nbytes, cursor.number("Q")
+        found[name] = dtype, shape, size_of(dtype, shape), cursor.number("Q")
     start = -(-cursor.at // alignment) * alignment
     at = 0
     for name, (_, _, nbytes, offset) in sorted(found.items(), key=lambda item: item[1][2:][::-1]):

@@ -9,7 +9,7 @@ from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.from_huggingface import matched, part_of, type_of
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.progress import progress
-from llmnotes.formats.results import Conversion, Inspection, counted, size_of
+from llmnotes.formats.results import Conversion, Inspection, counted, divides
 from llmnotes.formats.safe_write import new_file
 from llmnotes.quantization.mixtures import FILE_TYPES
 
@@ -44,7 +44,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
         parts = []
         for weight in wanted:
             dtype = "F32" if len(weight.shape) == 1 else type
-            if type != "F32" and (weight.name in FLOATS or size_of(dtype, weight.shape) is None):
+            if type != "F32" and (weight.name in FLOATS or not divides(dtype, weight.shape)):
                 dtype = "F16"
             if dtype != type and len(weight.shape) > 1:
                 fallbacks[weight.name] = dtype

@@ -10,7 +10,7 @@ from array import array
 from llmnotes.formats.files import METADATA_LIMIT, Source
 from llmnotes.formats.format import Format
 from llmnotes.formats.gguf.types import TYPES, Texts
-from llmnotes.formats.results import Identity, Inspection, Tensor, size_of
+from llmnotes.formats.results import Identity, Inspection, Tensor, divides, size_of
 
 # The first four bytes are a number, so the letters stand backwards -> (format, versions)
 MAGICS = {b"lmgg": ("GGML", ()), b"fmgg": ("GGMF", (1,)), b"tjgg": ("GGJT", (1, 2, 3)), b"algg": ("GGLA", (1,))}
@@ -112,9 +112,9 @@ def _tensors(source: Source, at: int, aligned: bool, layout: int) -> tuple[Tenso
         dtype = dtype_of(number, layout)
         if dtype is None or name in found:
             raise source.broken(f"{name[:80]!r} {'stands twice' if dtype else f'is of the unknown type {number}'}")
-        nbytes = size_of(dtype, shape)
-        if nbytes is None:
+        if not divides(dtype, shape):
             raise source.broken(f"the rows of {name[:80]!r}, {list(shape)}, do not divide into the blocks of {dtype}")
+        nbytes = size_of(dtype, shape)
         at += 12 + len(head)
         at += -at % 32 if aligned else 0
         if at + nbytes > source.size:
