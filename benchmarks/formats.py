@@ -36,7 +36,7 @@ def make_model(folder: Path) -> None:
 
     from llmnotes.formats.results import PlannedTensor
     from llmnotes.formats.safe_write import new_file
-    from llmnotes.formats.safetensors import write
+    from llmnotes.formats.safetensors import write_safetensors
     from llmnotes.pebble import weights_dir
 
     folder.mkdir()
@@ -64,7 +64,7 @@ def make_model(folder: Path) -> None:
 
     parts = [PlannedTensor(name, "BF16", shape, lambda shape=shape: values(shape)) for name, shape in shapes.items()]
     with new_file(folder / "model.safetensors") as file:
-        write(file, parts, {"format": "pt"})
+        write_safetensors(file, parts, {"format": "pt"})
 
 
 def measure(command: list[str], jobs: Path | str = os.devnull) -> dict:

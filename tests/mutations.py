@@ -206,8 +206,8 @@ def gguf(rng: random.Random, data: bytes) -> bytes:
     import tempfile
 
     from llmnotes.formats import gguf, inspect, read
-    from llmnotes.formats.gguf import write as gguf_write
     from llmnotes.formats.gguf.types import NUMBERS, Texts, Typed
+    from llmnotes.formats.gguf.write import write_gguf
     from llmnotes.formats.results import PlannedTensor
 
     with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
@@ -258,7 +258,7 @@ def gguf(rng: random.Random, data: bytes) -> bytes:
         parts[at] = PlannedTensor(name, dtype, shape, lambda: [zeros])
         parts = parts if rng.random() < 0.9 else parts[:at] + parts[at + 1 :]
     out = io.BytesIO()
-    gguf_write.write(out, keys, parts, rng.choice(("little", "little", "little", "big")))
+    write_gguf(out, keys, parts, rng.choice(("little", "little", "little", "big")))
     return out.getvalue()
 
 

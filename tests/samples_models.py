@@ -25,9 +25,9 @@ def write_models(folder: Path) -> None:
 
 def write_architectures(folder: Path) -> None:
     """Write folders of the architectures that become a GGUF, with the tokenizer of `hf` and weights of zeros."""
-    from llmnotes.formats import safetensors
     from llmnotes.formats.gguf import architectures, rope
     from llmnotes.formats.results import PlannedTensor
+    from llmnotes.formats.safetensors import write_safetensors
 
     common = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
     common |= {"num_key_value_heads": 2, "vocab_size": 256}
@@ -51,7 +51,7 @@ def write_architectures(folder: Path) -> None:
             zeros = bytes(4 * int(np.prod(shape)))
             parts += [PlannedTensor(source, "F32", shape, lambda z=zeros: [z]) for source in weight.sources]
         with (path / "model.safetensors").open("wb") as file:
-            safetensors.write(file, parts, {"format": "pt"})
+            write_safetensors(file, parts, {"format": "pt"})
 
 
 def write_tokenizer(source: Path, target: Path) -> None:

@@ -14,8 +14,8 @@ from llmnotes.fit.model import model_of
 from llmnotes.fit.report import fit_text
 from llmnotes.fit.sizes import parse
 from llmnotes.fit.training import predict
-from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.results import PlannedTensor
 
 
@@ -183,7 +183,7 @@ def test_ggufs_that_say_too_little_are_refused(tmp_path, capsys):
 
     def answer(parts, **more) -> int:
         with open(tmp_path / "m.gguf", "wb") as file:
-            gguf_write.write(file, keys | more, parts)
+            write_gguf(file, keys | more, parts)
         return cli.main(["fit", str(tmp_path / "m.gguf"), "--ram", "8GB"])
 
     table = PlannedTensor("token_embd.weight", "F32", (100, 64), lambda: [bytes(25600)])

@@ -9,7 +9,7 @@ import pytest
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats import convert, gguf, inspect
 from llmnotes.formats.files import stored
-from llmnotes.formats.gguf import write as gguf_write
+from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.pebble import weights_dir
 from tests.models_for_gguf import VARIANTS, make
@@ -118,7 +118,7 @@ def rewritten(source: Path, target: Path, change) -> Path:
     change(keys)
     parts = [PlannedTensor(t.name, t.dtype, t.shape, partial(stored, t)) for t in inspect(source).tensors]
     with target.open("wb") as file:
-        gguf_write.write(file, keys, parts)
+        write_gguf(file, keys, parts)
     return target
 
 

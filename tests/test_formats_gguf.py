@@ -11,8 +11,9 @@ import pytest
 from llmnotes import formats
 from llmnotes.errors import FileBroken, NotConvertible, UnknownFormat
 from llmnotes.formats import gguf as reader
-from llmnotes.formats.gguf import write as gguf_write
+from llmnotes.formats.gguf.library import value_type
 from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_file
 from llmnotes.quantization.blocks import quantize
@@ -59,7 +60,7 @@ def part(name, array):
 def write(path, metadata=METADATA, parts=None, byteorder="little"):
     parts = [part(*item) for item in ARRAYS.items()] if parts is None else parts
     with new_file(path) as file:
-        gguf_write.write(file, metadata, parts, byteorder)
+        write_gguf(file, metadata, parts, byteorder)
     return path
 
 
@@ -71,7 +72,7 @@ def official(path, alignment=None, byteorder="little"):
         writer.add_custom_alignment(alignment)
     for key, value in list(METADATA.items())[1:]:
         if isinstance(value, Typed) and value.kind[0] != "[":
-            kind = gguf.GGUFValueType(gguf_write._number(value.kind))
+            kind = value_type(value.kind)
             writer.add_key_value(key, value.value, kind)
         elif isinstance(value, Typed):
             writer.add_key_value(key, value.value, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)

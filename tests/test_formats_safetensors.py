@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from llmnotes import formats
 from llmnotes.errors import FileBroken, UnknownFormat
 from llmnotes.formats.results import PlannedTensor
-from llmnotes.formats.safetensors import ORDER, write
+from llmnotes.formats.safetensors import ORDER, write_safetensors
 
 TORCH = {
     "F64": torch.float64,
@@ -61,7 +61,7 @@ def test_we_write_what_the_official_library_writes_and_read_it_back(tmp_path, se
         for name, (dtype, tensor) in tensors.items()
     ]
     with open(tmp_path / "ours", "wb") as file:
-        write(file, parts, metadata)
+        write_safetensors(file, parts, metadata)
     official, ours = ((tmp_path / name).read_bytes() for name in ("official", "ours"))
     if metadata:  # the library keeps its metadata in the order of a hash table
         length = int.from_bytes(ours[:8], "little")
@@ -80,29 +80,29 @@ def test_we_write_what_the_official_library_writes_and_read_it_back(tmp_path, se
 def test_one_key_of_metadata_is_written_to_the_byte(tmp_path):
     save_file({"a": torch.ones(3)}, tmp_path / "official", {"format": "pt"})
     file = io.BytesIO()
-    write(file, [PlannedTensor("a", "F32", (3,), lambda: [np.ones(3, "<f4").tobytes()])], {"format": "pt"})
+    write_safetensors(file, [PlannedTensor("a", "F32", (3,), lambda: [np.ones(3, "<f4").tobytes()])], {"format": "pt"})
     assert file.getvalue() == (tmp_path / "official").read_bytes()
 
 
 def test_the_order_of_metadata_does_not_show():
     files = [io.BytesIO(), io.BytesIO()]
     for file, metadata in zip(files, ({"b": "1", "a": "2"}, {"a": "2", "b": "1"}), strict=True):
-        write(file, [PlannedTensor("a", "U8", (1,), lambda: [b"x"])], metadata)
+        write_safetensors(file, [PlannedTensor("a", "U8", (1,), lambda: [b"x"])], metadata)
     assert files[0].getvalue() == files[1].getvalue() and b'{"a":"2","b":"1"}' in files[0].getvalue()
 
 
 @pytest.mark.parametrize("size", [0, 11, 13])
 def test_data_that_does_not_fill_its_shape_is_refused(size):
     with pytest.raises(ValueError, match=f"a has {size} bytes, and its shape needs 12"):
-        write(io.BytesIO(), [PlannedTensor("a", "F32", (3,), lambda: [bytes(size)])])
+        write_safetensors(io.BytesIO(), [PlannedTensor("a", "F32", (3,), lambda: [bytes(size)])])
 
 
 def test_a_name_stands_once():
     part = PlannedTensor("a", "U8", (0,), lambda: [])
     with pytest.raises(ValueError, match="twice"):
-        write(io.BytesIO(), [part, part])
+        write_safetensors(io.BytesIO(), [part, part])
     with pytest.raises(ValueError, match="__metadata__"):
-        write(io.BytesIO(), [PlannedTensor("__metadata__", "U8", (0,), lambda: [])])
+        write_safetensors(io.BytesIO(), [PlannedTensor("__metadata__", "U8", (0,), lambda: [])])
 
 
 def entry(first=0, end=4, dtype="F32", shape=(1,)):
@@ -177,7 +177,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
 def test_every_dtype_that_we_write_is_known_to_the_official_reader(tmp_path):
     for dtype in ORDER:
         with open(tmp_path / dtype, "wb") as file:
-            write(
+            write_safetensors(
                 file,
                 [
                     PlannedTensor(

@@ -14,7 +14,8 @@ import pytest
 from llmnotes import cli
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible, NotQuantizable
 from llmnotes.formats import convert, inspect
-from llmnotes.formats.gguf import imatrix, write
+from llmnotes.formats.gguf import imatrix
+from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.pebble import weights_dir
 from llmnotes.quantization.mixtures import ALIASES, FILE_TYPES
@@ -139,7 +140,7 @@ def test_a_gguf_with_other_contents_is_refused_in_a_sentence(base_of, tmp_path):
         part = PlannedTensor("blk.0.attn_v.weight", "F32", (32, 32), lambda: [bytes(4096)])
         (tmp_path / "odd.gguf").unlink(missing_ok=True)
         with open(tmp_path / "odd.gguf", "xb") as file:
-            write.write(file, keys, [part])
+            write_gguf(file, keys, [part])
         with pytest.raises(NotConvertible, match=word):
             convert(tmp_path / "odd.gguf", tmp_path / "q4.gguf", type="Q4_0")
     assert not (tmp_path / "q4.gguf").exists()
@@ -173,8 +174,8 @@ def test_importance_is_the_mean_square_of_the_inputs(tiny_folder):
 
 def test_importance_goes_to_a_file_and_back(tmp_path):
     importance = {"model.layers.0.mlp.down_proj.weight": np.arange(7, dtype=np.float32) / 3}
-    imatrix.write(tmp_path / "i.gguf", importance | {"blk.1.attn_q.weight": np.ones(4)}, "a text")
-    back = imatrix.read(tmp_path / "i.gguf")
+    imatrix.write_imatrix(tmp_path / "i.gguf", importance | {"blk.1.attn_q.weight": np.ones(4)}, "a text")
+    back = imatrix.read_imatrix(tmp_path / "i.gguf")
     np.testing.assert_array_equal(back["blk.0.ffn_down.weight"], importance["model.layers.0.mlp.down_proj.weight"])
     np.testing.assert_array_equal(back["blk.1.attn_q.weight"], np.ones(4))
     tensors, keys = read(tmp_path / "i.gguf")
@@ -194,7 +195,7 @@ def test_a_file_of_llama_imatrix_is_read(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    found = imatrix.read(tmp_path / "i.gguf")
+    found = imatrix.read_imatrix(tmp_path / "i.gguf")
     assert {name: values.tolist() for name, values in found.items()} == {
         "blk.0.attn_q.weight": [0.5, 0.75],
         "blk.0.attn_k.weight": [1.0, 1.0],  # never met an input: all columns alike, as llama.cpp has it
@@ -218,9 +219,9 @@ def test_a_strange_matrix_of_importance_is_refused(tensors, error, word, tmp_pat
         data = np.array(values, np.float32)
         parts.append(PlannedTensor(name, "F32", data.shape, lambda data=data: [data.tobytes()]))
     with open(tmp_path / "i.gguf", "xb") as file:
-        write.write(file, {"general.type": "imatrix"}, parts)
+        write_gguf(file, {"general.type": "imatrix"}, parts)
     with pytest.raises(error, match=word):
-        imatrix.read(tmp_path / "i.gguf")
+        imatrix.read_imatrix(tmp_path / "i.gguf")
 
 
 def test_importance_of_another_model_is_refused(tmp_path):
@@ -257,7 +258,7 @@ def test_the_command_line_takes_a_text_or_a_matrix(tmp_path, capsys):
     text = "The goose says honk. " * 20
     (tmp_path / "text.txt").write_text(text, encoding="utf-8")
     lm = open_model("pebble", say=lambda line: None)
-    imatrix.write(tmp_path / "i.gguf", collect(lm.model, lm.tokenizer, [text]))
+    imatrix.write_imatrix(tmp_path / "i.gguf", collect(lm.model, lm.tokenizer, [text]))
     for name, more in [
         ("a", ["--imatrix", str(tmp_path / "text.txt")]),
         ("b", ["--imatrix", str(tmp_path / "i.gguf")]),

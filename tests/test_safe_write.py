@@ -204,13 +204,15 @@ def test_leftovers_of_dead_processes_are_swept_and_no_others(writer, tmp_path):
 @pytest.mark.parametrize("target", ["out.safetensors", "out"])
 def test_a_conversion_that_is_killed_leaves_nothing(tmp_path, target):
     from llmnotes.formats.results import PlannedTensor
-    from llmnotes.formats.safetensors import write
+    from llmnotes.formats.safetensors import write_safetensors
 
     source = tmp_path / "source"
     source.mkdir()
     (source / "config.json").write_text('{"model_type": "llama"}')
     with open(source / "model.safetensors", "wb") as file:
-        write(file, [PlannedTensor(f"t{i}", "F32", (1 << 20,), lambda: [bytes(1 << 22)]) for i in range(16)])
+        write_safetensors(
+            file, [PlannedTensor(f"t{i}", "F32", (1 << 20,), lambda: [bytes(1 << 22)]) for i in range(16)]
+        )
     here = tmp_path / "here"
     here.mkdir()
     (here / "old").write_bytes(b"old")

@@ -65,9 +65,9 @@ def _importance(file: Path | None, source: str) -> dict | None:
     if file is None:
         return None
     if file.suffix.lower() != ".txt":
-        from llmnotes.formats.gguf.imatrix import read
+        from llmnotes.formats.gguf.imatrix import read_imatrix
 
-        return read(file)
+        return read_imatrix(file)
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -12,7 +12,7 @@ from llmnotes.finetuning import lora, token_rows
 from llmnotes.formats.huggingface import ADAPTER, settings
 from llmnotes.formats.results import PlannedTensor, Tensor
 from llmnotes.formats.safe_write import new_folder
-from llmnotes.formats.safetensors import write
+from llmnotes.formats.safetensors import write_safetensors
 
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."  # PEFT's wrappers around a model
@@ -68,7 +68,7 @@ def save(model: nn.Module, folder: str | Path, name: str = "default") -> Path:
         with new.file(CONFIG) as file:
             file.write(json.dumps(about, indent=2).encode() + b"\n")
         with new.file(ADAPTER[0]) as file:
-            write(file, parts, {"format": "pt"})
+            write_safetensors(file, parts, {"format": "pt"})
     return Path(folder)
 
 

@@ -7,8 +7,8 @@ from typing import BinaryIO, cast
 from llmnotes.fit.llama_cpp import sizes_and_types
 from llmnotes.fit.shapes import Shape
 from llmnotes.formats.gguf import entries
-from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.quantization.mixtures import FILE_TYPES
 
@@ -34,7 +34,7 @@ def write_empty(path: Path, tokenizer: Path, shape: Shape, file_type: str) -> No
     keys["tokenizer.ggml.tokens"] = Typed("[STRING]", tokens + [f"<{number}>" for number in more])
     keys["tokenizer.ggml.token_type"] = Typed("[I32]", kinds + [1 for _ in more])
     with open(path, "wb") as file:
-        gguf_write.write(cast(BinaryIO, _Holes(file)), keys, parts)
+        write_gguf(cast(BinaryIO, _Holes(file)), keys, parts)
         file.truncate(file.tell())
 
 

@@ -62,14 +62,15 @@ def convert(
 ) -> Conversion:
     """Write the model in `src` to `dst` in the format `to` (by default what the ending of `dst` says).
 
-    `type` is the file type of a GGUF ("F16", "Q8_0", "Q4_K_M", ... of `llmnotes.quantization.mixtures`), `importance`
-    the importance matrix for one of few bits, {name of a tensor: a number for each of its columns}, as
-    `llmnotes.quantization.models.importance.collect` measures it and `llmnotes.formats.gguf.imatrix.read` reads it.
-    Tensors travel one at a time; tied weights stay tied; a row that the type's blocks do not fit gets a type that
-    fits, and the answer names it.
+    `type` is the file type of a GGUF: "F16", "Q8_0", "Q4_K_M" or another of `llmnotes.quantization.mixtures`.
+    `importance` is an importance matrix for quantizing, {name of a tensor: a number for each of its columns}.
+    `llmnotes.quantization.models.importance.collect` measures one, and `gguf.imatrix.read_imatrix` reads one.
 
-    Raises `NotConvertible` (no such way), `CannotWrite` (the target exists, no room), and what `inspect` raises.
-    Nothing is left behind by a conversion that fails. Does not run the model, except to ONNX, whose graph is traced.
+    Tensors are read and written one at a time, and tied weights stay tied. If a type's blocks do not fit the rows of a
+    tensor, that tensor gets a type that fits, and `Conversion.fallbacks` names it.
+
+    Raises `NotConvertible` (llmnotes has no such conversion), `CannotWrite` (the target exists, no room), and what
+    `inspect` raises. A conversion that fails leaves nothing behind. Does not run the model, except to ONNX, whose graph is traced.
     """
     dst = Path(dst)
     if to is None:

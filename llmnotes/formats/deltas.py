@@ -15,7 +15,7 @@ from llmnotes.formats.registry import inspect, read
 from llmnotes.formats.repack import copy_beside, parts_and_ties
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
 from llmnotes.formats.safe_write import new_folder
-from llmnotes.formats.safetensors import write
+from llmnotes.formats.safetensors import write_safetensors
 
 FLOATS = ("F32", "F16", "BF16")
 BLOCK = 1 << 20  # elements that are in memory at a time
@@ -114,7 +114,7 @@ def _combine(base: Inspection, other: Inspection, dst: Path, function, metadata:
                 data = _pieces(base, old.get(tensor.name), other, tensor, function, advance)
                 parts.append(PlannedTensor(tensor.name, tensor.dtype, tensor.shape, data))
         with folder.file("model.safetensors") as file:
-            write(file, parts, {"format": "pt"} | metadata | ties)
+            write_safetensors(file, parts, {"format": "pt"} | metadata | ties)
     return lost
 
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import safetensors
 from llmnotes.formats.registry import inspect
 from llmnotes.formats.repack import copy_beside, parts_and_ties
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_folder
+from llmnotes.formats.safetensors import write_safetensors
 
 NAMES = {"int32": "I32", "float16": "F16"}
 
@@ -58,5 +58,5 @@ def save(
             with new.file(name) as file:
                 file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
         with new.file("model.safetensors") as file:
-            safetensors.write(file, written, {"format": "pt"} | ties)
+            write_safetensors(file, written, {"format": "pt"} | ties)
     return folder

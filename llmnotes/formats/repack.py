@@ -12,6 +12,7 @@ from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
 from llmnotes.formats.safe_write import NewFolder, new_file, new_folder
+from llmnotes.formats.safetensors import write_safetensors
 from llmnotes.formats.stretch import stretches
 from llmnotes.formats.targets import TARGETS, keep_types
 
@@ -136,7 +137,7 @@ def _write(
 ) -> tuple:
     metadata = {key: value for key, value in weights_metadata(inspection).items() if key not in ties}
     if to == "safetensors":
-        safetensors.write(file, parts, {"format": "pt"} | metadata | ties)
+        write_safetensors(file, parts, {"format": "pt"} | metadata | ties)
         if not ties or inspection.identity.format not in PICKLED:
             return ()
         pairs = ", ".join(f"{name} = {first}" for name, first in ties.items())

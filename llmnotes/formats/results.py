@@ -94,7 +94,7 @@ class Tensor:
 class PlannedTensor:
     """A tensor that is to be written: `data()` yields its bytes, little-endian, in pieces of any size.
 
-    To `safetensors.write` it may yield a `Stretch` as well, where the bytes lie in a file as they are.
+    To `write_safetensors` it may yield a `Stretch` as well, where the bytes lie in a file as they are.
     """
 
     name: str

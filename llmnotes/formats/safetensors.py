@@ -1,4 +1,8 @@
-"""safetensors: a length, a JSON header, and the tensors' bytes."""
+"""safetensors: a length, a JSON header, and the tensors' bytes.
+
+We read the header ourselves, because `inspect` also has to say what is wrong with a damaged file, in one sentence. We
+write ourselves, because the official writer wants the whole model in memory; this one holds a piece of a tensor.
+"""
 
 import json
 from typing import BinaryIO
@@ -66,8 +70,8 @@ def inspect(source: Source, identity: Identity) -> Inspection:
 FORMAT = Format(identify, inspect)
 
 
-def write(file: BinaryIO, parts: list[PlannedTensor], metadata: dict[str, str] | None = None) -> None:
-    """Write `parts` to `file`, byte for byte as the official library does; one piece of a tensor is held at a time.
+def write_safetensors(file: BinaryIO, parts: list[PlannedTensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors to `file`, byte for byte as the official library does; one piece of a tensor is held at a time.
 
     Raises `ValueError` for a name that stands twice, or data that does not fill its shape. Does not write the
     quantized blocks of GGML: the format has no names for them.

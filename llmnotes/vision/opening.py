@@ -16,7 +16,7 @@ from llmnotes.errors import ModelBroken, ModelNotFound, UnknownName
 from llmnotes.formats.gguf.llava import is_llava
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_file
-from llmnotes.formats.safetensors import write
+from llmnotes.formats.safetensors import write_safetensors
 from llmnotes.models import open_model, path_of
 from llmnotes.models.opening import quiet
 from llmnotes.vision import parts
@@ -160,7 +160,7 @@ def write_tensors(path: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> No
         )
 
     with new_file(path) as file:
-        write(file, [part(name, value) for name, value in tensors], {"format": "pt"})
+        write_safetensors(file, [part(name, value) for name, value in tensors], {"format": "pt"})
 
 
 def read_tensors(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from llmnotes.formats import safetensors
 from llmnotes.formats.files import Source
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_folder
+from llmnotes.formats.safetensors import write_safetensors
 
 STATE, SUMS = "state.safetensors", "SHA256SUMS"
 KINDS = (
@@ -44,7 +45,7 @@ def save(folder: str | Path, step: int, model, optimizer, run: str) -> Path:
     with new_folder(path) as new:
         with new.file(STATE) as file:
             hashed = _Hashed(file)
-            safetensors.write(hashed, parts, {"step": str(step), "run": run})
+            write_safetensors(hashed, parts, {"step": str(step), "run": run})
         with new.file(SUMS) as file:
             file.write(f"{hashed.digest.hexdigest()}  {STATE}\n".encode())
     for old in found(folder)[KEPT:]:
@@ -129,7 +130,7 @@ def _tensors(model, optimizer) -> dict[str, torch.Tensor]:
 
 
 def part(name: str, tensor: torch.Tensor) -> PlannedTensor:
-    """Return a tensor as what `safetensors.write` takes, in its own float type."""
+    """Return a tensor as what `write_safetensors` takes, in its own float type."""
     dtype = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}[tensor.dtype]
 
     def data():

@@ -11,8 +11,8 @@ from pathlib import Path
 from llmnotes.errors import CannotWrite
 from llmnotes.finetuning import adapter_files
 from llmnotes.finetuning.job.checkpoints import part
-from llmnotes.formats import safetensors
 from llmnotes.formats.safe_write import new_file, new_folder
+from llmnotes.formats.safetensors import write_safetensors
 
 RUN, REPORT, LOG = "run.json", "report.json", "training_log.jsonl"
 
@@ -125,7 +125,7 @@ def save_model(lm, folder: str | Path) -> None:
             with new.file(path.name) as file:
                 file.write(path.read_bytes())
         with new.file("model.safetensors") as file:
-            safetensors.write(file, [part(name, tensor) for name, tensor in tensors.items()], {"format": "pt"})
+            write_safetensors(file, [part(name, tensor) for name, tensor in tensors.items()], {"format": "pt"})
 
 
 def _record(line: bytes) -> dict | None:

@@ -1,5 +1,8 @@
 """GGUF, versions 1 to 3 in both byte orders: typed keys, a table of tensors, and their aligned bytes.
 
+We read it ourselves: gguf-py's GGUFReader makes a Python object of every token in a vocabulary, which takes seconds,
+and believes the lengths in a header. This reader checks each length against the file's size first.
+
 Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 

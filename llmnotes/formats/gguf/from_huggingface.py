@@ -9,9 +9,9 @@ from typing import Any
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible, NotQuantizable
 from llmnotes.formats.gguf import architectures, llava, rope
 from llmnotes.formats.gguf import tokenizer as gguf_tokenizer
-from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.architectures import Architecture, Weight
 from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.huggingface import settings
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
@@ -70,7 +70,7 @@ def convert(
         metadata = general(inspection, architecture, parts) | architectures.keys(architecture, sizes) | position_keys
         metadata |= {"general.file_type": mixtures.FILE_TYPES[type][0], "general.quantization_version": 2} | tokenizer
         with new_file(dst) as file:
-            gguf_write.write(file, metadata, parts)
+            write_gguf(file, metadata, parts)
     lost = left + lost + _lost(architecture, config)
     nbytes = sum(part.nbytes for part in parts)
     return Conversion(inspection.path, dst, inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost))

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.architectures import LAYER
 from llmnotes.formats.gguf.types import Typed
-from llmnotes.formats.registry import inspect
-from llmnotes.formats.registry import read as read_tensor
+from llmnotes.formats.gguf.write import write_gguf
+from llmnotes.formats.registry import inspect, read
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_file
 
@@ -22,7 +21,7 @@ LIMIT = 1 << 28  # bytes of all sums; a model of 400 billion weights has a tenth
 SUMS, COUNTS = ".in_sum2", ".counts"
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read_imatrix(path: str | Path) -> dict[str, Any]:
     """Return {name of a matrix in GGUF: the mean square of each column's inputs, float32 (columns,)}.
 
     Raises `NotConvertible` for a file that is no importance matrix, or one of a model with several experts, and
@@ -42,7 +41,7 @@ def read(path: str | Path) -> dict[str, Any]:
         tensor = tensors.get(name)
         if tensor is None or tensor.dtype != "F32" or inspection.nbytes > LIMIT:
             raise FileBroken(f"{inspection.path.name} has no {name[:80]} in F32; make it again.")
-        return np.frombuffer(b"".join(read_tensor(inspection, tensor)), "<f4")
+        return np.frombuffer(b"".join(read(inspection, tensor)), "<f4")
 
     found = {}
     for name in names:
@@ -55,7 +54,7 @@ def read(path: str | Path) -> dict[str, Any]:
     return found
 
 
-def write(path: str | Path, importance: dict[str, Any], dataset: str = "") -> None:
+def write_imatrix(path: str | Path, importance: dict[str, Any], dataset: str = "") -> None:
     """Write {name of a weight: mean square of each column's inputs} for llama.cpp, each as the sum of one input.
 
     `dataset` names the text. Names may be those of Hugging Face. Raises what `new_file` raises.
@@ -70,7 +69,7 @@ def write(path: str | Path, importance: dict[str, Any], dataset: str = "") -> No
     keys = {"general.type": "imatrix", "imatrix.datasets": Typed("[STRING]", [dataset])}
     keys |= {"imatrix.chunk_count": 1, "imatrix.chunk_size": 1}
     with new_file(path) as file:
-        gguf_write.write(file, keys, parts)
+        write_gguf(file, keys, parts)
 
 
 def named(importance: dict[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import Any
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats.gguf import llava
-from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.from_huggingface import matched, part_of, type_of
 from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.progress import progress
 from llmnotes.formats.results import Conversion, Inspection, counted, divides
 from llmnotes.formats.safe_write import new_file
@@ -50,7 +50,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
                 fallbacks[weight.name] = dtype
             parts.append(part_of(weight, at_hand, inspection, dtype, advance))
         with new_file(dst) as file:
-            gguf_write.write(file, keys(inspection, seen, type), parts)
+            write_gguf(file, keys(inspection, seen, type), parts)
     lost = [f"The projector never sees {counted(len(unseen), 'tensor')} of the last layers; they are not in the file."]
     if seen.crops:
         lost.append("llama.cpp pads an image that is not square, and this model's processor cuts its sides off.")

@@ -6,9 +6,9 @@ from typing import Any
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats.gguf import entries
-from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.from_huggingface import SOURCES, quantized, same_model, type_of
 from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
@@ -52,7 +52,7 @@ def requantize(
         metadata |= {"general.file_type": Typed("U32", mixtures.FILE_TYPES[type][0])}
         metadata |= {"general.quantization_version": Typed("U32", 2)}
         with new_file(dst) as file:
-            gguf_write.write(file, metadata, parts)
+            write_gguf(file, metadata, parts)
     nbytes = sum(part.nbytes for part in parts)
     return Conversion(inspection.path, dst, inspection.identity, "gguf", len(parts), nbytes, fallbacks)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats import safetensors
 from llmnotes.formats.gguf import architectures, hf_tokenizer, rope
 from llmnotes.formats.gguf.architectures import SETTINGS, Architecture, Weight
 from llmnotes.formats.gguf.from_huggingface import permuted
@@ -16,6 +15,7 @@ from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted
 from llmnotes.formats.safe_write import new_file, new_folder
+from llmnotes.formats.safetensors import write_safetensors
 
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 STACK_LIMIT = 1 << 26  # bytes of a stack of vectors that is taken apart in memory
@@ -57,7 +57,7 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
             with folder.file(name) as file:
                 file.write(text.encode("utf-8", "replace"))
         with folder.file("model.safetensors") as file:
-            safetensors.write(file, parts, {"format": "pt"})
+            write_safetensors(file, parts, {"format": "pt"})
     nbytes = sum(part.nbytes for part in parts)
     return Conversion(inspection.path, dst, inspection.identity, "huggingface", len(parts), nbytes, {}, tuple(lost))
 
@@ -74,7 +74,7 @@ def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -
             for tensor in inspection.tensors
             for part in _parts(Weight(tensor.name, tensor.shape, (tensor.name,)), tensor, inspection, asked, advance)
         ]
-        safetensors.write(file, parts, {"format": "pt"})
+        write_safetensors(file, parts, {"format": "pt"})
     nbytes = sum(part.nbytes for part in parts)
     lost = ("safetensors has no place for the keys of a GGUF: settings and tokenizer stay behind.",)
     return Conversion(inspection.path, dst, inspection.identity, "safetensors", len(parts), nbytes, {}, lost)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats.gguf import write as gguf_write
 from llmnotes.formats.gguf.from_huggingface import quantized, type_of
 from llmnotes.formats.gguf.types import NUMBERS, Typed
+from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
@@ -52,7 +52,7 @@ def to_gguf(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     with progress(inspection.nbytes, dst.name) as advance:
         parts = [_part(tensor, inspection, types[tensor.name], advance) for tensor in tensors]
         with new_file(dst) as file:
-            gguf_write.write(file, _keys(inspection, sizes, _file_type(inspection, type, parts)), parts)
+            write_gguf(file, _keys(inspection, sizes, _file_type(inspection, type, parts)), parts)
     nbytes = sum(part.nbytes for part in parts)
     lost = [
         f"The file does not say its context length and the epsilon of its norms: {CONTEXT} and {EPSILON} were taken, "

@@ -5,13 +5,14 @@ from functools import partial
 from pathlib import Path
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats import repack, safetensors
+from llmnotes.formats import repack
 from llmnotes.formats.legacy.tensorflow import table as tf_table
 from llmnotes.formats.legacy.tensorflow.bundle import TYPES, Entry, kept_entries
 from llmnotes.formats.protobuf import FIXED32, field, varint
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
 from llmnotes.formats.safe_write import new_file
+from llmnotes.formats.safetensors import write_safetensors
 from llmnotes.formats.targets import keep_types
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -49,7 +50,7 @@ def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Convers
     ]
     with new_file(dst) as file:
         if to == "safetensors":
-            safetensors.write(file, parts, {"format": "tf"} | ties)
+            write_safetensors(file, parts, {"format": "tf"} | ties)
         else:
             pytorch_write.write(file, parts, ties)
     lost = ["The graph of objects, and with it which variable is whose, is not in it."] * (
