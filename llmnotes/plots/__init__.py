@@ -3,6 +3,19 @@
 Colours are Okabe and Ito's, which readers with any kind of colour vision can tell apart.
 """
 
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Interactive
+
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
     "#0072B2",
     "#E69F00",
@@ -15,41 +28,57 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
 PALETTE = [BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK]
 
 
-def show(figure, alt: str, static=None) -> None:
+def show(figure: Figure | Interactive, alt: str, static: Figure | None = None) -> None:
     """Display `figure` with `alt`, the sentence for readers who do not see it.
 
     `figure` is a matplotlib figure, or a plotly figure; for a plotly figure `static` is the matplotlib figure that
-    says the same where nothing interactive is shown (on GitHub, in print).
+    says the same where nothing interactive is shown (on GitHub, in print). Raises `TypeError` for a plotly figure
+    without `static`.
     """
-    import io
-    import json
-
     from IPython.display import display
 
-    picture, data = figure if static is None else static, {"text/plain": alt}
+    picture = figure if static is None else static
+    if not isinstance(picture, Figure):
+        raise TypeError("A plotly figure needs a static matplotlib figure beside it; give it as static=.")
     buffer = io.BytesIO()
     picture.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
-    data["image/png"] = buffer.getvalue()
-    if static is not None:
+    data = {"text/plain": alt, "image/png": buffer.getvalue()}
+    if not isinstance(figure, Figure):
         import plotly.io as pio
 
         if pio.renderers.default in ("colab", "kaggle"):  # these show plotly in their own way only
             figure.show()
             return
-        data["application/vnd.plotly.v1+json"] = json.loads(figure.to_json())
+        data["application/vnd.plotly.v1+json"] = json.loads(figure.to_json() or "null")
     display(data, raw=True, metadata={"image/png": {"alt": alt}})
 
 
-def axes(width: float = 6.0, height: float = 3.2, columns: int = 1, rows: int = 1):
-    """Return (figure, axes) in the course's style: sizes in inches, no frame at the top and right.
+def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure in the course's style and its only panel; sizes are in inches."""
+    figure, panels = several_panels(width, height)
+    return figure, panels[0]
 
-    The axes are one panel, or a list of the panels from left to right and from top to bottom.
+
+def several_panels(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure in the course's style and its panels, from left to right and from top to bottom.
+
+    Sizes are in inches and belong to the whole figure; panels have no frame at the top and right.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure = blank(width, height)
+    panels = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_prop_cycle(color=PALETTE)
-    return figure, panels[0] if len(panels) == 1 else panels
+    return figure, panels
+
+
+def note(panel: Axes, text: str, point: Iterable[Any], offset: Iterable[float], **style: Any) -> None:
+    """Write `text` beside a `point` (x, y) of the panel, moved by `offset` in points (1/72 inch)."""
+    x, y = point
+    right, up = offset
+    panel.annotate(text, (x, y), xytext=(right, up), textcoords="offset points", **style)
+
+
+def blank(width: float, height: float) -> Figure:
+    """Return a figure without panels, for those that arrange their own; sizes are in inches."""
+    return Figure(figsize=(width, height), layout="constrained")

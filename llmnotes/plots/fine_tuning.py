@@ -2,29 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 
-from llmnotes.plots import BLUE, GREEN, ORANGE, PALETTE, RED, axes
+from matplotlib.figure import Figure
+
+from llmnotes.plots import BLUE, GREEN, ORANGE, PALETTE, RED, note, one_panel, several_panels
 
 
-def spectrum(shares: Mapping[str, Sequence[float]], marked: int):
+def spectrum(shares: Mapping[str, Sequence[float]], marked: int) -> Figure:
     """Return the figure of how much of a matrix its first directions hold.
 
     `shares` has, for each matrix, the share of its squared length (0 to 1) in its first 1, 2, ... directions; a line
     stands at `marked` directions.
     """
-    figure, panel = axes(6.2, 3.3)
+    figure, panel = one_panel(6.2, 3.3)
     for (name, values), colour in zip(shares.items(), (BLUE, ORANGE, GREEN), strict=False):
         panel.plot(range(1, len(values) + 1), values, color=colour, label=name)
     panel.axvline(marked, color="#999999", linewidth=1, linestyle="--")
-    panel.annotate(f"{marked} directions", (marked, 0.02), xytext=(4, 0), textcoords="offset points", color="#555555")
+    note(panel, f"{marked} directions", (marked, 0.02), (4, 0), color="#555555")
     panel.set(xlabel="directions, the largest first", ylabel="share of the change", ylim=(0, 1.02), xscale="log")
     panel.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
     panel.legend(frameon=False, loc="upper left")
     return figure
 
 
-def learned_and_kept(runs: Mapping[str, Sequence[tuple[int, float, float]]]):
+def learned_and_kept(runs: Mapping[str, Sequence[tuple[int, float, float]]]) -> Figure:
     """Return the figure of both exams along a training: for each run, (step, new facts, old facts), shares 0 to 1."""
-    figure, panels = axes(8.0, 3.2, columns=2)
+    figure, panels = several_panels(8.0, 3.2, columns=2)
     styles = list(zip((RED, BLUE, GREEN), ("--", "-", ":"), strict=True))
     for panel, place, title in zip(panels, (1, 2), ("new facts", "old facts"), strict=True):
         for (name, points), (colour, style) in zip(runs.items(), styles, strict=False):
@@ -42,13 +44,13 @@ def learned_and_kept(runs: Mapping[str, Sequence[tuple[int, float, float]]]):
     return figure
 
 
-def sweep(points: Sequence[Mapping]):
+def sweep(points: Sequence[Mapping]) -> Figure:
     """Return the figure of a sweep: exams on new and on old facts against the learning rate, a line for each setting.
 
     Each point has r, alpha, learning_rate, new and old (0 to 1). Left: ranks, where alpha is twice the rank; right:
     alphas at one rank.
     """
-    figure, panels = axes(9.0, 5.2, columns=2, rows=2)
+    figure, panels = several_panels(9.0, 5.2, columns=2, rows=2)
     ranks = [point for point in points if point["alpha"] == 2 * point["r"]]
     one = max({point["r"] for point in points}, key=lambda r: len({p["alpha"] for p in points if p["r"] == r}))
     alphas = [point for point in points if point["r"] == one]
@@ -58,8 +60,8 @@ def sweep(points: Sequence[Mapping]):
             for number, value in enumerate(sorted({point[key] for point in chosen})):
                 line = sorted((p for p in chosen if p[key] == value), key=lambda p: p["learning_rate"])
                 rates, right = [p["learning_rate"] for p in line], [p[exam] for p in line]
-                style = {"marker": "osD^"[number], "linestyle": ("-", "--", "-.", ":")[number]}
-                panel.plot(rates, right, color=PALETTE[number], label=f"{value:g}", **style)
+                style = "osD^"[number] + ("-", "--", "-.", ":")[number]
+                panel.plot(rates, right, style, color=PALETTE[number], label=f"{value:g}")
             panel.set(xscale="log", ylim=(-0.05, 1.05))
             panel.set_xticks(ticks, [f"{rate:g}" for rate in ticks])
             panel.minorticks_off()
@@ -71,9 +73,9 @@ def sweep(points: Sequence[Mapping]):
     return figure
 
 
-def losses(curves: Mapping[str, Sequence[tuple[int, float]]]):
+def losses(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     """Return the figure of losses along a training: by name, (step, nats per token)."""
-    figure, panel = axes(6.2, 3.3)
+    figure, panel = one_panel(6.2, 3.3)
     for (name, points), colour, style in zip(curves.items(), (BLUE, RED, GREEN), ("-", "o-", "s--"), strict=False):
         panel.plot(*zip(*points, strict=True), style, color=colour, label=name)
     panel.set(xlabel="step", ylabel="loss, nats per token", ylim=(0, None))

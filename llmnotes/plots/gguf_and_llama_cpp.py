@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping
 
-from llmnotes.plots import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from llmnotes.fit.llama_cpp import LlamaCppMemory
+from llmnotes.plots import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, note, one_panel, several_panels
 
 PARTS = {"output": RED, "layers": BLUE, "cache": ORANGE, "compute buffer": PURPLE, "token table": GREEN}
 
 
-def pareto(points: Mapping[str, tuple[float, float]]):
+def pareto(points: Mapping[str, tuple[float, float]]) -> Figure:
     """Return the figure of KL from F32 against bits per weight; `points` is {type: (bits per weight, KL)}.
 
     A grey line joins the types that no other beats in both.
     """
-    figure, panel = axes(6.8, 3.8)
+    figure, panel = one_panel(6.8, 3.8)
     best, front = float("inf"), []
     for bits, far in sorted(points.values()):
         if far < best:
@@ -23,7 +27,7 @@ def pareto(points: Mapping[str, tuple[float, float]]):
         on_front = (bits, far) in front
         panel.plot(bits, far, "o" if on_front else "s", color=BLUE if on_front else RED, markersize=6)
         at, side = ((7, 4), "left") if place % 2 else ((-7, -11), "right")  # neighbours on different sides
-        panel.annotate(name, (bits, far), xytext=at, textcoords="offset points", fontsize=9, ha=side)
+        note(panel, name, (bits, far), at, fontsize=9, ha=side)
     panel.set(xscale="log", yscale="log", xlabel="bits per weight, scales included")
     panel.set_ylabel("KL from F32, nats per token")
     ticks = (3, 4, 5, 6, 8, 16)
@@ -34,14 +38,12 @@ def pareto(points: Mapping[str, tuple[float, float]]):
     return figure
 
 
-def places(models: Mapping, counts: Mapping[str, int], vram: float = 8e9):
+def places(models: Mapping[str, LlamaCppMemory], counts: Mapping[str, int], vram: float = 8e9) -> Figure:
     """Return the figure of what lies on a GPU of `vram` bytes and what in main memory, a bar for each type.
 
     `models` is {type: what `llmnotes.fit.llama_cpp.needs` returns}, `counts` {type: n_gpu_layers}.
     """
-    from matplotlib.patches import Patch
-
-    figure, (left, right) = axes(9.0, 0.5 * len(models) + 1.5, columns=2)
+    figure, (left, right) = several_panels(9.0, 0.5 * len(models) + 1.5, columns=2)
     for name, one in models.items():
         blocks, count = len(one.layers), counts[name]
         there = max(blocks + 1 - count, 0)  # the first layer on the GPU

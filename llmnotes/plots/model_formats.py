@@ -1,8 +1,9 @@
 """The figures of notebook 03: where the bytes lie, and what survives a conversion."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, axes
+from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, one_panel
 
 COLOURS = {"sign": ORANGE, "names": SKY, "program": PURPLE, "tokenizer": GREEN, "numbers": BLUE}
 
@@ -36,9 +37,9 @@ LAYOUTS = {  # file -> (what stands there, kind, width) from its first byte to i
 }
 
 
-def layouts():
+def layouts() -> Figure:
     """Return the figure of what lies where in four kinds of files, a drawing that is not to scale."""
-    figure, panel = axes(9.2, 3.6)
+    figure, panel = one_panel(9.2, 3.6)
     for row, parts in enumerate(reversed(LAYOUTS.values())):
         left, scale = 0.0, 1 / sum(width for _, _, width in parts)
         for label, kind, width in parts:
@@ -54,12 +55,12 @@ def layouts():
     return figure
 
 
-def survival(names: list[str], differences: np.ndarray, same_text: np.ndarray):
+def survival(names: list[str], differences: np.ndarray, same_text: np.ndarray) -> Figure:
     """Return the figure of the largest logit difference between every two forms of a model, (forms, forms).
 
     The brighter a field, the larger the difference; a field says the number, and whether the greedy texts differ.
     """
-    figure, panel = axes(8.2, 5.8)
+    figure, panel = one_panel(8.2, 5.8)
     floor = -8.0
     shown = np.log10(np.maximum(differences, 10**floor))
     image = panel.imshow(shown, cmap="cividis", vmin=floor, vmax=1)

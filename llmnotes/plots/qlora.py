@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, axes
+from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, one_panel
 
 COLOURS = {
     "weights": BLUE,
@@ -17,12 +19,12 @@ COLOURS = {
 }
 
 
-def parts(rows: Mapping[str, Mapping[str, float]], measured: Sequence[float] = (), unit: str = "MB"):
+def parts(rows: Mapping[str, Mapping[str, float]], measured: Sequence[float] = (), unit: str = "MB") -> Figure:
     """Return the figure of the parts of the memory of several runs, a bar each, and a mark where it was measured.
 
     `rows` is {run: {part: size in `unit`}}; `measured` has as many numbers, or none.
     """
-    figure, panel = axes(7.2, 0.8 + 0.42 * len(rows))
+    figure, panel = one_panel(7.2, 0.8 + 0.42 * len(rows))
     places = np.arange(len(rows))[::-1]
     left = np.zeros(len(rows))
     for name, colour in COLOURS.items():
@@ -43,12 +45,12 @@ def parts(rows: Mapping[str, Mapping[str, float]], measured: Sequence[float] = (
     return figure
 
 
-def arrives(wanted, got, limit: float):
+def arrives(wanted: ArrayLike, got: ArrayLike, limit: float) -> Figure:
     """Return the figure of what 4 bits make of an update: for each weight what was added, and what became of it.
 
     `wanted` and `got` are (n,); both axes end at `limit`.
     """
-    figure, panel = axes(5.0, 4.0)
+    figure, panel = one_panel(5.0, 4.0)
     panel.plot([-limit, limit], [-limit, limit], color=BLACK, lw=1, label="nothing is lost")
     panel.plot(wanted, got, ".", color=BLUE, markersize=3, alpha=0.5, rasterized=True)
     panel.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")

@@ -4,18 +4,20 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, PURPLE, RED, axes
+from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, PURPLE, RED, note, one_panel, several_panels
 
 FAMILIES = (BLUE, RED, GREEN, PURPLE, BLACK)  # dark enough for labels of the same colour
 
 
-def number_lines(rows: dict[str, np.ndarray], limit: float, xlabel: str, density=None):
+def number_lines(rows: dict[str, np.ndarray], limit: float, xlabel: str, density=None) -> Figure:
     """Return the figure of the numbers that each row has between -limit and limit, as ticks on a line.
 
     `density` is a function that is drawn above all lines, for comparison, scaled to the height of one row.
     """
-    figure, panel = axes(8.0, 0.62 * (len(rows) + 1.4 * bool(density)) + 0.7)
+    figure, panel = one_panel(8.0, 0.62 * (len(rows) + 1.4 * bool(density)) + 0.7)
     for place, (values, colour) in enumerate(zip(rows.values(), PALETTE, strict=False)):
         values = np.unique(values[np.isfinite(values) & (np.abs(values) <= limit)])
         panel.vlines(values, -place - 0.28, -place + 0.28, color=colour, lw=1.4 if len(values) < 60 else 0.7)
@@ -44,7 +46,7 @@ def turning(weights: np.ndarray, cases: dict[tuple[int, int], tuple[float, float
     at = list(range(len(weights)))
     reach = 1.1 * max(float(np.abs(after).max()) for _, _, after in cases.values())  # so that no slider moves the dots
 
-    def label(width, size):
+    def caption(width: int, size: int) -> str:
         cost, error, _ = cases[width, size]
         return f"{width} bits, blocks of {size}: {cost:g} bits per weight, error {error:.1%}"
 
@@ -53,7 +55,7 @@ def turning(weights: np.ndarray, cases: dict[tuple[int, int], tuple[float, float
             go.Scatter(
                 x=at,
                 y=np.round(cases[bits, size][2], 4).tolist(),
-                name=label(bits, size),
+                name=caption(bits, size),
                 mode="lines",
                 line={"shape": "hvh", "color": ORANGE, "width": 2},
                 visible=size == block,
@@ -78,7 +80,7 @@ def turning(weights: np.ndarray, cases: dict[tuple[int, int], tuple[float, float
             "args": [
                 {
                     "y": [np.round(cases[width, size][2], 4).tolist() for size in blocks],
-                    "name": [label(width, size) for size in blocks],
+                    "name": [caption(width, size) for size in blocks],
                 },
                 traces,
             ],
@@ -112,18 +114,18 @@ def turning(weights: np.ndarray, cases: dict[tuple[int, int], tuple[float, float
         xaxis={"title": {"text": "weight"}},
         yaxis={"title": {"text": "value"}, "range": [-reach, reach]},
     )
-    static, panels = axes(7.6, 5.4, rows=3)
+    static, panels = several_panels(7.6, 5.4, rows=3)
     for panel, position in zip(panels, ((2, blocks[1]), (4, blocks[1]), (4, blocks[-1])), strict=True):
         panel.step(at, cases[position][2], where="mid", color=ORANGE)
         panel.plot(at, weights, "o", color=BLUE, markersize=4)
-        panel.set_title(label(*position), fontsize=9, loc="left")
+        panel.set_title(caption(*position), fontsize=9, loc="left")
         panel.set(xlabel="weight" if panel is panels[-1] else "", ylabel="value")
     return figure, static
 
 
-def costs(cases: dict[tuple[int, int], tuple]):
+def costs(cases: dict[tuple[int, int], tuple]) -> Figure:
     """Return the figure of error against bits per weight, a line for each block size; `cases` as in `turning`."""
-    figure, panel = axes(6.8, 3.6)
+    figure, panel = one_panel(6.8, 3.6)
     widths, blocks = (sorted(set(part)) for part in zip(*cases, strict=True))
     for size, colour, mark in zip(blocks, PALETTE, "os^Dv", strict=False):
         line = [cases[width, size][:2] for width in widths]
@@ -136,24 +138,18 @@ def costs(cases: dict[tuple[int, int], tuple]):
     return figure
 
 
-def channels(rows: dict[str, np.ndarray]):
+def channels(rows: dict[str, np.ndarray]) -> Figure:
     """Return the figure of the largest magnitude in each channel (channels,), a panel for each entry of `rows`.
 
     Half of a step in 8 bits, from the largest channel, is drawn as a line: what is below it is rounded to 0.
     """
-    figure, panels = axes(8.4, 3.0, columns=len(rows))
+    figure, panels = several_panels(8.4, 3.0, columns=len(rows))
     halves = {title: values.max() / 127 / 2 for title, values in rows.items()}
     for panel, (title, values), colour in zip(panels, rows.items(), (BLUE, ORANGE), strict=False):
         panel.plot(np.arange(len(values)), values, ".", color=colour, markersize=4)
         panel.axhline(halves[title], color=BLACK, lw=1, ls="--")
-        panel.annotate(
-            "half a step of int8: what is below becomes 0",
-            (len(values) - 1, halves[title]),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-        )
+        text, end = "half a step of int8: what is below becomes 0", (len(values) - 1, halves[title])
+        note(panel, text, end, (0, 4), ha="right", fontsize=8)
         panel.set_yscale("log")
         panel.set(title=title, xlabel="channel", ylabel="largest magnitude")
     low = min(min(values.min(), halves[title]) for title, values in rows.items())
@@ -163,7 +159,7 @@ def channels(rows: dict[str, np.ndarray]):
     return figure
 
 
-def pareto(families: dict[str, Sequence], bounds: dict[str, tuple[np.ndarray, np.ndarray]] | None = None):
+def pareto(families: dict[str, Sequence], bounds: dict[str, tuple[np.ndarray, np.ndarray]] | None = None) -> Figure:
     """Return the figure of error against bits per weight, and of KL against bits per weight.
 
     `families` is {family: rows of `llmnotes.evaluation.ruler`}, each drawn with a colour and a mark of its own.
@@ -174,7 +170,7 @@ def pareto(families: dict[str, Sequence], bounds: dict[str, tuple[np.ndarray, np
 
     families = {name: shown for name, family in families.items() if (shown := [row for row in family if row.kl > 0])}
     rows = [row for family in families.values() for row in family]
-    figure, (upper, lower) = axes(8.4, 9.6, rows=2)
+    figure, (upper, lower) = several_panels(8.4, 9.6, rows=2)
     for (name, (bits, errors)), style in zip((bounds or {}).items(), ("-", "--", ":"), strict=False):
         upper.plot(bits, errors, style, color=BLACK, lw=1, label=name)
     for (name, family), colour, mark in zip(families.items(), FAMILIES, "osD^v", strict=False):
@@ -202,12 +198,14 @@ def pareto(families: dict[str, Sequence], bounds: dict[str, tuple[np.ndarray, np
     upper.yaxis.set_minor_formatter(NullFormatter())
     upper.legend(frameon=False, fontsize=8, loc="lower left")
     figure.draw_without_rendering()  # now the panels know where their points are
-    _label(upper, names, [(row.bits, row.weight_error) for row in rows], colours, lines)
-    _label(lower, names, [(row.bits, row.kl) for row in rows], colours, [front, *bars])
+    _write_names(upper, names, [(row.bits, row.weight_error) for row in rows], colours, lines)
+    _write_names(lower, names, [(row.bits, row.kl) for row in rows], colours, [front, *bars])
     return figure
 
 
-def _label(panel, names: list[str], points: list, colours: list[str], curves: list, size: float = 8.0) -> None:
+def _write_names(
+    panel: Axes, names: list[str], points: list, colours: list[str], curves: list, size: float = 8.0
+) -> None:
     """Write each name near its point, where it covers least of the other names, of the points and of `curves`."""
 
     def place(points):  # in units of 1/72 inch, as text is measured
@@ -234,11 +232,11 @@ def _label(panel, names: list[str], points: list, colours: list[str], curves: li
             centres[index] = places[chosen[index]]
     for name, spot, centre, away, colour in zip(names, spots, centres, far[chosen], colours, strict=True):
         line = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
-        panel.annotate(
+        note(
+            panel,
             name,
             panel.transData.inverted().transform(spot * panel.figure.dpi / 72),
-            xytext=centre - spot,
-            textcoords="offset points",
+            centre - spot,
             fontsize=size,
             color=colour,
             ha="center",

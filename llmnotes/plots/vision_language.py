@@ -1,32 +1,36 @@
 """The figures of notebook 10: patches, captions against pictures, what is answered, and where the model looks."""
 
+from collections.abc import Sequence
 from textwrap import fill
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, RED, axes
+from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, RED, blank, one_panel, several_panels
 
 LIGHT = "#cccccc"
 
 
-def _bare(panel) -> None:
+def _bare(panel: Axes) -> None:
     panel.set(xticks=[], yticks=[])
     for spine in panel.spines.values():
         spine.set_visible(False)
 
 
-def _picture(panel, image) -> None:
+def _picture(panel: Axes, image: ArrayLike) -> None:
     panel.imshow(np.asarray(image), interpolation="nearest")
     panel.set(xticks=[], yticks=[])
     for spine in panel.spines.values():
         spine.set(visible=True, color=LIGHT)
 
 
-def patches(image, size: int):
+def patches(image: ArrayLike, size: int) -> Figure:
     """Return the figure of a picture (height, width, 3) with a grid over it, and of its patches, numbered."""
     pixels = np.asarray(image)
     lines, columns = pixels.shape[0] // size, pixels.shape[1] // size
-    figure, (whole, cut) = axes(7.6, 3.8, columns=2)
+    figure, (whole, cut) = several_panels(7.6, 3.8, columns=2)
     _picture(whole, pixels)
     for at in range(1, lines):
         whole.axhline(at * size - 0.5, color=BLACK, lw=0.5)
@@ -46,11 +50,11 @@ def patches(image, size: int):
     return figure
 
 
-def pictures(images, titles: list[str], columns: int = 4):
+def pictures(images: Sequence[ArrayLike], titles: list[str], columns: int = 4) -> Figure:
     """Return the figure of pictures with a few lines of text under each."""
     rows = -(-len(images) // columns)
     lines = max(title.count("\n") for title in titles) + 1
-    figure, panels = axes(1.9 * columns, rows * (1.75 + 0.17 * lines), columns=columns, rows=rows)
+    figure, panels = several_panels(1.9 * columns, rows * (1.75 + 0.17 * lines), columns=columns, rows=rows)
     for panel, image, title in zip(panels, images, titles, strict=False):
         _picture(panel, image)
         panel.set_xlabel(title, fontsize=8)
@@ -59,12 +63,11 @@ def pictures(images, titles: list[str], columns: int = 4):
     return figure
 
 
-def captions(images, texts: list[str], probabilities):
+def captions(images: Sequence[ArrayLike], texts: list[str], probabilities: ArrayLike) -> Figure:
     """Return the figure of which caption fits which picture: pictures down, captions across, a share in each square."""
     table = np.asarray(probabilities)
     count = len(images)
-    figure, first = axes(1.0 + 1.05 * len(texts), 0.75 * count + 1.0)
-    first.remove()
+    figure = blank(1.0 + 1.05 * len(texts), 0.75 * count + 1.0)
     grid = figure.subplots(count, 2, squeeze=False, width_ratios=[1, 1.4 * len(texts)])
     for panel, image in zip(grid[:, 0], images, strict=True):
         _picture(panel, image)
@@ -81,9 +84,9 @@ def captions(images, texts: list[str], probabilities):
     return figure
 
 
-def by_kind(shares: dict[str, dict[str, float]]):
+def by_kind(shares: dict[str, dict[str, float]]) -> Figure:
     """Return the figure of right answers, {model: {kind: share}}: a group of bars for each kind."""
-    figure, panel = axes(7.0, 3.0)
+    figure, panel = one_panel(7.0, 3.0)
     kinds = list(next(iter(shares.values())))
     width = 0.8 / len(shares)
     for place, (name, found) in enumerate(shares.items()):
@@ -97,19 +100,19 @@ def by_kind(shares: dict[str, dict[str, float]]):
     return figure
 
 
-def occlusion(image, falls: dict[str, np.ndarray]):
+def occlusion(image: ArrayLike, falls: dict[str, np.ndarray]) -> Figure:
     """Return the figure of a picture, and of how far the answer's logit falls where a patch is covered, per question.
 
     `falls` are {question: (lines, columns)}; one scale for all, so that questions can be compared.
     """
-    figure, panels = axes(2.3 * (len(falls) + 1) + 0.5, 2.7, columns=len(falls) + 1)
+    figure, panels = several_panels(2.3 * (len(falls) + 1) + 0.5, 2.7, columns=len(falls) + 1)
     _picture(panels[0], image)
     panels[0].set_title("the picture", fontsize=9)
     most = max(np.abs(fall).max() for fall in falls.values())
     pixels = np.asarray(image)
     for panel, (title, fall) in zip(panels[1:], falls.items(), strict=True):
         panel.imshow(pixels.mean(axis=2), cmap="gray", vmin=0, vmax=255, alpha=0.35)
-        shown = panel.imshow(
+        panel.imshow(
             fall,
             cmap="PuOr_r",
             vmin=-most,
@@ -120,16 +123,16 @@ def occlusion(image, falls: dict[str, np.ndarray]):
         )
         panel.set_title(title, fontsize=9)
         _bare(panel)
-    figure.colorbar(shown, ax=list(panels), label="fall of the logit", shrink=0.8)
+    figure.colorbar(panels[-1].images[-1], ax=panels, label="fall of the logit", shrink=0.8)
     return figure
 
 
-def context(tokens, total, limits: dict[str, float], picture: int):
+def context(tokens: Sequence[int], total: Sequence[float], limits: dict[str, float], picture: int) -> Figure:
     """Return the figure of the gigabytes that a model takes against the tokens of its context.
 
     `limits` are {name: gigabytes}, drawn as lines across; `picture` is how many tokens a picture takes.
     """
-    figure, panel = axes(6.6, 3.2)
+    figure, panel = one_panel(6.6, 3.2)
     panel.plot(tokens, total, lw=2, color=BLUE)
     panel.axvspan(0, picture, color=ORANGE, alpha=0.3, lw=0)
     panel.text(picture, min(total), " one picture", color=RED, fontsize=8, va="top")
