@@ -36,8 +36,7 @@ def check_mean_loss(answer: Answer) -> str | None:
     found = recognize(answer(list(MEANS), list(COUNTS)), means @ counts / counts.sum(), mistakes)
     if found:
         return found
-    right = (2.0 * 90 + 5.0 * 40) / 130
-    return recognize(answer([2.0, math.nan, 5.0], [90, 0, 40]), right, {"idle": math.nan})
+    return recognize(answer([2.0, math.nan, 5.0], [90, 0, 40]), (2.0 * 90 + 5.0 * 40) / 130, {"idle": math.nan})
 
 
 def check_bytes_per_rank(answer: Answer) -> str | None:
