@@ -223,6 +223,7 @@ def test_every_bfloat16_becomes_the_nearest_float16():
 def test_the_sizes_of_blocks_are_those_of_the_formats():
     for name, kind in blocks.TYPES.items():
         assert DTYPES[name] == (kind.elements, kind.nbytes)
+        assert gguf.GGMLQuantizationType[name] == kind.number
     for name, (elements, nbytes, _) in old_types.TYPES.items():
         assert DTYPES[name] == (elements, nbytes)
 
@@ -282,13 +283,16 @@ def test_the_kernels_take_over_when_loading_or_compiling_would_have_paid(monkeyp
         assert not fast.pays("Q6_K", fast.LARGE), "each type is loaded for itself"
     monkeypatch.setattr(fast, "_made_by_c", Counter())
     fast.quantize(ROWS["normal"], "Q4_K")
-    assert fast.pays("Q4_K", fast.LARGE), "it is in memory now"
+    assert fast.pays("Q4_K", 256), "it is in memory now"
     for name in BLOCKS:
         fast._loaded.add(name)
-        assert fast.pays(name, fast.LARGE) == (name not in fast.AS_FAST)
-        assert fast.pays(name, fast.LARGE, importance=True) == (name != "Q8_0")
+        assert fast.pays(name, 256) == (name not in fast.AS_FAST)
+        assert fast.pays(name, 256, importance=True) == (name != "Q8_0")
+    monkeypatch.setattr(fast, "_loaded", set())
+    fast.count_c("Q4_K", fast.LARGE, fast.COMPILING)
+    assert fast.pays("Q4_K", fast.LARGE)
     monkeypatch.setitem(sys.modules, "numba", None)
-    assert not fast.pays("Q4_K", 1 << 40)
+    assert not fast.pays("Q4_K", fast.LARGE)
 
 
 @pytest.mark.parametrize("name", ["Q4_K", "Q6_K"])
@@ -308,6 +312,7 @@ def test_a_large_tensor_goes_to_the_kernels_also_in_the_middle_of_a_stream(name,
 
 def test_without_the_library_three_types_are_made_slowly_and_the_others_say_what_is_missing(monkeypatch, caplog):
     monkeypatch.setattr(shared_library, "find", lambda: None)
+    monkeypatch.setattr(fast, "_loaded", set())
     monkeypatch.setattr(fast, "installed", lambda: False)
     ggml._quantize_chunk.cache_clear()
     blocks._say_slow.cache_clear()
@@ -315,7 +320,7 @@ def test_without_the_library_three_types_are_made_slowly_and_the_others_say_what
         for name in BLOCKS:
             if name in plain.QUANTIZE:
                 made = blocks.quantize(ROWS["normal"], name)
-                np.testing.assert_array_equal(made, fast.quantize(ROWS["normal"], name))
+                np.testing.assert_array_equal(made, quantize_chunk(name, ROWS["normal"]))
                 with pytest.raises(MissingPart, match="with importance"):
                     blocks.quantize(ROWS["normal"], name, IMPORTANCE["of a layer"])
             else:
@@ -331,6 +336,7 @@ def test_without_the_library_three_types_are_made_slowly_and_the_others_say_what
 
 def test_a_library_that_exports_nothing_is_not_called(monkeypatch, tmp_path):
     monkeypatch.setattr(shared_library, "find", lambda: tmp_path / "xllamacpp.pyd")
+    monkeypatch.setattr(fast, "_loaded", set())
     monkeypatch.setattr(fast, "installed", lambda: False)
     ggml._quantize_chunk.cache_clear()
     try:

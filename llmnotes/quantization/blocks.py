@@ -10,28 +10,20 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
-import gguf
 import numpy as np
 
 from llmnotes.errors import MissingPart, NotQuantizable
 from llmnotes.quantization import bf16, fast, ggml, old_types, plain, shared_library
 from llmnotes.quantization.arrays import NOT_FINITE, as_float32
+from llmnotes.quantization.ggml import BlockType
 from llmnotes.quantization.threads import THREADS, in_threads
 
 PIECE = 1 << 16  # weights that are worked on at a time; a multiple of every block
 WORTH = 1 << 18  # weights from which on a second thread is worth its start
 
 
-class BlockType(NamedTuple):
-    """How many weights a block of a type has, and how many bytes."""
-
-    elements: int
-    nbytes: int
-
-
-# The types that `quantize` makes.
-FLOATS = {"F32": BlockType(1, 4), "F16": BlockType(1, 2), "BF16": BlockType(1, 2)}
-TYPES = FLOATS | {type: BlockType(*sizes) for type, (_, _, *sizes) in fast.KERNELS.items()}
+# The types that `quantize` makes; in the first three, every weight is a block of its own.
+TYPES = {"F32": BlockType(0, 1, 4), "F16": BlockType(1, 1, 2), "BF16": BlockType(30, 1, 2)} | ggml.TYPES
 
 
 def quantize(x, type: str, importance: np.ndarray | None = None, threads: int = THREADS) -> np.ndarray:
@@ -50,7 +42,7 @@ def quantize(x, type: str, importance: np.ndarray | None = None, threads: int = 
     """
     if type not in TYPES:
         raise NotQuantizable(f"llmnotes cannot make the type {str(type)[:40]}; take one of {', '.join(TYPES)}.")
-    x, (elements, nbytes) = as_float32(x), TYPES[type]
+    x, (_, elements, nbytes) = as_float32(x), TYPES[type]
     columns = x.shape[-1] if x.ndim else 1
     if columns % elements:
         raise NotQuantizable(
@@ -76,7 +68,7 @@ def dequantize(data, type: str, shape: tuple[int, ...], threads: int = THREADS) 
     [1.0, -2.0]
     """
     data = np.frombuffer(data, np.uint8)
-    (elements, nbytes), decode = _decoder(type)
+    (_, elements, nbytes), decode = _decoder(type)
     if data.size % nbytes or data.size // nbytes * elements != np.prod(shape, dtype=np.int64):
         raise ValueError(f"{data.size:,} bytes of {type} do not fill the shape {shape}")
     sizes = Sizes(elements, nbytes, 4 * elements)
@@ -99,7 +91,7 @@ def recoded(
     if source == target:
         yield from pieces
         return
-    (elements, width), decode = _decoder(source)
+    (_, elements, width), decode = _decoder(source)
     kind = TYPES[target]
     columns = max(kind.elements, elements) if importance is None else len(importance)  # whole blocks of both types
     importance = _checked(importance, columns, kind.elements)
@@ -173,12 +165,14 @@ def _decoder(type: str) -> tuple[BlockType, Callable[[np.ndarray], np.ndarray]]:
         return TYPES[type], lambda data: bf16.decode(data.view(np.uint16))
     if type in old_types.TYPES:
         old = old_types.TYPES[type]
-        return BlockType(old.elements, old.nbytes), lambda data: old.dequantize(data.reshape(-1, old.nbytes))
+        return BlockType(-1, old.elements, old.nbytes), lambda data: old.dequantize(data.reshape(-1, old.nbytes))
+    import gguf
+
     kind = gguf.GGMLQuantizationType[type]
     if kind not in gguf.quants._type_traits:
         raise KeyError(type)
     # As one row: gguf-py walks through many rows in small groups, which takes longer.
-    return BlockType(*gguf.GGML_QUANT_SIZES[kind]), lambda data: gguf.dequantize(data[None], kind)
+    return BlockType(kind, *gguf.GGML_QUANT_SIZES[kind]), lambda data: gguf.dequantize(data[None], kind)
 
 
 def _checked(importance: np.ndarray | None, columns: int, elements: int) -> np.ndarray | None:

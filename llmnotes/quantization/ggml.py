@@ -3,11 +3,33 @@
 import ctypes
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
-import gguf
 import numpy as np
 
 from llmnotes.quantization import shared_library
+
+
+class BlockType(NamedTuple):
+    """A block type: llama.cpp's number for it, the weights in a block, and its bytes."""
+
+    number: int
+    elements: int
+    nbytes: int
+
+
+TYPES = {
+    "Q4_0": BlockType(2, 32, 18),
+    "Q4_1": BlockType(3, 32, 20),
+    "Q5_0": BlockType(6, 32, 22),
+    "Q5_1": BlockType(7, 32, 24),
+    "Q8_0": BlockType(8, 32, 34),
+    "Q2_K": BlockType(10, 256, 84),
+    "Q3_K": BlockType(11, 256, 110),
+    "Q4_K": BlockType(12, 256, 144),
+    "Q5_K": BlockType(13, 256, 176),
+    "Q6_K": BlockType(14, 256, 210),
+}
 
 
 @cache
@@ -39,13 +61,12 @@ def quantize(rows: np.ndarray, type: str, importance: np.ndarray | None = None) 
     >>> quantize(np.ones((2, 64), np.float32), "Q8_0").shape
     (2, 68)
     """
-    kind = gguf.GGMLQuantizationType[type]
-    elements, nbytes = gguf.GGML_QUANT_SIZES[kind]
+    number, elements, nbytes = TYPES[type]
     rows = np.ascontiguousarray(rows, np.float32)
     out = np.empty((len(rows), rows.shape[1] // elements * nbytes), np.uint8)
     weights = None if importance is None else np.ascontiguousarray(importance, np.float32)
     pointer = None if weights is None else weights.ctypes.data
     function = _quantize_chunk()
     assert function is not None, "ask available() first"
-    function(int(kind), rows.ctypes.data, out.ctypes.data, 0, *rows.shape, pointer)
+    function(number, rows.ctypes.data, out.ctypes.data, 0, *rows.shape, pointer)
     return out

@@ -7,7 +7,6 @@ are float32. Every function takes uint8 (blocks, bytes) and returns float32 (blo
 from collections.abc import Callable
 from typing import NamedTuple
 
-import gguf
 import numpy as np
 
 
@@ -47,7 +46,13 @@ def _neighbours(data: np.ndarray) -> np.ndarray:
 
 def _today(type: str) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function for a type whose blocks differ from today's `type` only in the order of their codes."""
-    return lambda data: gguf.dequantize(reordered(data), gguf.GGMLQuantizationType[type])
+
+    def dequantize(data: np.ndarray) -> np.ndarray:
+        import gguf
+
+        return gguf.dequantize(reordered(data), gguf.GGMLQuantizationType[type])
+
+    return dequantize
 
 
 TYPES = {

@@ -12,25 +12,26 @@ from importlib.util import find_spec
 import numpy as np
 
 from llmnotes.quantization.fast.machine_code import on_disk
+from llmnotes.quantization.ggml import TYPES
 
-# type -> (module, function, weights in a block, bytes of a block)
+# type -> (module, function)
 KERNELS = {
-    "Q8_0": ("legacy_blocks", "to_q8_0", 32, 34),
-    "Q4_0": ("legacy_blocks", "to_q4_0", 32, 18),
-    "Q4_1": ("legacy_blocks", "to_q4_1", 32, 20),
-    "Q5_0": ("legacy_blocks", "to_q5_0", 32, 22),
-    "Q5_1": ("legacy_blocks", "to_q5_1", 32, 24),
-    "Q2_K": ("k_quants", "to_q2_k", 256, 84),
-    "Q3_K": ("k_quants", "to_q3_k", 256, 110),
-    "Q4_K": ("k_quants", "to_q4_k", 256, 144),
-    "Q5_K": ("k_quants", "to_q5_k", 256, 176),
-    "Q6_K": ("k_quants", "to_q6_k", 256, 210),
+    "Q8_0": ("legacy_blocks", "to_q8_0"),
+    "Q4_0": ("legacy_blocks", "to_q4_0"),
+    "Q4_1": ("legacy_blocks", "to_q4_1"),
+    "Q5_0": ("legacy_blocks", "to_q5_0"),
+    "Q5_1": ("legacy_blocks", "to_q5_1"),
+    "Q2_K": ("k_quants", "to_q2_k"),
+    "Q3_K": ("k_quants", "to_q3_k"),
+    "Q4_K": ("k_quants", "to_q4_k"),
+    "Q5_K": ("k_quants", "to_q5_k"),
+    "Q6_K": ("k_quants", "to_q6_k"),
 }
 # Measured against llama.cpp's C on two cores, for one type: importing numba and loading a kernel from the disk takes
 # 0.5 s, compiling it 3 to 7 s, both once in a process. Each weight then saves 20 to 90 ns of processor time. So the
 # kernels take over when the C has made about as many weights of large tensors as would have paid for loading, or
 # compiling.
-LARGE = 1 << 22  # weights in a large tensor; smaller ones never load numba
+LARGE = 1 << 21  # weights in a large tensor; smaller ones never load numba
 LOADING, COMPILING = 1 << 24, 1 << 28
 # llama.cpp's C is about as fast without importance, and for Q8_0 always; there the kernels only serve in its absence.
 AS_FAST = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q3_K")
@@ -50,12 +51,13 @@ def pays(type: str, weights: int, importance: bool = False) -> bool:
     `weights` says how many the tensor has, or how many of it have come so far, and `importance` whether there are
     numbers for the columns. Asks what `count_c` was told.
     """
-    if weights < LARGE or type == "Q8_0" or (type in AS_FAST and not importance) or not installed():
+    if type == "Q8_0" or (type in AS_FAST and not importance):
         return False
     if type in _loaded:
         return True
-    module, function, *_ = KERNELS[type]
-    return _made_by_c[type] >= (LOADING if on_disk(module, function) else COMPILING)
+    if weights < LARGE or _made_by_c[type] < LOADING or not installed():
+        return False
+    return _made_by_c[type] >= COMPILING or on_disk(*KERNELS[type])
 
 
 def count_c(type: str, weights: int, piece: int) -> None:
@@ -70,7 +72,7 @@ def quantize(rows: np.ndarray, type: str, importance: np.ndarray | None = None) 
     `importance` is float32 (n,). Works on one thread, and leaves Python's lock free for others. Compiles at the first
     use, for up to 20 seconds. Does not check what it is given.
     """
-    *_, elements, nbytes = KERNELS[type]
+    _, elements, nbytes = TYPES[type]
     blocks = _writable(rows).reshape(-1, elements)
     out = np.empty((len(blocks), nbytes), np.uint8)
     weights = np.empty((0, elements), np.float32) if importance is None else importance.reshape(-1, elements)
@@ -83,7 +85,7 @@ def quantize(rows: np.ndarray, type: str, importance: np.ndarray | None = None) 
 def _kernel(type: str) -> Callable:
     from llmnotes.quantization.fast import k_quants, legacy_blocks
 
-    module, function, *_ = KERNELS[type]
+    module, function = KERNELS[type]
     return getattr({"k_quants": k_quants, "legacy_blocks": legacy_blocks}[module], function)
 
 
