@@ -1,18 +1,17 @@
-"""Quantizing 250 million weights, measured in turn with the libraries that people use for it.
+"""How fast weights are quantized: the three layers of `llmnotes.quantization` side by side, and other libraries.
 
-    .venv/bin/python benchmarks/quantization.py       three rounds, results/quantization.json, the table in README.md
+    .venv/bin/python benchmarks/quantization.py       five rounds, results/quantization.json, the table in README.md
 
 Each round runs every contender once, every other round in the opposite order. What is compared is the processor time,
-of all threads together: it hardly depends on what else the machine is doing, and the wall time does. Whatever is
-compiled at its first use is compiled before the first round.
+of all threads together: it hardly depends on what else the machine is doing, and the wall time does. All contenders of
+a row must give the same bytes, which is checked before the first round; whatever is compiled is compiled by that.
 
-A row of the table is one function under `ROWS`: it takes the weights, float32 (rows, 1024), and the number of threads,
-and returns {contender: function that quantizes them}; the first contender is ours.
+A row of the table is one entry of `rows()`: {contender: function that quantizes the weights it has}.
 """
 
 import argparse
-import ctypes
 import json
+import math
 import os
 import platform
 import statistics
@@ -21,9 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from report import renew
@@ -33,94 +32,131 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from formats import make_model, measure  # noqa: E402 - the benchmark beside this one
 
-from llmnotes.formats.gguf.types import NUMBERS  # noqa: E402
-from llmnotes.formats.results import DTYPES  # noqa: E402
-from llmnotes.quantization import blocks, nf4  # noqa: E402
+from llmnotes.quantization import fast, ggml, nf4, plain  # noqa: E402
+from llmnotes.quantization.threads import in_threads  # noqa: E402
 
-WEIGHTS, TIMES = 62_500_864, 4  # so many weights, so many times: 250 million, with 250 MB of them in memory
+COLUMNS, PIECE = 1024, 64  # of the weights; rows that are quantized at a time, as `blocks` does it
+WEIGHTS, FEW = 1 << 24, 1 << 19  # so many for each contender, and for the readable layer
+SECONDS = 0.5  # a run that is shorter is repeated until it takes about as long
 FILES = ("Q8_0", "Q4_0", "Q4_K_M")
+COMPILED = ("Q4_K", "Q6_K")  # whose loading and compiling is measured
 
-
-@cache
-def quantize_chunk():
-    """Return `ggml_quantize_chunk` from the library in xllamacpp."""
-    import xllamacpp
-
-    library = ctypes.CDLL(str(next(Path(xllamacpp.__file__).parent.glob("xllamacpp.*.so"))))
-    function = library.ggml_quantize_chunk
-    function.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
-    function.restype = ctypes.c_size_t
-    return function
-
-
-def in_c(name: str, x: np.ndarray, threads: int) -> np.ndarray:
-    """Return `x` quantized by llama.cpp, each thread with its share of the rows."""
-    elements, nbytes = DTYPES[name]
-    out = np.empty((len(x), x.shape[1] // elements * nbytes), np.uint8)
-
-    def work(part, made):
-        quantize_chunk()(NUMBERS[name], part.ctypes.data, made.ctypes.data, 0, *part.shape, None)
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, np.array_split(x, threads), np.array_split(out, threads)))
-    return out
-
-
-def ggml(name: str, x: np.ndarray, threads: int) -> dict[str, Callable]:
-    """A block type of GGML: llama.cpp's C, and gguf-py where it can."""
-    import gguf
-
-    found = {"llmnotes": partial(blocks.quantize, x, name, threads=threads), "C": partial(in_c, name, x, threads)}
-    if name in ("Q8_0", "Q4_0") and threads == 1:
-        found["gguf-py"] = partial(gguf.quantize, x, gguf.GGMLQuantizationType[name])
-    return found
-
-
-def four_bits(x: np.ndarray, threads: int) -> dict[str, Callable]:
-    """NF4 in blocks of 64: bitsandbytes on the processor."""
-    import torch
-    from bitsandbytes.functional import quantize_4bit
-
-    torch.set_num_threads(threads)
-    peer = partial(quantize_4bit, torch.from_numpy(x), blocksize=64, quant_type="nf4")
-    return {"llmnotes": partial(nf4.quantize, x, threads=threads), "bitsandbytes": peer}
-
-
-ROWS = {name: partial(ggml, name) for name in ("Q8_0", "Q4_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K")}
-ROWS["NF4"] = four_bits
-# row -> {contender: how many times its processor time ours may take, on one thread}
+# row -> {(contender, other): how many times the other's processor time it may take}
 BARS = {
-    "Q8_0": {"C": 1.3, "gguf-py": 1 / 3},
-    "Q4_0": {"C": 1.3, "gguf-py": 1 / 3},
-    "Q6_K": {"C": 1.5},
-    "Q4_K": {"C": 1.5},
-    "NF4": {"bitsandbytes": 1 / 2},
+    "Q4_K": {("fast", "ggml"): 1 / 3},
+    "Q6_K": {("fast", "ggml"): 1 / 3},
+    "Q8_0": {("fast", "ggml"): 1.3, ("ggml", "gguf-py"): 1 / 2},
+    "Q4_0": {("fast", "ggml"): 1.3, ("ggml", "gguf-py"): 1 / 2},
+    "NF4": {("llmnotes", "bitsandbytes"): 1 / 2},
 }
 
 
-def kernels(rounds: int) -> dict[str, dict]:
-    """Return for each row and number of threads the seconds of every run and the ratios pair by pair."""
-    x = np.random.default_rng(0).standard_normal((WEIGHTS // 1024, 1024), dtype=np.float32) * np.float32(0.02)
+class Contender(NamedTuple):
+    """`work()` quantizes `weights` weights and returns their bytes."""
+
+    weights: int
+    work: Callable[[], np.ndarray]
+
+
+def in_pieces(quantize: Callable[[np.ndarray], np.ndarray], x: np.ndarray, threads: int) -> np.ndarray:
+    """Return the rows of `x` quantized piece by piece, each thread with its share."""
+
+    def work(first: int, last: int) -> list[np.ndarray]:
+        return [quantize(x[start : min(start + PIECE, last)]) for start in range(first, last, PIECE)]
+
+    return np.concatenate([piece for share in in_threads(work, len(x), threads) for piece in share])
+
+
+def in_numpy(x: np.ndarray, type: str) -> np.ndarray:
+    """Return rows quantized by the layer that the course reads."""
+    return plain.QUANTIZE[type](x.reshape(-1, ggml.TYPES[type].elements)).reshape(len(x), -1)
+
+
+def rows() -> dict[str, dict[str, Contender]]:
+    """Return all rows of the table and their contenders."""
+    import gguf
+
+    random = np.random.default_rng(0)
+    x = random.standard_normal((WEIGHTS // COLUMNS, COLUMNS), dtype=np.float32) * np.float32(0.02)
+    few, importance = x[: FEW // COLUMNS], random.chisquare(1, COLUMNS).astype(np.float32)
+    layers = {"ggml": ggml.quantize, "fast": fast.quantize}
+    found: dict[str, dict[str, Contender]] = {}
+    for type in ggml.TYPES:
+        row = found[type] = {}
+        for name, quantize in layers.items():
+            row[name] = Contender(WEIGHTS, partial(in_pieces, partial(quantize, type=type), x, 1))
+        if type in plain.QUANTIZE:
+            row["plain"] = Contender(FEW, partial(in_pieces, partial(in_numpy, type=type), few, 1))
+        if type.endswith(("_0", "_1")):
+            row["gguf-py"] = Contender(WEIGHTS, partial(gguf.quantize, x, gguf.GGMLQuantizationType[type]))
+        found[f"{type}, 2 threads"] = {
+            name: Contender(WEIGHTS, partial(in_pieces, partial(quantize, type=type), x, 2))
+            for name, quantize in layers.items()
+        }
+        weighed = {name: partial(quantize, type=type, importance=importance) for name, quantize in layers.items()}
+        found[f"{type}, importance"] = {
+            name: Contender(WEIGHTS // 4, partial(in_pieces, quantize, x[: len(x) // 4], 1))
+            for name, quantize in weighed.items()
+        }
+    found["NF4"] = four_bits(x)
+    return found
+
+
+def four_bits(x: np.ndarray) -> dict[str, Contender]:
+    """NF4 in blocks of 64: bitsandbytes on the processor, with one thread as we have."""
+    import torch
+    from bitsandbytes.functional import quantize_4bit
+
+    torch.set_num_threads(1)
+    theirs = torch.from_numpy(x)
+    return {
+        "llmnotes": Contender(x.size, lambda: nf4.quantize(x, threads=1).codes),
+        "bitsandbytes": Contender(
+            x.size, lambda: quantize_4bit(theirs, blocksize=64, quant_type="nf4")[0].numpy().ravel()
+        ),
+    }
+
+
+def kernels(rounds: int) -> dict[str, dict[str, list[dict]]]:
+    """Return {row: {contender: its runs}}; a run is its weights and the seconds of processor and wall time."""
     found = {}
-    for name, row in ROWS.items():
-        for threads in (1, 2):
-            contenders = row(x, threads)
-            small = row(x[:512], threads)
-            for contender in small.values():
-                contender()  # compiles
-            runs = {contender: [] for contender in contenders}
-            for turn in range(rounds):
-                for contender, work in list(contenders.items())[:: -1 if turn % 2 else 1]:
-                    cpu, wall = time.process_time(), time.perf_counter()
-                    for _ in range(TIMES):
-                        work()
-                    runs[contender].append((time.process_time() - cpu, time.perf_counter() - wall))
-            ours = next(iter(runs))
-            ratios = {
-                other: statistics.median(a[0] / b[0] for a, b in zip(runs[ours], runs[other], strict=True))
-                for other in list(runs)[1:]
-            }
-            found[f"{name}, {threads} thread{'s' * (threads > 1)}"] = {"runs": runs, "ratios": ratios}
+    for name, contenders in rows().items():
+        times, made = {}, {}
+        for contender, (_, work) in contenders.items():
+            work()  # compiles and warms up
+            start = time.process_time()
+            made[contender] = work().reshape(-1)
+            times[contender] = math.ceil(SECONDS / max(time.process_time() - start, 1e-6))
+        shortest = min(map(len, made.values()))
+        first = next(iter(made.values()))[:shortest]
+        assert all((data[:shortest] == first).all() for data in made.values()), f"{name}: other bytes"
+        runs: dict[str, list[dict]] = {contender: [] for contender in contenders}
+        for turn in range(rounds):
+            for contender, (weights, work) in list(contenders.items())[:: -1 if turn % 2 else 1]:
+                cpu, wall = time.process_time(), time.perf_counter()
+                for _ in range(times[contender]):
+                    work()
+                cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+                runs[contender].append({"weights": weights * times[contender], "cpu": cpu, "wall": wall})
+        found[name] = runs
+        print(name, {contender: round(speed(runs[contender])) for contender in runs}, flush=True)
+    return found
+
+
+def starting() -> dict[str, dict[str, float]]:
+    """Return what a kernel's first call takes in a new process: when it is compiled, and when it lies on the disk."""
+    code = "import sys, time, numpy; from llmnotes.quantization import fast; x = numpy.ones((1, 256), numpy.float32);"
+    code += "start = time.process_time(); fast.quantize(x, sys.argv[1]); print(time.process_time() - start)"
+    found = {}
+    for type in COMPILED:
+        with tempfile.TemporaryDirectory() as folder:
+            env = os.environ | {"NUMBA_CACHE_DIR": folder, "PYTHONPATH": str(HERE.parent)}
+            command = [sys.executable, "-c", code, type]
+            compiling, loading = (
+                float(subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout)
+                for _ in range(2)
+            )
+        found[type] = {"compiling": compiling, "loading": loading}
     return found
 
 
@@ -144,13 +180,25 @@ def files() -> dict[str, dict]:
         return found
 
 
+def speed(runs: list[dict], of: str = "cpu") -> float:
+    """Return millions of weights a second, the median of the runs."""
+    return statistics.median(run["weights"] / run[of] for run in runs) / 1e6
+
+
+def ratio(runs: dict[str, list[dict]], contender: str, other: str) -> float:
+    """Return the contender's processor time for a weight over the other's, the median pair by pair."""
+    pairs = zip(runs[contender], runs[other], strict=True)
+    return statistics.median(a["cpu"] / a["weights"] * b["weights"] / b["cpu"] for a, b in pairs)
+
+
 def bars(result: dict) -> dict[str, tuple[float, float]]:
-    """Return each bar's (figure, bound): the figure is to be at most the bound."""
+    """Return each bar's (figure, bound), the figure to be at most the bound; a row that was not measured has no bar."""
     found = {}
     for name, bounds in BARS.items():
-        for other, bound in bounds.items():
-            ratio = result["kernels"][f"{name}, 1 thread"]["ratios"][other]
-            found[f"processor time of {name} / {other}"] = (ratio, bound)
+        for (contender, other), bound in bounds.items():
+            if {contender, other} <= result["kernels"].get(name, {}).keys():
+                figure = ratio(result["kernels"][name], contender, other)
+                found[f"processor time of {name}, {contender} / {other}"] = (figure, bound)
     for kind, figures in result["files"].items():
         found[f"peak memory of convert --type {kind} / source"] = (figures["peak / source"], 0.5)
     return found
@@ -158,29 +206,46 @@ def bars(result: dict) -> dict[str, tuple[float, float]]:
 
 def table(result: dict) -> str:
     """Return the README's table of a result."""
-    weights = WEIGHTS * TIMES / 1e6
+    columns = ("plain", "ggml", "fast", "gguf-py")
     lines = [
-        "| million weights a second of processor time | llmnotes | others | llmnotes takes |",
-        "|---|---:|---|---|",
+        "| million weights a second of processor time | " + " | ".join(columns) + " | ggml / fast, processor time |",
+        "|---|" + "---:|" * (len(columns) + 1),
     ]
-    for label, row in result["kernels"].items():
-        speed = {name: weights / statistics.median(cpu for cpu, _ in runs) for name, runs in row["runs"].items()}
-        ours = next(iter(speed))
-        others = ", ".join(f"{name} {value:.0f}" for name, value in speed.items() if name != ours)
-        ratios = ", ".join(f"{ratio:.2f} of {name}" for name, ratio in row["ratios"].items())
-        lines.append(f"| {label} | {speed[ours]:.0f} | {others} | {ratios} |")
+    measured = result["kernels"]
+    for name, runs in measured.items():
+        if "fast" in runs and "threads" not in name:
+            cells = [
+                f"{speed(runs[column]):.{int(speed(runs[column]) < 10)}f}" if column in runs else ""
+                for column in columns
+            ]
+            lines.append(f"| {name} | " + " | ".join(cells) + f" | {1 / ratio(runs, 'fast', 'ggml'):.1f} |")
+    lines += ["", "| million weights a second of wall time | 1 thread | 2 threads |", "|---|---:|---:|"]
+    for name in measured:
+        if f"{name}, 2 threads" in measured:
+            for layer in ("ggml", "fast"):
+                pair = [speed(measured[row][layer], "wall") for row in (name, f"{name}, 2 threads")]
+                lines.append(f"| {name}, {layer} | {pair[0]:.0f} | {pair[1]:.0f} |")
+    if "NF4" in measured:
+        lines += ["", "| NF4, million weights a second of processor time | |", "|---|---:|"]
+        lines += [f"| {name} | {speed(runs):.0f} |" for name, runs in measured["NF4"].items()]
+    lines += ["", "| a kernel's first call, processor s | compiled | kept on the disk |", "|---|---:|---:|"]
+    for type, row in result.get("starting", {}).items():
+        lines.append(f"| {type} | {row['compiling']:.1f} | {row['loading']:.1f} |")
     lines += ["", "| file to file | wall s | processor s | peak MB |", "|---|---:|---:|---:|"]
     for kind, row in result["files"].items():
         lines.append(f"| {kind} | {row['wall']:.2f} | {row['cpu']:.2f} | {row['peak'] / 1e6:.0f} |")
     lines += ["", "| bar | measured | bound |", "|---|---:|---:|"]
     lines += [f"| {label} | {figure:.2f} | {bound:.2f} |" for label, (figure, bound) in bars(result).items()]
+    load = result.get("load", 0.0)
+    if load > 1:
+        lines += ["", f"Measured while the machine was busy with something else (load {load:.1f})."]
     return "\n".join(lines)
 
 
 def main() -> int:
     """Measure, save, and print the table; 1 if a bar is missed."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     arguments.add_argument("--measure", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     given = arguments.parse_args()
@@ -191,7 +256,8 @@ def main() -> int:
         print(json.dumps(measure(given.measure)))
         return 0
     machine = {"system": platform.platform(terse=True), "python": platform.python_version(), "cores": os.cpu_count()}
-    result = {"rounds": given.rounds, "machine": machine, "files": files(), "kernels": kernels(given.rounds)}
+    result = {"rounds": given.rounds, "load": os.getloadavg()[0], "machine": machine}
+    result |= {"kernels": kernels(given.rounds), "starting": starting(), "files": files()}
     (HERE / "results" / "quantization.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     renew("quantization", table(result))
     print(table(result))

@@ -26,7 +26,7 @@ def as_reals(x) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError):
         kind = getattr(x, "dtype", type(x).__name__)
         raise NotQuantizable(
-            f"These are no real numbers that NumPy knows ({kind}); of a tensor, give .detach().float().cpu().numpy()."
+            f"NumPy cannot read these as real numbers ({kind}); of a tensor, give .detach().float().cpu().numpy()."
         ) from None
     if not x.size:
         raise NotQuantizable("There are no numbers in the array; give at least one.")

@@ -10,7 +10,7 @@ from llmnotes.errors import NotQuantizable
 from llmnotes.quantization.grouped import Levels, QuantizedMatrix, checked, levels, matrix, nearest, quantized
 
 ORDERS = ("static", "group", "activation", "natural")
-BLOCK = 128  # columns whose errors are gathered before the columns behind them hear of it
+BLOCK = 128  # columns whose errors are gathered before they are passed on to the columns behind them
 
 
 def hessian(inputs) -> torch.Tensor:
@@ -80,7 +80,7 @@ def quantize(
     """
     weight, group_size = checked(weight, bits, group_size)
     if order not in ORDERS:
-        raise NotQuantizable(f"There is no order {order!r} of columns; take one of {', '.join(ORDERS)}.")
+        raise NotQuantizable(f"GPTQ cannot take the columns in the order {order!r}; take one of {', '.join(ORDERS)}.")
     hessian = _usable(hessian, weight)
     columns = _order(hessian.diagonal(), group_size, order)  # (inputs,): the column that comes first, second, ...
     upper = _cholesky_of_inverse(hessian[columns][:, columns], damp)

@@ -50,7 +50,7 @@ def unpack(tensors: Mapping[str, np.ndarray], bits: int, version: int = 1) -> Qu
     import torch
 
     if bits not in BITS or version not in VERSIONS:
-        raise NotQuantizable(f"There is no layout for {bits} bits in version {version}; see what the config says.")
+        raise NotQuantizable(f"GPTQ has no layout for {bits} bits in version {version}; see what the config says.")
     try:
         words, qzeros, scales, g_idx = (np.asarray(tensors[name]) for name in ("qweight", "qzeros", "scales", "g_idx"))
     except KeyError as error:

@@ -164,7 +164,7 @@ def levels(type: str) -> np.ndarray:
         half = [(1 + m / 2) * 2 ** (4 - e) if e else m / 16 for e in range(4) for m in range(2)]
         values = half + [0.0 - value for value in half]
     else:
-        raise UnknownName(f"{type!r} is no 4-bit type here; choose nf4 or fp4.")
+        raise UnknownName(f"llmnotes does not know the 4-bit type {type!r}; choose nf4 or fp4.")
     values = np.array(values, np.float32)
     values /= values.max()
     values.flags.writeable = False

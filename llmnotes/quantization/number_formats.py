@@ -159,7 +159,7 @@ def limits(name: str) -> Limits:
 
 def _format(name: str) -> Format:
     if name not in FORMATS:
-        raise UnknownName(f"{name!r} is no number format here; choose from {', '.join(FORMATS)}.")
+        raise UnknownName(f"llmnotes does not know the number format {name!r}; choose from {', '.join(FORMATS)}.")
     return FORMATS[name]
 
 

@@ -1,1 +1,1 @@
-"""Quantization that runs a model: calibration, importance matrices, smoothing, training with rounding, the cache."""
+"""Quantization that runs a model: GPTQ, importance matrices, smoothing, quantization-aware training, the KV cache."""

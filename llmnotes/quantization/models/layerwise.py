@@ -127,7 +127,7 @@ def sites(model, windows: Iterable[torch.Tensor]) -> Iterator[Site]:
 
 
 class _Enough(Exception):
-    """Ends a pass as soon as the layer in question has been reached."""
+    """Ends a pass as soon as the layer that is asked for has been reached."""
 
 
 def _blocks(model) -> tuple[str, nn.ModuleList]:

@@ -107,7 +107,7 @@ def train(
     Hinton et al. 2015); without, the cross-entropy of the text. `learning_rate` is that of the weights and falls to
     zero over the last 70% of the steps; scales learn at a tenth of it. Tokens equal to `pad` count for nothing. Rows
     are read in order and again from the start. Raises `NotQuantizable` if there is no row, and `TrainingFailed` if the
-    loss is no number any more. Keeps no optimizer state.
+    loss is NaN or infinite. Keeps no optimizer state.
 
     >>> from llmnotes.models import open_model
     >>> lm = open_model("pebble", say=lambda line: None)
