@@ -56,7 +56,7 @@ class UnknownFormat(LLMNotesError):
 
 
 class NotConvertible(LLMNotesError):
-    """There is no way from this format or architecture to that one; the sentence names one that exists."""
+    """llmnotes cannot convert this format or architecture to that one; the sentence names what it can do."""
 
 
 class CannotWrite(LLMNotesError):

@@ -190,7 +190,7 @@ def test_inspect_is_quick_and_frugal(tmp_path):
 def test_convert_writes_and_says_what_was_lost(tmp_path, capsys):
     target = tmp_path / "p.safetensors"
     assert main(["convert", "pebble", str(target)]) == 0
-    assert "lost        One file holds the weights alone" in capsys.readouterr().out
+    assert "lost        The file holds only the weights" in capsys.readouterr().out
     before = target.read_bytes()
     assert main(["convert", "pebble", str(target)]) == 2
     assert "exists already" in capsys.readouterr().err and target.read_bytes() == before
@@ -205,7 +205,7 @@ def test_convert_writes_and_says_what_was_lost(tmp_path, capsys):
         (["inspect", "nothing.gguf"], "There is no file nothing.gguf"),
         (["inspect", "peble"], "did you mean pebble"),
         (["inspect", "./nowhere/x"], "check the path"),
-        (["inspect", "."], "is no model folder"),
+        (["inspect", "."], "does not recognize the folder"),
         (["inspect", "a" * 300], "give pebble, pebble-chat, a folder"),
         (["convert", "pebble", "no/such/folder/p.safetensors"], "make it first"),
         (["convert", "pebble", "p.xyz"], "add one of --to"),

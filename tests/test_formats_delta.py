@@ -71,7 +71,7 @@ def test_a_delta_in_pickles_without_a_fingerprint(pair, tmp_path):
 def test_a_wrong_base_is_refused(pair, tmp_path):
     base, target = pair
     make_delta(base, target, tmp_path / "delta")
-    with pytest.raises(NotConvertible, match="made from another base"):
+    with pytest.raises(NotConvertible, match="made from a different base"):
         apply_delta(target, tmp_path / "delta", tmp_path / "no")
     with pytest.raises(NotConvertible, match="embed_tokens.*give the base"):
         make_delta(target, base, tmp_path / "no")  # it would lose a row

@@ -63,9 +63,12 @@ def test_a_conversion_says_which_format_was_asked_for(tiny_folder, tmp_path):
 @pytest.mark.parametrize(
     "to, remedy",
     [
-        ("huggingface", "it can become safetensors or .*, and huggingface is made from a Hugging Face folder or GGUF"),
-        ("GPTQ", "There is no format 'gptq' to convert to; take one of safetensors, "),
-        (None, "The ending of a.xyz says no format; add one of --to safetensors "),
+        (
+            "huggingface",
+            "it can convert it to safetensors or .*, and llmnotes writes huggingface from a Hugging Face folder or ",
+        ),
+        ("GPTQ", "llmnotes cannot write the format 'gptq'; choose one of safetensors, "),
+        (None, "The ending of a.xyz does not name a format; add one of --to safetensors "),
     ],
 )
 def test_what_cannot_be_converted_says_what_can(tiny_folder, tmp_path, to, remedy):
@@ -82,5 +85,5 @@ def test_a_saved_model_points_to_its_checkpoint(tmp_path):
 
 def test_what_cannot_become_anything_says_so(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(NotConvertible, match="no way from NumPy npy to gguf; nothing can be made from it here"):
+    with pytest.raises(NotConvertible, match="cannot convert a NumPy npy to gguf; it can only inspect this format"):
         formats.convert(tmp_path / "a.npy", tmp_path / "a.gguf")

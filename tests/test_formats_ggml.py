@@ -167,7 +167,7 @@ def test_a_type_can_be_asked_for(tmp_path, llama, target):
     kinds = {t.dtype for t in formats.inspect(tmp_path / "new.gguf").tensors}
     assert kinds == ({"F32"} if target == "F32" else {"F32", "F16", "Q8_0"})
     assert all(name.endswith("ffn_down.weight") for name in done.fallbacks)
-    with pytest.raises(NotConvertible, match="take one of"):
+    with pytest.raises(NotConvertible, match="choose one of"):
         convert(path, tmp_path / "b.gguf", type="Q9")
 
 

@@ -243,7 +243,7 @@ def test_the_command_line_says_what_did_not_travel(llava, tmp_path, capsys):
     done = convert(llava[0], tmp_path / "lm.gguf", "gguf", "Q8_0")
     assert done.lost == (
         "55 tensors of the vision tower and 4 of the projector are not in this file: "
-        "--to mmproj writes them into one of their own.",
+        "--to mmproj writes them to a file of their own.",
     )
 
 
@@ -251,7 +251,7 @@ BROKEN = {
     "a tower that is no CLIP": ({"vision_config": {"model_type": "siglip_vision_model"}}, NotConvertible, "siglip"),
     "another activation": ({"projector_hidden_act": "relu"}, NotConvertible, "relu"),
     "the class token kept": ({"vision_feature_select_strategy": "full"}, NotConvertible, "full"),
-    "layers in another order": ({"vision_feature_layer": [-1, -2]}, NotConvertible, "from the first to the last"),
+    "layers in another order": ({"vision_feature_layer": [-1, -2]}, NotConvertible, "takes layers in order"),
     "no layer": ({"vision_feature_layer": []}, FileBroken, "vision_feature_layer"),
     "a layer too far": ({"vision_feature_layer": -5}, FileBroken, "vision_feature_layer"),
     "more layers than tensors": ({"vision_config": {"num_hidden_layers": 1 << 20}}, FileBroken, "num_hidden_layers"),

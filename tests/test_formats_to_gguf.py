@@ -250,7 +250,7 @@ def cut_by_another_pattern(value):
     ("file", "change", "error", "word"),
     [
         ("config.json", lambda c: c.update(architectures=["MambaForCausalLM"]), NotConvertible, "LlamaForCausalLM"),
-        ("config.json", lambda c: c.update(num_hidden_layers=3), NotConvertible, "says nothing of"),
+        ("config.json", lambda c: c.update(num_hidden_layers=3), NotConvertible, "does not describe"),
         ("config.json", lambda c: c.update(num_hidden_layers=5), FileBroken, "lacks"),
         ("config.json", lambda c: c.update(tie_word_embeddings=False), FileBroken, "lm_head"),
         ("config.json", lambda c: c.update(num_hidden_layers=10**9), FileBroken, "num_hidden_layers"),

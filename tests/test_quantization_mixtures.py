@@ -205,12 +205,12 @@ def test_a_file_of_llama_imatrix_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("tensors", "error", "word"),
     [
-        ({"x.weight": [1.0]}, NotConvertible, "no importance"),
+        ({"x.weight": [1.0]}, NotConvertible, "not an importance"),
         ({"x.in_sum2": [1.0]}, FileBroken, "counts"),
         ({"x.in_sum2": [1.0, 2.0], "x.counts": [1.0, 1.0]}, NotConvertible, "experts"),
-        ({"x.in_sum2": [-1.0], "x.counts": [1.0]}, FileBroken, "no sums"),
-        ({"x.in_sum2": [np.nan], "x.counts": [1.0]}, FileBroken, "no sums"),
-        ({"x.in_sum2": [1.0], "x.counts": [np.inf]}, FileBroken, "no sums"),
+        ({"x.in_sum2": [-1.0], "x.counts": [1.0]}, FileBroken, "negative or not finite"),
+        ({"x.in_sum2": [np.nan], "x.counts": [1.0]}, FileBroken, "negative or not finite"),
+        ({"x.in_sum2": [1.0], "x.counts": [np.inf]}, FileBroken, "negative or not finite"),
     ],
 )
 def test_a_strange_matrix_of_importance_is_refused(tensors, error, word, tmp_path):

@@ -70,27 +70,32 @@ def convert(
     tensor, that tensor gets a type that fits, and `Conversion.fallbacks` names it.
 
     Raises `NotConvertible` (llmnotes has no such conversion), `CannotWrite` (the target exists, no room), and what
-    `inspect` raises. A conversion that fails leaves nothing behind. Does not run the model, except to ONNX, whose graph is traced.
+    `inspect` raises. A conversion that fails leaves nothing behind. No conversion runs the model, except the one to
+    ONNX, which traces it.
     """
     dst = Path(dst)
     if to is None:
         to = next((name for name, endings in TARGETS.items() if dst.suffix.lower() in endings), None)
         if to is None:
-            raise NotConvertible(f"The ending of {dst.name} says no format; add one of --to {' | '.join(TARGETS)}.")
+            raise NotConvertible(
+                f"The ending of {dst.name} does not name a format; add one of --to {' | '.join(TARGETS)}."
+            )
     to = to.lower()
     if to not in TARGETS:
-        raise NotConvertible(f"There is no format {to[:40]!r} to convert to; take one of {', '.join(TARGETS)}.")
+        raise NotConvertible(f"llmnotes cannot write the format {to[:40]!r}; choose one of {', '.join(TARGETS)}.")
     inspection = inspect(src)
     pair = (inspection.identity.format, to)
     if pair not in CONVERTERS:
-        raise NotConvertible(f"There is no way from {inspection.identity.format} to {to}; {_ways(inspection, to)}.")
+        raise NotConvertible(
+            f"llmnotes cannot convert a {inspection.identity.format} to {to}; {_ways(inspection, to)}."
+        )
     if importance is None:
         done = CONVERTERS[pair](inspection, dst, type)
     elif pair in WITH_IMPORTANCE:
         done = WITH_IMPORTANCE[pair](inspection, dst, type, named(importance))
     else:
         raise NotConvertible(
-            "An importance matrix is for a GGUF that is made from a Hugging Face folder or another GGUF; leave it out."
+            "An importance matrix only helps when a Hugging Face folder or a GGUF becomes a GGUF; leave it out."
         )
     return replace(done, to=to)
 
@@ -102,7 +107,7 @@ def _ways(inspection: Inspection, to: str) -> str:
         return "its weights are a checkpoint, variables/variables in its folder: convert that"
     ways = [target for source, target in CONVERTERS if source == kind]
     if not ways:
-        return "nothing can be made from it here; take the model in another format"
+        return "it can only inspect this format, so get the model in another one"
     sources = [source for source, target in CONVERTERS if target == to]
-    made = f", and {to} is made from a {' or '.join(sources)}" if len(sources) < 6 else ""
-    return f"it can become {' or '.join(ways)}{made}"
+    made = f", and llmnotes writes {to} from a {' or '.join(sources)}" if len(sources) < 6 else ""
+    return f"it can convert it to {' or '.join(ways)}{made}"

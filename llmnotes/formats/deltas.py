@@ -62,7 +62,9 @@ def apply_delta(base: str | Path, delta: str | Path, dst: str | Path) -> Convers
     _relatives(base, delta)  # first, since a fingerprint is taken of a folder alone
     said = delta.metadata.get("weights", {}).get(KEY)
     if said is not None and said != fingerprint(base):
-        raise NotConvertible(f"{delta.path} was made from another base than {base.path}; give the one it names.")
+        raise NotConvertible(
+            f"{delta.path} was made from a different base than {base.path}; give the base it was made from."
+        )
     lost = _combine(base, delta, dst, lambda old, new, cast: cast(old + new), {})
     return Conversion(delta.path, dst, delta.identity, "huggingface", len(delta.tensors), delta.nbytes, {}, lost)
 
@@ -82,7 +84,9 @@ def _relatives(base: Inspection, other: Inspection) -> None:
     """Raise `NotConvertible` unless every tensor of `base` is in `other` with the same shape or more rows."""
     for side in (base, other):
         if side.identity.format != "Hugging Face folder":
-            raise NotConvertible(f"{side.path} is {side.identity.format}; a delta is between two Hugging Face folders.")
+            raise NotConvertible(
+                f"{side.path} is a {side.identity.format}; a delta is the difference of two Hugging Face folders."
+            )
     one, two = (str(side.metadata["config"].get("model_type"))[:40] for side in (base, other))
     if one != two:
         raise NotConvertible(f"{base.path} is {one} and {other.path} {two}; give the base it was tuned from.")
@@ -103,7 +107,9 @@ def _combine(base: Inspection, other: Inspection, dst: Path, function, metadata:
     """Write `function(base, other)` of each tensor, with all that stands beside `other`'s weights."""
     strange = next((t for t in other.tensors if t.dtype not in FLOATS), None)
     if strange is not None:
-        raise NotConvertible(f"{strange.name[:80]!r} is {strange.dtype}; a delta is between F32, F16 or BF16.")
+        raise NotConvertible(
+            f"{strange.name[:80]!r} is {strange.dtype}; llmnotes only makes deltas of F32, F16 and BF16."
+        )
     old = {tensor.name: tensor for tensor in base.tensors if tensor.dtype in FLOATS}
     _, ties = parts_and_ties(other)
     with progress(other.nbytes, dst.name) as advance, new_folder(dst) as folder:

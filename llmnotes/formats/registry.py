@@ -105,5 +105,6 @@ def _first_folder(path: Path) -> tuple[Format[Path], Identity]:
 
 def _unknown(path: Path, what: str, remedy: str) -> UnknownFormat:
     return UnknownFormat(
-        f"{path} is no model {what} that llmnotes knows (`llmnotes inspect --help` lists those it does); {remedy}."
+        f"llmnotes does not recognize the {what} {path} (`llmnotes inspect --help` lists the formats it "
+        f"knows); {remedy}."
     )

@@ -1,4 +1,4 @@
-"""The same tensors in another container: a file or a folder of safetensors or of PyTorch; nothing is computed."""
+"""Write a model's tensors unchanged in another container: a file or folder of safetensors or of PyTorch."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -70,11 +70,13 @@ def parts_and_ties(
         if first != name:
             ties[name] = first
         elif tensor.dtype not in safetensors.ORDER:
-            raise NotConvertible(f"{name} has the type {tensor.dtype}, which has no name there; leave that tensor out.")
+            raise NotConvertible(
+                f"safetensors has no name for the type {tensor.dtype} of {name}; leave that tensor out."
+            )
         else:
             parts.append(PlannedTensor(name, tensor.dtype, tensor.shape, partial(data, tensor)))
     if not parts:
-        raise NotConvertible(f"{inspection.path.name} holds no tensors; see what it does hold with `llmnotes inspect`.")
+        raise NotConvertible(f"{inspection.path.name} holds no tensors; `llmnotes inspect` shows what it holds.")
     names = {part.name for part in parts}
     said = weights_metadata(inspection).items()
     ties |= {name: first for name, first in said if name not in names and name not in ties and first in names}
@@ -125,7 +127,9 @@ def _repack(to: str, inspection: Inspection, dst: Path, type: str | None) -> Con
                 with folder.file(name) as file:
                     lost += _write(file, parts, ties, inspection, to, advance)
         else:
-            lost += ("One file holds the weights alone: settings and tokenizer stay in the folder.",) * bool(name)
+            lost += ("The file holds only the weights: the settings and the tokenizer stay in the folder.",) * bool(
+                name
+            )
             with new_file(dst) as file:
                 lost += _write(file, parts, ties, inspection, to, advance)
     nbytes = sum(part.nbytes for part in parts)
@@ -141,12 +145,14 @@ def _write(
         if not ties or inspection.identity.format not in PICKLED:
             return ()
         pairs = ", ".join(f"{name} = {first}" for name, first in ties.items())
-        return (f"safetensors has no ties; each is stored once, and the metadata says which ones: {pairs[:300]}.",)
+        return (
+            f"safetensors cannot tie weights; each is stored once, and the metadata names the others: {pairs[:300]}.",
+        )
     from llmnotes.formats.pytorch import write as pytorch_write  # it imports torch, which takes a second
 
     pytorch_write.write(file, parts, ties, advance)
     other = sorted(metadata.keys() - {"format"})
-    return (f"A state dict has no metadata: {', '.join(other)[:200]}.",) if other else ()
+    return (f"A state dict cannot hold metadata; left out: {', '.join(other)[:200]}.",) if other else ()
 
 
 def weights_metadata(inspection: Inspection) -> dict[str, str]:

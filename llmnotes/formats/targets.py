@@ -17,4 +17,6 @@ TARGETS = {
 def keep_types(type: str | None) -> None:
     """Raise `NotConvertible` if a `type` was asked for where every tensor keeps its own."""
     if type is not None:
-        raise NotConvertible(f"{type} was asked for, and a type is chosen for GGUF alone; leave it out.")
+        raise NotConvertible(
+            f"--type {type} only works when the target is a GGUF; here tensors keep their types, so leave it out."
+        )

@@ -104,7 +104,7 @@ def of_config(config: dict) -> Architecture:
         if name == architecture.hugging_face or (name is None and config.get("model_type") == architecture.model_type):
             return architecture
     asked = str(name or config.get("model_type") or "a model without a name")[:60]
-    raise NotConvertible(f"There is no table of names for {asked}; {_known()} work.")
+    raise NotConvertible(f"llmnotes cannot convert {asked} to or from GGUF; it can convert {_known()}.")
 
 
 def of_gguf(name: str) -> Architecture:
@@ -112,7 +112,9 @@ def of_gguf(name: str) -> Architecture:
     for architecture in ARCHITECTURES:
         if architecture.gguf == name:
             return architecture
-    raise NotConvertible(f"There is no table of names for the architecture {str(name)[:60]}; {_known()} work.")
+    raise NotConvertible(
+        f"llmnotes cannot convert a GGUF of the architecture {str(name)[:60]}; it can convert {_known()}."
+    )
 
 
 def weights(architecture: Architecture, sizes: dict) -> list[Weight]:

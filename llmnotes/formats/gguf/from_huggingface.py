@@ -1,4 +1,4 @@
-"""A Hugging Face folder becomes one GGUF file."""
+"""Convert a Hugging Face folder to a GGUF file."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -109,7 +109,7 @@ def permuted(pieces: Iterable[bytes], rows: int, width: int, back: bool = False)
 
     head, left = rows * width, b""
     if head > LIMIT:
-        raise NotConvertible(f"One head of attention has {head:,} bytes, more than any model's; use another model.")
+        raise NotConvertible(f"One attention head has {head:,} bytes, more than in any known model; check config.json.")
     sides = (-1, rows // 2, 2, width) if back else (-1, 2, rows // 2, width)
     for piece in pieces:
         piece = left + piece if left else piece
@@ -117,7 +117,7 @@ def permuted(pieces: Iterable[bytes], rows: int, width: int, back: bool = False)
         left = piece[whole:]
         yield np.frombuffer(piece, np.uint8, whole).reshape(sides).swapaxes(1, 2).tobytes()
     if left:
-        yield left  # whoever counts the bytes will say so
+        yield left  # half a head; the writer counts bytes and reports it
 
 
 def _matched(inspection: Inspection, wanted: list[Weight], sizes: dict) -> dict[str, Tensor]:
@@ -141,7 +141,7 @@ def matched(wanted: list[Weight], at_hand: dict[str, Tensor], folder: str) -> No
         )
     if extra:
         raise NotConvertible(
-            f"{folder} has {counted(len(extra), 'tensor')} that its config.json says nothing of, "
+            f"{folder} has {counted(len(extra), 'tensor')} that its config.json does not describe, "
             f"{extra[0][:80]} first; correct config.json, or merge an adapter first."
         )
     for name, weight in promised.items():
@@ -164,14 +164,14 @@ def type_of(type: str | None, inspection: Inspection, known: Iterable[str] = tup
         return "BF16" if first == "BF16" else "F16"
     name = mixtures.ALIASES.get(type.upper(), type.upper())
     if name not in known:
-        raise NotConvertible(f"The type {type[:40]} cannot be written; take one of {', '.join(known)}.")
+        raise NotConvertible(f"llmnotes cannot write the type {type[:40]}; choose one of {', '.join(known)}.")
     return name
 
 
 def same_model(importance: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
     """Raise `NotQuantizable` for an importance matrix of a model with other tensors than these."""
     if importance and not importance.keys() & shapes.keys():
-        raise NotQuantizable("The importance matrix names none of this model's tensors; collect it from this model.")
+        raise NotQuantizable("The importance matrix has none of this model's tensors; collect it from this model.")
     for name in importance.keys() & shapes.keys():
         if len(importance[name]) != shapes[name][-1]:
             raise NotQuantizable(
@@ -221,7 +221,8 @@ def _rope_factors(architecture: Architecture, sizes: dict) -> list[PlannedTensor
         return []
     if not architecture.permuted:
         raise NotConvertible(
-            f"llama.cpp scales no {architecture.hugging_face} the way of Llama 3; use its unscaled model."
+            f"llama.cpp cannot scale the positions of a {architecture.hugging_face} as Llama 3 does; use "
+            "a model without."
         )
     factors = rope.llama3(sizes["rope"], sizes["rope_theta"], sizes["head_dim"])
     return [PlannedTensor("rope_freqs.weight", "F32", factors.shape, lambda: [factors.tobytes()])]
@@ -230,9 +231,9 @@ def _rope_factors(architecture: Architecture, sizes: dict) -> list[PlannedTensor
 def _lost(architecture: Architecture, config: dict) -> list[str]:
     lost = []
     if architecture.model_type == "mistral":
-        lost.append("GGUF calls Mistral llama: the way back gives a LlamaForCausalLM with the same weights.")
+        lost.append("GGUF stores a Mistral as llama: converting back gives a LlamaForCausalLM with the same weights.")
         if config.get("sliding_window"):
-            lost.append("llama.cpp attends to the whole text, and this model to a sliding window of it.")
+            lost.append("llama.cpp attends to the whole text; this model only attends to a sliding window.")
     return lost
 
 

@@ -13,9 +13,10 @@ CUTS = 20_000_000  # characters that are looked at to find the pairs of which to
 def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
     """Return {file name: text} of a tokenizer that gives the same tokens as the GGUF called `name`.
 
-    Raises `NotConvertible` for a tokenizer that is no BPE or whose pre-tokenizer is not known here, `FileBroken` for
-    lists that do not belong together. Does not restore what GGUF never held: whether a word must stand alone, how
-    texts are normalized (except for qwen2, whose normalization is known), names of further special tokens.
+    Raises `NotConvertible` for a tokenizer that is not a BPE or whose pre-tokenizer llmnotes does not know,
+    `FileBroken` for lists that do not belong together. Does not restore what GGUF never held: whether a word must
+    stand alone, how texts are normalized (except for qwen2, whose normalization is known), names of further special
+    tokens.
     """
     kind = metadata.get("tokenizer.ggml.model")
     tokens = _texts(metadata, "tokens", name)
@@ -26,7 +27,7 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
         pre = metadata.get("tokenizer.ggml.pre")
         if not isinstance(pre, str) or pre not in PRE:
             raise NotConvertible(
-                f"The pre-tokenizer {str(pre)[:40]} is not known here; those known are {', '.join(PRE)}."
+                f"llmnotes does not know the pre-tokenizer {str(pre)[:40]}; it knows {', '.join(PRE)}."
             )
         merges = [text.split(" ", 1) for text in _texts(metadata, "merges", name)]
         parts = _byte_level(pre)
@@ -37,7 +38,9 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
         merges = _merges(tokens, scores, kinds)
         parts = _sentencepiece(metadata.get("tokenizer.ggml.add_space_prefix") is not False)
     else:
-        raise NotConvertible(f"A tokenizer of the kind {str(kind)[:40]} is not known here; gpt2 and llama are.")
+        raise NotConvertible(
+            f"llmnotes does not know tokenizers of the kind {str(kind)[:40]}; it knows gpt2 and llama."
+        )
     ids = {short: metadata.get(f"tokenizer.ggml.{long}_token_id") for short, long in SPECIAL.items()}
     special = {f"{short}_token": tokens[n] for short, n in ids.items() if type(n) is int and 0 <= n < len(tokens)}
     vocab = {token: number for number, token in enumerate(tokens) if kinds[number] != UNUSED}
@@ -113,7 +116,7 @@ def _merges(tokens: list[str], scores: list[float], kinds: list[int]) -> list[li
             continue
         left -= len(token) ** 2
         if left < 0:
-            raise NotConvertible("Its tokens are too long to find the pairs they are made of; use the original folder.")
+            raise NotConvertible("Its tokens are too long to work out their merges; use the original folder.")
         cuts = [(token[:at], token[at:]) for at in range(1, len(token))]
         found = [(vocab[a], vocab[b], a, b) for a, b in cuts if a in vocab and b in vocab]
         pairs += [[a, b] for _, _, a, b in sorted(found)]

@@ -34,7 +34,8 @@ def read_imatrix(path: str | Path) -> dict[str, Any]:
     names = [name.removesuffix(SUMS) for name in tensors if name.endswith(SUMS)]
     if inspection.identity.format != "GGUF" or not names:
         raise NotConvertible(
-            f"{inspection.path.name} is no importance matrix; give a GGUF that llama-imatrix wrote, or a .txt to read."
+            f"{inspection.path.name} is not an importance matrix; give a GGUF from llama-imatrix, or a .txt to "
+            "measure one on."
         )
 
     def values(name):
@@ -47,9 +48,11 @@ def read_imatrix(path: str | Path) -> dict[str, Any]:
     for name in names:
         sums, counts = values(name + SUMS), values(name + COUNTS)
         if len(counts) != 1:
-            raise NotConvertible(f"{name[:80]} has {len(counts):,} experts, which are not weighed here; use llama.cpp.")
+            raise NotConvertible(f"{name[:80]} has {len(counts):,} experts, which llmnotes cannot use; use llama.cpp.")
         if not (np.isfinite(sums).all() and (sums >= 0).all() and math.isfinite(counts[0]) and counts[0] >= 0):
-            raise FileBroken(f"The sums of {name[:80]} in {inspection.path.name} are no sums; make it again.")
+            raise FileBroken(
+                f"The sums of {name[:80]} in {inspection.path.name} are negative or not finite; make it again."
+            )
         found[name] = sums / counts[0] if counts[0] else np.ones_like(sums)
     return found
 

@@ -81,7 +81,8 @@ def language_model(inspection: Inspection) -> tuple[Inspection, list[str]]:
     for name, tensor in parts["language_model"].items():
         if tensor.offset is None:
             raise NotConvertible(
-                f"{tensor.name[:80]} does not lie in its file as it is; convert the folder to safetensors first."
+                f"{tensor.name[:80]} is compressed or not contiguous in its file; convert the folder to "
+                "safetensors first."
             )
         tensors.append(replace(tensor, name=name, alias=names.get(tensor.alias, ("", None))[1]))
     text = (TEXT_DEFAULTS if text.get("model_type", "llama") == "llama" else {}) | text
@@ -92,7 +93,7 @@ def language_model(inspection: Inspection) -> tuple[Inspection, list[str]]:
     left = f"{counted(len(parts['vision_tower']), 'tensor')} of the vision tower and "
     left += f"{len(parts['multi_modal_projector'])} of the"
     return replace(inspection, tensors=tuple(tensors), metadata=metadata), [
-        f"{left} projector are not in this file: --to mmproj writes them into one of their own."
+        f"{left} projector are not in this file: --to mmproj writes them to a file of their own."
     ]
 
 
@@ -140,8 +141,8 @@ def vision(inspection: Inspection) -> Vision:
     ):
         if value not in known:
             raise NotConvertible(
-                f"config.json says {key} is {str(value)[:40]}, and llama.cpp computes a LLaVA with "
-                f"{' or '.join(map(str, known))} alone; use such a model."
+                f"config.json says {key} is {str(value)[:40]}, but llama.cpp only runs a LLaVA with "
+                f"{' or '.join(map(str, known))}; use such a model."
             )
     images = _images(inspection.path)
     mean, std = (_colours(images, *pair) for pair in (("image_mean", MEAN), ("image_std", STD)))
@@ -188,7 +189,7 @@ def _parts(inspection: Inspection) -> dict[str, dict[str, Tensor]]:
         if name in parts.get(part, ()):
             raise FileBroken(f"{inspection.path.name} holds {tensor.name[:80]} under two names; copy it again.")
         if part not in parts:
-            raise NotConvertible(f"{tensor.name[:80]} belongs to no part of a LLaVA; use a LLaVA-1.5 folder.")
+            raise NotConvertible(f"{tensor.name[:80]} is not part of a LLaVA; use a LLaVA-1.5 folder.")
         parts[part][name] = tensor
     return parts
 
@@ -208,7 +209,7 @@ def _name(name: str) -> tuple[str, str]:
 
 
 def _features(config: dict, layers: int) -> list[int]:
-    """Return the hidden states that the projector sees, counted from the front."""
+    """Return the hidden states that the projector gets, counted from the first layer's input."""
     stated = config.get("vision_feature_layer", -2)
     stated = stated if isinstance(stated, list) else [stated]
     _check("vision_feature_layer", stated, 0 < len(stated) <= layers + 1)
@@ -216,8 +217,8 @@ def _features(config: dict, layers: int) -> list[int]:
     found = [at if at >= 0 else layers + 1 + at for at in stated]
     if found != sorted(set(found)) or found[-1] == 0:
         raise NotConvertible(
-            f"config.json says vision_feature_layer is {str(stated)[:40]}, and llama.cpp takes the layers from the "
-            "first to the last, each once; use a model that does the same."
+            f"config.json says vision_feature_layer is {str(stated)[:40]}, but llama.cpp only takes layers in order, "
+            "each of them once; use a model that does the same."
         )
     return found
 
@@ -248,5 +249,5 @@ def _colours(images: dict, key: str, default: list[float]) -> list[float]:
 def _check(key: str, value: Any, holds: bool) -> None:
     if not holds:
         raise FileBroken(
-            f"The folder says {key} is {str(value)[:40]}, which no model has; copy it again from its source."
+            f"The folder says {key} is {str(value)[:40]}, which cannot be right; copy it again from its source."
         )

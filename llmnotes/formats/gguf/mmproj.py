@@ -1,4 +1,4 @@
-"""A LLaVA's vision tower and projector become the second GGUF file that llama.cpp reads beside the language model."""
+"""Convert a LLaVA's vision tower and projector to the second GGUF file that llama.cpp reads with the language model."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     """
     if not llava.is_llava(inspection.metadata["config"]):
         raise NotConvertible(
-            f"{(inspection.architecture or 'This model')[:80]} has no vision tower that is known here; "
+            f"llmnotes cannot find a vision tower in {(inspection.architecture or 'this model')[:80]}; "
             f"use a {llava.NAME}, or write a language model with --to gguf."
         )
     seen = llava.vision(inspection)
@@ -51,11 +51,15 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
             parts.append(part_of(weight, at_hand, inspection, dtype, advance))
         with new_file(dst) as file:
             write_gguf(file, keys(inspection, seen, type), parts)
-    lost = [f"The projector never sees {counted(len(unseen), 'tensor')} of the last layers; they are not in the file."]
+    lost = [
+        f"The projector does not use {counted(len(unseen), 'tensor')} of the last layers; they are not in the file."
+    ]
     if seen.crops:
-        lost.append("llama.cpp pads an image that is not square, and this model's processor cuts its sides off.")
-    lost.append("llama.cpp computes the projector's GELU by a formula with tanh, and transformers exactly.")
-    lost.append("llama.cpp puts CLIP's class token behind the patches, and CLIP before them: images get other answers.")
+        lost.append("llama.cpp pads an image that is not square; this model's own processor crops it.")
+    lost.append("llama.cpp approximates the projector's GELU with tanh; transformers computes it exactly.")
+    lost.append(
+        "llama.cpp puts CLIP's class token after the patches instead of before them, so answers about images differ."
+    )
     nbytes = sum(part.nbytes for part in parts)
     return Conversion(inspection.path, dst, inspection.identity, "mmproj", len(parts), nbytes, fallbacks, tuple(lost))
 

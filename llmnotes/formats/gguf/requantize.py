@@ -1,4 +1,4 @@
-"""A GGUF of floats becomes a GGUF of fewer bits, as llama.cpp's llama-quantize makes it."""
+"""Quantize a GGUF that holds floats, with the same bytes as llama.cpp's llama-quantize."""
 
 from functools import partial
 from pathlib import Path
@@ -28,13 +28,13 @@ def requantize(
     files) and `NotQuantizable`. Does not undo quantization first: that is --to huggingface.
     """
     if type is None:
-        raise NotConvertible("A GGUF becomes another GGUF by its type; add one, such as --type Q4_K_M.")
+        raise NotConvertible("Say which type the new GGUF should have, such as --type Q4_K_M.")
     type, importance = type_of(type, inspection), importance or {}
     dtypes = {tensor.dtype for tensor in inspection.tensors}
     if not dtypes or not dtypes <= set(SOURCES):
         raise NotConvertible(
-            f"{inspection.path.name} holds {', '.join(sorted(dtypes)) or 'no tensors'}, and fewer bits are made from "
-            f"{', '.join(SOURCES)}; take the model in its original precision."
+            f"{inspection.path.name} holds {', '.join(sorted(dtypes)) or 'no tensors'}, and llmnotes only quantizes "
+            f"{', '.join(SOURCES)}; use the model in its original precision."
         )
     shapes, groups, big = _facts(inspection)
     same_model(importance, shapes)
@@ -63,9 +63,13 @@ def _facts(inspection: Inspection) -> tuple[dict[str, tuple[int, ...]], int, boo
     counts = [keys.get(f"{prefix}{key}", 0) for key in ("expert_count", "attention.head_count", "block_count")]
     shared = keys.get(f"{prefix}attention.head_count_kv", counts[1])
     if keys.get("split.count", 1) not in (0, 1) or counts[0] != 0:
-        raise NotConvertible("A model with several experts, or in several files, is not quantized here; use llama.cpp.")
+        raise NotConvertible(
+            "llmnotes cannot quantize a GGUF with several experts, or one in several files; use llama.cpp."
+        )
     if not all(isinstance(count, int) and count > 0 for count in (shared, *counts[1:])):
-        raise NotConvertible("The keys of this GGUF do not say how many heads and layers it has; use another copy.")
+        raise NotConvertible(
+            "The metadata of this GGUF does not say how many heads and layers it has; use another copy."
+        )
     groups = counts[1] // shared
     return {tensor.name: tensor.shape for tensor in inspection.tensors}, groups, counts[2] == 80 and groups > 1
 

@@ -57,8 +57,8 @@ def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
     kind = rope["rope_type"]
     if kind not in ("default", "llama3", "linear", "yarn") or (kind != "default" and architecture.gguf == "stablelm"):
         raise NotConvertible(
-            f"Positions scaled in the way {str(kind)[:40]} have no place in a GGUF of {architecture.hugging_face}; "
-            "use a model without them, or with linear, llama3 or yarn."
+            f"llmnotes cannot write the position scaling {str(kind)[:40]} into a GGUF of {architecture.hugging_face}; "
+            "use a model without scaling, or with linear, llama3 or yarn."
         )
     if kind in ("linear", "yarn"):
         found["type"] = kind
@@ -125,5 +125,5 @@ def _rope(config: dict) -> dict:
 def _check(key: str, value: Any, holds: bool) -> None:
     if not holds:
         raise FileBroken(
-            f"Its settings say {key} is {str(value)[:40]}, which no model has; copy the model again from its source."
+            f"Its settings say {key} is {str(value)[:40]}, which cannot be right; copy the model again from its source."
         )

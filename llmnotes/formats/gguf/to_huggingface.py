@@ -1,4 +1,4 @@
-"""A GGUF file becomes a Hugging Face folder, or plain safetensors."""
+"""Convert a GGUF file to a Hugging Face folder, or to plain safetensors."""
 
 import json
 from collections import Counter
@@ -20,8 +20,8 @@ from llmnotes.formats.safetensors import write_safetensors
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 STACK_LIMIT = 1 << 26  # bytes of a stack of vectors that is taken apart in memory
 LOST = (
-    "GGUF does not say in which precision the model was trained; the folder has what the file stores.",
-    "How to sample (generation_config.json) and the settings of training are not in a GGUF.",
+    "GGUF does not record the precision in which the model was trained; the folder has the precision of the file.",
+    "A GGUF does not hold the generation settings (generation_config.json) or the settings of training.",
 )
 
 
@@ -46,7 +46,9 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
     lost = list(LOST)
     blocks = sorted({tensor.dtype for tensor in at_hand.values()} - set(FLOATS))
     if blocks:
-        lost.append(f"The weights in {' and '.join(blocks)} stay as coarse as they are, and take more room.")
+        lost.append(
+            f"The weights in {' and '.join(blocks)} keep their rounding errors, and take more room than before."
+        )
     with progress(inspection.nbytes, dst.name) as advance, new_folder(dst) as folder:
         parts = [part for weight in wanted for part in _parts(weight, at_hand[weight.name], inspection, asked, advance)]
         common = Counter()
@@ -76,13 +78,13 @@ def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -
         ]
         write_safetensors(file, parts, {"format": "pt"})
     nbytes = sum(part.nbytes for part in parts)
-    lost = ("safetensors has no place for the keys of a GGUF: settings and tokenizer stay behind.",)
+    lost = ("safetensors cannot hold the metadata of a GGUF: the settings and the tokenizer are not in it.",)
     return Conversion(inspection.path, dst, inspection.identity, "safetensors", len(parts), nbytes, {}, lost)
 
 
 def _asked(type: str | None) -> str | None:
     if type is not None and type.upper() not in FLOATS:
-        raise NotConvertible(f"safetensors has no type {type[:40]} for weights; take one of {', '.join(FLOATS)}.")
+        raise NotConvertible(f"safetensors has no type {type[:40]} for weights; choose one of {', '.join(FLOATS)}.")
     return type and type.upper()
 
 
@@ -125,7 +127,7 @@ def _positions(architecture: Architecture, metadata: dict[str, Any], config: dic
     kind = metadata.get(f"{name}.scaling.type", "none")
     if kind not in ("none", "linear", "yarn"):
         raise NotConvertible(
-            f"Positions scaled in the way {str(kind)[:40]} have no way back here; linear and yarn have."
+            f"llmnotes cannot convert the position scaling {str(kind)[:40]} back; it can convert linear and yarn."
         )
     if kind != "none":
         found |= {"rope_type": kind, "factor": _shortest(metadata.get(f"{name}.scaling.factor"))}
@@ -154,8 +156,9 @@ def _slowed(architecture: Architecture, tensor: Tensor | None, inspection: Inspe
             if rope.llama3(found, sizes["rope_theta"], sizes["head_dim"]).tobytes() == data:
                 return {"rope_parameters": found}
     raise NotConvertible(
-        "Its rope_freqs.weight are the factors of no published Llama 3, and config.json needs the settings behind "
-        "them; use the original folder."
+        "Its rope_freqs.weight matches no published Llama 3, so llmnotes cannot tell which settings it was "
+        "computed from; "
+        "use the original folder."
     )
 
 
@@ -190,7 +193,7 @@ def _parts(
     dtype = asked or (tensor.dtype if tensor.dtype in FLOATS else "F32")
     many = len(weight.sources)
     if many > 1 and (tensor.nbytes > STACK_LIMIT or tensor.nbytes % many):
-        raise NotConvertible(f"{weight.name} is too large for a stack of vectors; use the original folder.")
+        raise NotConvertible(f"{weight.name} is too large to be taken apart in memory; use the original folder.")
     for at, name in enumerate(weight.sources):
         shape = weight.shape if many == 1 else weight.shape[1:]
         span = None if many == 1 else (at * tensor.nbytes // many, (at + 1) * tensor.nbytes // many)
@@ -212,5 +215,5 @@ def _data(weight: Weight, tensor: Tensor, inspection: Inspection, dtype: str, sp
             advance(len(piece))
     except KeyError:
         raise NotConvertible(
-            f"Nobody here can undo the type {tensor.dtype} of {tensor.name[:80]}; use its original."
+            f"llmnotes cannot turn {tensor.dtype} back into floats ({tensor.name[:80]}); use the original model."
         ) from None

@@ -59,8 +59,8 @@ def swapped(dtype: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
     block, width = DTYPES[dtype]
     if block > 1 and dtype not in SCALES:
         raise NotConvertible(
-            f"Blocks of {dtype} have no agreed order of bytes on a big-endian machine; "
-            "take a little-endian copy of the model."
+            f"Nothing specifies the byte order of {dtype} blocks on a big-endian machine; "
+            "use a little-endian copy of the model."
         )
     left = b""
     for piece in pieces:
@@ -69,7 +69,7 @@ def swapped(dtype: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield _turned(dtype, piece[:whole])
         left = piece[whole:]
     if left:
-        yield left  # whoever counts the bytes will say so
+        yield left  # half an element; the writer counts bytes and reports it
 
 
 def _turned(dtype: str, piece: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""A Hugging Face folder becomes an ONNX graph, and onnxruntime proves that both give the same logits."""
+"""Convert a Hugging Face folder to an ONNX graph, and check with onnxruntime that both give the same logits."""
 
 import logging
 import os
@@ -18,9 +18,9 @@ from llmnotes.formats.safe_write import new_file
 ONE_FILE = 1_900_000_000  # bytes of weights; a message of Protocol Buffers may have 2 GB
 LARGEST = 1e-3  # how far a logit may differ from PyTorch's
 LOST = (
-    "The weights are float32, and most matrices are transposed and under other names: no state dict comes back.",
+    "The weights are float32, most matrices are transposed, and their names differ: you cannot get a state dict back.",
     "The tokenizer, the chat template and the generation settings are not in the graph: keep the folder beside it.",
-    "The graph has no cache of keys and values: each step runs the whole text.",
+    "The graph has no key-value cache: each step runs the whole text again.",
 )
 
 
@@ -37,7 +37,7 @@ def from_huggingface(inspection: Inspection, dst: Path, type: str | None = None)
     """
     _needs("onnx", "onnxruntime", "onnxscript")
     if type not in (None, "F32"):
-        raise NotConvertible(f"An ONNX graph is written in float32, and not as {type}; leave --type out.")
+        raise NotConvertible(f"llmnotes writes ONNX in float32 only, not in {type}; leave --type out.")
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / dst.name
         prompts, expected = _trace(inspection.path, path)
@@ -46,8 +46,8 @@ def from_huggingface(inspection: Inspection, dst: Path, type: str | None = None)
         )
         if not difference <= LARGEST:
             raise NotConvertible(
-                f"The graph's logits differ from PyTorch's by {difference:.2g}, more than {LARGEST}; nothing was "
-                "written: this architecture needs another exporter."
+                f"The graph's logits differ from PyTorch's by {difference:.2g}, more than {LARGEST}, so nothing was "
+                "written; this architecture needs another exporter."
             )
         with ExitStack() as stack:
             for file in sorted(Path(folder).iterdir(), key=lambda file: file != path):
@@ -94,7 +94,7 @@ def onnx_logits(graph, ids: list[int]):
     others = [other for other in names if other not in known]
     if others or "input_ids" not in names:
         raise NotConvertible(
-            f"{name} is no graph from input_ids to logits (it takes {', '.join(names[:5])}); export it without a cache."
+            f"{name} does not map input_ids to logits (it takes {', '.join(names[:5])}); export it without a cache."
         )
     try:
         answers = session.run(None, {put: known[put] for put in names})

@@ -100,5 +100,5 @@ def from_tensors(inspection: Inspection, dst: Path, type: str | None = None) -> 
         header = field(1, 1) + field(3, field(1, 1))  # one shard, little-endian, written as version 1
         pairs = sorted((name.encode(), value) for name, value in values.items())
         index_file.write(tf_table.table([(b"", header), *pairs]))
-    lost = ("The checkpoint holds tensors alone: settings, tokenizer and metadata stay behind.",)
+    lost = ("The checkpoint holds only tensors: the settings, the tokenizer and the metadata are not in it.",)
     return Conversion(inspection.path, index, inspection.identity, "tensorflow", len(values), at, {}, lost)
