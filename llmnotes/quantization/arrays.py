@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from llmnotes.errors import NotQuantizable
 
@@ -10,7 +11,7 @@ FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float4_e2m1fn")  # those 
 NOT_FINITE = "There is an infinity or a NaN among the numbers; put finite numbers in their places first."
 
 
-def as_reals(x) -> np.ndarray:
+def as_reals(x: ArrayLike) -> np.ndarray:
     """Return numbers of any real kind as an array of that kind.
 
     Raises `NotQuantizable` for no numbers at all, and for what NumPy has no real numbers for: text, complex numbers,
@@ -33,7 +34,7 @@ def as_reals(x) -> np.ndarray:
     return x
 
 
-def as_float32(x) -> np.ndarray:
+def as_float32(x: ArrayLike) -> np.ndarray:
     """Return `as_reals(x)` as contiguous float32 of the same shape; a copy only where it must be.
 
     float64 is rounded to float32, as PyTorch's `.float()` does. Does not look for NaN or infinities: `finite` does.
@@ -45,7 +46,7 @@ def as_float32(x) -> np.ndarray:
         return np.require(as_reals(x), np.float32, "C")
 
 
-def finite(x) -> np.ndarray:
+def finite(x: ArrayLike) -> np.ndarray:
     """Return `as_float32(x)`; raises `NotQuantizable` if a number is NaN, infinite, or too large for float32.
 
     >>> finite([0.5]).tolist()

@@ -11,6 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from llmnotes.errors import MissingPart, NotQuantizable
 from llmnotes.quantization import bf16, fast, ggml, old_types, plain, shared_library
@@ -26,7 +27,7 @@ WORTH = 1 << 18  # weights from which on a second thread is worth its start
 TYPES = {"F32": BlockType(0, 1, 4), "F16": BlockType(1, 1, 2), "BF16": BlockType(30, 1, 2)} | ggml.TYPES
 
 
-def quantize(x, type: str, importance: np.ndarray | None = None, threads: int = THREADS) -> np.ndarray:
+def quantize(x: ArrayLike, type: str, importance: np.ndarray | None = None, threads: int = THREADS) -> np.ndarray:
     """Return the rows of `x` (..., n) in a GGML type: uint8 (..., bytes of a row).
 
     With `importance` (n,), a number from 0 up for each column, errors in columns that matter more count for more
@@ -59,7 +60,7 @@ def quantize(x, type: str, importance: np.ndarray | None = None, threads: int = 
     return data.reshape(*x.shape[:-1], -1)
 
 
-def dequantize(data, type: str, shape: tuple[int, ...], threads: int = THREADS) -> np.ndarray:
+def dequantize(data: bytes | np.ndarray, type: str, shape: tuple[int, ...], threads: int = THREADS) -> np.ndarray:
     """Return float32 of `shape` from the bytes of a tensor in a GGML type: those in `TYPES`, and all gguf-py knows.
 
     Raises `KeyError` for a type that cannot be undone, `ValueError` for bytes that do not fill the shape.

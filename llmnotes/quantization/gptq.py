@@ -5,6 +5,7 @@ of llama-act-order in the authors' code, or one of two that keep the groups toge
 """
 
 import torch
+from numpy.typing import ArrayLike
 
 from llmnotes.errors import NotQuantizable
 from llmnotes.quantization.grouped import Levels, QuantizedMatrix, checked, levels, matrix, nearest, quantized
@@ -13,7 +14,7 @@ ORDERS = ("static", "group", "activation", "natural")
 BLOCK = 128  # columns whose errors are gathered before they are passed on to the columns behind them
 
 
-def hessian(inputs) -> torch.Tensor:
+def hessian(inputs: ArrayLike | torch.Tensor) -> torch.Tensor:
     """Return the mean of x·xᵀ over the rows of `inputs`, (tokens, inputs): float32 (inputs, inputs).
 
     The second derivatives of the mean squared error of an output are twice that; the factor changes nothing in GPTQ.
@@ -26,7 +27,9 @@ def hessian(inputs) -> torch.Tensor:
     return x.T @ x / len(x)
 
 
-def output_error(weight, rounded, hessian) -> float:
+def output_error(
+    weight: ArrayLike | torch.Tensor, rounded: ArrayLike | torch.Tensor | QuantizedMatrix, hessian: torch.Tensor
+) -> float:
     """Return ‖(W' - W)·X‖ / ‖W·X‖ over the inputs X whose `hessian` this is: 0 for equal, 1 for a layer of zeros.
 
     `weight` is W, and `rounded` W' or a `QuantizedMatrix`.
@@ -42,7 +45,7 @@ def output_error(weight, rounded, hessian) -> float:
 
 
 def quantize(
-    weight,
+    weight: ArrayLike | torch.Tensor,
     hessian: torch.Tensor,
     bits: int,
     group_size: int | None = 128,

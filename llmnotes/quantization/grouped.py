@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 
 from llmnotes.errors import NotQuantizable
 from llmnotes.quantization.arrays import as_float32
@@ -45,7 +46,9 @@ class QuantizedMatrix:
         )
 
 
-def round_to_nearest(weight, bits: int, group_size: int | None = 128, symmetric: bool = True) -> QuantizedMatrix:
+def round_to_nearest(
+    weight: ArrayLike | torch.Tensor, bits: int, group_size: int | None = 128, symmetric: bool = True
+) -> QuantizedMatrix:
     """Return `weight`, (outputs, inputs), with every number rounded to the nearest of its group's 2^bits levels.
 
     A group is `group_size` neighbours in a row (None: the whole row); the last one may be shorter. Symmetric levels
@@ -126,7 +129,7 @@ def quantized(codes: torch.Tensor, of_groups: list[Levels], group_of: torch.Tens
     return QuantizedMatrix(codes.contiguous().to(torch.uint8), scales, zeros.to(torch.uint8), group_of.int(), bits)
 
 
-def checked(weight, bits: int, group_size: int | None) -> tuple[torch.Tensor, int]:
+def checked(weight: ArrayLike | torch.Tensor, bits: int, group_size: int | None) -> tuple[torch.Tensor, int]:
     """Return the weights as float32, and the size of a group."""
     if bits not in BITS:
         raise NotQuantizable(f"Codes have 2, 3, 4 or 8 bits, and none has {bits}; take one of these.")
@@ -138,7 +141,7 @@ def checked(weight, bits: int, group_size: int | None) -> tuple[torch.Tensor, in
     return weight, min(group_size, weight.shape[1])
 
 
-def matrix(x, what: str) -> torch.Tensor:
+def matrix(x: ArrayLike | torch.Tensor, what: str) -> torch.Tensor:
     """Return numbers of any real kind as a finite float32 matrix."""
     x = x.detach() if isinstance(x, torch.Tensor) else torch.from_numpy(as_float32(x).copy())
     if x.ndim != 2 or not x.numel() or x.is_complex():

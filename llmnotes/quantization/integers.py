@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from llmnotes.errors import NotQuantizable
 from llmnotes.quantization.arrays import QuantizedArray, as_float32, finite
@@ -21,7 +22,7 @@ INT8_ONE = np.float32(7.874015718698502e-3)  # 1 / 127
 
 
 def absmax(
-    x, bits: int = 8, group_size: str | int = "row", limits: tuple[float, float] | None = None
+    x: ArrayLike, bits: int = 8, group_size: str | int = "row", limits: tuple[float, float] | None = None
 ) -> QuantizedArray:
     """Return `x` in whole numbers from -(2^(bits-1) - 1) to 2^(bits-1) - 1; zero stays zero.
 
@@ -47,7 +48,7 @@ def absmax(
 
 
 def affine(
-    x, bits: int = 8, group_size: str | int = "row", limits: tuple[float, float] | None = None
+    x: ArrayLike, bits: int = 8, group_size: str | int = "row", limits: tuple[float, float] | None = None
 ) -> QuantizedArray:
     """Return `x` in whole numbers from 0 to 2^bits - 1 that span its smallest to its largest number, and zero.
 
@@ -108,7 +109,7 @@ class Int8Rows(NamedTuple):
     outliers: np.ndarray
 
 
-def int8_rows(x, threshold: float = 0.0) -> Int8Rows:
+def int8_rows(x: ArrayLike, threshold: float = 0.0) -> Int8Rows:
     """Return the rows of `x` (rows, n), rounded to float16, in whole numbers from -127 to 127, each with its scale.
 
     With a threshold above 0, columns in which a magnitude reaches it are outliers: their codes are 0, and their large
@@ -141,7 +142,7 @@ def int8_rows(x, threshold: float = 0.0) -> Int8Rows:
     return Int8Rows(codes, top, outliers)
 
 
-def int8_linear(x, weight: Int8Rows, bias=None, threshold: float = 6.0) -> np.ndarray:
+def int8_linear(x: ArrayLike, weight: Int8Rows, bias: ArrayLike | None = None, threshold: float = 6.0) -> np.ndarray:
     """Return x @ weight.T + bias for activations x (tokens, n) and a weight (out, n): float32 (tokens, out).
 
     Columns of x with outliers meet the weights in floating point; all others are rounded to 8 bits, and their products
@@ -167,7 +168,7 @@ def int8_linear(x, weight: Int8Rows, bias=None, threshold: float = 6.0) -> np.nd
     return out + x[:, rows.outliers] @ part.T
 
 
-def _grouped(x, bits: int, group_size: str | int) -> tuple[np.ndarray, np.ndarray]:
+def _grouped(x: ArrayLike, bits: int, group_size: str | int) -> tuple[np.ndarray, np.ndarray]:
     """Return `x`, checked, and as (groups, numbers)."""
     x = finite(x)
     if bits not in range(2, 9):

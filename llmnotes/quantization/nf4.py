@@ -10,6 +10,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from llmnotes.errors import NotQuantizable, UnknownName
 from llmnotes.quantization.arrays import NOT_FINITE, as_float32
@@ -96,7 +97,9 @@ class FourBitTensor(NamedTuple):
         return out[:n].reshape(self.shape)
 
 
-def quantize(x, type: str = "nf4", block_size: int = 64, double: bool = False, threads: int = THREADS) -> FourBitTensor:
+def quantize(
+    x: ArrayLike, type: str = "nf4", block_size: int = 64, double: bool = False, threads: int = THREADS
+) -> FourBitTensor:
     """Return `x`, of any shape, in 4 bits per weight: in each block of weights the largest magnitude becomes 1.
 
     The blocks follow each other through the rows as they lie in memory, and the last may be shorter. A weight takes

@@ -8,6 +8,7 @@ Learning, 2022, section 3; OCP Microscaling Formats Specification 1.0, section 5
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from llmnotes.errors import NotQuantizable, UnknownName
 from llmnotes.quantization.arrays import as_reals
@@ -72,7 +73,7 @@ class Limits(NamedTuple):
     smallest_normal: float
 
 
-def encode(x, name: str) -> np.ndarray:
+def encode(x: ArrayLike, name: str) -> np.ndarray:
     """Return the code of the number nearest to each of `x`, unsigned, same shape; halfway, the even code.
 
     What is too large becomes infinity where the format has one, and otherwise the largest number, as in torch.
@@ -100,7 +101,7 @@ def encode(x, name: str) -> np.ndarray:
     return (code | np.signbit(x).astype(np.int64) << form.bits - 1).astype(form.dtype)
 
 
-def decode(codes, name: str) -> np.ndarray:
+def decode(codes: ArrayLike, name: str) -> np.ndarray:
     """Return the numbers that `codes` stand for, float32, same shape: exact in every format.
 
     Raises `UnknownName` for another format, `NotQuantizable` for a code with more bits than the format has.
@@ -163,7 +164,7 @@ def _format(name: str) -> Format:
     return FORMATS[name]
 
 
-def _codes(codes, name: str) -> np.ndarray:
+def _codes(codes: ArrayLike, name: str) -> np.ndarray:
     """Return `codes` as int64, checked."""
     codes, last = np.asarray(codes), (1 << _format(name).bits) - 1
     if codes.dtype.kind not in "ui" or (codes.size and (codes.min() < 0 or codes.max() > last)):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from llmnotes.errors import NotQuantizable
 from llmnotes.quantization.arrays import as_reals, finite
@@ -10,23 +11,23 @@ from llmnotes.quantization.arrays import as_reals, finite
 PER = ("matrix", "row", "2:4")
 
 
-def magnitude(weight, share: float = 0.5, per: str = "matrix") -> np.ndarray:
-    """Return a copy of `weight` (rows, columns), float32, with the `share` of smallest magnitude set to zero.
+def magnitude(weight: ArrayLike, sparsity: float = 0.5, per: str = "matrix") -> np.ndarray:
+    """Return a copy of `weight` (rows, columns), float32, with a part of it, `sparsity`, set to zero: the smallest.
 
     `per` says among which weights they are chosen: of the whole "matrix", of each "row", or "2:4", the two smaller of
     each four neighbours in a row, which is what NVIDIA's sparse cores compute with (Mishra et al. 2021, section 2);
-    `share` is then 0.5. Raises `NotQuantizable` for numbers that are not finite, a share outside 0 to 1, and rows that
-    do not divide by four for "2:4". Does not train what is left (Han et al. 2015 do).
+    `sparsity` is then 0.5. Raises `NotQuantizable` for numbers that are not finite, a sparsity outside 0 to 1, and rows
+    that do not divide by four for "2:4". Does not train what is left (Han et al. 2015 do).
 
     >>> magnitude([[1, -4, 3, 2]]).tolist()
     [[0.0, -4.0, 3.0, 0.0]]
     """
     weight = _matrix(weight)
-    return _without(weight, np.abs(weight), share, per)
+    return _without(weight, np.abs(weight), sparsity, per)
 
 
-def wanda(weight, norms, share: float = 0.5, per: str = "row") -> np.ndarray:
-    """Return a copy of `weight` (rows, columns) without the `share` that matters least to the outputs: |W| · ‖X‖.
+def wanda(weight: ArrayLike, norms: ArrayLike, sparsity: float = 0.5, per: str = "row") -> np.ndarray:
+    """Return a copy of `weight` (rows, columns) without the part that matters least to the outputs: |W| · ‖X‖.
 
     `norms`, (columns,), is the Euclidean norm of each input channel over the tokens of a calibration text; a common
     factor changes nothing with "row", so the root of the diagonal of GPTQ's Hessian will do. Weights are compared
@@ -42,7 +43,7 @@ def wanda(weight, norms, share: float = 0.5, per: str = "row") -> np.ndarray:
             f"Norms of the shape {norms.shape} do not fit weights of the shape {weight.shape}; give one for each "
             "column, none below zero."
         )
-    return _without(weight, np.abs(weight) * norms, share, per)
+    return _without(weight, np.abs(weight) * norms, sparsity, per)
 
 
 class Bitmask(NamedTuple):
@@ -58,7 +59,7 @@ class Bitmask(NamedTuple):
         return self.mask.nbytes + self.values.nbytes
 
 
-def compress(weight) -> Bitmask:
+def compress(weight: ArrayLike) -> Bitmask:
     """Return `weight` as a bitmask and the numbers that are not zero, in their own type.
 
     With half of the weights zero a 16-bit matrix takes 9 bits a weight instead of 16. Raises `NotQuantizable` for what
@@ -91,7 +92,7 @@ class Times(NamedTuple):
     csr: float
 
 
-def times(weight, pruned, tokens: int = 64, rounds: int = 15, seed: int = 0) -> Times:
+def times(weight: ArrayLike, pruned: ArrayLike, tokens: int = 64, rounds: int = 15, seed: int = 0) -> Times:
     """Measure what zeros do to the time of X·Wᵀ on this machine: `weight` and `pruned` are (rows, columns).
 
     `tokens` rows of X are drawn from N(0, 1). The three products take turns, so that a busy moment meets all of them;
@@ -123,28 +124,28 @@ def times(weight, pruned, tokens: int = 64, rounds: int = 15, seed: int = 0) -> 
     return Times(*np.median(np.reshape(seconds, (-1, 3))[1:], axis=0).tolist())  # the first round warms the caches
 
 
-def _without(weight: np.ndarray, merit: np.ndarray, share: float, per: str) -> np.ndarray:
-    """Return `weight` without the `share` of least `merit`; of equals the first ones go."""
+def _without(weight: np.ndarray, merit: np.ndarray, sparsity: float, per: str) -> np.ndarray:
+    """Return `weight` without the part, `sparsity`, of least `merit`; of equals the first ones go."""
     if per not in PER:
         raise NotQuantizable(f"Weights cannot be chosen per {per!r}; choose {', '.join(PER)}.")
-    if not 0 <= share <= 1:
-        raise NotQuantizable(f"A share of {share} cannot be set to zero; give a number from 0 to 1.")
+    if not 0 <= sparsity <= 1:
+        raise NotQuantizable(f"A sparsity of {sparsity} is not possible; give the part to set to zero, from 0 to 1.")
     if per == "2:4":
-        if weight.shape[1] % 4 or share != 0.5:
+        if weight.shape[1] % 4 or sparsity != 0.5:
             raise NotQuantizable(
-                f"2:4 keeps two of each four: rows of {weight.shape[1]} must divide by 4, and the share be 0.5, not "
-                f"{share}; choose per='row' instead."
+                f"2:4 keeps two of each four: rows of {weight.shape[1]} must divide by 4, and the sparsity be 0.5, not "
+                f"{sparsity}; choose per='row' instead."
             )
         merit = merit.reshape(-1, 4)
     elif per == "matrix":
         merit = merit.reshape(1, -1)
-    count = round(share * merit.shape[1])
+    count = round(sparsity * merit.shape[1])
     out = weight.reshape(merit.shape).copy()
     np.put_along_axis(out, np.argsort(merit, axis=1, kind="stable")[:, :count], 0, axis=1)
     return out.reshape(weight.shape)
 
 
-def _matrix(weight) -> np.ndarray:
+def _matrix(weight: ArrayLike) -> np.ndarray:
     weight = finite(weight)
     if weight.ndim != 2:
         raise NotQuantizable(f"A matrix has two dimensions, this has {weight.ndim}; give rows and columns.")

@@ -1,6 +1,9 @@
 """GPTQ for a whole model: one linear layer after another, calibrated with what the rounded layers before it answer."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -10,9 +13,12 @@ from llmnotes.quantization import gptq
 from llmnotes.quantization.grouped import QuantizedMatrix
 from llmnotes.quantization.models.layerwise import sites
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 def quantize_model(
-    model,
+    model: PreTrainedModel,
     windows: Iterable[torch.Tensor],
     bits: int,
     group_size: int | None = 128,

@@ -6,14 +6,22 @@ i. So the error of a weight counts as much as the mean square of its column's in
 column, are what llama.cpp calls an importance matrix; it is the diagonal of what GPTQ uses whole.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmnotes.errors import NotQuantizable
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def collect(model, tokenizer, texts: Iterable[str], window: int = 512) -> dict[str, np.ndarray]:
+
+def collect(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], window: int = 512
+) -> dict[str, np.ndarray]:
     """Return {name of a weight: mean square of each input column, float32 (columns,)} of a model's linear layers.
 
     The model reads the `texts`, cut into windows of `window` tokens. The output layer is left out, as llama.cpp leaves

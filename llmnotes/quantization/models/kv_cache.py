@@ -1,12 +1,17 @@
 """A key-value cache in 8, 4 or 2 bits: what a model remembers of the text so far, rounded once it is old enough."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from llmnotes.errors import NotQuantizable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 BITS = (2, 4, 8)
 
@@ -35,7 +40,7 @@ class QuantizedStates(NamedTuple):
             codes = torch.stack(places, -1).flatten(-2)
         return codes.float() * self.scales.float() + self.minima.float()
 
-    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "QuantizedStates":
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> QuantizedStates:
         """Return the same with `change` done to codes, minima and scales."""
         return QuantizedStates(change(self.codes), change(self.minima), change(self.scales), self.bits)
 
@@ -168,7 +173,7 @@ class QuantizedCache(Cache):
     6.7
     """
 
-    def __init__(self, config, bits: int = 4, group_size: int = 32, keys_per: str = "channel"):
+    def __init__(self, config: PreTrainedConfig, bits: int = 4, group_size: int = 32, keys_per: str = "channel"):
         if bits not in BITS:
             raise NotQuantizable(f"A cache cannot hold {bits} bits; choose 2, 4 or 8.")
         if group_size < 1 or keys_per not in ("channel", "token"):
@@ -185,7 +190,7 @@ class QuantizedCache(Cache):
         return sum(layer.nbytes for layer in self.layers if isinstance(layer, QuantizedLayer))
 
 
-def full_bytes(config, tokens: int, bytes_per_number: int = 4) -> int:
+def full_bytes(config: PreTrainedConfig, tokens: int, bytes_per_number: int = 4) -> int:
     """Return the bytes that keys and values of one text of `tokens` take without rounding, by default in float32.
 
     >>> from llmnotes.models import open_model
@@ -197,7 +202,7 @@ def full_bytes(config, tokens: int, bytes_per_number: int = 4) -> int:
     return 2 * config.num_hidden_layers * config.num_key_value_heads * head * tokens * bytes_per_number
 
 
-def kl_of_cache(model, ids, cache, prompt: int = 256) -> float:
+def kl_of_cache(model: PreTrainedModel, ids: torch.Tensor, cache: Cache, prompt: int = 256) -> float:
     """Return the mean KL(full ‖ cached), in nats per token, of the next-token distributions after the first `prompt`.
 
     `ids` is a tensor (1, tokens). The prompt is read in one call and each later token in a call of its own, as when a

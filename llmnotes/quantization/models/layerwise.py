@@ -4,13 +4,19 @@ Methods that use data (GPTQ, AWQ, SmoothQuant) ask here for the statistics of a 
 weights, and ask for the next, which then reads what the changed layers before it answer.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from llmnotes.errors import NotQuantizable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(eq=False)
@@ -71,7 +77,9 @@ class Site:
             )
 
 
-def token_windows(texts: Iterable[str], tokenizer, tokens: int = 16_384, window: int = 256) -> Iterator[torch.Tensor]:
+def token_windows(
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, tokens: int = 16_384, window: int = 256
+) -> Iterator[torch.Tensor]:
     """Yield calibration text as token ids, int64 (1 to 8, window), until about `tokens` tokens have come.
 
     Texts are read one after another, each followed by the mark that ends a text, and cut into windows; what fills no
@@ -98,7 +106,7 @@ def token_windows(texts: Iterable[str], tokenizer, tokens: int = 16_384, window:
 
 
 @torch.no_grad()
-def sites(model, windows: Iterable[torch.Tensor]) -> Iterator[Site]:
+def sites(model: PreTrainedModel, windows: Iterable[torch.Tensor]) -> Iterator[Site]:
     """Yield the linear layers of a transformers model by what they read, in the order in which the model runs them.
 
     `windows` are token ids, int64 (batch, tokens), as `token_windows` gives them. A site's statistics are those at the
@@ -130,7 +138,7 @@ class _Enough(Exception):
     """Ends a pass as soon as the layer that is asked for has been reached."""
 
 
-def _blocks(model) -> tuple[str, nn.ModuleList]:
+def _blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     count = getattr(getattr(model, "config", None), "num_hidden_layers", None)
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
@@ -138,7 +146,7 @@ def _blocks(model) -> tuple[str, nn.ModuleList]:
     raise NotQuantizable(f"{type(model).__name__} has no list of blocks that are run in turn; give a decoder model.")
 
 
-def _before(model, first: nn.Module, windows: Iterable[torch.Tensor]) -> list:
+def _before(model: PreTrainedModel, first: nn.Module, windows: Iterable[torch.Tensor]) -> list:
     """Return the arguments with which the first block is called, for each batch."""
     states = []
 

@@ -6,11 +6,15 @@ Through Stochastic Neurons, section 5). The scale of each group is learned with 
 section 2.1).
 """
 
+from __future__ import annotations
+
 import copy
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 from torch.nn.utils import parametrize
 from tqdm import tqdm
@@ -19,8 +23,11 @@ from llmnotes.errors import NotQuantizable
 from llmnotes.quantization.arrays import QuantizedArray, finite
 from llmnotes.training import optimize, trapezoid
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def quantize(weight, bits: int, group_size: int = 64) -> QuantizedArray:
+
+def quantize(weight: ArrayLike, bits: int, group_size: int = 64) -> QuantizedArray:
     """Round a float matrix (rows, columns) without training, each group of a row with the scale that errs least.
 
     A weight becomes scale · (code - 2^(bits-1)), and at one and two bits, which have no level to spend on zero, scale ·
@@ -74,7 +81,7 @@ class FakeQuantize(nn.Module):
         return StraightThrough.apply(weight.reshape(-1, self.group_size), scale, self.bits).view_as(weight)
 
 
-def prepare(model, bits: int, group_size: int = 64):
+def prepare(model: PreTrainedModel, bits: int, group_size: int = 64) -> PreTrainedModel:
     """Return a copy of `model` in which each linear layer but the head rounds its weight whenever it is used.
 
     Only these weights and their scales are trained. Raises `NotQuantizable` as `quantize` does.
@@ -93,12 +100,12 @@ def prepare(model, bits: int, group_size: int = 64):
 
 
 def train(
-    student,
+    student: PreTrainedModel,
     rows: np.ndarray,
     steps: int,
     learning_rate: float = 5e-4,
     batch: int = 2,
-    teacher=None,
+    teacher: PreTrainedModel | None = None,
     pad: int | None = None,
 ) -> list[float]:
     """Train what `prepare` made, in place, on token ids `rows` (n, length), and return the loss of each step in nats.
@@ -137,7 +144,7 @@ def train(
     return [step.loss for step in tqdm(taken, total=steps, desc="training", mininterval=1, leave=False, disable=None)]
 
 
-def convert(student) -> dict[str, QuantizedArray]:
+def convert(student: PreTrainedModel) -> dict[str, QuantizedArray]:
     """Return what is stored of a trained model: codes and scales of each weight, by the original's names.
 
     `{name: weight.dequantize() for name, weight in convert(student).items()}` are the weights that the student computes
@@ -152,7 +159,7 @@ def convert(student) -> dict[str, QuantizedArray]:
     return found
 
 
-def pebble_rows(tokenizer, count: int, length: int = 256, seed: int = 0) -> np.ndarray:
+def pebble_rows(tokenizer: PreTrainedTokenizerBase, count: int, length: int = 256, seed: int = 0) -> np.ndarray:
     """Return `count` rows of Pebble's training text as token ids, int16 (count, length), padded at their ends.
 
     The text comes from the generator of the training corpus with another seed: the same facts, new sentences. Does
@@ -179,7 +186,7 @@ def _loss(student, teacher, ids, pad):
     return nn.functional.kl_div(found, goal, log_target=True, reduction="batchmean")
 
 
-def _layers(model) -> dict[str, nn.Linear]:
+def _layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
     head = model.get_output_embeddings()
     return {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
 
@@ -226,7 +233,7 @@ def _codes(weight, scale, bits: int) -> QuantizedArray:
     return QuantizedArray(number.reshape(rows, columns).numpy(), scale.half().reshape(-1).numpy(), zero, bits)
 
 
-def _matrix(weight, bits: int, group_size: int) -> np.ndarray:
+def _matrix(weight: ArrayLike, bits: int, group_size: int) -> np.ndarray:
     """Return a weight as float32 if it can be rounded."""
     weight = finite(weight)
     if not 1 <= bits <= 8:

@@ -5,8 +5,10 @@ changes. SmoothQuant (Xiao et al. 2022, arXiv 2211.10438) chooses s so that acti
 2023, arXiv 2306.00978) so that the weights that matter most lose least in 3 or 4.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -16,6 +18,9 @@ from llmnotes.quantization.gptq import output_error
 from llmnotes.quantization.grouped import round_to_nearest
 from llmnotes.quantization.integers import absmax
 from llmnotes.quantization.models.layerwise import Site, sites
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 STEPS = 20  # of the grid over alpha from 0 to 1
 
@@ -63,7 +68,7 @@ def fold(before: nn.Module, layers: Iterable[nn.Linear], scales: torch.Tensor) -
         layer.weight *= scales.to(layer.weight)
 
 
-def add_outlier(model, windows: Iterable[torch.Tensor], channel: int, factor: float = 64.0) -> None:
+def add_outlier(model: PreTrainedModel, windows: Iterable[torch.Tensor], channel: int, factor: float = 64.0) -> None:
     """Make one channel of every norm's output `factor` times as large, in place, without changing what the model says.
 
     The columns that read the channel become smaller by the same factor, as in the large models in which such channels
@@ -93,7 +98,7 @@ def smoothquant_scales(activations: torch.Tensor, weights: torch.Tensor, alpha: 
     return torch.where((activations > 0) & (largest > 0), scales, 1.0)
 
 
-def smoothquant(model, windows: Iterable[torch.Tensor], alpha: float = 0.5) -> dict[str, torch.Tensor]:
+def smoothquant(model: PreTrainedModel, windows: Iterable[torch.Tensor], alpha: float = 0.5) -> dict[str, torch.Tensor]:
     """Move the difficulty of quantization from activations to weights, in place; return {layer: its scales}.
 
     Works on what reads a norm (queries, keys, values, gate and up), as the paper does. `windows` are token ids of a
@@ -133,7 +138,11 @@ def awq_scales(
 
 
 def awq(
-    model, windows: Iterable[torch.Tensor], bits: int, group_size: int | None = 128, symmetric: bool = False
+    model: PreTrainedModel,
+    windows: Iterable[torch.Tensor],
+    bits: int,
+    group_size: int | None = 128,
+    symmetric: bool = False,
 ) -> dict[str, Choice]:
     """Scale the channels that matter up before weights are rounded, in place; return {first layer of a site: choice}.
 
@@ -178,7 +187,7 @@ class Int8Linear(nn.Module):
         return out if self.bias is None else out + self.bias
 
 
-def to_int8(model, group_size: str = "tensor"):
+def to_int8(model: PreTrainedModel, group_size: str = "tensor") -> PreTrainedModel:
     """Return a copy of `model` in which every linear layer but the head is an `Int8Linear`; `model` stays as it is."""
     import copy
 
