@@ -45,7 +45,7 @@ COMPILED = ("Q4_K", "Q6_K")  # whose loading and compiling is measured
 BARS = {
     "Q4_K": {("fast", "ggml"): 1 / 3},
     "Q6_K": {("fast", "ggml"): 1 / 3},
-    "Q8_0": {("fast", "ggml"): 1.3, ("ggml", "gguf-py"): 1 / 2},
+    "Q8_0": {("fast", "ggml"): 1.3, ("fast", "gguf-py"): 1 / 3},
     "Q4_0": {("fast", "ggml"): 1.3, ("ggml", "gguf-py"): 1 / 2},
     "NF4": {("llmnotes", "bitsandbytes"): 1 / 2},
 }
