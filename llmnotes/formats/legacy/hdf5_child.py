@@ -17,8 +17,8 @@ TEXT = 1 << 22  # bytes of one attribute: a model's configuration
 KINDS = {"f": "F", "i": "I", "u": "U", "c": "C", "b": "BOOL"}
 
 
-class Part(io.RawIOBase):
-    """A file that is a piece of another."""
+class FileSection(io.RawIOBase):
+    """A section of a file, read like a file of its own."""
 
     def __init__(self, path: str, first: int, count: int):
         self.file, self.first, self.count, self.at = open(path, "rb", buffering=0), first, count, 0
@@ -60,12 +60,13 @@ def limit(seconds: int) -> None:
 def look(file) -> dict:
     """Walk the groups of an opened file without following any link twice."""
     import h5py
+    from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without type stubs)
 
     found = {"attributes": attributes(file), "groups": [], "datasets": [], "notes": []}
     waiting, seen, objects = [("", file["/"], 0)], set(), 0
     while waiting:
         path, group, depth = waiting.pop()
-        token = h5py.h5o.get_info(group.id).addr
+        token = h5o.get_info(group.id).addr
         if token in seen:
             found["notes"].append(f"{path[:200]} leads back to a group that is listed already.")
             continue
@@ -99,7 +100,7 @@ def dataset(name: str, data, notes: list[str]) -> list:
     if outside or data.is_virtual:
         notes.append(f"{name[:200]} keeps its values in other files, which are not opened.")
     kind, width = data.dtype.kind, 8 * data.dtype.itemsize
-    dtype = {"b": "BOOL", "O": "STRING", "S": "STRING"}.get(kind, KINDS.get(kind, kind) + str(width))
+    dtype = {"b": "BOOL", "O": "STRING", "S": "STRING"}.get(kind, f"{KINDS.get(kind, kind)}{width}")
     plain = data.dtype.byteorder != ">" or width == 8
     if plain and not outside and not data.is_virtual and data.chunks is None and not layout.get_nfilters():
         return [name, dtype, list(data.shape or ()), data.id.get_offset()]
@@ -148,7 +149,7 @@ def main(path: str, first: str, count: str, name: str | None = None) -> None:
     import h5py
 
     limit(CPU + (int(count) >> 22 if name else 0))
-    with h5py.File(Part(path, int(first), int(count)), "r") as file:
+    with h5py.File(FileSection(path, int(first), int(count)), "r") as file:
         if name is not None:
             values(file[name])
             return

@@ -32,9 +32,10 @@ def identify(source: Source) -> Identity | None:
     """
     if source.head(4) == b"PK\3\4":
         return _archive(source)
-    if _signature(source, 0, source.size) is None:
+    start = _signature(source)
+    if start is None:
         return None
-    version = f"superblock {source.read(_signature(source, 0, source.size) + 8, 1)[0]}"
+    version = f"superblock {source.read(start + 8, 1)[0]}"
     root = source.once(_root) if find_spec("h5py") else {"attributes": {}, "groups": []}
     keras = {"layer_names", "keras_version", "model_config"} & root["attributes"].keys()
     if keras:
@@ -102,6 +103,7 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
             stdin=subprocess.DEVNULL,
             env=environment,
         ) as child:
+            assert child.stdout is not None  # it is a pipe
             try:
                 while left and (piece := child.stdout.read(min(left, CHUNK))):
                     left -= len(piece)
@@ -115,11 +117,11 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
 FORMAT = Format(identify, inspect, read)
 
 
-def _signature(source: Source, first: int, count: int) -> int | None:
+def _signature(source: Source) -> int | None:
     """Return where HDF5's signature stands: at the beginning, or at 512, 1024, 2048, ... bytes."""
     at = 0
-    while at + 9 <= min(count, 1 << 20):
-        if source.read(first + at, 8) == SIGNATURE:
+    while at + 9 <= min(source.size, 1 << 20):
+        if source.read(at, 8) == SIGNATURE:
             return at
         at = 2 * at or 512
     return None

@@ -39,14 +39,15 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     Raises `FileBroken` if the numbers contradict each other or imply another size than the file has.
     """
     version, group = int(identity.version), 0
-    if version == 0:
-        at, numbers = 28, _numbers(source.read(0, 28))
-    else:
-        at, numbers = HEADER, _numbers(source.read(8, 28))
+    at, first = (28, 0) if version == 0 else (HEADER, 8)
+    numbers = _numbers(source.read(first, 28))
+    if numbers is None:
+        raise source.broken("the numbers in its header contradict each other")
+    if version > 0:
         shared, group = struct.unpack("<Bi", source.read(36, 5))
-        if numbers is None or numbers["vocab_size"] < 0 or shared > 1:
+        if numbers["vocab_size"] < 0 or shared > 1:
             raise source.broken("the numbers in its header contradict each other")
-        numbers["vocab_size"] *= 1 if shared else -1  # the sign that version 0 says it with
+        numbers["vocab_size"] *= 1 if shared else -1  # as version 0 says it: a negative size has a `wcls` of its own
         group = group if version == 2 else 0
         if version == 2 and (group < 1 or any(side % group for side in (numbers["dim"], numbers["hidden_dim"]))):
             raise source.broken(f"its groups of {group:,} weights do not divide its rows")

@@ -47,23 +47,24 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     that reach beyond the end. Lists no tensors of a GGML file that holds another model than LLaMA: `notes` says so.
     """
     if identity.format == "GGLA":
-        metadata = dict(zip(("lora_r", "lora_alpha"), struct.unpack("<2I", source.read(8, 8)), strict=True))
+        rank, alpha = struct.unpack("<2I", source.read(8, 8))
         tensors = _tensors(source, 16, True, 3)
-        return Inspection(source.path, identity, tensors, metadata, "llama")
+        return Inspection(source.path, identity, tensors, {"lora_r": rank, "lora_alpha": alpha}, "llama")
+    # Seven numbers; those of another model than LLaMA have other meanings.
     start = 8 if identity.version else 4
-    metadata = dict(zip(NUMBERS, struct.unpack("<7I", source.read(start, 28)), strict=True))
-    if identity.format == "GGML" and not _llama(metadata):
-        return Inspection(source.path, identity, (), {"numbers": list(metadata.values())}, None, (OTHER,))
+    numbers: dict[str, int] = dict(zip(NUMBERS, struct.unpack("<7I", source.read(start, 28)), strict=True))
+    if identity.format == "GGML" and not _llama(numbers):
+        return Inspection(source.path, identity, (), {"numbers": list(numbers.values())}, None, (OTHER,))
     layout = int(identity.version) if identity.format == "GGJT" else 1
-    if metadata["ftype"] >= 1000:  # written by the tools of ggml, which kept a version of the blocks there
-        metadata["ggml_qnt_version"], metadata["ftype"] = divmod(metadata["ftype"], 1000)
-        layout = min(metadata["ggml_qnt_version"] + 1, 3)
-    metadata["tokens"], scores, end = _vocabulary(source, start + 28, metadata["n_vocab"], identity.format != "GGML")
-    if scores:
-        metadata["scores"] = scores
+    if numbers["ftype"] >= 1000:  # written by the tools of ggml, which kept a version of the blocks there
+        numbers["ggml_qnt_version"], numbers["ftype"] = divmod(numbers["ftype"], 1000)
+        layout = min(numbers["ggml_qnt_version"] + 1, 3)
+    # Then the vocabulary, then the tensors up to the end.
+    tokens, scores, end = _vocabulary(source, start + 28, numbers["n_vocab"], identity.format != "GGML")
+    metadata = {**numbers, "tokens": tokens} | ({"scores": scores} if scores else {})
     tensors = _tensors(source, end, identity.format in ALIGNED, layout)
     whole = {tensor.name: tensor.shape for tensor in tensors}.get("tok_embeddings.weight")
-    notes = () if whole in (None, (metadata["n_vocab"], metadata["n_embd"])) else (PART,)
+    notes = () if whole in (None, (numbers["n_vocab"], numbers["n_embd"])) else (PART,)
     return Inspection(source.path, identity, tensors, metadata, "llama", notes)
 
 
@@ -86,14 +87,16 @@ def _vocabulary(source: Source, at: int, count: int, scored: bool) -> tuple[Text
         if len(window) - here < TOKEN_LIMIT + 8:
             at, here = at + here, 0
             window = source.read(at, min(1 << 18, source.size - at))
+        # A token is its length, its bytes and, in all formats but the first, its score.
         length = int.from_bytes(window[here : here + 4], "little")
-        here += 4 + length + (room - 4)
+        begin, end = here + 4, here + 4 + length
+        here += room + length
         if length > TOKEN_LIMIT or here > len(window):
             raise source.broken(f"a token of its vocabulary claims {length:,} bytes")
-        tokens += window[here - length - (room - 4) : here - (room - 4)]
+        tokens += window[begin:end]
         ends.append(len(tokens))
         if scored:
-            scores.frombytes(window[here - 4 : here])
+            scores.frombytes(window[end:here])
         if len(tokens) > METADATA_LIMIT:
             raise source.broken("its vocabulary is longer than any model's")
     return Texts(bytes(tokens), ends, 0), scores, at + here

@@ -1,7 +1,7 @@
 """A LLaMA model from before GGUF becomes a GGUF."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,16 @@ def to_gguf(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     """
     sizes = _sizes(inspection)
     type = type and type_of(type, inspection)
-    tensors = [tensor for tensor in inspection.tensors if not tensor.name.endswith("rope.freqs")]
+    # By their names in GGUF; only the frequencies of the rotations, which llama.cpp computes, have none.
+    tensors = {name: tensor for tensor in inspection.tensors if (name := name_of(tensor.name)) is not None}
     types, fallbacks = _types(tensors, type, sizes | inspection.metadata)
     with progress(inspection.nbytes, dst.name) as advance:
-        parts = [_part(tensor, inspection, types[tensor.name], advance) for tensor in tensors]
+        parts = [
+            PlannedTensor(
+                name, dtype, tensors[name].shape, partial(_data, name, tensors[name], inspection, dtype, advance)
+            )
+            for name, dtype in types.items()
+        ]
         with new_file(dst) as file:
             write_gguf(file, _keys(inspection, sizes, _file_type(inspection, type, parts)), parts)
     nbytes = sum(part.nbytes for part in parts)
@@ -87,14 +93,21 @@ def _sizes(inspection: Inspection) -> dict[str, int]:
     keys = shapes.get("layers.0.attention.wk.weight", (0,))[0]
     if not heads or width % heads or layers > len(shapes) or keys % (width // heads) or not keys or vocabulary < 3:
         raise FileBroken(f"{name} is damaged: its numbers and its first layer contradict each other; copy it again.")
-    promised = {f"{stem}.weight": (vocabulary, width) for stem in ("tok_embeddings", "output")}
-    promised["norm.weight"] = (width,)
+    embedding: tuple[int, ...] = (vocabulary, width)
+    promised = {"tok_embeddings.weight": embedding, "output.weight": embedding, "norm.weight": (width,)}
+    in_a_layer = {
+        "attention.wq": (width, width),
+        "attention.wk": (keys, width),
+        "attention.wv": (keys, width),
+        "attention.wo": (width, width),
+        "attention_norm": (width,),
+        "feed_forward.w1": (hidden, width),
+        "feed_forward.w2": (width, hidden),
+        "feed_forward.w3": (hidden, width),
+        "ffn_norm": (width,),
+    }
     for layer in range(layers):
-        sides = {"attention.wq": (width, width), "attention.wk": (keys, width), "attention.wv": (keys, width)}
-        sides |= {"attention.wo": (width, width), "attention_norm": (width,), "ffn_norm": (width,)}
-        sides |= {"feed_forward.w1": (hidden, width), "feed_forward.w2": (width, hidden)}
-        sides |= {"feed_forward.w3": (hidden, width)}
-        promised |= {f"layers.{layer}.{stem}.weight": shape for stem, shape in sides.items()}
+        promised |= {f"layers.{layer}.{stem}.weight": shape for stem, shape in in_a_layer.items()}
     wrong = [name for name, shape in promised.items() if shapes.get(name) != shape]
     wrong += [name for name in shapes if name not in promised and not name.endswith("rope.freqs")]
     if wrong:
@@ -104,25 +117,21 @@ def _sizes(inspection: Inspection) -> dict[str, int]:
     return {"hidden": hidden, "kv": keys * heads // width}
 
 
-def _types(tensors: list[Tensor], type: str | None, sizes: dict) -> tuple[dict[str, str], dict[str, str]]:
-    """Return ({tensor: its type in GGUF}, {tensor in GGUF: its type, where that is another than the one meant})."""
+def _types(tensors: dict[str, Tensor], type: str | None, sizes: dict) -> tuple[dict[str, str], dict[str, str]]:
+    """Return ({tensor: its type}, {tensor: its type, where that is another than the one asked for or in the file})."""
     if type is not None:
         groups = sizes["n_head"] // sizes["kv"]
-        shapes = {name_of(tensor.name): tensor.shape for tensor in tensors}
-        found, fallbacks = mixtures.types(type, shapes, groups, sizes["n_layer"] == 80 and groups > 1)
-        return {tensor.name: found[name_of(tensor.name)] for tensor in tensors}, fallbacks
-    kept = {tensor.name: LAID_ANEW.get(tensor.dtype, tensor.dtype) for tensor in tensors}
-    kept |= {tensor.name: "F32" for tensor in tensors if len(tensor.shape) == 1}
-    lost = [name for name, dtype in kept.items() if dtype not in NUMBERS]
-    return kept | dict.fromkeys(lost, "F16"), {name_of(name): "F16" for name in lost}
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        return mixtures.types(type, shapes, groups, sizes["n_layer"] == 80 and groups > 1)
+    kept = {name: LAID_ANEW.get(tensor.dtype, tensor.dtype) for name, tensor in tensors.items()}
+    kept |= {name: "F32" for name, tensor in tensors.items() if len(tensor.shape) == 1}
+    fallbacks = {name: "F16" for name, dtype in kept.items() if dtype not in NUMBERS}
+    return kept | fallbacks, fallbacks
 
 
-def _part(tensor: Tensor, inspection: Inspection, dtype: str, advance) -> PlannedTensor:
-    name = name_of(tensor.name)
-    return PlannedTensor(name, dtype, tensor.shape, partial(_data, name, tensor, inspection, dtype, advance))
-
-
-def _data(name: str, tensor: Tensor, inspection: Inspection, dtype: str, advance) -> Iterator[bytes]:
+def _data(
+    name: str, tensor: Tensor, inspection: Inspection, dtype: str, advance: Callable[[int], None]
+) -> Iterator[bytes]:
     from llmnotes.quantization.blocks import reordered
 
     def counted():
