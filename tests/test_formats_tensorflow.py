@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible
 from llmnotes.formats import convert, identify, inspect, read
-from llmnotes.formats.legacy.tensorflow.table import crc32c
+from llmnotes.formats.legacy.tensorflow.crc32c import crc32c
 
 from .conftest import ROOT
 

@@ -38,11 +38,11 @@ class Message:
 
     def __init__(self, source: Source | bytes, limit: int = FIELDS_LIMIT):
         self.source = source
-        in_memory = isinstance(source, bytes)
         self.limit = self.left = limit
         self.room = METADATA_LIMIT
-        self.window, self.first = (source if in_memory else b""), 0
-        self.size = len(source) if in_memory else source.size
+        # the bytes that were read ahead, and the position of the first of them
+        self.window, self.first = (source if isinstance(source, bytes) else b""), 0
+        self.size = len(source) if isinstance(source, bytes) else source.size
 
     def fields(self, start: int = 0, end: int | None = None) -> Iterator[Field]:
         """Yield the fields of the message at `start:end`, by default all there is; `FileBroken` if it is none."""
@@ -76,8 +76,8 @@ class Message:
             raise self.broken(f"field {field.number} at byte {field.start:,} is a number, and no message")
         return self.fields(field.start, field.end)
 
-    def bytes(self, field: Field, limit: int = METADATA_LIMIT) -> bytes:
-        """Return the payload of `field`; `FileBroken` for a number, and for more than `limit` bytes.
+    def payload(self, field: Field, limit: int = METADATA_LIMIT) -> bytes:
+        """Return the bytes in `field`; `FileBroken` for a number, and for more than `limit` bytes.
 
         All payloads of a file together may have `METADATA_LIMIT` bytes.
         """
@@ -88,7 +88,7 @@ class Message:
 
     def text(self, field: Field, limit: int = 1 << 20) -> str:
         """Return the payload of `field` as text; bytes that are no UTF-8 are replaced."""
-        return self.bytes(field, limit).decode("utf-8", "replace")
+        return self.payload(field, limit).decode("utf-8", "replace")
 
     def numbers(self, field: Field, limit: int = 1 << 20) -> list[int]:
         """Return the whole numbers of one repeated field: a single one, or at most `limit` bytes of packed ones."""
@@ -113,11 +113,11 @@ class Message:
         return self.source.broken(what)
 
     def _read(self, start: int, end: int) -> bytes:
-        """Return the bytes `start:end`; small pieces come from a window: not each costs a call to the system."""
+        """Return the bytes `start:end`; small pieces come from a window, to call the system less often."""
         first = self.first
         if end > self.size:
             raise self.broken("it ends in the middle of a field")
-        if start < first or end > first + len(self.window):
+        if not isinstance(self.source, bytes) and (start < first or end > first + len(self.window)):
             if end - start > WINDOW:
                 return self.source.read(start, end - start)
             self.window = self.source.read(start, min(WINDOW, self.size - start))

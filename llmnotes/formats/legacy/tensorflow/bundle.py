@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
 from llmnotes.formats.files import METADATA_LIMIT, Source, remembered
@@ -33,6 +34,21 @@ class Entry:
     slices: tuple[tuple[tuple[int, int], ...], ...]  # for each slice, (start, length) of each side; length -1: all
 
 
+class Shard(NamedTuple):
+    """A file with the bytes of tensors; its length is None if it is not there."""
+
+    path: Path
+    length: int | None
+
+
+class Index(NamedTuple):
+    """What the index of a checkpoint says: tensors and slices by name, the shards, and what looks unusual."""
+
+    entries: dict[str, Entry]
+    shards: list[Shard]
+    notes: list[str]
+
+
 def identify(source: Source) -> Identity | None:
     """Return the identity of a checkpoint's index, or None for any other file."""
     if not tf_table.is_table(source):
@@ -41,7 +57,7 @@ def identify(source: Source) -> Identity | None:
     if key != b"":
         return None
     header = {part.number: part.value for part in Message(value).fields()}
-    evidence = f"LevelDB's magic number at the end, and a header that says {counted(header.get(1, 0), 'shard')}"
+    evidence = f"LevelDB's magic number at the end, and a header that says {counted(header.get(1) or 0, 'shard')}"
     return Identity("TensorFlow checkpoint", "2", evidence)
 
 
@@ -51,13 +67,14 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     The graph of objects tells which variable belongs to which object by which name, and no operation.
     Raises `FileBroken` for a wrong checksum, or bytes that are not in the shards. A missing shard is a note.
     """
-    entries, shards, about, notes = _entries(source)
+    index = _index(source)
+    about: dict = {"shards": len(index.shards)}
     tensors, seen = [], {}
-    for name, entry in entries.items():
+    for name, entry in index.entries.items():
         if name.startswith("\0"):
             continue  # a slice; the entry of the whole names it
         if name == OBJECT_GRAPH:
-            about["object_graph"] = _object_graph(source, shards, entry)
+            about["object_graph"] = _object_graph(index.shards[entry.shard], entry)
             continue
         dtype = TYPES[entry.kind]
         nbytes = entry.size if dtype == "STRING" else size_of(dtype, entry.shape)
@@ -65,35 +82,34 @@ def inspect(source: Source, identity: Identity) -> Inspection:
             about.setdefault("partitioned", {})[name] = len(entry.slices)
             tensors.append(Tensor(name, dtype, entry.shape, nbytes, source.path))
             continue
-        path, length = shards[entry.shard]
+        path, length = index.shards[entry.shard]
         if entry.size != nbytes or (length is not None and entry.offset + entry.size > length):
             raise source.broken(f"the bytes of {name[:80]!r} are not where it says")
         place = (entry.shard, entry.offset, entry.size)
         first = seen.setdefault(place, name) if nbytes else name
         offset = None if length is None or dtype == "STRING" else entry.offset
         tensors.append(Tensor(name, dtype, entry.shape, nbytes, path, offset, None if first == name else first))
-    return Inspection(source.path, identity, tuple(tensors), about, None, tuple(notes))
+    return Inspection(source.path, identity, tuple(tensors), about, None, tuple(index.notes))
 
 
 def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a variable that was cut into slices, and whose rows are whole, one slice after the other."""
     with Source(inspection.path) as source:
-        entries, shards = kept_entries(inspection.path)
-        entry = entries.get(tensor.name)
+        index = read_index(inspection.path)
+        entry = index.entries.get(tensor.name)
         if entry is None or TYPES[entry.kind] != tensor.dtype or entry.shape != tensor.shape:
             raise source.broken("it changed since its header was read")
         if tensor.dtype == "STRING":
             raise NotConvertible(f"{tensor.name} holds texts, which no other format here has; leave it out.")
         left = tensor.nbytes
         for cut in sorted(entry.slices) or [None]:
-            part = entry if cut is None else entries.get(_slice_key(tensor.name, cut))
+            part = entry if cut is None else index.entries.get(_slice_key(tensor.name, cut))
             if part is None or not (cut is None or _rows(cut, entry)):
                 raise NotConvertible(f"{tensor.name} is cut across its rows; join it in TensorFlow first.")
-            path, length = shards[part.shard]
             left -= part.size
             if left < 0:
                 break
-            with Source(path) as shard:
+            with Source(index.shards[part.shard].path) as shard:
                 yield from shard.stream(part.offset, part.size)
         if left:
             raise source.broken(f"the slices of {tensor.name[:80]!r} do not fill its shape")
@@ -122,9 +138,10 @@ FOLDER = Format(identify_folder, inspect_folder, read)
 
 
 @remembered(files=2)
-def kept_entries(path: Path) -> tuple[dict[str, Entry], list]:
+def read_index(path: Path) -> Index:
+    """Return the entries and the shards of the checkpoint whose index is at `path`."""
     with Source(path) as source:
-        return _entries(source)[:2]
+        return _index(source)
 
 
 def _rows(cut: tuple[tuple[int, int], ...], entry: Entry) -> bool:
@@ -148,34 +165,39 @@ def index_of(path: Path) -> Path | None:
     return found[0] if len(found) == 1 and found[0].is_file() else None
 
 
-def _entries(source: Source) -> tuple[dict[str, Entry], list, dict, list[str]]:
-    """Return the entries by name, the shards as (path, bytes or None if missing), metadata, and notes."""
-    entries, shards, about, notes = {}, [], {}, []
+def _index(source: Source) -> Index:
+    """Return what the table of an index says; the empty key, which comes first, has the number of shards."""
+    index = Index({}, [], [])
     for key, value in tf_table.entries(source):
-        if key:
-            entry = _entry(source, Message(value))
-            if entry.kind not in TYPES or entry.shard >= len(shards):
-                raise source.broken(f"the entry of {key[:80]!r} has an unknown type or no shard")
-            entries[key.decode("utf-8", "surrogateescape")] = entry
+        if not key:
+            index.shards.extend(_shards(source, Message(value)))
             continue
-        header = {part.number: part.value for part in Message(value).fields()}
-        count = header.get(1) or 0
-        about["shards"] = count
-        if not 0 < count <= 10_000 or header.get(2):
-            raise source.broken("its header says it is big-endian, or has no valid number of shards")
-        prefix = source.path.name.removesuffix(".index")
-        for number in range(count):
-            path = source.path.parent / f"{prefix}.data-{number:05}-of-{count:05}"
-            shards.append((path, path.stat().st_size if path.is_file() else None))
-        missing = [path.name for path, size in shards if size is None]
-        if missing:
-            notes.append(f"{len(missing)} of its shards are not there, {missing[0]} first: put them beside the index.")
-    used = [0] * len(shards)
-    for shard, _, size in {(entry.shard, entry.offset, entry.size) for entry in entries.values()}:
-        used[shard] += size
-    if any(length is not None and count > length for (_, length), count in zip(shards, used, strict=True)):
+        entry = _entry(source, Message(value))
+        if entry.kind not in TYPES or entry.shard >= len(index.shards):
+            raise source.broken(f"the entry of {key[:80]!r} has an unknown type or no shard")
+        index.entries[key.decode("utf-8", "surrogateescape")] = entry
+    missing = [shard.path.name for shard in index.shards if shard.length is None]
+    if missing:
+        sentence = f"{len(missing)} of its shards are not there, {missing[0]} first: put them beside the index."
+        index.notes.append(sentence)
+    # Tensors may share their bytes, but together they cannot have more than the shards do.
+    used = [0] * len(index.shards)
+    for number, _, size in {(entry.shard, entry.offset, entry.size) for entry in index.entries.values()}:
+        used[number] += size
+    if any(shard.length is not None and shard.length < size for shard, size in zip(index.shards, used, strict=True)):
         raise source.broken("its tensors overlap or reach beyond the end of their shards")
-    return entries, shards, about, notes
+    return index
+
+
+def _shards(source: Source, header: Message) -> list[Shard]:
+    """Return the shards of a checkpoint, whose number a BundleHeaderProto says."""
+    said = {part.number: part.value for part in header.fields()}
+    count = said.get(1) or 0
+    if not 0 < count <= 10_000 or said.get(2):
+        raise source.broken("its header says it is big-endian, or has no valid number of shards")
+    prefix = source.path.with_name(source.path.name.removesuffix(".index"))
+    paths = [prefix.with_name(f"{prefix.name}.data-{number:05}-of-{count:05}") for number in range(count)]
+    return [Shard(path, path.stat().st_size if path.is_file() else None) for path in paths]
 
 
 def _entry(source: Source, message: Message) -> Entry:
@@ -188,11 +210,8 @@ def _entry(source: Source, message: Message) -> Entry:
             extents = [extent for extent in message.inside(part) if extent.number == 1]
             sides = [{side.number: side.value or 0 for side in message.inside(extent)} for extent in extents]
             cut = tuple((side.get(1, 0), side.get(2, -1)) for side in sides)
-            if (
-                len(entry.slices) >= 1000
-                or len(cut) > 64
-                or not all(start < 1 << 62 and size < 1 << 62 for start, size in cut)
-            ):
+            small = all(start < 1 << 62 and size < 1 << 62 for start, size in cut)
+            if len(entry.slices) >= 1000 or len(cut) > 64 or not small:
                 raise source.broken("it has slices that cannot be")
             entry = replace(entry, slices=(*entry.slices, cut))
         elif part.number in names and part.value is not None:
@@ -218,13 +237,12 @@ def _slice_key(name: str, cut: tuple[tuple[int, int], ...]) -> str:
     return key.decode("utf-8", "surrogateescape")
 
 
-def _object_graph(source: Source, shards: list, entry: Entry) -> dict:
+def _object_graph(shard: Shard, entry: Entry) -> dict:
     """Return the TrackableObjectGraph: how many objects, the names of their parts, and each variable's own name."""
-    path, length = shards[entry.shard]
-    if length is None or entry.size > METADATA_LIMIT or entry.offset + entry.size > length:
+    if shard.length is None or entry.size > METADATA_LIMIT or entry.offset + entry.size > shard.length:
         return {}
-    with Source(path) as shard:
-        text = shard.read(entry.offset, entry.size)
+    with Source(shard.path) as file:
+        text = file.read(entry.offset, entry.size)
     message = Message(text)
     _, start = message.varint(0, len(text))  # the text's length, then four bytes of checksum
     objects, names, variables = 0, set(), {}

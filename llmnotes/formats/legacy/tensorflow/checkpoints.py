@@ -7,7 +7,8 @@ from pathlib import Path
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats import repack
 from llmnotes.formats.legacy.tensorflow import table as tf_table
-from llmnotes.formats.legacy.tensorflow.bundle import TYPES, Entry, kept_entries
+from llmnotes.formats.legacy.tensorflow.bundle import TYPES, Entry, read_index
+from llmnotes.formats.legacy.tensorflow.crc32c import crc32c, masked
 from llmnotes.formats.protobuf import FIXED32, field, varint
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
@@ -37,7 +38,7 @@ def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Convers
     from llmnotes.formats.pytorch import write as pytorch_write
 
     keep_types(type)
-    entries = kept_entries(inspection.path)[0]
+    entries = read_index(inspection.path).entries
     short = {tensor.name: tensor.name.removesuffix(SUFFIX) for tensor in inspection.tensors}
     if len(set(short.values())) < len(short):
         short = {name: name for name in short}
@@ -62,12 +63,14 @@ def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Convers
 
 
 def _checked(inspection: Inspection, tensor: Tensor, entry: Entry) -> Iterator[bytes]:
+    """Yield the bytes of a variable; `FileBroken` at their end if they do not have the checksum of the index."""
     crc = 0
     for piece in read(inspection, tensor):
-        crc = tf_table.crc32c(piece, crc)
+        crc = crc32c(piece, crc)
         yield piece
-    if not entry.slices and tf_table.masked(crc) != entry.crc:
-        raise FileBroken(f"{tensor.path.name} is damaged: the checksum of {tensor.name} is wrong; copy it again.")
+    if not entry.slices and masked(crc) != entry.crc:
+        path = tensor.path or inspection.path
+        raise FileBroken(f"{path.name} is damaged: the checksum of {tensor.name} is wrong; copy it again.")
 
 
 def from_tensors(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
@@ -90,12 +93,12 @@ def from_tensors(inspection: Inspection, dst: Path, type: str | None = None) -> 
         for part in sorted(parts, key=lambda part: part.name.encode()):
             start, crc = at, 0
             for piece in part.data():
-                crc = tf_table.crc32c(piece, crc)
+                crc = crc32c(piece, crc)
                 at += shard_file.write(piece)
             shape = b"".join(field(2, field(1, side) if side else b"") for side in part.shape)
             values[part.name] = field(1, numbers[part.dtype]) + field(2, shape)
             values[part.name] += (field(4, start) if start else b"") + (field(5, at - start) if at > start else b"")
-            values[part.name] += varint(6 << 3 | FIXED32) + tf_table.masked(crc).to_bytes(4, "little")
+            values[part.name] += varint(6 << 3 | FIXED32) + masked(crc).to_bytes(4, "little")
         values |= {name: values[first] for name, first in ties.items()}
         header = field(1, 1) + field(3, field(1, 1))  # one shard, little-endian, written as version 1
         pairs = sorted((name.encode(), value) for name, value in values.items())

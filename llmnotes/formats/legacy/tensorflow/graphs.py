@@ -137,7 +137,7 @@ def _values(path: Path) -> dict[str, tuple[Tensor, list[Field]]]:
 
 
 def _saved_model(message: Message, tops: list[Field]) -> Identity | None:
-    version, metas = tops[0].value, tops[1:]
+    version, metas = tops[0].value or 0, tops[1:]
     if not 0 < version < 100 or not metas or any((field.number, field.wire) != (2, LENGTH) for field in metas):
         return None
     for meta in metas:
@@ -208,19 +208,22 @@ def _node(message: Message, node: Field, operators: Counter, tensors: dict) -> N
 
 
 def _constant(message: Message, name: str, value: Field) -> tuple[Tensor, list[Field]]:
+    """Return the tensor in a TensorProto, and the fields with its values if they are not its bytes as they are."""
+    source = message.source
+    assert isinstance(source, Source)  # a graph is never read from bytes in memory
     kind, shape, content, values = 0, (), None, []
     for part in message.inside(value):
         if part.number == 1:
             kind = part.value
         elif part.number == 2:
-            shape = shape_of(message.source, message, part)
+            shape = shape_of(source, message, part)
         elif part.number == CONTENT:
             content = part
         elif part.number in VALUES:
             values.append(part)
     if kind not in TYPES:
         raise message.broken(f"{name[:80]!r} has the unknown data type {kind}")
-    dtype, path = TYPES[kind], message.source.path
+    dtype, path = TYPES[kind], source.path
     if dtype == "STRING":
         return Tensor(name, dtype, shape, 0, path), []
     nbytes = size_of(dtype, shape)
