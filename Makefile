@@ -110,6 +110,7 @@ build/peers/engines/installed: requirements-llama-cpp.txt
 	@touch $@
 
 bench: $(READY)
+	env $(TEST_ENV) $(BIN)/python benchmarks/startup.py
 	env $(TEST_ENV) $(BIN)/python benchmarks/formats.py
 	env $(TEST_ENV) $(BIN)/python benchmarks/quantization.py
 	env $(TEST_ENV) $(BIN)/python benchmarks/finetuning.py

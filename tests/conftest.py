@@ -10,6 +10,7 @@ os.environ.pop("LLMNOTES_MODEL", None)
 import pytest
 
 from .samples import write_tiny_model
+from .samples_stories import write_stories
 
 collect_ignore_glob = ["data/*", "peers/*"]  # programs, most of them for environments of their own
 ROOT = Path(__file__).parent.parent
@@ -50,12 +51,21 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stories() -> Path:
-    """A real Llama that was trained elsewhere."""
+def stories(tmp_path_factory) -> Path:
+    """stories260K, a Llama that was trained elsewhere, or where it is not at hand one of its shape, made by code."""
     folder = ROOT.parent / "shared" / "real" / "stories260K"
     if not folder.is_dir():
-        pytest.skip("the folder stories260K is not beside the project")
+        folder = tmp_path_factory.mktemp("stories") / "stories260K"
+        write_stories(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(stories) -> Path:
+    """stories260K, or Pebble where only a model made by code stands in for it, which knows nothing."""
+    from llmnotes.pebble import weights_dir
+
+    return stories if stories.parent.name == "real" else weights_dir("pebble")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from llmnotes.models import open_model
 from llmnotes.plots.attention import all_heads, attention_map, people, speed
 
 WEIGHTS = Path(ours.__file__).parent / "pebble" / "weights"
-STORIES = Path(__file__).parents[2] / "shared" / "real" / "stories260K"
 
 
 @pytest.fixture
@@ -147,10 +146,9 @@ def test_attention_weights_of_a_random_llama(changes):
     assert expected[1].std() > 0.05  # the second layer is far from spreading evenly, so that it tells right from wrong
 
 
-@pytest.mark.parametrize("folder", [WEIGHTS / "pebble", WEIGHTS / "pebble-chat", STORIES], ids=lambda p: p.name)
-def test_attention_weights_of_a_trained_llama(folder):
-    if not (folder / "model.safetensors").is_file():
-        pytest.skip(f"the weights of {folder.name} are not here")
+@pytest.mark.parametrize("name", ["pebble", "pebble-chat", "stories260K"])
+def test_attention_weights_of_a_whole_llama(name, stories):
+    folder = stories if name == stories.name else WEIGHTS / name
     lm = open_model(folder, attention="eager", say=lambda line: None)
     ids = lm.tokenizer("Once upon a time there was a little girl. She had a goose and a hat.")["input_ids"]
     np.testing.assert_allclose(

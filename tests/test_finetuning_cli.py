@@ -204,11 +204,11 @@ STORY = "Once upon a time, there was a little robot named Beep. Beep had a red h
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # PEFT asks for it
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_real_model_is_taught_end_to_end(stories, tmp_path, capsys, method):
-    """stories260K learns a story of its own by the same command, and other programs open what comes of it."""
+def test_a_real_model_is_taught_end_to_end(trained, tmp_path, capsys, method):
+    """A trained model learns a story of its own by the same command, and other programs open what comes of it."""
     data = tmp_path / "story.jsonl"
     data.write_text(json.dumps({"text": STORY}) + "\n", encoding="utf-8")
-    values = {"model": str(stories), "data": str(data), "output": str(tmp_path / "out"), "method": method}
+    values = {"model": str(trained), "data": str(data), "output": str(tmp_path / "out"), "method": method}
     values |= {"steps": 60, "learning_rate": 1e-2 if method == "lora" else 5e-3, "batch_size": 2, "max_length": 128}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     assert main(["finetune", str(tmp_path / "c.yaml"), "--json"]) == 0
@@ -220,7 +220,7 @@ def test_a_real_model_is_taught_end_to_end(stories, tmp_path, capsys, method):
     least = 0.13 if method == "lora" else 0.05
     assert losses[0] > 1.5 and losses[-1] < least and report["loss"] == losses[-1]
 
-    before = open_model(stories, say=lambda line: None)
+    before = open_model(trained, say=lambda line: None)
     if method == "lora":
         from peft import PeftModel
 

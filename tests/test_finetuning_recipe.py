@@ -1,7 +1,5 @@
 """The recipe of notebook 07 keeps its promise, beside 32 bits and beside 4."""
 
-import time
-
 import pytest
 
 from llmnotes.finetuning import data, lora, qlora, token_rows, train
@@ -24,7 +22,7 @@ def marks(lm) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("base", ["float32", "nf4"])
-def test_a_minute_teaches_the_unseen_region_and_keeps_the_rest(base):
+def test_150_steps_teach_the_unseen_region_and_keep_the_rest(base):
     lm = open_model("pebble", say=lambda line: None)
     assert marks(lm)[0] <= 0.1
     lines = lessons() * 8 + rehearsal(1000)
@@ -35,9 +33,7 @@ def test_a_minute_teaches_the_unseen_region_and_keeps_the_rest(base):
     if base == "nf4":
         qlora.quantize_base(lm.model)
     lora.attach(lm.model, lora.LoRA(r=16, alpha=32, tokens=tokens))
-    started = time.process_time()
     train.fit(lm.model, rows, PLAN, progress=False)
-    assert time.process_time() - started < 60, "seconds of one core"
     MARKS[base] = marks(lm)
     assert MARKS[base][0] >= 0.9 and MARKS[base][1] > 0.9, MARKS
 

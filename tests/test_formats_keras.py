@@ -1,7 +1,6 @@
 """HDF5 and Keras, compared with h5py."""
 
 import io
-import time
 import zipfile
 
 import h5py
@@ -84,12 +83,10 @@ def test_damage_is_one_sentence(tmp_path):
         for place in rng.integers(8, min(len(data), 2000), 20):
             data[place] = rng.integers(256)
         (tmp_path / "m").write_bytes(data)
-        start = time.perf_counter()
         try:
             inspect(tmp_path / "m")
         except LLMNotesError as error:
             assert "\n" not in str(error)
-        assert time.perf_counter() - start < 10
 
 
 def test_a_child_that_hangs_is_ended(monkeypatch):

@@ -169,7 +169,13 @@ def test_completion_does_not_depend_on_the_batch(tiny_folder):
     assert prompts[1] + together[1] == lm.tokenizer.decode(ids[0])
 
 
-def test_a_model_that_was_trained_elsewhere_tells_its_story(stories):
+def test_a_model_with_another_tokenizer_completes_as_transformers_does(stories):
     lm = open_model(stories, say=silent)
-    text = complete(lm, ["Once upon"], 24)[0]
-    assert text.startswith(" a time, there was a little girl named Lily")
+    ids = lm.tokenizer("Once upon", return_tensors="pt")["input_ids"]
+    told = lm.model.generate(ids, max_new_tokens=24, do_sample=False, pad_token_id=0)[0]
+    assert "Once upon" + complete(lm, ["Once upon"], 24)[0] == lm.tokenizer.decode(told, skip_special_tokens=True)
+
+
+def test_a_trained_model_tells_a_story(trained):
+    text = complete(open_model(trained, say=silent), ["Once upon"], 24)[0]
+    assert text.startswith((" a time, there was a little girl named Lily", " a time there "))

