@@ -101,7 +101,8 @@ def optimize(
             group["lr"] = learning_rate * group.get("lr_scale", 1.0)
         total = backward(number).detach()
         norm = nn.utils.clip_grad_norm_(clipped, max_grad_norm)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # a sharded model's norm is sharded
+        gather = getattr(norm, "full_tensor", None)  # a sharded model's norm is sharded, too
+        norm = gather() if gather else norm
         loss, grad_norm = torch.stack((total, norm.to(total))).tolist()  # waits for the device, once a step
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
             raise TrainingFailed(

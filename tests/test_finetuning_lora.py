@@ -21,7 +21,7 @@ from llmnotes.finetuning.lora import (
     detach,
     layers,
     merge,
-    targets,
+    target_layers,
     trainable,
     unmerge,
     update,
@@ -34,10 +34,12 @@ CONFIGS = {
     "all linear": LoRA(4, 8),
     "strong": LoRA(3, 24),
     "rank-stabilized": LoRA(16, 8, rank_stabilized=True),
-    "endings": LoRA(2, 4, targets=("q_proj", "v_proj")),
-    "longer endings": LoRA(2, 4, targets=("self_attn.o_proj", "layers.1.mlp.up_proj", "model.layers.0.mlp.down_proj")),
-    "pattern": LoRA(2, 4, targets=r".*\.1\.(self_attn\.[qk]_proj|mlp\.down_proj)"),
-    "head": LoRA(2, 4, targets=("lm_head", "q_proj")),
+    "endings": LoRA(2, 4, target_modules=("q_proj", "v_proj")),
+    "longer endings": LoRA(
+        2, 4, target_modules=("self_attn.o_proj", "layers.1.mlp.up_proj", "model.layers.0.mlp.down_proj")
+    ),
+    "pattern": LoRA(2, 4, target_modules=r".*\.1\.(self_attn\.[qk]_proj|mlp\.down_proj)"),
+    "head": LoRA(2, 4, target_modules=("lm_head", "q_proj")),
     "dropout": LoRA(4, 8, dropout=0.3),
 }
 
@@ -77,7 +79,7 @@ def trained(config: LoRA, seed: int = 0, name: str = "default", model: nn.Module
     generator = torch.Generator().manual_seed(seed + 1)
     for _, layer in layers(model):
         if name in layer.adapters:
-            layer.adapters[name].B.data.normal_(0, 0.1, generator=generator)
+            layer.adapters[name].lora_B.data.normal_(0, 0.1, generator=generator)
     return model
 
 
@@ -86,7 +88,7 @@ def as_peft(peft, model: nn.Module, names: tuple[str, ...] = ("default",)) -> nn
     made = None
     for name in names:
         config = next(layer.adapters[name].config for _, layer in layers(model) if name in layer.adapters)
-        wanted = config.targets if isinstance(config.targets, str) else list(config.targets)
+        wanted = config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)
         theirs = peft.LoraConfig(
             r=config.r,
             lora_alpha=config.alpha,
@@ -107,7 +109,7 @@ def as_peft(peft, model: nn.Module, names: tuple[str, ...] = ("default",)) -> nn
 def counterparts(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters of our adapters by the names that PEFT has for them."""
     return {
-        f"base_model.model.{path}.lora_{part}.{name}.weight": getattr(adapter, part)
+        f"base_model.model.{path}.lora_{part}.{name}.weight": getattr(adapter, f"lora_{part}")
         for path, layer in layers(model)
         for name, adapter in layer.adapters.items()
         for part in "AB"
@@ -169,8 +171,8 @@ def test_the_package_is_light_and_peft_says_nothing(peft):
 
 
 def test_two_adapters_are_switched_and_summed_as_in_peft(peft):
-    ours = trained(LoRA(4, 8, targets=("q_proj", "up_proj")), 0, "one")
-    trained(LoRA(2, 6, targets=("v_proj", "up_proj"), rank_stabilized=True), 5, "two", ours)
+    ours = trained(LoRA(4, 8, target_modules=("q_proj", "up_proj")), 0, "one")
+    trained(LoRA(2, 6, target_modules=("v_proj", "up_proj"), rank_stabilized=True), 5, "two", ours)
     theirs = as_peft(peft, ours, ("one", "two"))
     seen = [logits(activate(ours))]
     assert torch.equal(seen[0], logits(llama())) and not trainable(ours)
@@ -261,7 +263,7 @@ def test_the_rank_of_an_update_is_at_most_r(r):
         found = update(layer)
         assert found.shape == layer.base.weight.shape
         assert torch.linalg.matrix_rank(found) == r
-        torch.testing.assert_close(found, 16 / r * layer.adapters["default"].B @ layer.adapters["default"].A)
+        torch.testing.assert_close(found, 16 / r * layer.adapters["default"].lora_B @ layer.adapters["default"].lora_A)
 
 
 def test_the_start_is_that_of_peft_and_follows_the_seed(peft):
@@ -279,7 +281,7 @@ def test_the_start_is_that_of_peft_and_follows_the_seed(peft):
 
 
 def test_a_layer_of_any_input_shape():
-    layer = trained(LoRA(2, targets=("0",)), model=nn.Sequential(nn.Linear(6, 4)))
+    layer = trained(LoRA(2, target_modules=("0",)), model=nn.Sequential(nn.Linear(6, 4)))
     weight = layer[0].base.weight + update(layer[0])
     for shape in ((6,), (3, 6), (2, 0, 6), (2, 3, 5, 6)):
         x = torch.randn(shape)
@@ -289,7 +291,9 @@ def test_a_layer_of_any_input_shape():
 def test_shared_weights_are_not_merged(tiny_folder):
     from transformers import AutoModelForCausalLM
 
-    model = trained(LoRA(2, targets=("lm_head", "q_proj")), model=AutoModelForCausalLM.from_pretrained(tiny_folder))
+    model = trained(
+        LoRA(2, target_modules=("lm_head", "q_proj")), model=AutoModelForCausalLM.from_pretrained(tiny_folder)
+    )
     before = {name: p.clone() for name, p in model.named_parameters()}
     with pytest.raises(AdapterUnfit, match="shares its weight"):
         merge(model)
@@ -299,10 +303,10 @@ def test_shared_weights_are_not_merged(tiny_folder):
 @pytest.mark.parametrize(
     "change, said",
     [
-        (lambda m: attach(m, LoRA(targets=("q", "proj"))), "No linear layer fits"),
-        (lambda m: attach(m, LoRA(targets=("embed_tokens",))), "No linear layer fits"),
-        (lambda m: attach(m, LoRA(targets="q_proj")), "No linear layer fits"),
-        (lambda m: attach(m, LoRA(targets="(")), "no regular expression"),
+        (lambda m: attach(m, LoRA(target_modules=("q", "proj"))), "No linear layer fits"),
+        (lambda m: attach(m, LoRA(target_modules=("embed_tokens",))), "No linear layer fits"),
+        (lambda m: attach(m, LoRA(target_modules="q_proj")), "No linear layer fits"),
+        (lambda m: attach(m, LoRA(target_modules="(")), "no regular expression"),
         (lambda m: attach(m, LoRA(), "a.b"), "no name for an adapter"),
         (lambda m: attach(m, LoRA(), "train"), "no name for an adapter"),
         (lambda m: attach(attach(m, LoRA()), LoRA()), "already"),
@@ -354,7 +358,7 @@ def test_the_settings_name_endings_where_those_say_the_same(tmp_path):
     for name, expected in (("endings", ["q_proj", "v_proj"]), ("pattern", None)):
         adapter_files.save(trained(CONFIGS[name]), tmp_path / name)
         found = json.loads((tmp_path / name / "adapter_config.json").read_text())["target_modules"]
-        assert found == (expected or list(targets(llama(), CONFIGS[name].targets)))
+        assert found == (expected or list(target_layers(llama(), CONFIGS[name].target_modules)))
     with pytest.raises(AdapterUnfit, match="no adapter 'other'"):
         adapter_files.save(trained(LoRA()), tmp_path / "other", "other")
 
@@ -362,7 +366,7 @@ def test_the_settings_name_endings_where_those_say_the_same(tmp_path):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("adapter") / "adapter"
-    return adapter_files.save(trained(LoRA(4, 8, targets=("q_proj", "up_proj"))), path)
+    return adapter_files.save(trained(LoRA(4, 8, target_modules=("q_proj", "up_proj"))), path)
 
 
 def rewritten(folder, target, change):

@@ -120,7 +120,7 @@ def test_a_layer_keeps_what_autograd_saves(method, dtype):
     run = Run(method, 2, 32, dtype=dtype, targets=("q_proj", "up_proj"))
     model = LlamaForCausalLM._from_config(LlamaConfig(**PEBBLE), dtype=getattr(torch, dtype)).train()
     if method == "lora":
-        lora.attach(model, lora.LoRA(run.rank, targets=run.targets))
+        lora.attach(model, lora.LoRA(run.rank, target_modules=run.targets))
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     rope = model.model.rotary_emb(torch.zeros(1, dtype=getattr(torch, dtype)), torch.arange(32)[None])
     x = torch.randn(2, 32, 256, dtype=getattr(torch, dtype), requires_grad=True) * 1

@@ -153,7 +153,7 @@ def test_both_bases_train_alike_also_after_an_evaluation(checkpointing):
             found[by].append(told.item())
         assert found[by][-1] < 0.6 * found[by][0]
         assert all(torch.equal(dense(layer.base), codes[path]) for path, layer in layers(model))
-        assert all(name.rpartition(".")[2] in "AB" for name in trainable(model))
+        assert all(name.rpartition(".")[2] in ("lora_A", "lora_B") for name in trainable(model))
     assert found["llmnotes"] == pytest.approx(found["bitsandbytes"], rel=1e-3)
 
 
@@ -171,7 +171,7 @@ def test_autocast_computes_in_sixteen_bits():
 
 @pytest.mark.parametrize("by", BOTH)
 def test_merging_into_dense_weights_is_what_was_trained(by):
-    model = trained(LoRA(4, 8, targets=("q_proj", "down_proj")), model=quantize_base(llama(), by))
+    model = trained(LoRA(4, 8, target_modules=("q_proj", "down_proj")), model=quantize_base(llama(), by))
     before, original = logits(model), llama()
     made = merge_into_16bit(model)
     torch.testing.assert_close(logits(made), before, atol=1e-4, rtol=1e-4)
@@ -191,7 +191,7 @@ def test_merging_into_dense_weights_is_what_was_trained(by):
 
 @pytest.mark.parametrize("by", BOTH)
 def test_merging_into_four_bits_quantizes_the_sum_again(by):
-    model = trained(LoRA(4, 8, targets=("q_proj", "down_proj")), model=quantize_base(llama(), by, double=False))
+    model = trained(LoRA(4, 8, target_modules=("q_proj", "down_proj")), model=quantize_base(llama(), by, double=False))
     before = logits(model)
     made = merge_into_4bit(model)
     assert not any(isinstance(module, LoRALinear) for module in made.modules())
@@ -239,7 +239,7 @@ def test_what_cannot_be_is_one_sentence():
 
 
 def test_every_layer_of_the_model_is_found_by_its_own_type():
-    model = attach(quantize_base(llama()), LoRA(targets=("o_proj",)))
+    model = attach(quantize_base(llama()), LoRA(target_modules=("o_proj",)))
     assert sum(isinstance(layer, NF4Linear) for layer in model.modules()) == 14
     assert len(list(layers(model))) == 2
     assert logits(model).shape == (*IDS.shape, 61)

@@ -19,7 +19,7 @@ from llmnotes.finetuning.lora import (
     detach,
     layers,
     merge,
-    targets,
+    target_layers,
     trainable,
     unmerge,
 )
@@ -31,7 +31,7 @@ TOKENS = (37, 5, 13)  # in no order; all of them are in IDS
 CONFIG = LoRA(3, 6, tokens=TOKENS)
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 THEIRS = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
-OURS = "model.embed_tokens.adapters.default.D"
+OURS = "model.embed_tokens.adapters.default.delta"
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def as_peft(peft, model: nn.Module) -> nn.Module:
 def counterparts(model: nn.Module) -> dict[str, torch.Tensor]:
     """What learns, by PEFT's names: its rows replace those of the base, and ours are added to them."""
     found = {
-        f"base_model.model.{path}.lora_{part}.default.weight": getattr(layer.adapters["default"], part)
+        f"base_model.model.{path}.lora_{part}.default.weight": getattr(layer.adapters["default"], f"lora_{part}")
         for path, layer in layers(model)
         for part in "AB"
     }
@@ -132,7 +132,7 @@ def test_nothing_changes_at_the_start_nor_after_it_is_taken_off(tied, dtype):
     before, names = logits(model), list(model.state_dict())
     attach(model, CONFIG)
     assert torch.equal(logits(model), before)
-    assert list(targets(model, "all-linear")) == [path for path, _ in layers(model)]
+    assert list(target_layers(model, "all-linear")) == [path for path, _ in layers(model)]
     detach(model)
     assert torch.equal(logits(model), before) and list(model.state_dict()) == names
     assert (model.lm_head.weight is model.model.embed_tokens.weight) is tied
@@ -143,7 +143,7 @@ def test_only_the_rows_of_the_tokens_learn_and_the_dense_matrix_has_no_gradient(
     model(input_ids=IDS, labels=IDS).loss.backward()
     learning = trainable(model)
     assert learning[OURS].shape == (3, 64) and set(learning) - {OURS} == {
-        f"{path}.adapters.default.{part}" for path, _ in layers(model) for part in "AB"
+        f"{path}.adapters.default.lora_{part}" for path, _ in layers(model) for part in "AB"
     }
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
     others = torch.tensor([[1, 2, 3, 4]])
@@ -191,7 +191,7 @@ def test_adapters_are_switched_and_summed(tied):
     torch.testing.assert_close(logits(merge(model)), second, atol=1e-4, rtol=1e-5)  # and nothing of the first
     activate(unmerge(model), "default", "second")
     rows = model.model.embed_tokens(torch.tensor([5, 8, 13, 20]))
-    D = {name: each.D for name, each in model.model.embed_tokens.adapters.items()}
+    D = {name: each.delta for name, each in model.model.embed_tokens.adapters.items()}
     added = torch.stack([D["default"][1], D["second"][1], D["default"][2] + D["second"][0], torch.zeros(64)])
     torch.testing.assert_close(rows, model.model.embed_tokens.weight[[5, 8, 13, 20]] + added, **CLOSE)
     both = logits(model)
@@ -266,13 +266,13 @@ def test_what_cannot_learn_is_one_sentence_and_leaves_the_model_as_it_was():
         assert list(model.modules()) == parts
 
     refused("no token 61 in a vocabulary of 61", LoRA(tokens=(60, 61)), llama(True))
-    refused("no input embedding", LoRA(tokens=(1,), targets=".*"), nn.Sequential(nn.Linear(2, 2)))
+    refused("no input embedding", LoRA(tokens=(1,), target_modules=".*"), nn.Sequential(nn.Linear(2, 2)))
     refused("ask token_rows.untrained", LoRA(tokens="untrained"), llama(True))
-    refused("shares its matrix", LoRA(tokens=(1,), targets=("lm_head",)), llama(True))
-    refused("shares its matrix", LoRA(tokens=(1,)), attach(llama(True), LoRA(targets=("lm_head",))))
-    refused("learn already", LoRA(targets=("lm_head",)), attach(llama(True), LoRA(tokens=(1,))))
+    refused("shares its matrix", LoRA(tokens=(1,), target_modules=("lm_head",)), llama(True))
+    refused("shares its matrix", LoRA(tokens=(1,)), attach(llama(True), LoRA(target_modules=("lm_head",))))
+    refused("learn already", LoRA(target_modules=("lm_head",)), attach(llama(True), LoRA(tokens=(1,))))
     refused("already", LoRA(tokens=(1,)), attach(llama(True), LoRA(tokens=(1,))), "default")
-    both = LoRA(tokens=(1,), targets=("q_proj", "lm_head"))  # a head of its own may have an adapter beside it
+    both = LoRA(tokens=(1,), target_modules=("q_proj", "lm_head"))  # a head of its own may have an adapter beside it
     assert isinstance(attach(llama(False), both).lm_head, LoRALinear)
 
 

@@ -50,7 +50,7 @@ def test_training_draws_only_from_what_may_be_seen(monkeypatch, tmp_path):
     losses = training.conversation_losses(*tiny(), plan, random.Random(0))
     assert all(next(losses).isfinite() for _ in range(3))
     assert len(drawn) == 3 * 8
-    monkeypatch.setattr(training.opening, "write_tensors", lambda *_: None)
+    monkeypatch.setattr(training, "write_tensors", lambda *_: None)
     training.train_encoder(training.Recipe(encoder=plan), tmp_path)
     assert len(drawn) == 5 * 8 and set(drawn) <= set(SEEN)
 

@@ -1,6 +1,8 @@
 """Adapters as files, in PEFT's own layout: a folder with adapter_config.json and adapter_model.safetensors."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -37,7 +39,7 @@ def save(model: nn.Module, folder: str | Path, name: str = "default") -> Path:
     Raises `AdapterUnfit` where the model has no such adapter, and `CannotWrite` where the folder exists already, may
     not be written, or does not fit on the disk: it appears whole or not at all.
     """
-    found = {path: layer.adapters[name] for path, layer in lora.layers(model) if name in layer.adapters}
+    found = {path: layer.adapter(name) for path, layer in lora.layers(model) if name in layer.adapters}
     if not found:
         raise AdapterUnfit(f"The model has no adapter {name!r} to save; attach it first.")
     config = next(iter(found.values())).config
@@ -58,12 +60,12 @@ def save(model: nn.Module, folder: str | Path, name: str = "default") -> Path:
     }
     parts = []
     for embedding in (each for each in token_rows.find(model) if name in each.adapters):
-        about["trainable_token_indices"] = embedding.adapters[name].tokens.tolist()
-        parts.append(_part(f"{PREFIX}{token_rows.place(model)[0]}{ROWS}", token_rows.values(embedding, name).cpu()))
+        path, _ = token_rows.place(model)
+        about["trainable_token_indices"] = embedding.rows(name).tokens.tolist()
+        parts.append(planned(f"{PREFIX}{path}{ROWS}", token_rows.values(embedding, name)))
     for path, adapter in found.items():
-        for part in ("A", "B"):
-            value = getattr(adapter, part).detach().cpu().contiguous()
-            parts.append(_part(f"{PREFIX}{path}.lora_{part}.weight", value))
+        for matrix, value in (("lora_A", adapter.lora_A), ("lora_B", adapter.lora_B)):
+            parts.append(planned(f"{PREFIX}{path}.{matrix}.weight", value))
     with new_folder(folder) as new:
         with new.file(CONFIG) as file:
             file.write(json.dumps(about, indent=2).encode() + b"\n")
@@ -85,20 +87,20 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> nn.Modu
     folder = Path(folder)
     config = _config(folder)
     tensors = _tensors(folder)
-    rows = _rows(folder, tensors, model, config.tokens)
+    rows = _rows(folder, tensors, model, len(config.tokens))
     paths = _paths(folder, {key: tensor for key, tensor in tensors.items() if key != rows})
-    linear = lora.targets(model, ".*")
+    linear = lora.target_layers(model, ".*")
     for path in paths:
         if path not in linear:
             raise _unfit(folder, f"is for a layer {path[:80]!r} that the model does not have; open the model it is for")
         layer = linear[path]
-        expected = {"A": (config.r, layer.in_features), "B": (layer.out_features, config.r)}
-        for part, shape in expected.items():
-            found = tensors[f"{PREFIX}{path}.lora_{part}.weight"]
+        expected = {"lora_A": (config.r, layer.in_features), "lora_B": (layer.out_features, config.r)}
+        for matrix, shape in expected.items():
+            found = tensors[f"{PREFIX}{path}.{matrix}.weight"]
             if found.shape != shape:
                 raise _unfit(
                     folder,
-                    f"has {part} of {path[:80]} in the shape {found.shape}, and this model with r={config.r} needs "
+                    f"has {matrix} of {path[:80]} in the shape {found.shape}, and this model with r={config.r} needs "
                     f"{shape}; open the model it is for",
                 )
     inspection = formats.inspect(folder / ADAPTER[0])
@@ -108,17 +110,17 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> nn.Modu
         values[key] = torch.frombuffer(data, dtype=TYPES[tensor.dtype]).reshape(tensor.shape).float()
         if not values[key].isfinite().all():
             raise _unfit(folder, f"has numbers in {key[:120]} that are not finite; copy or train it again")
-    targets = tuple(path for path in linear if path in paths)
-    made = lora.LoRA(config.r, config.alpha, config.dropout, targets, config.rank_stabilized, config.tokens)
-    lora.attach(model, made, name)
+    lora.attach(model, replace(config, target_modules=tuple(path for path in linear if path in paths)), name)
     with torch.no_grad():
-        for embedding in token_rows.find(model) if rows else ():
+        if rows:
+            embedding = token_rows.find(model)[0]
             old = token_rows.old_rows(embedding, name)
-            embedding.adapters[name].D.copy_(values[rows].to(old.device) - old)
+            embedding.rows(name).delta.copy_(values[rows].to(old.device) - old)
         for path, layer in lora.layers(model):
             if path in paths:
-                for part in ("A", "B"):
-                    getattr(layer.adapters[name], part).copy_(values[f"{PREFIX}{path}.lora_{part}.weight"])
+                adapter = layer.adapter(name)
+                adapter.lora_A.copy_(values[f"{PREFIX}{path}.lora_A.weight"])
+                adapter.lora_B.copy_(values[f"{PREFIX}{path}.lora_B.weight"])
     return model
 
 
@@ -160,14 +162,19 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     return {tensor.name: tensor for tensor in inspection.tensors}
 
 
-def _rows(folder: Path, tensors: dict[str, Tensor], model: nn.Module, tokens: tuple[int, ...]) -> str | None:
-    """Return the name of the tensor that holds the rows of the tokens, if there are any; it fits the model."""
+def _rows(folder: Path, tensors: dict[str, Tensor], model: nn.Module, count: int) -> str | None:
+    """Return the name of the tensor that holds the rows of `count` tokens, if there are any; it fits the model."""
     found = next((key for key in tensors if key.endswith(ROWS)), None)
-    if not found and not tokens:
+    if not found and not count:
         return None
-    path, width = token_rows.place(model) or ("", 0)
-    expected = (len(tokens), width)
-    if found != f"{PREFIX}{path}{ROWS}" or tensors[found].shape != expected or tensors[found].dtype not in TYPES:
+    path, width = token_rows.place(model)
+    expected = (count, width)
+    if (
+        found is None
+        or found != f"{PREFIX}{path}{ROWS}"
+        or tensors[found].shape != expected
+        or tensors[found].dtype not in TYPES
+    ):
         has = f"{found[:120]!r} in the shape {tensors[found].shape}" if found else "no such tensor"
         raise _unfit(
             folder, f"needs rows {expected} of the embedding {path!r}, and has {has}; open the model it is for"
@@ -193,12 +200,21 @@ def _paths(folder: Path, tensors: dict[str, Tensor]) -> set[str]:
 def _named(model: nn.Module, paths: list[str]) -> list[str]:
     """Return the endings of the layers' names if they mean these layers and no others, else the names."""
     endings = tuple(sorted({path.rpartition(".")[2] for path in paths}))
-    return list(endings) if list(lora.targets(model, endings)) == paths else paths
+    return list(endings) if list(lora.target_layers(model, endings)) == paths else paths
 
 
-def _part(name: str, value: torch.Tensor) -> PlannedTensor:
-    dtype = next(key for key, kind in TYPES.items() if kind == value.dtype)
-    return PlannedTensor(name, dtype, tuple(value.shape), lambda: [value.view(torch.uint8).numpy().tobytes()])
+def planned(name: str, tensor: torch.Tensor) -> PlannedTensor:
+    """Return a tensor as what `write_safetensors` takes, in its own float type; its bytes are made when they are due.
+
+    >>> planned("w", torch.zeros(2, 3)).shape
+    (2, 3)
+    """
+    dtype = next(name for name, kind in TYPES.items() if kind == tensor.dtype)
+
+    def data() -> Iterator[bytes]:
+        yield tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+    return PlannedTensor(name, dtype, tuple(tensor.shape), data)
 
 
 def _unfit(folder: Path, what: str) -> AdapterUnfit:

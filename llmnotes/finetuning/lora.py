@@ -1,4 +1,4 @@
-"""LoRA: a frozen layer W learns an update of low rank beside it, W x + scale · B A x.
+"""LoRA: a frozen layer W learns an update of low rank beside it, W x + scaling · B A x.
 
 (Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, section 4; Kalajdzievski, A Rank Stabilization
 Scaling Factor for Fine-Tuning with LoRA, 2023.)
@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -22,23 +22,23 @@ ALL_LINEAR = "all-linear"
 
 @dataclass(frozen=True)
 class LoRA:
-    """The settings of an adapter: its rank, its strength, and the layers it stands beside.
+    """The settings of an adapter: its rank `r`, how strongly it counts, and the layers that get one.
 
-    `targets` is "all-linear" (every linear layer but the output head), a tuple of endings of names such as
+    `target_modules` is "all-linear" (every linear layer but the output head), a tuple of endings of names such as
     `("q_proj", "v_proj")`, or a regular expression that has to match the whole name of a layer. The update is
-    multiplied by `scale`: alpha / r, or alpha / sqrt(r) where it is rank-stabilized. The rows of `tokens` learn as
+    multiplied by `scaling`: alpha / r, or alpha / sqrt(r) where it is rank-stabilized. The rows of `tokens` learn as
     well, in the input embedding and, where that is the same matrix, in the output head (PEFT's
-    `trainable_token_indices`); neither `scale` nor dropout touches them. "untrained" stands in settings alone, for
+    `trainable_token_indices`); neither `scaling` nor dropout touches them. "untrained" stands in settings alone, for
     those in the training data that `token_rows.untrained` finds.
 
-    >>> LoRA(r=16, alpha=32).scale, LoRA(r=16, alpha=32, rank_stabilized=True).scale
+    >>> LoRA(r=16, alpha=32).scaling, LoRA(r=16, alpha=32, rank_stabilized=True).scaling
     (2.0, 8.0)
     """
 
     r: int = 8
     alpha: float = 16
     dropout: float = 0.0
-    targets: str | tuple[str, ...] = ALL_LINEAR
+    target_modules: str | tuple[str, ...] = ALL_LINEAR
     rank_stabilized: bool = False
     tokens: Literal["untrained"] | tuple[int, ...] = ()
 
@@ -55,26 +55,26 @@ class LoRA:
             raise AdapterUnfit("The tokens whose rows learn are whole numbers of at least 0, each once; correct them.")
 
     @property
-    def scale(self) -> float:
-        """The factor of the update."""
+    def scaling(self) -> float:
+        """The factor that B A is multiplied by."""
         return self.alpha / (math.sqrt(self.r) if self.rank_stabilized else self.r)
 
 
 class Adapter(nn.Module):
-    """The update of one layer: A (r, in) starts at random, B (out, r) at zero."""
+    """The update of one layer: `lora_A` (r, in) starts at random, `lora_B` (out, r) at zero."""
 
     def __init__(self, config: LoRA, inputs: int, outputs: int, generator: torch.Generator):
         super().__init__()
-        self.config, self.scale, self.dropout = config, config.scale, config.dropout
+        self.config, self.scaling, self.dropout = config, config.scaling, config.dropout
         bound = 1 / math.sqrt(inputs)  # what nn.Linear starts with
-        self.A = nn.Parameter(torch.empty(config.r, inputs).uniform_(-bound, bound, generator=generator))
-        self.B = nn.Parameter(torch.zeros(outputs, config.r))
+        self.lora_A = nn.Parameter(torch.empty(config.r, inputs).uniform_(-bound, bound, generator=generator))
+        self.lora_B = nn.Parameter(torch.zeros(outputs, config.r))
 
     def forward(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """Return `out` + scale · B A x, in the float type of `x` (..., in); one operation scales and adds."""
+        """Return `out` + scaling · B A x, in the float type of `x` (..., in); one operation scales and adds."""
         flat = functional.dropout(x, self.dropout, self.training).reshape(-1, x.shape[-1])
-        hidden = flat @ self.A.to(x.dtype).T  # (tokens, r)
-        summed = torch.addmm(out.reshape(-1, out.shape[-1]), hidden, self.B.to(x.dtype).T, alpha=self.scale)
+        hidden = flat @ self.lora_A.to(x.dtype).T  # (tokens, r)
+        summed = torch.addmm(out.reshape(-1, out.shape[-1]), hidden, self.lora_B.to(x.dtype).T, alpha=self.scaling)
         return summed.view(out.shape)
 
 
@@ -86,10 +86,16 @@ class LoRALinear(nn.Module):
 
     def __init__(self, base: nn.Module):
         super().__init__()
-        self.base, self.adapters = base, nn.ModuleDict()
-        self.in_features, self.out_features = base.in_features, base.out_features
+        self.base = cast(nn.Linear, base)  # or a layer in 4 bits, which has the same sizes and a weight as well
+        self.adapters = nn.ModuleDict()
+        self.in_features, self.out_features = self.base.in_features, self.base.out_features
         self.active: tuple[str, ...] = ()
-        self.merged, self.kept = False, None
+        self.merged = False
+        self.kept: nn.Parameter | None = None
+
+    def adapter(self, name: str = "default") -> Adapter:
+        """Return the adapter of a name. Raises `KeyError` where the layer has none."""
+        return cast(Adapter, self.adapters[name])
 
     @property
     def weight(self) -> torch.Tensor:
@@ -101,12 +107,12 @@ class LoRALinear(nn.Module):
         out = self.base(x)
         if not self.merged:
             for name in self.active:
-                out = self.adapters[name](x, out)
+                out = self.adapter(name)(x, out)
         return out
 
 
 def attach(model: nn.Module, config: LoRA, name: str = "default", seed: int = 0) -> nn.Module:
-    """Put a new adapter beside the layers that `config.targets` names, in place, and return the model.
+    """Put a new adapter beside the layers that `config.target_modules` names, in place, and return the model.
 
     Everything else is frozen. The new adapter alone is active: the others stay, see `activate`. B is zero, so that
     the model's output does not change by a bit; A is uniform between ±1/sqrt(in), drawn from `seed` in the order of
@@ -117,22 +123,23 @@ def attach(model: nn.Module, config: LoRA, name: str = "default", seed: int = 0)
     Does not adapt convolutions or the Conv1D of GPT-2, and of embeddings the rows of `config.tokens` alone. Until
     `detach`, the names in the model's `state_dict` differ from those of its files.
 
-    >>> model = attach(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), LoRA(r=1, targets=("1",)))
+    >>> model = attach(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), LoRA(r=1, target_modules=("1",)))
     >>> {name: tuple(p.shape) for name, p in trainable(model).items()}
-    {'1.adapters.default.A': (1, 3), '1.adapters.default.B': (2, 1)}
+    {'1.adapters.default.lora_A': (1, 3), '1.adapters.default.lora_B': (2, 1)}
     """
     if not re.fullmatch(r"[\w-]+", name) or hasattr(nn.ModuleDict, name):
         raise AdapterUnfit(f"{name!r} is no name for an adapter; take another word of letters, digits, - and _.")
-    found = targets(model, config.targets)
+    found = target_layers(model, config.target_modules)
     if not found:
-        raise AdapterUnfit(f"No linear layer fits the targets {config.targets!r}; look at model.named_modules().")
+        wanted = config.target_modules
+        raise AdapterUnfit(f"No linear layer fits the target_modules {wanted!r}; look at model.named_modules().")
     _refuse_merged(model)
     if any(isinstance(layer, LoRALinear) and name in layer.adapters for layer in found.values()):
         raise AdapterUnfit(f"The model has an adapter {name!r} already; give this one another name.")
     if any(isinstance(layer, token_rows.TokenHead) for layer in found.values()):
-        raise AdapterUnfit(f"Rows of the output head learn already; leave it out of the targets {config.targets!r}.")
-    if config.tokens:
-        token_rows.check(model, config.tokens, name, beside=found.values())
+        wanted = config.target_modules
+        raise AdapterUnfit(f"Rows of the output head learn already; leave it out of the target_modules {wanted!r}.")
+    tokens = token_rows.check(model, config.tokens, name, beside=found.values()) if config.tokens else ()
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for path, layer in found.items():
@@ -141,8 +148,8 @@ def attach(model: nn.Module, config: LoRA, name: str = "default", seed: int = 0)
             model.set_submodule(path, layer)
         adapter = Adapter(config, layer.in_features, layer.out_features, generator).train(layer.training)
         layer.adapters[name] = adapter.to(device_of(layer.base))
-    if config.tokens:
-        token_rows.attach(model, config.tokens, name)
+    if tokens:
+        token_rows.attach(model, tokens, name)
     return activate(model, name)
 
 
@@ -166,9 +173,10 @@ def activate(model: nn.Module, *names: str) -> nn.Module:
 
 
 def update(layer: LoRALinear, name: str = "default") -> torch.Tensor:
-    """Return what an adapter adds to its layer's weight, scale · B A, float32 (out, in), of rank r at most."""
-    adapter = layer.adapters[name]
-    return torch.addmm(adapter.B.new_zeros(()), adapter.B.detach(), adapter.A.detach(), beta=0, alpha=adapter.scale)
+    """Return what an adapter adds to its layer's weight, scaling · B A, float32 (out, in), of rank r at most."""
+    adapter = layer.adapter(name)
+    A, B = adapter.lora_A.detach(), adapter.lora_B.detach()
+    return torch.addmm(B.new_zeros(()), B, A, beta=0, alpha=adapter.scaling)
 
 
 def merge(model: nn.Module, keep: bool = True) -> nn.Module:
@@ -186,10 +194,12 @@ def merge(model: nn.Module, keep: bool = True) -> nn.Module:
         if weight is None or not weight.is_floating_point():
             raise AdapterUnfit(f"{path} has no float weight to add to; use merge_into_16bit or merge_into_4bit.")
         if layer.active and uses.count(id(weight)) > 1:
-            raise AdapterUnfit(f"{path} shares its weight with another layer; leave it out of the targets to merge.")
+            raise AdapterUnfit(
+                f"{path} shares its weight with another layer; leave it out of the target_modules to merge."
+            )
     for _, layer in layers(model):
         if not layer.merged:
-            layer.kept = layer.base.weight if keep else None
+            layer.kept = cast(nn.Parameter, layer.base.weight) if keep else None
             layer.base.weight = nn.Parameter(merged_weight(layer, layer.base.weight), requires_grad=False)
             layer.merged = True
     token_rows.merge(model, keep)
@@ -210,7 +220,7 @@ def unmerge(model: nn.Module) -> nn.Module:
         if layer.merged and layer.kept is None:
             raise AdapterUnfit(f"{path} was merged with keep=False; open the base model again.")
     for _, layer in layers(model):
-        if layer.merged:
+        if layer.merged and layer.kept is not None:
             layer.base.weight, layer.kept, layer.merged = layer.kept, None, False
     token_rows.unmerge(model)
     return model
@@ -234,9 +244,10 @@ def layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LoRALinear))
 
 
-def targets(model: nn.Module, wanted: str | tuple[str, ...]) -> dict[str, nn.Module]:
+def target_layers(model: nn.Module, wanted: str | tuple[str, ...]) -> dict[str, nn.Module]:
     """Return the linear layers, adapted ones too, whose names fit `wanted` (see `LoRA`), in the model's order."""
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    get_head = getattr(model, "get_output_embeddings", None)  # a model of transformers has it
+    head = get_head() if get_head else None
     try:
         pattern = re.compile(wanted) if isinstance(wanted, str) else None
     except re.error as error:

@@ -8,9 +8,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
@@ -75,7 +75,9 @@ def build(config: dict, run: Run) -> tuple[nn.Module, torch.optim.Optimizer]:
     if run.method == "qlora":
         _quantize(model, run)
     if not run.full:
-        lora.attach(model, lora.LoRA(run.rank, dropout=run.dropout, targets=run.targets, tokens=tuple(range(run.rows))))
+        lora.attach(
+            model, lora.LoRA(run.rank, dropout=run.dropout, target_modules=run.targets, tokens=tuple(range(run.rows)))
+        )
     if run.checkpointing:  # the second name is that of older transformers
         (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
     if run.optimizer == "adamw":
@@ -86,7 +88,7 @@ def build(config: dict, run: Run) -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, kind(lora.trainable(model).values(), lr=1e-3)
 
 
-def training(config: dict, run: Run) -> Iterator[Step]:
+def training(config: dict, run: Run) -> Generator[Step]:
     """Yield after each of two steps on random tokens."""
     model, optimizer = build(config, run)
     generator = torch.Generator().manual_seed(0)
@@ -140,10 +142,12 @@ def _quantize(model: nn.Module, run: Run) -> None:
     else:
         from bitsandbytes.nn.modules import Int8Params, Linear8bitLt
 
-        for path, layer in lora.targets(model, lora.ALL_LINEAR).items():
+        for path, layer in lora.target_layers(model, lora.ALL_LINEAR).items():
+            old = cast(nn.Linear, layer)
             with torch.device("meta"):
-                made = Linear8bitLt(layer.in_features, layer.out_features, False, has_fp16_weights=False)
-            made.weight = Int8Params(layer.weight.data.cpu(), requires_grad=False, has_fp16_weights=False)
+                made = Linear8bitLt(old.in_features, old.out_features, False, has_fp16_weights=False)
+            weight = old.weight.data.cpu()
+            made.weight = Int8Params(weight, False, has_fp16_weights=False)  # pyright: ignore[reportCallIssue]
             model.set_submodule(path, made.to(run.device))
     for tensor in (*model.parameters(), *model.buffers()):
         if not tensor.is_cuda:

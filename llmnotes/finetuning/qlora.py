@@ -3,7 +3,10 @@
 (Dettmers et al., QLoRA: Efficient Finetuning of Quantized LLMs, 2023, section 3.)
 """
 
+from __future__ import annotations
+
 import copy
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -13,6 +16,9 @@ from torch.nn import functional
 from llmnotes.errors import AdapterUnfit, MissingPart, NotQuantizable, UnknownName
 from llmnotes.finetuning import lora, token_rows
 from llmnotes.quantization import nf4
+
+if TYPE_CHECKING:
+    from bitsandbytes.functional import QuantState
 
 BLOCK = 64  # weights that share a scale
 LARGE = 1 << 20  # weights from which a second thread pays
@@ -30,11 +36,16 @@ class NF4Linear(nn.Module):
     4.1328125
     """
 
+    codes: torch.Tensor
+    absmax: torch.Tensor
+    scale: torch.Tensor
+    offset: torch.Tensor
+
     def __init__(self, layer: nn.Linear, double: bool = True):
         super().__init__()
         weight = layer.weight.detach()
         self.out_features, self.in_features = weight.shape
-        self.dtype, self.double = weight.dtype, double  # scales times levels are rounded to the old weight's type
+        self.dtype, self.double_quant = weight.dtype, double  # scales times levels are rounded to the old weight's type
         quantized = nf4.quantize(
             weight.float().cpu().numpy(), block_size=BLOCK, double=double, threads=torch.get_num_threads()
         )
@@ -66,7 +77,7 @@ class NF4Linear(nn.Module):
     def _arrays(self) -> nf4.FourBitTensor:
         """Return the buffers as `nf4` has them, sharing their memory."""
         found = {name: getattr(self, name).numpy() for name in ("codes", "absmax")}
-        if self.double:
+        if self.double_quant:
             found["absmax_scales"] = self.scale.numpy().view(np.float32)
             found["absmax_offset"] = self.offset.numpy().view(np.float32)[0]
         else:
@@ -76,7 +87,7 @@ class NF4Linear(nn.Module):
     def _dense_on_device(self) -> torch.Tensor:
         """Do the same on an accelerator, where each byte looks up a pair of levels."""
         here = self.codes.device
-        if self.double:
+        if self.double_quant:
             spread = self.scale.view(torch.float32).repeat_interleave(nf4.SCALES)[: len(self.absmax)]
             eight = torch.tensor(nf4.dynamic_levels(), device=here)[self.absmax.int()]
             absmax = eight * spread + self.offset.view(torch.float32)
@@ -95,13 +106,14 @@ class _Product(torch.autograd.Function):
     """x times a weight that is made when it is needed and forgotten at once."""
 
     @staticmethod
-    def forward(ctx, x, layer):
+    def forward(ctx, x: torch.Tensor, layer: NF4Linear) -> torch.Tensor:
         ctx.layer = layer
         bias = None if layer.bias is None else layer.bias.to(x.dtype)
         return functional.linear(x, layer.dense().to(x.dtype), bias)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        gradient = gradients[0]  # by the output: there is one
         return gradient @ ctx.layer.dense().to(gradient.dtype), None
 
 
@@ -123,7 +135,7 @@ def quantize_base(model: nn.Module, by: str = "llmnotes", double: bool = True) -
     if by not in makers:
         raise UnknownName(f"{by!r} does not quantize a base here; choose llmnotes or bitsandbytes.")
     found = {}
-    for path, layer in lora.targets(model, lora.ALL_LINEAR).items():
+    for path, layer in lora.target_layers(model, lora.ALL_LINEAR).items():
         if isinstance(layer, lora.LoRALinear):
             path, layer = f"{path}.base", layer.base
         if isinstance(layer, nn.Linear) and layer.weight.is_floating_point():
@@ -139,7 +151,7 @@ def dequantize_base(model: nn.Module) -> nn.Module:
     """Turn every layer in NF4 back into a linear one, in place: the weights are those that its codes stand for."""
     for path, layer in list(model.named_modules()):
         if is_quantized(layer):
-            model.set_submodule(path, _linear(dense(layer), layer.bias))
+            model.set_submodule(path, _linear(dense(layer), cast(nn.Linear, layer).bias))
     return model
 
 
@@ -154,7 +166,7 @@ def merge_into_16bit(model: nn.Module, original: nn.Module | None = None) -> nn.
     made = dequantize_base(copy.deepcopy(model)) if original is None else copy.deepcopy(original)
     for path, layer in lora.layers(model):
         home = dict(made.named_modules()).get(path)
-        home = getattr(home, "base", home)
+        home = cast(nn.Linear, getattr(home, "base", home))
         weight = getattr(home, "weight", None)
         if weight is None or weight.shape != (layer.out_features, layer.in_features) or not weight.is_floating_point():
             raise AdapterUnfit(f"The original has no layer {path} of this shape; give the model as it was.")
@@ -174,8 +186,12 @@ def merge_into_4bit(model: nn.Module) -> nn.Module:
     for _, layer in lora.layers(made):
         base = layer.base
         if is_quantized(base):
-            maker, double = (NF4Linear, base.double) if isinstance(base, NF4Linear) else (_linear4bit, _nested(base))
-            layer.base = maker(_linear(lora.merged_weight(layer, dense(base)), base.bias), double)
+            merged = _linear(lora.merged_weight(layer, dense(base)), base.bias)
+            if isinstance(base, NF4Linear):
+                quantized = NF4Linear(merged, base.double_quant)
+            else:
+                quantized = _linear4bit(merged, _quant_state(base).nested)
+            layer.base = cast(nn.Linear, quantized)
         else:
             base.weight = nn.Parameter(lora.merged_weight(layer, base.weight), requires_grad=False)
     token_rows.merge_into(model, made)
@@ -193,19 +209,19 @@ def dense(layer: nn.Module) -> torch.Tensor:
         return layer.dense()
     from bitsandbytes.functional import dequantize_4bit
 
-    return dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    return dequantize_4bit(cast(nn.Linear, layer).weight.data, _quant_state(layer))
 
 
 def _linear4bit(layer: nn.Linear, double: bool) -> nn.Module:
     try:
-        from bitsandbytes.nn import Linear4bit, Params4bit
+        from bitsandbytes.nn.modules import Linear4bit, Params4bit
     except ImportError:
         raise MissingPart('bitsandbytes is missing; bring it with: python -m pip install "llmnotes[course]"') from None
     weight = layer.weight.detach()
     kind = {"compress_statistics": double, "quant_type": "nf4"}
     with torch.device("meta"):
         made = Linear4bit(layer.in_features, layer.out_features, layer.bias is not None, **kind)
-    made.weight = Params4bit(weight.cpu(), requires_grad=False, module=made, **kind)
+    made.weight = Params4bit(weight.cpu(), requires_grad=False, module=made, **kind)  # pyright: ignore[reportCallIssue]
     if layer.bias is not None:
         made.bias = nn.Parameter(layer.bias.detach(), requires_grad=False)
     # Otherwise the first forward in evaluation mode repacks the weight for the processors that can do bfloat16, in an
@@ -223,8 +239,9 @@ def _refuse_misread(path: str, layer: nn.Linear) -> None:
         )
 
 
-def _nested(layer: nn.Module) -> bool:
-    return layer.weight.quant_state.nested
+def _quant_state(layer: nn.Module) -> QuantState:
+    """Return what bitsandbytes keeps beside the codes of a `Linear4bit`: its scales, and how they are stored."""
+    return getattr(layer.weight, "quant_state")  # noqa: B009 - the attribute is that of Params4bit
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:

@@ -5,6 +5,7 @@ between can tell them apart at the output; nor does the embedding of a token tha
 """
 
 from collections.abc import Iterable
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -17,11 +18,13 @@ SHOWN = 12  # tokens that are named
 
 
 class Rows(nn.Module):
-    """What one adapter adds to the rows of its tokens: D (tokens, dim), zero at first."""
+    """What one adapter adds to the rows of its tokens: `delta` (tokens, dim), zero at first."""
+
+    tokens: torch.Tensor
 
     def __init__(self, tokens: tuple[int, ...], dim: int):
         super().__init__()
-        self.D = nn.Parameter(torch.zeros(len(tokens), dim))
+        self.delta = nn.Parameter(torch.zeros(len(tokens), dim))
         self.register_buffer("tokens", torch.tensor(tokens), persistent=False)
 
 
@@ -35,22 +38,28 @@ class TokenEmbedding(nn.Module):
         super().__init__()
         self.base, self.adapters = base, nn.ModuleDict()
         self.active: tuple[str, ...] = ()
-        self.merged, self.kept = False, None
+        self.merged = False
+        self.kept: nn.Parameter | None = None
+
+    def rows(self, name: str) -> Rows:
+        """Return what the adapter of a name changes. Raises `KeyError` where there is none."""
+        return cast(Rows, self.adapters[name])
 
     @property
-    def weight(self) -> torch.Tensor:
+    def weight(self) -> nn.Parameter:
         """The weight of the base."""
-        return self.base.weight
+        return cast(nn.Parameter, self.base.weight)
 
     def working(self) -> list[Rows]:
         """Return what is to be added to the base's output."""
-        return [] if self.merged else [self.adapters[name] for name in self.active]
+        return [] if self.merged else [self.rows(name) for name in self.active]
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the rows of `ids` (...) with their changes: (..., dim)."""
         out = self.base(ids)
         for rows in self.working():
-            change = (ids[..., None] == rows.tokens).to(rows.D.dtype) @ rows.D
+            chosen = torch.eq(ids[..., None], rows.tokens)  # (..., tokens): which of the rows, if any
+            change = chosen.to(rows.delta.dtype) @ rows.delta
             scale = getattr(self.base, "embed_scale", None)  # Gemma's embedding multiplies its rows
             out = (out + (change if scale is None else change * scale)).to(out.dtype)
         return out
@@ -73,13 +82,15 @@ class TokenHead(nn.Module):
         """Return the logits (..., vocabulary) of `x` (..., dim)."""
         out = self.base(x)
         for rows in self._embedding[0].working():
-            out = out.index_add_(-1, rows.tokens, (x @ rows.D.to(x.dtype).T).to(out.dtype))
+            out = out.index_add_(-1, rows.tokens, (x @ rows.delta.to(x.dtype).T).to(out.dtype))
         return out
 
 
-def check(model: nn.Module, tokens: tuple[int, ...], name: str, beside: Iterable[nn.Module]) -> None:
-    """Raise `AdapterUnfit` where rows of `tokens` cannot learn while `beside` have adapters."""
-    if tokens == UNTRAINED:
+def check(
+    model: nn.Module, tokens: Literal["untrained"] | tuple[int, ...], name: str, beside: Iterable[nn.Module]
+) -> tuple[int, ...]:
+    """Return the tokens if their rows can learn while the layers in `beside` have adapters; else `AdapterUnfit`."""
+    if isinstance(tokens, str):
         raise AdapterUnfit(f"Tokens are not known yet where they are {UNTRAINED!r}; ask token_rows.untrained for them.")
     embedding, head = _embedding(model), _tied_head(model)
     base = embedding.base if isinstance(embedding, TokenEmbedding) else embedding
@@ -94,8 +105,9 @@ def check(model: nn.Module, tokens: tuple[int, ...], name: str, beside: Iterable
     if head is not None and (not isinstance(head, nn.Linear | TokenHead) or head in list(beside)):
         raise AdapterUnfit(
             "The output head shares its matrix with the embedding, so it cannot have an adapter while rows of tokens "
-            "learn; leave the head out of the targets, or leave out tokens."
+            "learn; leave the head out of the target_modules, or leave out tokens."
         )
+    return tokens
 
 
 def attach(model: nn.Module, tokens: tuple[int, ...], name: str) -> None:
@@ -103,9 +115,10 @@ def attach(model: nn.Module, tokens: tuple[int, ...], name: str) -> None:
     embedding = _embedding(model)
     if not isinstance(embedding, TokenEmbedding):
         head, base = _tied_head(model), embedding
+        assert isinstance(base, nn.Embedding), "check has seen to it"
         embedding = TokenEmbedding(base).train(base.training)
         model.set_submodule(_path(model, base), embedding)
-        if head is not None:
+        if isinstance(head, nn.Linear):
             model.set_submodule(_path(model, head), TokenHead(head, embedding).train(head.training))
     rows = Rows(tokens, embedding.weight.shape[1]).train(embedding.training)
     embedding.adapters[name] = rows.to(embedding.weight.device)
@@ -128,7 +141,7 @@ def merge(model: nn.Module, keep: bool = True) -> None:
 def unmerge(model: nn.Module) -> None:
     """Give embedding and head the weight from before `merge`."""
     for embedding in find(model):
-        if embedding.merged:
+        if embedding.merged and embedding.kept is not None:
             _share(model, embedding.kept)
             embedding.merged, embedding.kept = False, None
 
@@ -141,28 +154,28 @@ def merge_into(model: nn.Module, home: nn.Module) -> None:
             raise AdapterUnfit("The original has no embedding of this shape; give the model as it was.")
         made = old.detach().to(torch.float32, copy=True)
         for name in embedding.active:
-            rows = embedding.adapters[name]
-            made.index_add_(0, rows.tokens.to(made.device), rows.D.detach().to(made.device))
+            rows = embedding.rows(name)
+            made.index_add_(0, rows.tokens.to(made.device), rows.delta.detach().to(made.device))
         _share(home, nn.Parameter(made.to(old.dtype), requires_grad=False))
 
 
-def place(model: nn.Module) -> tuple[str, int] | None:
-    """Return the name of the input embedding and the width of its rows, if there is one."""
-    embedding = _embedding(model)
-    return None if embedding is None else (_path(model, embedding), embedding.weight.shape[1])
+def place(model: nn.Module) -> tuple[str, int]:
+    """Return the name of the input embedding and the width of its rows; ("", 0) where there is none."""
+    embedding = cast(nn.Embedding | None, _embedding(model))
+    return ("", 0) if embedding is None else (_path(model, embedding), embedding.weight.shape[1])
 
 
 def values(embedding: TokenEmbedding, name: str) -> torch.Tensor:
     """Return the rows that an adapter makes of the old ones, float32 (tokens, dim): what PEFT keeps in its files."""
-    return old_rows(embedding, name) + embedding.adapters[name].D.detach()
+    return old_rows(embedding, name) + embedding.rows(name).delta.detach()
 
 
 def old_rows(embedding: TokenEmbedding, name: str) -> torch.Tensor:
     """Return the rows of an adapter's tokens as the base has them when nothing is merged, float32 (tokens, dim)."""
-    if embedding.merged and embedding.kept is None:
-        raise AdapterUnfit("The old rows were given up with keep=False; open the base model again.")
     weight = embedding.kept if embedding.merged else embedding.weight
-    return weight.detach()[embedding.adapters[name].tokens].float()
+    if weight is None:
+        raise AdapterUnfit("The old rows were given up with keep=False; open the base model again.")
+    return weight.detach()[embedding.rows(name).tokens].float()
 
 
 def untrained(model: nn.Module, ids: Iterable[int], threshold: float = 0.9) -> tuple[int, ...]:
@@ -172,10 +185,10 @@ def untrained(model: nn.Module, ids: Iterable[int], threshold: float = 0.9) -> t
     nearly equal. Found is a row whose cosine with any other row of the vocabulary is above `threshold`, or a zero one.
     Does not see that a token was never read, where the head has a matrix of its own and the token was an answer.
     """
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if getattr(head, "weight", None) is None:
+    weight = getattr(_head(model), "weight", None)
+    if weight is None:
         raise AdapterUnfit("The model has no output head, so no rows of it can be compared; name the tokens.")
-    weight, found = head.weight.detach(), []
+    weight, found = weight.detach(), []
     norms = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32)
     for some in torch.tensor(sorted(set(ids)), dtype=torch.long, device=weight.device).split(CHUNK):
         cosines = (weight[some] @ weight.T).float() / (norms[some, None] * norms).clamp_min(1e-20)
@@ -190,7 +203,7 @@ def describe(model: nn.Module, tokenizer) -> str:
     >>> describe(nn.Linear(1, 1), tokenizer=None)
     ''
     """
-    tokens = [int(token) for each in find(model) for name in each.active for token in each.adapters[name].tokens]
+    tokens = [token for each in find(model) for name in each.active for token in each.rows(name).tokens.tolist()]
     words = [repr(tokenizer.decode([token])) for token in tokens[:SHOWN]] + ["..."] * (len(tokens) > SHOWN)
     return f"Rows of the embedding learn as well, those of {len(tokens)} tokens: {', '.join(words)}" if tokens else ""
 
@@ -203,13 +216,18 @@ def detach(model: nn.Module) -> None:
 
 
 def _embedding(model: nn.Module) -> nn.Module | None:
-    return model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    get = getattr(model, "get_input_embeddings", None)  # a model of transformers has it
+    return get() if get else None
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    get = getattr(model, "get_output_embeddings", None)
+    return get() if get else None
 
 
 def _tied_head(model: nn.Module) -> nn.Module | None:
     """Return the output head if its weight is the embedding's."""
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    weight = getattr(_embedding(model), "weight", None)
+    head, weight = _head(model), getattr(_embedding(model), "weight", None)
     return head if weight is not None and getattr(head, "weight", None) is weight else None
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import torch
-
 from llmnotes.pebble.exam import normal
 from llmnotes.vision.pictures import KINDS, Scene, draw, questions
 
@@ -63,6 +61,8 @@ def messages(talk: Sequence[tuple[str, str | None]], image=None) -> list[dict]:
 
 
 def _answers(model, processor, images: list, talks: list, most: int) -> list[str]:
+    import torch
+
     inputs = processor.apply_chat_template(
         [messages(talk, image) for talk, image in zip(talks, images, strict=True)],
         add_generation_prompt=True,

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, cast
 
 from llmnotes.errors import ModelBroken, ModelNotFound, UnknownName
 from llmnotes.formats.gguf.llava import is_llava
-from llmnotes.formats.results import PlannedTensor
-from llmnotes.formats.safe_write import new_file
-from llmnotes.formats.safetensors import write_safetensors
 from llmnotes.models import open_model, path_of
 from llmnotes.models.opening import quiet
 from llmnotes.vision import parts
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import (
+        CLIPImageProcessorPil,
+        CLIPModel,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+        PreTrainedTokenizerBase,
+    )
 
 NAME = "pebble-llava"
 WEIGHTS = Path(__file__).parent / "weights"
 ENCODER, ADAPTER = "encoder.safetensors", "adapter"
 STAGES = (0, 1, 2)
-QUIET = {"say": lambda line: None}
 
 
-def load(name: str | Path = NAME, stage: int = 2, **kwargs):
+def load(name: str | Path = NAME, stage: int = 2, **kwargs) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """Return (model, processor): transformers' `LlavaForConditionalGeneration` and the processor that belongs to it.
 
     `name` is "pebble-llava", a folder with a LLaVA in it, or a name on the hub such as "llava-hf/llava-1.5-7b-hf".
@@ -60,7 +62,7 @@ def load(name: str | Path = NAME, stage: int = 2, **kwargs):
     return _from_folder(path_of(name), name, kwargs)
 
 
-def encoder(folder: str | Path = WEIGHTS):
+def encoder(folder: str | Path = WEIGHTS) -> tuple[CLIPModel, CLIPImageProcessorPil, PreTrainedTokenizerBase]:
     """Return (the CLIP model as trained on pictures and captions, its image processor, its tokenizer).
 
     `parts.read_captions` makes the tokens that it reads. Raises `ModelBroken` where `folder` has no such weights.
@@ -74,7 +76,7 @@ def encoder(folder: str | Path = WEIGHTS):
     return clip.eval(), parts.image_processor(), parts.tokenizer(image=False)
 
 
-def assemble(stage: int, folder: str | Path = WEIGHTS):
+def assemble(stage: int, folder: str | Path = WEIGHTS) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """Return (model, processor) of the LLaVA whose trained parts lie in `folder`, as they are after a stage."""
     from llmnotes.finetuning import adapter_files, lora
 
@@ -90,19 +92,20 @@ def assemble(stage: int, folder: str | Path = WEIGHTS):
     return model.eval().requires_grad_(False), processor
 
 
-def join(clip, seed: int = 0):
+def join(clip: CLIPModel, seed: int = 0) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """Return (model, processor): a CLIP's encoder and pebble-chat, with a random projector between them.
 
     The language model's vocabulary grows by the token of a picture, which is never an answer.
     """
+    import torch
     from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 
-    pebble = open_model("pebble-chat", **QUIET)
+    pebble = open_model("pebble-chat", say=lambda line: None)
     language, tokenizer = pebble.model, parts.tokenizer(image=True)
-    rows, token = len(tokenizer), tokenizer.convert_tokens_to_ids(parts.IMAGE)
+    rows, token = len(tokenizer), cast(int, tokenizer.convert_tokens_to_ids(parts.IMAGE))
     text = language.config.to_dict() | {"vocab_size": rows}
     config = LlavaConfig(
-        vision_config=clip.config.vision_config.to_dict(),
+        vision_config=clip.config.to_dict()["vision_config"],
         text_config=text,
         image_token_index=token,
         image_seq_length=parts.TOKENS,
@@ -131,36 +134,11 @@ def join(clip, seed: int = 0):
     return model.eval(), processor
 
 
-def save(model, processor, folder: str | Path) -> None:
+def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: str | Path) -> None:
     """Write a LLaVA as a Hugging Face folder, which `load` and transformers' `AutoModelForImageTextToText` open."""
     with quiet():
         model.save_pretrained(folder)
     processor.save_pretrained(folder)
-
-
-def install(folder: Path, target: Path = WEIGHTS) -> None:
-    """Replace the weights in the package by those in `folder`: all files appear together, or the old ones stay."""
-    fresh, old = (target.with_name(target.name + ending) for ending in (".new", ".old"))
-    for left in (fresh, old):
-        shutil.rmtree(left, ignore_errors=True)
-    shutil.copytree(folder, fresh, ignore=shutil.ignore_patterns("*_seconds.json"))
-    if target.exists():
-        os.replace(target, old)
-    os.replace(fresh, target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def write_tensors(path: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Write a new safetensors file in bfloat16. Raises `CannotWrite` where it exists already."""
-
-    def part(name: str, value: torch.Tensor) -> PlannedTensor:
-        value = value.detach().to("cpu", torch.bfloat16).contiguous()
-        return PlannedTensor(
-            name, "BF16", tuple(value.shape), lambda: [value.reshape(-1).view(torch.uint8).numpy().tobytes()]
-        )
-
-    with new_file(path) as file:
-        write_safetensors(file, [part(name, value) for name, value in tensors], {"format": "pt"})
 
 
 def read_tensors(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:
@@ -184,7 +162,7 @@ def read_tensors(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.float() for name, value in found.items()}
 
 
-def _from_folder(folder: Path, name: str, kwargs: dict):
+def _from_folder(folder: Path, name: str, kwargs: dict) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     from transformers import AutoProcessor, LlavaForConditionalGeneration
 
     try:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 from llmnotes.pebble import weights_dir
 from llmnotes.vision.pictures import SIZE, Scene, draw
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from transformers import CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerBase
 
 PATCH = 10  # pixels on each side: 6 x 6 patches
 TOKENS = (SIZE // PATCH) ** 2  # what a picture takes up in the language model
@@ -35,11 +38,12 @@ TEMPLATE = """{{- bos_token -}}
 """
 
 
-def new_encoder(width: int = 128, layers: int = 4, text_layers: int = 2, seed: int = 0):
+def new_encoder(width: int = 128, layers: int = 4, text_layers: int = 2, seed: int = 0) -> CLIPModel:
     """Return an untrained CLIP: an encoder of pictures and one of captions, in transformers' `CLIPModel`.
 
     (Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021, section 2.)
     """
+    import torch
     from transformers import CLIPConfig, CLIPModel
 
     config = CLIPConfig(
@@ -70,7 +74,7 @@ def new_encoder(width: int = 128, layers: int = 4, text_layers: int = 2, seed: i
     return CLIPModel(config).eval()
 
 
-def image_processor():
+def image_processor() -> CLIPImageProcessorPil:
     """Return what brings a picture to the encoder's size and its colours to [-1, 1]."""
     from transformers import CLIPImageProcessorPil
 
@@ -80,7 +84,7 @@ def image_processor():
     )
 
 
-def tokenizer(image: bool):
+def tokenizer(image: bool) -> PreTrainedTokenizerBase:
     """Return pebble-chat's tokenizer, with `image` that one with a token for pictures."""
     from transformers import AutoTokenizer
 
@@ -95,6 +99,8 @@ def read_captions(captions: Sequence[str], tokenizer) -> dict[str, torch.Tensor]
 
     Does not look at the tokens behind the first `CAPTION`.
     """
+    import torch
+
     rows = [[*tokenizer(text)["input_ids"][: CAPTION - 1], 1] for text in captions]
     width = max(map(len, rows))
     ids = torch.tensor([row + [2] * (width - len(row)) for row in rows])
@@ -106,9 +112,13 @@ def read_captions(captions: Sequence[str], tokenizer) -> dict[str, torch.Tensor]
 
 def pixels(scenes: Sequence[Scene], rng: random.Random) -> np.ndarray:
     """Return a drawn picture of each scene as bytes: (pictures, 3, SIZE, SIZE)."""
+    import numpy as np
+
     return np.stack([np.asarray(draw(scene, rng)).transpose(2, 0, 1) for scene in scenes])
 
 
 def scaled(bytes_: np.ndarray) -> torch.Tensor:
     """Return colours from 0 to 255 as the image processor gives them, from -1 to 1."""
+    import torch
+
     return torch.from_numpy(bytes_).float() / 127.5 - 1

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from llmnotes.pebble import VARIANTS, WEIGHTS
@@ -71,7 +72,7 @@ def _export(model, tokenizer, recipe: Recipe, folder: Path, chat: bool) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     stops = [SPECIAL.index(END), SPECIAL.index(EOS)] if chat else [SPECIAL.index(EOS)]
     config, generation = _config(recipe, stops)
-    copy = LlamaForCausalLM(config).to(torch.bfloat16)
+    copy = LlamaForCausalLM(config).bfloat16()
     copy.load_state_dict({name: value.to("cpu", torch.bfloat16) for name, value in model.state_dict().items()})
     copy.generation_config = generation
     copy.save_pretrained(fresh)
@@ -129,7 +130,8 @@ def run(recipe: Recipe, out: Path, install: bool = False) -> dict:
         Phase("long rows", *pack(encoded[cut:], CONTEXT), max(1, recipe.batch // 2), recipe.long_steps),
     ]
     config, _ = _config(recipe, [SPECIAL.index(EOS)])
-    model = LlamaForCausalLM(config).to(device)
+    model = LlamaForCausalLM(config)
+    nn.Module.to(model, device)
     tokens = train(
         model,
         phases,

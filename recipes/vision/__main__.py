@@ -23,7 +23,6 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
 
-    from llmnotes.vision import opening
     from recipes.pebble.card import write
     from recipes.vision import card, training
 
@@ -38,7 +37,7 @@ def main() -> None:
     figures = card.measure(recipe, options.out, seconds)
     write(figures, card.text(figures), options.out)
     if options.install:
-        opening.install(options.out)
+        training.install(options.out)
     print(card.text(figures))
 
 

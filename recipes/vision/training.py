@@ -6,9 +6,11 @@ Each stage leaves its file in the folder and is not run again while that is ther
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from llmnotes.finetuning import adapter_files, lora, token_rows
 from llmnotes.finetuning.data import IGNORE
 from llmnotes.finetuning.train import Plan
 from llmnotes.formats.safe_write import new_file
+from llmnotes.formats.safetensors import write_safetensors
 from llmnotes.pebble.lessons import rehearsal
 from llmnotes.training import adamw, optimize
 from llmnotes.vision import opening, parts
@@ -82,7 +85,7 @@ def train_encoder(recipe: Recipe, folder: Path) -> None:
             yield (functional.cross_entropy(scores, truth) + functional.cross_entropy(scores.T, truth)) / 2
 
     fit(clip, plan, losses(), "encoder")
-    opening.write_tensors(folder / opening.ENCODER, clip.state_dict().items())
+    write_tensors(folder / opening.ENCODER, clip.state_dict().items())
 
 
 def train_projector(recipe: Recipe, folder: Path) -> None:
@@ -94,7 +97,7 @@ def train_projector(recipe: Recipe, folder: Path) -> None:
     model.model.multi_modal_projector.requires_grad_(True)
     rng = random.Random(f"projector {recipe.seed}")
     fit(model, recipe.projector, conversation_losses(model, processor, recipe.projector, rng), "projector")
-    opening.write_tensors(folder / "projector_1.safetensors", model.model.multi_modal_projector.state_dict().items())
+    write_tensors(folder / "projector_1.safetensors", model.model.multi_modal_projector.state_dict().items())
 
 
 def train_language(recipe: Recipe, folder: Path) -> None:
@@ -105,13 +108,13 @@ def train_language(recipe: Recipe, folder: Path) -> None:
     model, processor = opening.assemble(1, folder)
     rng = random.Random(f"language {recipe.seed}")
     tokens = token_rows.untrained(model, answer_tokens(processor.tokenizer))
-    config = lora.LoRA(r=recipe.rank, alpha=2 * recipe.rank, targets=TARGETS, tokens=tokens)
+    config = lora.LoRA(r=recipe.rank, alpha=2 * recipe.rank, target_modules=TARGETS, tokens=tokens)
     lora.attach(model, config, seed=recipe.seed)
     model.model.multi_modal_projector.requires_grad_(True)
     old = [talk(line["messages"]) for line in rehearsal(20_000, recipe.seed)] if recipe.rehearsed else []
     losses = conversation_losses(model, processor, recipe.language, rng, old, recipe.rehearsed)
     fit(model, recipe.language, losses, "language model")
-    opening.write_tensors(folder / "projector_2.safetensors", model.model.multi_modal_projector.state_dict().items())
+    write_tensors(folder / "projector_2.safetensors", model.model.multi_modal_projector.state_dict().items())
     for _, layer in lora.layers(model):
         layer.adapters.bfloat16()
     adapter_files.save(model, folder / opening.ADAPTER)
@@ -181,7 +184,7 @@ def logits(model, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
 
 
 def conversation_losses(
-    model, processor, plan: Plan, rng: random.Random, old: Iterable = (), rehearsed: int = 0
+    model, processor, plan: Plan, rng: random.Random, old: Sequence = (), rehearsed: int = 0
 ) -> Iterator[torch.Tensor]:
     """Yield without end the mean loss over the answers of a batch: new pictures, and `rehearsed` of the `old` talks."""
     shown, tokenizer, padding = combinations()[0], processor.tokenizer, processor.tokenizer.pad_token_id
@@ -198,6 +201,25 @@ def conversation_losses(
         yield functional.cross_entropy(
             scores[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE
         )
+
+
+def write_tensors(path: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Write a new safetensors file in bfloat16. Raises `CannotWrite` where it exists already."""
+    planned = [adapter_files.planned(name, value.to(torch.bfloat16)) for name, value in tensors]
+    with new_file(path) as file:
+        write_safetensors(file, planned, {"format": "pt"})
+
+
+def install(folder: Path, target: Path = opening.WEIGHTS) -> None:
+    """Replace the weights in the package by those in `folder`: all files appear together, or the old ones stay."""
+    fresh, old = (target.with_name(target.name + ending) for ending in (".new", ".old"))
+    for left in (fresh, old):
+        shutil.rmtree(left, ignore_errors=True)
+    shutil.copytree(folder, fresh, ignore=shutil.ignore_patterns("*_seconds.json"))
+    if target.exists():
+        os.replace(target, old)
+    os.replace(fresh, target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def fit(model, plan: Plan, losses: Iterator[torch.Tensor], name: str) -> None:

@@ -5,47 +5,49 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from llmnotes.errors import FileBroken, FileUnreadable, TrainingFailed
+from llmnotes.finetuning.adapter_files import planned
 from llmnotes.formats import safetensors
 from llmnotes.formats.files import Source
-from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_folder
 from llmnotes.formats.safetensors import write_safetensors
 
 STATE, SUMS = "state.safetensors", "SHA256SUMS"
-KINDS = (
-    "model",
-    "exp_avg",
-    "exp_avg_sq",
-)  # a parameter, and AdamW's two averages, each of its shape; "step" is one number
+AVERAGES = ("exp_avg", "exp_avg_sq")  # AdamW's two running averages, each of the parameter's shape
 KEPT = 2  # the newest, and one to fall back on
 
 
-def save(folder: str | Path, step: int, model, optimizer, run: str) -> Path:
+def save(folder: str | Path, step: int, model: nn.Module, optimizer: Optimizer, run: str) -> Path:
     """Write a checkpoint into `folder` and return its own folder; all but the newest two are removed.
 
-    It holds what learns in the model, and what the optimizer knows of it, as safetensors, and beside it the SHA-256
-    that `sha256sum --check` reads. `run` names the training that may go on from here. The state of random generators
-    is not in it, nor the order of the data: both follow from the seed and the step (`train.steps`).
+    It holds what learns in the model and its optimizer states (AdamW's step and two averages) as safetensors, and
+    beside it the SHA-256 that `sha256sum --check` reads. `run` names the training that may go on from here. The state
+    of random generators is not in it, nor the order of the data: both follow from the seed and the step
+    (`train.steps`).
 
     Raises `CannotWrite`, for instance on a full disk; what was there before stays. Does not wait until the disk has
     the bytes: a checkpoint that a power failure cuts short is noticed by its checksum.
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    parts = [part(name, tensor) for name, tensor in _tensors(model, optimizer).items()]
+    tensors = [planned(name, tensor) for name, tensor in _tensors(model, optimizer).items()]
     path = folder / f"step-{step:08}"
     for old in found(folder):
         if old.name >= path.name:  # it was damaged, or training would have gone on from it
             _remove(old)
     with new_folder(path) as new:
-        with new.file(STATE) as file:
-            hashed = _Hashed(file)
-            write_safetensors(hashed, parts, {"step": str(step), "run": run})
+        with new.file(STATE) as plain:
+            hashed = _Hashed(plain)
+            file = cast(BinaryIO, hashed)  # of a file, only its `write` is used
+            write_safetensors(file, tensors, {"step": str(step), "run": run})
         with new.file(SUMS) as file:
             file.write(f"{hashed.digest.hexdigest()}  {STATE}\n".encode())
     for old in found(folder)[KEPT:]:
@@ -53,7 +55,9 @@ def save(folder: str | Path, step: int, model, optimizer, run: str) -> Path:
     return path
 
 
-def resume(folder: str | Path, model, optimizer, run: str, say=print) -> int:
+def resume(
+    folder: str | Path, model: nn.Module, optimizer: Optimizer, run: str, say: Callable[[str], object] = print
+) -> int:
     """Load the newest sound checkpoint in `folder` into model and optimizer, and return its step; 0 if there is none.
 
     A damaged one is passed over, `say` receives one sentence about it, and the one before is taken; with none left,
@@ -80,7 +84,7 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
-def _load(path: Path, model, optimizer, run: str) -> None:
+def _load(path: Path, model: nn.Module, optimizer: Optimizer, run: str) -> None:
     with Source(path / STATE) as source, Source(path / SUMS) as sums:
         digest = hashlib.sha256()
         for piece in source.stream(0, source.size):
@@ -94,13 +98,13 @@ def _load(path: Path, model, optimizer, run: str) -> None:
         if header.metadata.get("run") != run:
             raise TrainingFailed(f"{path} belongs to another training; give another output, or remove that folder.")
         learning = _learning(model)
-        shapes = {f"{kind}/{name}": tuple(p.shape) for kind in KINDS for name, p in learning.items()}
+        shapes = {f"{kind}/{name}": tuple(p.shape) for kind in ("model", *AVERAGES) for name, p in learning.items()}
         shapes |= {f"step/{name}": () for name in learning}
         if shapes != {tensor.name: tensor.shape for tensor in header.tensors}:
             raise source.broken("its tensors are not those that the model learns")
         values = {}
         for tensor in header.tensors:
-            if tensor.dtype != "F32":
+            if tensor.dtype != "F32" or tensor.offset is None:
                 raise source.broken(f"{tensor.name} is no float32")
             numbers = torch.frombuffer(bytearray(source.read(tensor.offset, tensor.nbytes)), dtype=torch.float32)
             values[tensor.name] = numbers.reshape(tensor.shape).clone()
@@ -109,34 +113,24 @@ def _load(path: Path, model, optimizer, run: str) -> None:
             parameter.copy_(values[f"model/{name}"])
     names = {id(parameter): name for name, parameter in learning.items()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-    known = {
-        place: {kind: values[f"{kind}/{name}"] for kind in ("step", *KINDS[1:])} for place, name in enumerate(order)
+    states = {
+        place: {kind: values[f"{kind}/{name}"] for kind in ("step", *AVERAGES)} for place, name in enumerate(order)
     }
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": known})
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
 
 
-def _learning(model) -> dict[str, torch.nn.Parameter]:
+def _learning(model: nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _tensors(model, optimizer) -> dict[str, torch.Tensor]:
-    """Return what a checkpoint holds of each parameter that learns: itself, and what AdamW remembers of it."""
+def _tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor]:
+    """Return what a checkpoint holds of each parameter that learns: itself, and its optimizer states."""
     tensors = {}
     for name, parameter in _learning(model).items():
         tensors[f"model/{name}"] = parameter
-        for kind in ("step", *KINDS[1:]):
+        for kind in ("step", *AVERAGES):
             tensors[f"{kind}/{name}"] = optimizer.state[parameter][kind]
     return tensors
-
-
-def part(name: str, tensor: torch.Tensor) -> PlannedTensor:
-    """Return a tensor as what `write_safetensors` takes, in its own float type."""
-    dtype = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}[tensor.dtype]
-
-    def data():
-        yield tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-
-    return PlannedTensor(name, dtype, tuple(tensor.shape), data)
 
 
 class _Hashed:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from llmnotes.errors import CannotWrite
 from llmnotes.finetuning import adapter_files
-from llmnotes.finetuning.job.checkpoints import part
 from llmnotes.formats.safe_write import new_file, new_folder
 from llmnotes.formats.safetensors import write_safetensors
 
@@ -125,7 +124,8 @@ def save_model(lm, folder: str | Path) -> None:
             with new.file(path.name) as file:
                 file.write(path.read_bytes())
         with new.file("model.safetensors") as file:
-            write_safetensors(file, [part(name, tensor) for name, tensor in tensors.items()], {"format": "pt"})
+            planned = [adapter_files.planned(name, tensor) for name, tensor in tensors.items()]
+            write_safetensors(file, planned, {"format": "pt"})
 
 
 def _record(line: bytes) -> dict | None:

@@ -139,7 +139,7 @@ def examples(settings: Settings) -> tuple[list[data.Example], list[data.Example]
 def plan_of(settings: Settings, rows: int, processes: int = 1) -> Plan:
     """Return how to train on so many rows; epochs become steps. Raises `BadSettings` for a warm-up without end."""
     at_once = settings.batch_size * settings.gradient_accumulation * processes
-    count = settings.steps or math.ceil(settings.epochs * rows / at_once)
+    count = settings.steps or math.ceil((settings.epochs or 0) * rows / at_once)
     if settings.warmup_steps >= count:
         raise BadSettings(f"warmup_steps is {settings.warmup_steps}, and there are {count} steps; lower it.")
     return Plan(
@@ -200,7 +200,7 @@ def refuse_too_large(settings: Settings) -> None:
     gpu = torch.cuda.is_available()
     how = {
         "rank": settings.lora.r,
-        "targets": settings.lora.targets,
+        "targets": settings.lora.target_modules,
         "dropout": settings.lora.dropout,
         "rows": 0 if settings.lora.tokens == token_rows.UNTRAINED else len(settings.lora.tokens),  # else not known yet
         "dtype": "bfloat16" if gpu and settings.method != "full" else "float32",

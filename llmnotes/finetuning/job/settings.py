@@ -5,7 +5,7 @@ data: lessons.jsonl      # JSON lines: messages; prompt and completion; or text
 held_out: 0.1            # a share of the data (by its field "fact"), or another file
 output: taught           # a new folder; an unfinished training in it goes on
 method: lora             # lora, qlora or full
-lora: {r: 8, alpha: 16}  # and dropout, targets, rank_stabilized, tokens
+lora: {r: 8, alpha: 16}  # and dropout, target_modules, rank_stabilized, tokens
 epochs: 3                # or steps: 200
 learning_rate: 1e-3
 """
@@ -105,10 +105,10 @@ class LoRASettings:
     r: Count = LoRA.r
     alpha: Annotated[Number, Field(description="a number")] = LoRA.alpha
     dropout: Annotated[Number, Field(ge=0, lt=1, description="a share of at least 0 and below 1")] = LoRA.dropout
-    targets: Annotated[
+    target_modules: Annotated[
         Text | Annotated[tuple[Text, ...], Strict(False), Field(min_length=1)],  # not strict: YAML has lists
         Field(description="all-linear, a list of endings of names, or a regular expression"),
-    ] = LoRA.targets
+    ] = LoRA.target_modules
     rank_stabilized: YesOrNo = LoRA.rank_stabilized
     tokens: Annotated[
         Literal["untrained"] | Annotated[tuple[int, ...], Strict(False)],

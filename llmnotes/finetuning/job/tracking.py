@@ -84,7 +84,7 @@ class TensorBoard(Tracker):
 
     def __init__(self, folder: Path, settings: dict):
         from torch.utils.tensorboard import SummaryWriter
-        from transformers.integrations import TensorBoardCallback
+        from transformers.integrations.integration_utils import TensorBoardCallback
 
         writer = SummaryWriter(str(folder / "tensorboard"))
         super().__init__(TensorBoardCallback(writer), folder, settings)
@@ -95,10 +95,10 @@ class WandB(Tracker):
 
     def __init__(self, folder: Path, settings: dict):
         import wandb
-        from transformers.integrations import WandbCallback
+        from transformers.integrations.integration_utils import WandbCallback
 
         self.own = wandb.run is None  # the reader's own run goes on after the training
-        mode = os.environ.get("WANDB_MODE") or ("online" if logged_in() else "offline")
+        mode = None if os.environ.get("WANDB_MODE") else "online" if logged_in() else "offline"  # None: wandb reads it
         project = os.environ.get("WANDB_PROJECT", "llmnotes")
         self.run = wandb.run or wandb.init(
             project=project, dir=str(folder), mode=mode, settings=wandb.Settings(silent=True)
