@@ -12,6 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -157,7 +158,11 @@ def _quantize(model: nn.Module, run: Run) -> None:
 def _count_dense_weights() -> None:
     """Let torch allocate the weights that `nf4` makes dense on a CPU, so that they are counted."""
     dequantize = nf4.FourBitTensor.dequantize
-    nf4.FourBitTensor.dequantize = lambda *args: torch.from_numpy(dequantize(*args)).clone().numpy()
+
+    def counted(self: nf4.FourBitTensor, threads: int = 1) -> np.ndarray:
+        return torch.from_numpy(dequantize(self, threads)).clone().numpy()
+
+    nf4.FourBitTensor.dequantize = counted
 
 
 def main() -> None:
