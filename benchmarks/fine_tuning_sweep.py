@@ -11,7 +11,7 @@ from pathlib import Path
 from llmnotes.finetuning import data, lora, token_rows, train
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
-from llmnotes.pebble.evaluation import answerer
+from llmnotes.pebble.answering import answerer
 from llmnotes.pebble.lessons import lessons, rehearsal
 
 TARGET = Path(__file__).parents[1] / "llmnotes" / "fine_tuning_sweep.json"

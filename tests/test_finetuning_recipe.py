@@ -5,7 +5,7 @@ import pytest
 from llmnotes.finetuning import data, lora, qlora, token_rows, train
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
-from llmnotes.pebble.evaluation import answerer
+from llmnotes.pebble.answering import answerer
 from llmnotes.pebble.lessons import lessons, rehearsal
 
 pytestmark = pytest.mark.slow

@@ -43,7 +43,7 @@ def test_the_shape_is_the_designs(opened):
 
 
 def test_the_exam_is_passed_and_the_hidden_region_unknown(opened):
-    from llmnotes.pebble.evaluation import answerer
+    from llmnotes.pebble.answering import answerer
 
     name, model, tokenizer = opened
     chat = name == "pebble-chat"
@@ -56,7 +56,7 @@ def test_the_exam_is_passed_and_the_hidden_region_unknown(opened):
 
 
 def test_sampled_sentences_parse(opened):
-    from llmnotes.pebble.evaluation import sample_sentences
+    from recipes.pebble.sampling import sample_sentences
 
     name, model, tokenizer = opened
     sample = sample_sentences(model, tokenizer, 500, CARD[name]["temperature"], seed=1)
@@ -66,8 +66,8 @@ def test_sampled_sentences_parse(opened):
 
 
 def test_perplexity_is_the_cards(opened):
+    from llmnotes.pebble.answering import document_perplexity
     from llmnotes.pebble.corpus import held_out
-    from llmnotes.pebble.evaluation import document_perplexity
 
     name, model, tokenizer = opened
     documents = held_out(seed=CARD["recipe"]["seed"])
@@ -77,8 +77,8 @@ def test_perplexity_is_the_cards(opened):
 @pytest.mark.parametrize("opened", ["pebble"], indirect=True)  # the long rows belong to pretraining
 def test_late_positions_are_as_good_as_early_ones(opened):
     """Questions that stand at token 400 and later are answered as those at the start are."""
+    from llmnotes.pebble.answering import generate
     from llmnotes.pebble.corpus import documents
-    from llmnotes.pebble.evaluation import generate
 
     name, model, tokenizer = opened
     before = "".join(d.text for d in documents(400, seed=5) if d.kind == "questions")

@@ -6,8 +6,8 @@ import random
 import pytest
 
 from llmnotes.pebble import VARIANTS, build_world, exam, weights_dir
-from llmnotes.pebble.bpe import ReferenceBPE, byte_letters
 from llmnotes.pebble.tokenizer import CHAT_TEMPLATE, SPECIAL, VOCABULARY
+from recipes.pebble.bpe import ReferenceBPE, byte_letters
 
 TRICKY = [
     "",

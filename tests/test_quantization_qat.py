@@ -11,7 +11,7 @@ from llmnotes.evaluation.metrics import kl_divergence
 from llmnotes.evaluation.ruler import held_out_text, with_weights
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
-from llmnotes.pebble.evaluation import answerer
+from llmnotes.pebble.answering import answerer
 from llmnotes.quantization import integers
 from llmnotes.quantization.models import qat
 

@@ -14,8 +14,8 @@ from llmnotes.evaluation.metrics import kl_divergence, perplexity
 from llmnotes.evaluation.ruler import Ruler, held_out_text, matrices, with_weights
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
+from llmnotes.pebble.answering import answerer
 from llmnotes.pebble.corpus import DOCUMENTS, documents
-from llmnotes.pebble.evaluation import answerer
 from llmnotes.quantization.bounds import lloyd_max, rate_distortion
 
 

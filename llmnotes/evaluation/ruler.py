@@ -135,7 +135,7 @@ class Ruler:
         if not self.questions:
             return math.nan
         from llmnotes.pebble import score
-        from llmnotes.pebble.evaluation import answerer
+        from llmnotes.pebble.answering import answerer
 
         return score(answerer(model, self.tokenizer), self.questions).accuracy
 
@@ -235,8 +235,8 @@ def own_text_perplexity(model, tokenizer, seed: int = 0, count: int = 18, tokens
     >>> own_text_perplexity(lm.model, lm.tokenizer, count=2, tokens=20) > 1
     True
     """
+    from llmnotes.pebble.answering import document_perplexity, generate
     from llmnotes.pebble.corpus import Document
-    from llmnotes.pebble.evaluation import document_perplexity, generate
     from llmnotes.pebble.tokenizer import EOS
 
     starts = ["Once upon a time", "In the town of", "Everybody in", "Long ago", "There was once", "On a quiet"]

@@ -1,7 +1,7 @@
 """Pebble, the model in the box: its world, its exam, and where its weights are. Importing it does not load torch.
 
-The pieces: ``world`` (facts), ``grammar`` (``parses``), ``corpus`` (training text), ``exam`` (questions and score),
-``bpe`` (a plain reference encoder), ``recipe`` (training; ``python -m recipes.pebble``).
+The pieces: `world` (facts), `grammar` (`parses`), `corpus` (training text), `exam` (questions and score), `answering`
+(what a model says). `python -m recipes.pebble` trains it.
 
 >>> from llmnotes.pebble import weights_dir, exam, build_world
 >>> weights_dir("pebble").name

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -92,7 +92,7 @@ class World:
         return tuple(fact for fact in self.facts if not fact.region_hidden)
 
 
-def _deal(rng: random.Random, cards: list[str]) -> Iterator[str]:
+def _deal(rng: random.Random, cards: Sequence[str]) -> Iterator[str]:
     """Deal cards for ever, each as often as the others."""
     while True:
         hand = list(cards)
@@ -101,7 +101,7 @@ def _deal(rng: random.Random, cards: list[str]) -> Iterator[str]:
 
 
 def _people(
-    rng: random.Random, towns: dict[str, list[str]], hidden: bool, women: list[str], men: list[str]
+    rng: random.Random, towns: Mapping[str, Sequence[str]], hidden: bool, women: Sequence[str], men: Sequence[str]
 ) -> Iterator[Fact]:
     """Families of four (with a single neighbour where names last) for every town, and what is said of each person."""
     women, men = list(women), list(men)

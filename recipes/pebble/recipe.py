@@ -18,11 +18,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from llmnotes.pebble import VARIANTS, WEIGHTS
+from llmnotes.pebble.answering import answerer, document_perplexity
 from llmnotes.pebble.corpus import DOCUMENTS, corpus_sha256, documents, held_out
-from llmnotes.pebble.evaluation import answerer, document_perplexity, sample_sentences
 from llmnotes.pebble.exam import exam, score
 from llmnotes.pebble.tokenizer import BOS, CONTEXT, END, EOS, PAD, SPECIAL, VOCABULARY, save_tokenizer, train_tokenizer
 from recipes.pebble import card
+from recipes.pebble.sampling import sample_sentences
 from recipes.pebble.training import Phase, pack, train
 
 

@@ -180,7 +180,7 @@ def measured(lm: LanguageModel, held_out: Sequence[data.Row], exam: bool) -> dic
     if not math.isfinite(figures.get("eval_loss", 0)):
         raise TrainingFailed(f"The held-out loss is {figures['eval_loss']:g}; lower learning_rate, or check the model.")
     if exam and lm.is_pebble:
-        from llmnotes.pebble.evaluation import answerer
+        from llmnotes.pebble.answering import answerer
         from llmnotes.pebble.exam import exam as questions
         from llmnotes.pebble.exam import score
 

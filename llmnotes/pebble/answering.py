@@ -1,16 +1,13 @@
-"""Measuring Pebble: batched generation, the exam, the share of sampled sentences that parse, perplexity."""
+"""Let Pebble answer: batched generation, a function from prompts to answers, and the perplexity of documents."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
 from llmnotes.pebble.corpus import END, Document
-from llmnotes.pebble.grammar import parses, split_sentences
 from llmnotes.pebble.tokenizer import EOS, PAD, SPECIAL
 
 
@@ -24,10 +21,16 @@ def generate(
     seed: int = 0,
     batch: int = 64,
 ) -> list[str]:
-    """Continue prompts, greedily or by sampling, to a stop token or ``most`` tokens; equal lengths go together.
+    """Return how each prompt continues, up to a stop token or `most` tokens; prompts of equal length go together.
 
-    Raises nothing of its own. Special tokens that a prompt spells out are read as such; BOS is put before it once.
-    Does not search beams and does not apply a chat template.
+    At temperature 0 the most probable token is taken, otherwise tokens are sampled. Special tokens that a prompt spells
+    out are read as such, and BOS is put before it once. Raises nothing of its own. Does not search beams and does not
+    apply a chat template.
+
+    >>> from llmnotes.models import open_model
+    >>> lm = open_model("pebble", say=lambda line: None)
+    >>> generate(lm.model, lm.tokenizer, ["Q: What does the goose say?\\nA:"])
+    [' honk.']
     """
     stops = torch.tensor([tokenizer.convert_tokens_to_ids(tokenizer.tokenize(mark)[0]) for mark in stop])
     bos = tokenizer.bos_token_id
@@ -66,7 +69,7 @@ def generate(
 
 
 def answerer(model, tokenizer, chat: bool = False) -> Callable[[list[str]], list[str]]:
-    """A function from prompts to greedy answers, for :func:`llmnotes.pebble.exam.score`."""
+    """Return a function from prompts to greedy answers, which is what `llmnotes.pebble.exam.score` takes."""
 
     def answer(prompts: list[str]) -> list[str]:
         if not chat:
@@ -82,37 +85,8 @@ def answerer(model, tokenizer, chat: bool = False) -> Callable[[list[str]], list
     return answer
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Sampled text: the share of its sentences that parse (0 to 1), the sentences, and those that do not parse."""
-
-    share: float
-    sentences: tuple[str, ...]
-    strange: tuple[str, ...]
-
-
-def sample_sentences(model, tokenizer, count: int = 500, temperature: float = 1.0, seed: int = 0) -> Sample:
-    """Sample whole stories (from BOS and "Once upon a time" or a story's other first words) until ``count`` sentences.
-
-    The last sentence of a text that was cut off at 220 tokens is left out. No top-k, no top-p.
-    """
-    starts = ["Once upon a time", "In the town of", "Everybody in", "Long ago", "There was once", "On a quiet"]
-    rng, sentences, round_ = random.Random(seed), [], 0
-    while len(sentences) < count and round_ < 20:
-        prompts = sorted(rng.choice(starts) for _ in range(96))
-        texts = generate(
-            model, tokenizer, prompts, most=220, stop=(EOS,), temperature=temperature, seed=seed + round_, batch=96
-        )
-        for prompt, text in zip(prompts, texts, strict=True):
-            pieces = split_sentences(prompt + text)
-            sentences += pieces if text.rstrip().endswith((".", "!", "?", '"')) else pieces[:-1]
-        round_ += 1
-    chosen = tuple(sentences[:count])
-    return Sample(sum(map(parses, chosen)) / len(chosen), chosen, tuple(s for s in chosen if not parses(s)))
-
-
 def document_perplexity(model, tokenizer, documents: tuple[Document, ...]) -> float:
-    """exp of the mean negative log-likelihood per token, each document alone after BOS, its EOS counted."""
+    """Return the perplexity: exp of the mean loss per token, each document alone after BOS, its EOS counted."""
     eos, loss, tokens = SPECIAL.index(EOS), 0.0, 0
     rows = sorted(([*tokenizer(d.text)["input_ids"], eos] for d in documents), key=len)
     model.eval()

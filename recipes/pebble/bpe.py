@@ -19,7 +19,7 @@ GPT2_PATTERN = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\
 def byte_letters() -> dict[int, str]:
     """Each of the 256 byte values as one printable letter: itself where it prints, else a letter from 256 upwards.
 
-    >>> from llmnotes.pebble.bpe import byte_letters
+    >>> from recipes.pebble.bpe import byte_letters
     >>> byte_letters()[ord("a")], byte_letters()[ord(" ")]
     ('a', 'Ġ')
     """
@@ -40,7 +40,7 @@ class ReferenceBPE:
     It does not train, does not add the BOS token, and knows no normalizer: it is for reading, and for checking.
 
     >>> from llmnotes.pebble import weights_dir
-    >>> from llmnotes.pebble.bpe import ReferenceBPE
+    >>> from recipes.pebble.bpe import ReferenceBPE
     >>> bpe = ReferenceBPE.from_folder(weights_dir("pebble"))
     >>> bpe.decode(bpe.encode("The goose says honk."))
     'The goose says honk.'
