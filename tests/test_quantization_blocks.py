@@ -291,8 +291,19 @@ def test_the_kernels_take_over_when_loading_or_compiling_would_have_paid(monkeyp
     monkeypatch.setattr(fast, "_loaded", set())
     fast.count_c("Q4_K", fast.LARGE, fast.COMPILING)
     assert fast.pays("Q4_K", fast.LARGE)
+    monkeypatch.setattr(fast, "_imports", lambda: False)
+    assert not fast.pays("Q4_K", fast.LARGE), "a numba that does not fit this NumPy"
+    monkeypatch.undo()
+    monkeypatch.setattr(fast, "_loaded", set())
+    monkeypatch.setattr(fast, "_made_by_c", Counter(Q4_K=fast.COMPILING))
     monkeypatch.setitem(sys.modules, "numba", None)
     assert not fast.pays("Q4_K", fast.LARGE)
+
+
+def test_a_numba_that_cannot_be_imported_is_left_alone():
+    code = "import sys; sys.modules['numba'] = None; from llmnotes.quantization import fast; print(fast._imports())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize("name", ["Q4_K", "Q6_K"])

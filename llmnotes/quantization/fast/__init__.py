@@ -1,7 +1,7 @@
 """The third layer: kernels for the block types that numba compiles, several times as fast as llama.cpp's C.
 
-Their bytes equal those of llama.cpp. They come with the extra `llmnotes[fast]`, and `blocks` uses them where there
-is so much to quantize that importing numba, or even compiling, is paid back.
+Their bytes equal those of llama.cpp, compared on x86-64. They come with the extra `llmnotes[fast]`, and `blocks` uses
+them where there is so much to quantize that importing numba, or even compiling, is paid back.
 """
 
 from collections import Counter
@@ -57,7 +57,7 @@ def pays(type: str, weights: int, importance: bool = False) -> bool:
         return True
     if weights < LARGE or _made_by_c[type] < LOADING or not installed():
         return False
-    return _made_by_c[type] >= COMPILING or on_disk(*KERNELS[type])
+    return (_made_by_c[type] >= COMPILING or on_disk(*KERNELS[type])) and _imports()
 
 
 def count_c(type: str, weights: int, piece: int) -> None:
@@ -79,6 +79,16 @@ def quantize(rows: np.ndarray, type: str, importance: np.ndarray | None = None) 
     _kernel(type)(blocks, _writable(weights), out)
     _loaded.add(type)
     return out.reshape(len(rows), -1)
+
+
+@cache
+def _imports() -> bool:
+    """Return whether numba can be imported: one that is too old for this NumPy cannot."""
+    try:
+        from llmnotes.quantization.fast import k_quants  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 @cache
