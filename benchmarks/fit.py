@@ -17,7 +17,7 @@ from llmnotes.fit import fit  # noqa: E402
 from llmnotes.fit.empty_gguf import write_empty  # noqa: E402
 from llmnotes.fit.shapes import Shape  # noqa: E402
 from llmnotes.formats import convert  # noqa: E402
-from llmnotes.llama_cpp.memory import reported  # noqa: E402
+from llmnotes.llama_cpp.memory import reported_buffers  # noqa: E402
 from llmnotes.pebble import weights_dir  # noqa: E402
 
 TYPES = ("F32", "F16", "Q8_0", "Q4_K_M", "Q4_0")
@@ -35,7 +35,7 @@ def main() -> int:
             for name, file in (("Pebble", pebble), ("250M", larger)):
                 for context in CONTEXTS:
                     said = fit(file, ram="64GB", context=context).options[0].parts
-                    real = reported(file, context)
+                    real = reported_buffers(file, context)
                     off = {part: said[part] / size - 1 for part, size in real.items()}
                     rows.append({"model": name, "type": kind, "context": context, "reported": real, "off": off})
                     print(

@@ -25,9 +25,9 @@ from llmnotes.fit.shapes import Shape
 from llmnotes.formats import convert
 from llmnotes.llama_cpp.engine import start
 from llmnotes.pebble import weights_dir
-from llmnotes.serving import about, load
+from llmnotes.serving import ModelFile, load
 
-WISH = {"prompt": "Once upon a time", "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+REQUEST = {"prompt": "Once upon a time", "temperature": 0, "ignore_eos": True, "cache_prompt": False}
 LARGER = Shape(1024, 2816, 16, 16, 8, 64, 32000, False)
 BAR = 0.95
 HERE = Path(__file__).parent
@@ -35,16 +35,16 @@ HERE = Path(__file__).parent
 
 def measure(name: str, file: Path, rounds: int, calls: int, tokens: int) -> list[dict]:
     """Return the tokens a second of each round for each way to ask: `calls` answers of `tokens` tokens."""
-    bare = start(about(file), n_threads=1, n_ctx=512)
+    bare = start(ModelFile.read(file), n_threads=1, n_ctx=512)
     rows = []
     with load(file, n_threads=1, n_ctx=512) as runtime:
-        processes = [psutil.Process(), psutil.Process(runtime._server.process.pid)]
-        wish = WISH | {"model": runtime.about.name, "max_tokens": tokens}
+        processes = [psutil.Process(), psutil.Process(runtime._child.process.pid)]
+        request = REQUEST | {"model": runtime.file.name, "max_tokens": tokens}
         ways = {
-            "llmnotes": lambda: runtime.ask("/completions", **wish),
-            "llmnotes, streamed": lambda: list(runtime._stream("/completions", wish | {"stream": True})),
-            "library": lambda: bare.handle_completions(wish),
-            "library, streamed": lambda: _streamed(bare, wish | {"stream": True}),
+            "llmnotes": lambda: runtime.ask("/completions", **request),
+            "llmnotes, streamed": lambda: list(runtime._events("/completions", request | {"stream": True})),
+            "library": lambda: bare.handle_completions(request),
+            "library, streamed": lambda: _streamed(bare, request | {"stream": True}),
         }
 
         def processor() -> float:
@@ -62,9 +62,9 @@ def measure(name: str, file: Path, rounds: int, calls: int, tokens: int) -> list
     return rows
 
 
-def _streamed(bare, wish: dict) -> list[dict]:
+def _streamed(bare, request: dict) -> list[dict]:
     events = []
-    bare.handle_completions(wish, events.append)
+    bare.handle_completions(request, events.append)
     return events
 
 

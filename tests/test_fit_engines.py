@@ -10,7 +10,7 @@ from llmnotes.fit.empty_gguf import write_empty
 from llmnotes.fit.hugging_face import PRECISIONS
 from llmnotes.fit.shapes import Shape
 from llmnotes.formats import convert
-from llmnotes.llama_cpp.memory import reported
+from llmnotes.llama_cpp.memory import reported_buffers
 from llmnotes.pebble import weights_dir
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def shared(tmp_path_factory):
 def test_llama_cpp_reports_for_pebble_what_fit_says(pebbles, kind):
     pytest.importorskip("xllamacpp")
     for context in (100, 512, 2048):
-        real = reported(pebbles / f"{kind}.gguf", context)
+        real = reported_buffers(pebbles / f"{kind}.gguf", context)
         for model in ("pebble", pebbles / f"{kind}.gguf"):  # from the config, and from the file's header
             found = fit(model, ram="64GB", context=context, precision=kind).options[0]
             close(found.parts, real)
@@ -55,7 +55,7 @@ def test_llama_cpp_reports_for_250_million_what_fit_says(pebbles, shared, kind, 
     write_empty(file, pebbles / "F16.gguf", MILLIONS_250, kind)
     config = dict(hidden_size=1024, intermediate_size=2816, num_hidden_layers=16, num_attention_heads=16)
     config |= dict(num_key_value_heads=8, vocab_size=32000, tie_word_embeddings=False)
-    real = reported(file, context)
+    real = reported_buffers(file, context)
     for model in (config, file):
         found = fit(model, ram="64GB", context=context, precision=kind)
         assert 2.4e8 < found.parameters < 2.7e8
@@ -74,14 +74,14 @@ def test_llama_cpp_reports_for_250_million_what_fit_says(pebbles, shared, kind, 
 def test_llama_cpp_reports_for_other_shapes_what_fit_says(pebbles, shared, shape):
     pytest.importorskip("xllamacpp")
     write_empty(shared / "shape.gguf", pebbles / "F16.gguf", shape, "F16")
-    real = reported(shared / "shape.gguf", 1000)
+    real = reported_buffers(shared / "shape.gguf", 1000)
     close(fit(shared / "shape.gguf", ram="99GB", context=1000).options[0].parts, real)
 
 
 def test_a_file_that_llama_cpp_cannot_load_is_refused(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF")
     with pytest.raises(ProcessDied, match="did not load"):
-        reported(tmp_path / "broken.gguf", 128)
+        reported_buffers(tmp_path / "broken.gguf", 128)
 
 
 def alive() -> list:

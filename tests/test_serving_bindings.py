@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llmnotes.errors import BadSettings, DoesNotFit, LLMNotesError, MissingPart, ServerFailed, UnknownName
-from llmnotes.serving import load, runtime
+from llmnotes.serving import load, loading
 from llmnotes.serving.terminal import converse
 
 GOOSE = [{"role": "user", "content": "What does the goose say?"}]
@@ -40,7 +40,7 @@ def test_both_give_the_same_text(theirs, ours):
     assert theirs.complete("Once upon a time", 50, stop=["."]) == ours.complete("Once upon a time", 50, stop=["."])
     hot = [theirs.complete("Once", 20, temperature=1.5, seed=seed) for seed in (1, 1, 2)]
     assert hot[0] == hot[1] != hot[2]
-    assert theirs.models() == ours.models() and theirs.about == ours.about and theirs.n_ctx == ours.n_ctx
+    assert theirs.models() == ours.models() and theirs.file == ours.file and theirs.n_ctx == ours.n_ctx
 
 
 def test_both_give_the_same_numbers(theirs, ours):
@@ -111,4 +111,4 @@ def test_who_has_it_not_is_told_how_to_get_it(gguf, monkeypatch):
         load(gguf, engine="llama-cpp-python")
     with pytest.raises(BadSettings, match="xllamacpp or llama-cpp-python"):
         load(gguf, engine="vllm")
-    assert set(runtime.ENGINES) == {"xllamacpp", "llama-cpp-python"} and importlib.util.find_spec("xllamacpp")
+    assert set(loading.ENGINES) == {"xllamacpp", "llama-cpp-python"} and importlib.util.find_spec("xllamacpp")

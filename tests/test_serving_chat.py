@@ -12,7 +12,7 @@ import pytest
 
 from llmnotes.errors import ServerFailed
 from llmnotes.serving import Client, load
-from llmnotes.serving.terminal import converse, shown
+from llmnotes.serving.terminal import converse, printable
 
 from .serving_process import serving
 
@@ -57,9 +57,9 @@ def test_a_conversation_has_a_history_and_forgets_its_beginning(gguf):
     with load(gguf, n_threads=1, n_ctx=64) as runtime:
         real = runtime.stream
 
-        def stream(messages, *rest, **wish):
+        def stream(messages, **parameters):
             asked.append([message["content"] for message in messages])
-            return real(messages, *rest, **wish)
+            return real(messages, **parameters)
 
         runtime.stream = stream
         out = []
@@ -75,13 +75,44 @@ def test_a_conversation_has_a_history_and_forgets_its_beginning(gguf):
     assert lines[0] not in last and last[0] == "You are Pebble." and lines[-2] in last
 
 
+@contextmanager
+def recording():
+    """Be a server that has one model, and keep the headers of the requests."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.headers)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"data": [{"id": "m"}]}')
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with listening(Handler) as url:
+        yield url, asked
+
+
+def test_nothing_of_the_environment_is_sent(monkeypatch):
+    """The package openai would send the key of OpenAI to any server, and ask through a proxy."""
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "secret")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with recording() as (url, asked):
+        assert Client(url).models() == Client(url, "mine").models() == ["m"]
+        assert Client(url.replace("127.0.0.1", "localhost")).models() == ["m"]
+    assert len(asked) == 3 and "secret" not in "".join(map(str, asked)) and asked[1]["Authorization"] == "Bearer mine"
+
+
 class Fake:
     """A client whose answers are given; an exception among them is raised."""
 
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []
 
-    def stream(self, messages, **wish):
+    def stream(self, messages, **parameters):
         self.asked.append([(message["role"], message["content"]) for message in messages])
         for piece in self.answers.pop(0):
             if isinstance(piece, BaseException):
@@ -91,7 +122,7 @@ class Fake:
 
 def test_someone_who_types_may_stop_an_answer_and_goes_on_after_an_error():
     fake, out = Fake(["half", KeyboardInterrupt()], [ServerFailed("No.")], ["well"]), []
-    converse(fake, ["a", "b", "c"], out.append, forgive=True)
+    converse(fake, ["a", "b", "c"], out.append, interactive=True)
     assert "".join(out) == "half\nNo.\nwell\n"
     assert fake.asked[-1] == [("user", "a"), ("assistant", "half"), ("user", "c")]
     with pytest.raises(KeyboardInterrupt):
@@ -99,7 +130,7 @@ def test_someone_who_types_may_stop_an_answer_and_goes_on_after_an_error():
 
 
 def test_a_terminal_obeys_no_model():
-    assert shown("a\tb\nc\x1b]0;x\x07\x9b2J\r🙂\u200d") == "a\tb\nc\\x1b]0;x\\x07\\x9b2J\\r🙂\u200d"
+    assert printable("a\tb\nc\x1b]0;x\x07\x9b2J\r🙂\u200d") == "a\tb\nc\\x1b]0;x\\x07\\x9b2J\\r🙂\u200d"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is POSIX's")
@@ -132,7 +163,14 @@ def answering(status: int, body: bytes):
         def log_message(self, *_):
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with listening(Handler) as url:
+        yield url
+
+
+@contextmanager
+def listening(handler):
+    """Answer requests with `handler` in a thread."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -11,21 +11,21 @@ from llmnotes.errors import FileBroken, ProcessDied
 from llmnotes.fit.empty_gguf import write_empty
 from llmnotes.fit.shapes import Shape
 from llmnotes.formats import convert
-from llmnotes.llama_cpp.memory import memory, reported
+from llmnotes.llama_cpp.memory import reported_buffers, reported_memory
 from llmnotes.pebble import weights_dir
 from llmnotes.serving import load
 
 # The server with our settings, whose log says what it took; it waits until nobody listens any more.
 TALKING = """
 import sys, xllamacpp
-from llmnotes.serving import about
+from llmnotes.serving import ModelFile
 from llmnotes.llama_cpp import engine
 start = xllamacpp.Server
 def loudly(params):
     params.verbosity = 4
     return start(params)
 xllamacpp.Server = loudly
-server = engine.start(about(sys.argv[1]), n_threads=1, n_ctx=int(sys.argv[2]), exact=sys.argv[3] == "True")
+server = engine.start(ModelFile.read(sys.argv[1]), n_threads=1, n_ctx=int(sys.argv[2]), exact=sys.argv[3] == "True")
 sys.stdin.read()
 """
 
@@ -74,18 +74,22 @@ def test_it_is_what_the_server_itself_reports(name, exact, request):
             if "compute buffer size" in line:
                 break
         process.kill()
-    found = memory(gguf, 512, exact=exact)
+    found = reported_memory(gguf, 512, exact=exact)
     parts = {"model": found.weights, "KV": found.cache, "compute": found.compute, "output": found.output}
     assert {line[1] for line in lines} == set(parts)
     for name, part, size in lines:
         assert parts[part][name] == round(float(size) * 2**20), (part, name)
     if "wordy" in gguf.name:
-        assert found.compute["CPU"] > 4 * 512 * 20_000 > 4 * reported(gguf, 512)["compute"]
+        assert found.compute["CPU"] > 4 * 512 * 20_000 > 4 * reported_buffers(gguf, 512)["compute"]
 
 
 def test_more_context_takes_more_cache_and_fewer_bits_take_less(gguf, tmp_path):
     convert(weights_dir("pebble"), tmp_path / "f16.gguf", type="F16")
-    small, long, wide = reported(gguf, 512), reported(gguf, 2048), reported(tmp_path / "f16.gguf", 512)
+    small, long, wide = (
+        reported_buffers(gguf, 512),
+        reported_buffers(gguf, 2048),
+        reported_buffers(tmp_path / "f16.gguf", 512),
+    )
     assert long["cache"] == 4 * small["cache"] == 4 * wide["cache"] and long["weights"] == small["weights"]
     assert wide["weights"] > 3 * small["weights"]
 
@@ -93,8 +97,8 @@ def test_more_context_takes_more_cache_and_fewer_bits_take_less(gguf, tmp_path):
 def test_what_cannot_be_counted_is_one_sentence(gguf, tmp_path):
     (tmp_path / "cut.gguf").write_bytes(gguf.read_bytes()[:-5000])
     with pytest.raises(FileBroken):
-        memory(tmp_path / "cut.gguf", 512)
+        reported_memory(tmp_path / "cut.gguf", 512)
     for name in ("cut.gguf", "none.gguf"):
         with pytest.raises(ProcessDied, match="did not load") as raised:
-            reported(tmp_path / name, 512)
+            reported_buffers(tmp_path / name, 512)
         assert "\n" not in str(raised.value)

@@ -12,11 +12,10 @@ from llmnotes.errors import BadSettings, DoesNotFit, FileBroken, LLMNotesError, 
 from llmnotes.evaluation.metrics import perplexity
 from llmnotes.formats import convert
 from llmnotes.llama_cpp import trial
-from llmnotes.llama_cpp.model_file import gguf_of
 from llmnotes.models import complete, open_model
 from llmnotes.pebble import weights_dir
 from llmnotes.pebble.corpus import held_out
-from llmnotes.serving import about, load
+from llmnotes.serving import ModelFile, gguf_of, load
 
 pytestmark = pytest.mark.slow
 
@@ -135,7 +134,7 @@ def test_embeddings_are_the_mean_of_the_last_states(made):
 
 
 def test_the_file_says_what_it_is(chat):
-    said = chat.about
+    said = chat.file
     assert (said.architecture, said.layers, said.context, said.width, said.vocabulary) == ("llama", 4, 512, 256, 2048)
     assert said.template and said.name == "Pebble Chat" and said.types["Q8_0"] > 20 and chat.n_ctx == 512
     assert chat.models() == ["Pebble Chat"]
@@ -173,15 +172,15 @@ def test_what_llama_cpp_does_not_run_is_refused(made, tmp_path):
             load(tmp_path / f"{name}.gguf")
         assert "\n" not in str(raised.value) and f"{name}.gguf" in str(raised.value)
     assert "unknown model architecture: 'lxxma'" in str(pytest.raises(ModelBroken, load, tmp_path / "unknown.gguf"))
-    for wish in ({"n_ctx": 0}, {"n_threads": 0}, {"n_threads": 100_000}):
+    for settings in ({"n_ctx": 0}, {"n_threads": 0}, {"n_threads": 100_000}):
         with pytest.raises(BadSettings):
-            load(made(weights_dir("pebble"), "Q4_K_M"), **wish)
+            load(made(weights_dir("pebble"), "Q4_K_M"), **settings)
 
 
 def test_what_breaks_llama_cpp_does_not_break_us(made, monkeypatch):
     abort = [sys.executable, "-c", "import os; os.abort()"]
     real = subprocess.run
-    monkeypatch.setattr(trial.subprocess, "run", lambda command, **wish: real(abort, **wish))
+    monkeypatch.setattr(trial.subprocess, "run", lambda command, **options: real(abort, **options))
     with pytest.raises(ModelBroken, match="llama.cpp itself breaks on pebble-F16.gguf"):
         load(made(weights_dir("pebble"), "F16"))
 
@@ -192,13 +191,13 @@ def test_a_folder_is_converted_once_and_again_when_it_changes(tiny_folder, tmp_p
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     first = gguf_of(folder)
     written = first.stat().st_mtime_ns
-    assert gguf_of(folder) == first and first.stat().st_mtime_ns == written and about(first).layers == 2
+    assert gguf_of(folder) == first and first.stat().st_mtime_ns == written and ModelFile.read(first).layers == 2
     config = folder / "config.json"
     config.write_text(config.read_text().replace("{", "{ ", 1))
     second = gguf_of(folder)
     assert second != first and second.exists() and not first.exists()
-    assert set(about(gguf_of(folder, "Q8_0")).types) > {"Q8_0"} and second.exists()
-    assert math.isfinite(about(second).nbytes)
+    assert set(ModelFile.read(gguf_of(folder, "Q8_0")).types) > {"Q8_0"} and second.exists()
+    assert math.isfinite(ModelFile.read(second).nbytes)
 
 
 def test_closing_gives_everything_back(made):

@@ -2,9 +2,15 @@
 
 import os
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmnotes.serving import Client
 
 
-def serve(arguments) -> int:
+def serve(arguments: Namespace) -> int:
     """Serve a model until Ctrl-C."""
     from llmnotes.serving.server import serve as run
 
@@ -23,31 +29,33 @@ def serve(arguments) -> int:
     return 0
 
 
-def chat(arguments) -> int:
+def chat(arguments: Namespace) -> int:
     """Talk to a model or to a server."""
     from llmnotes.serving import Client, load
-    from llmnotes.serving.terminal import converse, piped, typed
+    from llmnotes.serving.terminal import converse, piped_lines, typed_lines
 
-    is_typed = sys.stdin.isatty()
-    wish = {"max_tokens": arguments.max_tokens, "temperature": arguments.temperature}
-    wish |= {"seed": arguments.seed} if arguments.seed is not None else {}
+    interactive = sys.stdin.isatty()
+    parameters = {"max_tokens": arguments.max_tokens, "temperature": arguments.temperature}
+    if arguments.seed is not None:
+        parameters["seed"] = arguments.seed
 
     def write(text: str) -> None:
         print(text, end="", flush=True)
 
-    def talk(client, template: bool) -> None:
-        lines = typed() if is_typed else piped()
-        converse(client, lines, write, system=arguments.system, template=template, forgive=is_typed, **wish)
+    def talk(client: "Client", template: bool) -> None:
+        lines = typed_lines() if interactive else piped_lines()
+        settings = {"system": arguments.system, "template": template, "interactive": interactive}
+        converse(client, lines, write, **settings, **parameters)
 
     try:
         if arguments.model.startswith(("http://", "https://")):
             talk(Client(arguments.model, _key(arguments), arguments.name), True)
             return 0
         with load(arguments.model, **_loading(arguments)) as runtime:
-            template = runtime.about.template is not None
+            template = runtime.file.template is not None
             if not template:
                 print(
-                    f"{runtime.about.name} has no chat template: it goes on with your text, and answers nothing.",
+                    f"{runtime.file.name} has no chat template: it continues your text instead of answering.",
                     file=sys.stderr,
                 )
             talk(runtime, template)
@@ -56,7 +64,7 @@ def chat(arguments) -> int:
     return 0
 
 
-def add(add_command) -> None:
+def add(add_command: Callable[..., ArgumentParser]) -> None:
     """Add both commands to `llmnotes`."""
     subparser = add_command(
         serve,
@@ -93,7 +101,7 @@ def add(add_command) -> None:
     )
 
 
-def _model(subparser, about: str) -> None:
+def _model(subparser: ArgumentParser, about: str) -> None:
     subparser.add_argument("model", metavar="MODEL", help=about)
     subparser.add_argument(
         "--type", help="the type of the weights if a GGUF is made from a folder, such as Q8_0 or Q4_K_M"
@@ -110,11 +118,11 @@ def _model(subparser, about: str) -> None:
     )
 
 
-def _key(arguments) -> str | None:
+def _key(arguments: Namespace) -> str | None:
     return arguments.api_key if arguments.api_key is not None else os.environ.get("LLMNOTES_API_KEY") or None
 
 
-def _loading(arguments) -> dict:
+def _loading(arguments: Namespace) -> dict:
     return {
         "n_threads": arguments.threads,
         "n_gpu_layers": arguments.gpu_layers,

@@ -1,4 +1,4 @@
-"""Everything that knows llama.cpp: its server in a child process, its C library through ctypes, what it reports.
+"""Everything in llmnotes that knows llama.cpp: its server, its C library, what it reports about memory.
 
-Nothing is loaded on import; llama.cpp itself comes with the package xllamacpp.
+Importing it loads nothing heavy. llama.cpp itself comes with the package xllamacpp, or with llama-cpp-python.
 """

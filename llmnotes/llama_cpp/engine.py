@@ -1,13 +1,16 @@
-"""llmnotes' settings of llama.cpp's own server, as xllamacpp runs it in this process."""
+"""Start llama.cpp's own server, as xllamacpp runs it in this process, with llmnotes' settings."""
 
-from llmnotes.errors import BadSettings, MissingPart, ModelBroken
+from typing import Any
+
+from llmnotes.errors import BadSettings, ModelBroken
 from llmnotes.hardware import cores
 from llmnotes.llama_cpp.model_file import ModelFile
+from llmnotes.llama_cpp.packages import xllamacpp
 
-CONTEXT = 4096  # tokens, where nobody asks for more: what a model could read may be far more than fits into memory
+CONTEXT = 4096  # tokens, unless more are asked for: the longest context of a model may not fit into memory
 STEP = 256  # tokens: llama.cpp rounds a context up to this
 HTTP_THREADS = 128
-SECONDS = 10  # how long a client that has begun may keep silent
+SECONDS = 10  # how long a client may be silent in the middle of its request
 ALL_LAYERS = -1
 
 
@@ -30,24 +33,22 @@ def start(
     host: str = "127.0.0.1",
     port: int = 0,
     key: str | None = None,
-):
-    """Start llama.cpp's server for `model` and return it; it ends when nobody holds it any more.
+) -> Any:
+    """Start llama.cpp's server for `model` and return it, a `Server` of xllamacpp.
 
-    Every one of `parallel` answers that are written at once has a context of `n_ctx` tokens; more clients wait. Port
-    0 is any that is free. With `exact`, keys and values are kept as float32 and attention is not fused.
+    It ends when nothing refers to it any more. Up to `parallel` answers are written at once, each in a context of
+    `n_ctx` tokens; more clients wait. Port 0 takes any free port. With `exact`, keys and values are kept as float32
+    and attention is not fused.
 
     Raises `BadSettings`, `MissingPart` without xllamacpp, and `ModelBroken`.
 
-    Does not look at the file before: that is `about` and `try_file`.
+    Does not check the file first: see `llmnotes.llama_cpp.trial.checked_file`.
     """
-    try:
-        import xllamacpp
-    except ImportError:
-        raise MissingPart('xllamacpp is missing; bring it with: python -m pip install "llmnotes[serve]"') from None
+    llama = xllamacpp()
     for what, value in (("n_threads", n_threads), ("parallel", parallel)):
         if value is not None and not 1 <= value <= 512:
             raise BadSettings(f"{what} is {value}; give a number from 1 to 512.")
-    params = xllamacpp.CommonParams()
+    params = llama.CommonParams()
     params.model.path = str(model.path)
     params.model_alias = {model.name}
     params.n_parallel = parallel
@@ -55,22 +56,22 @@ def start(
     params.n_gpu_layers = ALL_LAYERS if n_gpu_layers is None else n_gpu_layers
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = n_threads or cores()
     if exact:
-        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    params.fit_params = False  # what is asked for is taken, or fails
+        params.cache_type_k = params.cache_type_v = llama.ggml_type.GGML_TYPE_F32
+        params.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.fit_params = False  # llama.cpp would otherwise lower what was asked for until it fits
     params.warmup = False
     params.verbosity = -1
-    params.embedding = True  # beside completions, not instead of them
-    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    params.embedding = True  # in addition to completions
+    params.pooling_type = llama.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.hostnames = [host]
     params.port = port
     params.api_keys = [key] if key else []
     params.n_threads_http = HTTP_THREADS
     params.timeout_read = params.timeout_write = SECONDS
-    params.cors_origins = "*" if key else "http://localhost"  # a page of somebody else must know the key
+    params.cors_origins = "*" if key else "http://localhost"  # without a key, other people's web pages may not ask
     params.ui = params.endpoint_slots = False
     try:
-        return xllamacpp.Server(params)
+        return llama.Server(params)
     except RuntimeError:
         raise ModelBroken(
             f"llama.cpp does not start with {model.path.name}; ask for a shorter context or fewer layers on the GPU, "

@@ -1,37 +1,43 @@
-"""The C interface of the llama.cpp that xllamacpp brings: what its server keeps to itself.
+"""llama.cpp's C functions, called with ctypes: logits for every token and the memory log, which its server hides.
 
-Every structure below is that of one version of llama.cpp. Before it is used, the library fills it with its defaults,
-and these are compared with those that the layout must give: a newer library is refused, not misread.
+The structures below are those of one version of llama.cpp. Before they are used, the library fills them with its
+defaults, and these are compared with the values that stand in `DEFAULTS`: a newer library is refused, not misread.
 """
 
 import ctypes
+from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint32, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmnotes.errors import DoesNotFit, MissingPart, ModelBroken, UnknownName
+from llmnotes.llama_cpp.packages import XLLAMACPP_MISSING
 from llmnotes.quantization import shared_library
+
+if TYPE_CHECKING:
+    import numpy as np
 
 F32 = 0  # ggml's number of the type
 NO_FLASH_ATTENTION = 0
-MEAN = 1  # an embedding is the mean of the tokens' states
+MEAN = 1  # how an embedding is pooled: the mean of the tokens' states
 UBATCH = 512  # tokens that are computed at once
 ERROR = 4  # the level of a line in llama.cpp's log
 
-_ints = lambda *names: [(name, c_int32) for name in names]  # noqa: E731
-_flags = lambda *names: [(name, c_bool) for name in names]  # noqa: E731
-_pointers = lambda *names: [(name, c_void_p) for name in names]  # noqa: E731
+
+def _fields(kind: type, *names: str) -> list[tuple[str, type]]:
+    return [(name, kind) for name in names]
 
 
 class ModelParams(ctypes.Structure):
     """How a model is loaded (`llama_model_params`)."""
 
     _fields_ = [
-        *_pointers("devices", "tensor_buft_overrides"),
-        *_ints("n_gpu_layers", "split_mode", "load_mode", "lazy_mode", "main_gpu"),
-        *_pointers("tensor_split", "progress_callback", "progress_callback_user_data", "kv_overrides"),
-        *_flags("vocab_only", "check_tensors", "use_extra_bufts", "no_host", "no_alloc", "load_mtp"),
+        *_fields(c_void_p, "devices", "tensor_buft_overrides"),
+        *_fields(c_int32, "n_gpu_layers", "split_mode", "load_mode", "lazy_mode", "main_gpu"),
+        *_fields(c_void_p, "tensor_split", "progress_callback", "progress_callback_user_data", "kv_overrides"),
+        *_fields(c_bool, "vocab_only", "check_tensors", "use_extra_bufts", "no_host", "no_alloc", "load_mtp"),
     ]
 
 
@@ -39,18 +45,18 @@ class ContextParams(ctypes.Structure):
     """How a context is made (`llama_context_params`)."""
 
     _fields_ = [
-        *[(name, c_uint32) for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_rs_seq")],
-        *[(name, c_uint32) for name in ("n_outputs_max", "n_outputs_max_per_seq")],
-        *_ints("n_threads", "n_threads_batch", "ctx_type", "rope_scaling_type", "pooling_type", "attention_type"),
-        *_ints("flash_attn_type"),
-        *[(name, c_float) for name in ("rope_freq_base", "rope_freq_scale", "yarn_ext_factor", "yarn_attn_factor")],
-        *[(name, c_float) for name in ("yarn_beta_fast", "yarn_beta_slow")],
+        *_fields(c_uint32, "n_ctx", "n_batch", "n_ubatch", "n_seq_max", "n_rs_seq"),
+        *_fields(c_uint32, "n_outputs_max", "n_outputs_max_per_seq"),
+        *_fields(c_int32, "n_threads", "n_threads_batch", "ctx_type"),
+        *_fields(c_int32, "rope_scaling_type", "pooling_type", "attention_type", "flash_attn_type"),
+        *_fields(c_float, "rope_freq_base", "rope_freq_scale", "yarn_ext_factor", "yarn_attn_factor"),
+        *_fields(c_float, "yarn_beta_fast", "yarn_beta_slow"),
         ("yarn_orig_ctx", c_uint32),
         ("defrag_thold", c_float),
-        *_pointers("cb_eval", "cb_eval_user_data"),
-        *_ints("type_k", "type_v"),
-        *_pointers("abort_callback", "abort_callback_data", "after_abort"),  # one of the three has no known name
-        *_flags("embeddings", "offload_kqv", "no_perf", "op_offload", "swa_full", "kv_unified"),
+        *_fields(c_void_p, "cb_eval", "cb_eval_user_data"),
+        *_fields(c_int32, "type_k", "type_v"),
+        *_fields(c_void_p, "abort_callback", "abort_callback_data", "after_abort"),  # the last one's name is unknown
+        *_fields(c_bool, "embeddings", "offload_kqv", "no_perf", "op_offload", "swa_full", "kv_unified"),
         ("samplers", c_void_p),
         ("n_samplers", c_size_t),
         ("ctx_other", c_void_p),
@@ -71,7 +77,7 @@ class Batch(ctypes.Structure):
     ]
 
 
-# What the library must put into the structures, if they are laid out as it thinks.
+# What the library must put into the structures if they are laid out as above.
 DEFAULTS = {
     ModelParams: {"n_gpu_layers": -1, "split_mode": 1, "load_mode": -1, "lazy_mode": 1, "main_gpu": 0}
     | {"vocab_only": False, "check_tensors": False, "use_extra_bufts": True, "kv_overrides": None},
@@ -103,11 +109,14 @@ FUNCTIONS = {
 
 
 @cache
-def library():
-    """Return the functions of llama.cpp with their types. Raises `MissingPart` if there are none, or others."""
+def library() -> ctypes.CDLL:
+    """Return llama.cpp's library, with the types of its functions set.
+
+    Raises `MissingPart` if the library is not there, has no such functions, or another layout.
+    """
     path = shared_library.find()
     if path is None:
-        raise MissingPart('xllamacpp is missing; bring it with: python -m pip install "llmnotes[serve]"')
+        raise MissingPart(XLLAMACPP_MISSING)
     try:
         loaded = ctypes.CDLL(str(path))
         for name, (answer, takes) in FUNCTIONS.items():
@@ -125,8 +134,8 @@ def library():
                 "The llama.cpp in this xllamacpp is laid out in another way than the one known here; bring that with: "
                 "python -m pip install xllamacpp==2026.10.11549"
             )
-    # Its notices go to a function that does nothing. One of Python's would wait for the interpreter, which a server of
-    # xllamacpp in this process may hold while it waits for the thread that has something to say.
+    # Its log goes to a C function that does nothing. A Python function would have to wait for the interpreter, which a
+    # server of xllamacpp in this process may hold while it waits for the thread that wants to log.
     _silence(loaded)
     loaded.llama_backend_init()
     return loaded
@@ -135,9 +144,9 @@ def library():
 class Model:
     """A GGUF file opened by llama.cpp's C functions; `close` it, or use it in a `with`.
 
-    Weights stay in the file, which is mapped into memory; with `repack` some are copied into the order in which the
-    processor reads best, as the server does. Raises `ModelBroken`. Never open a file like this that `inspect` and
-    `try_file` have not accepted before.
+    Weights stay in the file, which is mapped into memory; with `repack` some are copied into an order that the
+    processor reads faster, as the server does. Raises `ModelBroken`. A broken file may crash this process: open only
+    what `llmnotes.llama_cpp.trial.checked_file` has accepted.
     """
 
     def __init__(self, path: Path, n_gpu_layers: int = 0, repack: bool = False):
@@ -150,8 +159,8 @@ class Model:
             raise ModelBroken(f"llama.cpp does not load {path.name}; make it again with llmnotes convert.")
         self.vocab = self.lib.llama_model_get_vocab(self.model)
 
-    def logits(self, ids: list[int], n_threads: int):
-        """Return what the model gives each token of its vocabulary after each of `ids`: float32 (tokens, vocabulary).
+    def logits(self, ids: list[int], n_threads: int) -> "np.ndarray":
+        """Return the logits after each token of `ids`: a float32 array (tokens, vocabulary).
 
         Keys and values are kept as float32, and attention is not fused: as exact as llama.cpp can be. Raises
         `UnknownName` for a token that does not exist, and `DoesNotFit` if there is no memory for it.
@@ -189,10 +198,10 @@ class Model:
             lib.llama_free(context)
 
     def reserve(self, n_ctx: int, exact: bool, embeddings: bool) -> None:
-        """Take the memory for one sequence of `n_ctx` tokens as llama.cpp's server takes it, and give it back.
+        """Allocate the memory for one sequence of `n_ctx` tokens as llama.cpp's server does, and free it again.
 
-        A server that also gives `embeddings` has room for the results of every token of a batch, others for those of
-        one. Raises `DoesNotFit`. For the log, which says how much it was.
+        This is done for the log, which says how much it was. A server that also computes `embeddings` has room for the
+        outputs of every token of a batch, others for those of one token. Raises `DoesNotFit`.
         """
         params = self.lib.llama_context_default_params()
         params.n_ctx = n_ctx
@@ -209,22 +218,22 @@ class Model:
         self.lib.llama_free(context)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         if self.model:
             self.lib.llama_model_free(self.model)
             self.model = None
 
-    def __enter__(self):
+    def __enter__(self) -> "Model":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def complaint(path: Path) -> str | None:
-    """Return why llama.cpp does not load `path`, or None if it does; weights are mapped into memory, and not read.
+    """Return why llama.cpp does not load `path`, or None if it does; weights are mapped into memory, not read.
 
-    For a process of its own: llama.cpp's log is caught meanwhile, and what breaks llama.cpp ends the process.
+    Call it in a child process: llama.cpp's log is caught meanwhile, and a crash of llama.cpp ends the process.
     """
     with log() as lines:
         try:
@@ -237,12 +246,12 @@ def complaint(path: Path) -> str | None:
 
 
 @contextmanager
-def log():
-    """Catch what llama.cpp says meanwhile, as a list of (level, text), in the order and at the moment it is said.
+def log() -> Iterator[list[tuple[int, str]]]:
+    """Collect the lines that llama.cpp logs inside the `with` block, as a list of (level, text).
 
-    For a process of its own without a server of xllamacpp, whose threads could wait here for the interpreter.
+    Call it in a child process without a server of xllamacpp, whose threads could deadlock here.
     """
-    lines = []
+    lines: list[tuple[int, str]] = []
 
     @Log
     def note(level, text, _):
@@ -255,5 +264,5 @@ def log():
         _silence(library())
 
 
-def _silence(loaded) -> None:
+def _silence(loaded: ctypes.CDLL) -> None:
     loaded.llama_log_set(ctypes.cast(loaded.llama_supports_mmap, Log), None)

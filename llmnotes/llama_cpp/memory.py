@@ -1,7 +1,7 @@
-"""What llama.cpp itself says that it allocates, and which layers lie where.
+"""How much memory llama.cpp itself reports to have allocated, and on which device each layer is.
 
-Its log is caught through its C functions, in a process that loads the model once more, counts and ends: a line is here
-when the call that wrote it returns. The log of its server is written by a thread, and lines may come late or never.
+This is read from its log. A child process loads the model once more through the C functions, whose log lines are
+complete when the call returns; those of its server are written by a thread and may come late or never.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from llmnotes import formats
 from llmnotes.errors import DoesNotFit, ModelBroken, ProcessDied
 from llmnotes.llama_cpp.library import Model, log
-from llmnotes.llama_cpp.trial import quick
+from llmnotes.llama_cpp.trial import environment
 
 SECONDS = 300
 BUFFER = re.compile(r" (\S+) +(model|KV|output|compute) buffer size = +([\d.]+) MiB")
@@ -23,13 +23,14 @@ LAYER = re.compile(r"layer +(\d+) assigned to device (\w+)")
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes: `layers` of the weights of each layer in the file, `rest` of its other weights, such as the embedding.
+class ReportedMemory:
+    """The memory of a model in llama.cpp, in bytes.
 
-    `places` names the device of each layer, and last that of the output. The others are what llama.cpp reports, by the
-    name of the buffer, to a hundredth of a MiB: `weights` (a file that is mapped counts as CPU_Mapped; CPU_REPACK is a
-    second copy of some of it, in the order in which the processor reads best), `cache` of keys and values, `compute`
-    for the results of a batch, with `output` for its logits.
+    From the file: `layers`, the weights of each layer, and `rest`, the other weights, such as the embedding. From
+    llama.cpp's log: `places`, the device of each layer and last that of the output; and the buffers by name, rounded to
+    a hundredth of a MiB: `weights` (CPU_Mapped is the file, mapped into memory; CPU_REPACK a second copy of some
+    weights in an order that the processor reads faster), `cache` for keys and values, `compute` for the intermediate
+    results of a batch, and `output` for its logits.
     """
 
     layers: tuple[int, ...]
@@ -46,14 +47,15 @@ class Memory:
         return sum(sum(part.values()) for part in (self.weights, self.cache, self.compute, self.output))
 
 
-def memory(path: Path, n_ctx: int, *, n_gpu_layers: int = -1, exact: bool = False) -> Memory:
-    """Return what llama.cpp takes for the GGUF at `path` as `llmnotes.serving.load` runs it: one sequence of `n_ctx`.
+def reported_memory(path: Path, n_ctx: int, *, n_gpu_layers: int = -1, exact: bool = False) -> ReportedMemory:
+    """Return the memory that llama.cpp takes for the GGUF at `path` as `llmnotes.serving.load` runs it.
 
-    That gives embeddings too, for which llama.cpp keeps room for the logits of 512 tokens at once: up to 4 * 512 bytes
-    for each token of the vocabulary more than without (65 MB for 32,000 tokens), and than `llmnotes.fit` counts.
+    That is one sequence of `n_ctx` tokens, with embeddings. For these llama.cpp keeps room for the logits of 512 tokens
+    at once: up to 4 * 512 bytes for each token of the vocabulary (65 MB for 32,000 tokens), which `llmnotes.fit` does
+    not count.
 
-    Raises `ProcessDied` where the process fails or is not done within five minutes, and what `formats.inspect` raises.
-    Does not count what Python and the server around it take.
+    Raises `ProcessDied` if the child process fails or takes more than five minutes, and what `formats.inspect` raises.
+    Does not count the memory of Python and of the server.
     """
     layers, rest = Counter(), 0
     for tensor in formats.inspect(path).tensors:
@@ -62,10 +64,10 @@ def memory(path: Path, n_ctx: int, *, n_gpu_layers: int = -1, exact: bool = Fals
             layers[int(match[1])] += tensor.nbytes
         else:
             rest += tensor.nbytes
-    lines = _lines(path, n_ctx, n_gpu_layers, exact, True, True)
+    lines = _lines(path, n_ctx, n_gpu_layers, exact, repack=True, embeddings=True)
     places = dict((int(match[1]), match[2]) for line in lines if (match := LAYER.search(line)))
     parts = {part: dict(_buffers(lines, part)) for part in ("model", "KV", "compute", "output")}
-    return Memory(
+    return ReportedMemory(
         tuple(layers[number] for number in sorted(layers)),
         rest,
         tuple(places[number] for number in sorted(places)),
@@ -73,18 +75,19 @@ def memory(path: Path, n_ctx: int, *, n_gpu_layers: int = -1, exact: bool = Fals
     )
 
 
-def reported(path: Path, n_ctx: int) -> dict[str, int]:
+def reported_buffers(path: Path, n_ctx: int) -> dict[str, int]:
     """Return the bytes of the buffers that llama.cpp reports for a GGUF: "weights", "cache" and "compute".
 
-    It is loaded on the processor, for one sequence, without embeddings, and no weight is repacked, which depends on the
-    processor. Raises `ProcessDied` as `memory` does.
+    The model is loaded on the CPU, for one sequence, without embeddings, and without repacked weights, because these
+    depend on the CPU. Raises `ProcessDied` as `reported_memory` does.
     """
-    lines = _lines(path, n_ctx, 0, False, False, False)
+    lines = _lines(path, n_ctx, 0, exact=False, repack=False, embeddings=False)
     parts = {"weights": "model", "cache": "KV", "compute": "compute"}
     return {name: _buffers(lines, part).total() for name, part in parts.items()}
 
 
-def _buffers(lines: list[str], part: str) -> Counter:
+def _buffers(lines: list[str], part: str) -> Counter[str]:
+    """Return the bytes of each buffer of `part`, one of "model", "KV", "compute" and "output", by its name."""
     found = Counter()
     for line in lines:
         match = BUFFER.search(line)
@@ -93,11 +96,12 @@ def _buffers(lines: list[str], part: str) -> Counter:
     return found
 
 
-def _lines(path: Path, *wish) -> list[str]:
-    """Return what llama.cpp says of buffers and layers when it loads `path` as `wish`ed."""
-    command = [sys.executable, "-m", "llmnotes.llama_cpp.memory", json.dumps([str(path), *wish])]
+def _lines(path: Path, n_ctx: int, n_gpu_layers: int, exact: bool, repack: bool, embeddings: bool) -> list[str]:
+    """Load `path` in a child process and return the lines of llama.cpp's log that name buffers and layers."""
+    settings = json.dumps([str(path), n_ctx, n_gpu_layers, exact, repack, embeddings])
+    command = [sys.executable, "-m", "llmnotes.llama_cpp.memory", settings]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=SECONDS, env=quick())
+        done = subprocess.run(command, capture_output=True, timeout=SECONDS, env=environment())
     except subprocess.TimeoutExpired:
         raise ProcessDied(f"llama.cpp has not loaded {path} in {SECONDS} seconds; try a smaller file.") from None
     if done.returncode:
@@ -108,15 +112,15 @@ def _lines(path: Path, *wish) -> list[str]:
     return json.loads(done.stdout)
 
 
-def main(wish: str) -> int:
-    """Load what `wish` says and print llama.cpp's lines as JSON."""
-    path, n_ctx, n_gpu_layers, exact, repack, embeddings = json.loads(wish)
+def main(settings: str) -> int:
+    """Load a model with `settings`, a list in JSON, and print the lines of the log as JSON."""
+    path, n_ctx, n_gpu_layers, exact, repack, embeddings = json.loads(settings)
     try:
-        with log() as said, Model(Path(path), n_gpu_layers, repack) as model:
+        with log() as lines, Model(Path(path), n_gpu_layers, repack) as model:
             model.reserve(n_ctx, exact, embeddings)
     except (ModelBroken, DoesNotFit):
         return 1
-    print(json.dumps([line for _, line in said if BUFFER.search(line) or LAYER.search(line)]), flush=True)
+    print(json.dumps([line for _, line in lines if BUFFER.search(line) or LAYER.search(line)]), flush=True)
     return 0
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 from llmnotes import formats
 from llmnotes.errors import NotConvertible, UnknownName
+from llmnotes.llama_cpp.child import Child
+from llmnotes.llama_cpp.trial import checked_file
 from llmnotes.models.opening import LanguageModel, open_model, path_of
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ STRINGS = (
     "don't WE'LL it's",
     "<s> </s> [INST]",
 )
+CONTEXT = 512  # tokens of a prompt and its continuation in llama.cpp
 PROMPTS = ("Once upon a time", "The cat")
 # What a config says about its own history, not about the model.
 HISTORY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache")
@@ -152,10 +155,8 @@ def _kind(form: str | Path | LanguageModel) -> str:
 
 def _side(form: str | Path | LanguageModel, kind: str, engine: str | None) -> Side:
     if kind == "GGUF" and engine:
-        from llmnotes.llama_cpp.greedy import tokens_and_greedy
-
-        path = path_of(str(form))
-        return Side(path.name, *tokens_and_greedy(path))
+        child = Child(checked_file(path_of(str(form))), n_ctx=CONTEXT)
+        return Side(child.model.path.name, child.tokenize, child.greedy)
     lm = form if isinstance(form, LanguageModel) else open_model(form, say=lambda line: None)
     return Side(
         lm.name,

@@ -4,16 +4,16 @@ Importing it loads nothing heavy; llama.cpp itself comes with the package xllama
 
 >>> from llmnotes.serving import Client, load, serve
 
-Other servers that speak OpenAI's protocol are an address away: `Client(url)`, or `llmnotes chat URL`. These are their
-settings for the file of `llmnotes convert pebble-chat pebble-chat.gguf --type Q8_0`. They are programs of their own
-and were not started here: only the addresses and the template are tested.
+Other programs that speak OpenAI's protocol can be asked, too: with `Client(url)`, or with `llmnotes chat URL`. Below
+are their settings for a file made with `llmnotes convert pebble-chat pebble-chat.gguf --type Q8_0`. Our tests check
+the addresses and the templates, but do not run these programs, except gpt4all.
 
 text-generation-webui, with the file in user_data/models:
 
     python server.py --api --nowebui --loader llama.cpp --model pebble-chat.gguf --ctx-size 512
     llmnotes chat http://127.0.0.1:5000/v1
 
-Ollama, with a file named Modelfile (it adds the first token by itself, and does not read the file's own template):
+Ollama, with a file named Modelfile. It adds the first token itself, but does not read the template in the GGUF:
 
     FROM ./pebble-chat.gguf
     TEMPLATE "{{ range .Messages }}<|{{ .Role }}|> {{ .Content }}<|end|>{{ end }}<|assistant|>"
@@ -30,34 +30,21 @@ LM Studio:
     lms server start --port 1234
     llmnotes chat http://127.0.0.1:1234/v1
 
-The package gpt4all (2.8.2, tested) opens our GGUF. It does not read its template either:
+The package gpt4all (2.8.2, tested) opens our GGUF. It does not read the template in it either:
 
     model = GPT4All("pebble-chat.gguf", model_path=".", allow_download=False, device="cpu", n_ctx=512)
     with model.chat_session("", "<|user|> {0}<|end|><|assistant|>"):
         model.generate("What does the goose say?", temp=0, repeat_penalty=1.0)
 
-It ends the whole process with "arguments to stringsOverlap must not be empty" as soon as a model writes a token that
-has no text, such as the unused ones with which a vocabulary is filled up: a model that was not trained may do so. It
-compares what was written so far with the words to stop at, and takes no empty text. Ours has no such tokens.
+gpt4all aborts the whole process with "arguments to stringsOverlap must not be empty" when a model writes a token that
+has no text. The unused tokens that fill up a vocabulary are such tokens, and an untrained model may write one. (gpt4all
+compares the text so far with the stop words, and cannot compare an empty text.) Pebble's vocabulary has none of them.
 """
 
-from importlib import import_module
+from llmnotes.llama_cpp.model_file import ModelFile
+from llmnotes.serving.client import Client
+from llmnotes.serving.loading import gguf_of, load
+from llmnotes.serving.runtime import Runtime
+from llmnotes.serving.server import serve
 
-LATER = {
-    "Client": "client",
-    "Runtime": "runtime",
-    "load": "runtime",
-    "serve": "server",
-}
-
-__all__ = sorted([*LATER, "about"])
-
-
-def __getattr__(name: str):
-    if name == "about":
-        from llmnotes.llama_cpp.model_file import about
-
-        return about
-    if name not in LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"llmnotes.serving.{LATER[name]}"), name)
+__all__ = ["Client", "ModelFile", "Runtime", "gguf_of", "load", "serve"]

@@ -1,155 +1,208 @@
-"""Ask a server that speaks OpenAI's protocol: ours, or any other."""
+"""Ask a server that speaks OpenAI's protocol: ours, or any other.
+
+The package openai sends the requests. What it does not do is here: one sentence for every error, llama.cpp's own
+parameters, and streams. Its stream objects cost four times as much processor time for each token as reading the lines
+does, and they cannot tell a stream that was cut off from one that has ended.
+"""
 
 import json
+import weakref
 from collections.abc import Iterator, Sequence
-from http.client import HTTPException
-from urllib.error import HTTPError, URLError
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
 
-from llmnotes.errors import ServerFailed
+from llmnotes.errors import MissingPart, ServerFailed
 
-LINE = 1 << 22  # bytes of one line of a stream, at most
-ANSWER = 1 << 28  # bytes of one answer, at most
-HERE = ("127.0.0.1", "localhost", "::1")
+if TYPE_CHECKING:
+    from openai import APIStatusError, OpenAI, Stream
+
+OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
+TOO_LONG = "exceed_context_size_error"  # what llama.cpp's server calls a prompt that is longer than the context
 Messages = Sequence[dict]
 
 
 class Client:
     """A server behind `url`, such as http://127.0.0.1:8080/v1; "/v1" is added to an address without a path.
 
-    `key` is sent as a bearer token, `model` with every wish (by default the first that the server lists). The most
-    probable token is always taken, unless a `temperature` above 0 is given. Every further argument, such as `top_p`,
-    `seed`, `stop` or llama.cpp's `grammar`, is passed on as it is.
+    `key` is sent as a bearer token, `model` is the model's name at the server (by default the first that the server
+    lists), and `seconds` is how long to wait for an answer. The most probable token is always taken, unless a
+    `temperature` above 0 is given. All other request parameters, such as `top_p`, `seed`, `stop` or llama.cpp's
+    `grammar`, are sent as they are.
 
-    Every method raises `ServerFailed` if the server does not answer, or answers no. Does not try again.
+    Every method raises `ServerFailed` if the server does not answer, or answers with an error, and `MissingPart`
+    without the package openai. Does not try again, and does not send this machine's own addresses through a proxy.
     """
 
     def __init__(self, url: str, key: str | None = None, model: str | None = None, seconds: float = 600):
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ServerFailed(f"{url} is no address of a server; give one such as http://127.0.0.1:8080/v1")
-        self.url = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+        if not _is_address(url):
+            raise ServerFailed(f"{url} is not the address of a server; give one such as http://127.0.0.1:8080/v1")
+        self.url = url.rstrip("/") + ("" if urlsplit(url).path.strip("/") else "/v1")
         self.key, self.model, self.seconds = key, model, seconds
-        # A proxy knows nothing of this machine's own ports.
-        self._opener = build_opener(ProxyHandler({})) if parts.hostname in HERE else build_opener()
 
     def models(self) -> list[str]:
         """Return the names of the models that the server has."""
         try:
             return [entry["id"] for entry in self.ask("/models")["data"]]
         except (KeyError, TypeError):
-            raise self._strange() from None
+            raise self._not_openai() from None
 
-    def complete(self, prompt: str | list[int], max_tokens: int = 64, **wish) -> str:
-        """Return how `prompt`, a text or its tokens, goes on."""
-        return self._choice(self.ask("/completions", prompt=prompt, **self._wish(max_tokens, wish)), "text")
+    def complete(self, prompt: str | list[int], max_tokens: int = 64, **parameters: object) -> str:
+        """Return the continuation of `prompt`, which is a text or a list of tokens."""
+        answer = self.ask("/completions", prompt=prompt, **self._with_defaults(max_tokens, parameters))
+        return self._text(answer, "text")
 
-    def chat(self, messages: Messages, max_tokens: int = 256, **wish) -> str:
+    def chat(self, messages: Messages, max_tokens: int = 256, **parameters: object) -> str:
         """Return the answer to `messages`, each {"role": ..., "content": ...}, in the model's own chat template."""
-        answer = self.ask("/chat/completions", messages=list(messages), **self._wish(max_tokens, wish))
-        return self._choice(answer, "message")
+        answer = self.ask("/chat/completions", messages=list(messages), **self._with_defaults(max_tokens, parameters))
+        return self._text(answer, "message")
 
-    def stream(self, what: str | Messages, max_tokens: int = 256, **wish) -> Iterator[str]:
+    def stream(self, prompt: str | Messages, max_tokens: int = 256, **parameters: object) -> Iterator[str]:
         """Yield the answer piece by piece as it is written: that of `complete` for a text, of `chat` for messages."""
-        wish = self._wish(max_tokens, wish) | {"stream": True}
-        if isinstance(what, str):
-            page, wish, field = "/completions", wish | {"prompt": what}, "text"
+        request = self._with_defaults(max_tokens, parameters) | {"stream": True}
+        if isinstance(prompt, str):
+            events, field = self._events("/completions", request | {"prompt": prompt}), "text"
         else:
-            page, wish, field = "/chat/completions", wish | {"messages": list(what)}, "delta"
-        for event in self._stream(page, wish):
-            if event.get("choices"):  # the last event of some servers counts tokens and holds none
-                piece = self._choice(event, field)
+            events, field = self._events("/chat/completions", request | {"messages": list(prompt)}), "delta"
+        for event in events:
+            if event.get("choices"):  # the last event of some servers counts tokens and has no choice
+                piece = self._text(event, field)
                 if piece:
                     yield piece
 
     def embeddings(self, texts: Sequence[str]) -> list[list[float]]:
-        """Return one vector of length 1 for each text: the mean of its tokens' last states, if the server is ours."""
+        """Return one vector for each text; ours gives the mean of its tokens' last states, scaled to length 1."""
         answer = self.ask("/embeddings", input=list(texts), model=self._model())
         try:
             return [entry["embedding"] for entry in sorted(answer["data"], key=lambda entry: entry["index"])]
         except (KeyError, TypeError):
-            raise self._strange() from None
+            raise self._not_openai() from None
 
-    def ask(self, page: str, **wish) -> dict:
-        """Return the answer of one page below the address, or of a whole address; without a wish it is only fetched."""
-        with self._open(page, wish or None) as answer:
-            try:
-                found = json.loads(answer.read(ANSWER))
-            except (ValueError, OSError, HTTPException):
-                raise self._strange() from None
-        if not isinstance(found, dict):
-            raise self._strange()
-        return found
+    def ask(self, path: str, **parameters: object) -> dict:
+        """Send `parameters` to an endpoint and return the whole answer; without parameters, GET it.
+
+        `path` is one below the address, such as "/completions", or a whole URL.
+        """
+        openai = self._openai
+        with self._one_sentence():
+            text = openai.post(path, cast_to=str, body=parameters) if parameters else openai.get(path, cast_to=str)
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            raise self._not_openai() from None
+        if not isinstance(answer, dict):
+            raise self._not_openai()
+        return answer
+
+    @cached_property
+    def _openai(self) -> "OpenAI":
+        try:
+            from openai import DefaultHttpxClient, OpenAI  # takes half a second, so only when it is needed
+        except ImportError:
+            raise MissingPart('openai is missing; bring it with: python -m pip install "llmnotes[serve]"') from None
+        own = urlsplit(self.url).hostname in OWN_HOSTS
+        client = OpenAI(
+            base_url=self.url,
+            api_key=self.key or "none",  # without one, openai would send the key of the environment
+            timeout=self.seconds,
+            max_retries=0,
+            http_client=DefaultHttpxClient(trust_env=not own),  # the environment may name a proxy
+        )
+        client.organization = client.project = None  # these come from the environment, too
+        weakref.finalize(self, client.close)  # close the connections when nothing refers to this object any more
+        return client
 
     def _model(self) -> str:
         if self.model is None:
             self.model = next(iter(self.models()), "default")
         return self.model
 
-    def _wish(self, max_tokens: int, wish: dict) -> dict:
-        return {"model": self._model(), "max_tokens": max_tokens, "temperature": 0, **wish}
+    def _with_defaults(self, max_tokens: int, parameters: dict) -> dict:
+        return {"model": self._model(), "max_tokens": max_tokens, "temperature": 0, **parameters}
 
-    def _choice(self, answer: dict, field: str) -> str:
-        """Return the text of the first choice; "" where it is silent."""
+    def _text(self, answer: dict, field: str) -> str:
+        """Return the text of the first choice; "" where it has none."""
         try:
-            found = answer["choices"][0][field]
-            text = found if field == "text" else found.get("content")
+            choice = answer["choices"][0][field]
+            text = choice if field == "text" else choice.get("content")
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise self._strange() from None
+            raise self._not_openai() from None
         if not isinstance(text, str | None):
-            raise self._strange()
+            raise self._not_openai()
         return text or ""
 
-    def _stream(self, page: str, wish: dict) -> Iterator[dict]:
-        with self._open(page, wish) as answer:
-            yield from self._events(answer)
+    def _events(self, path: str, parameters: dict) -> Iterator[dict]:
+        """Yield the events of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+        openai = self._openai
+        with self._one_sentence():
+            from openai import Stream
 
-    def _open(self, page: str, wish: dict | None):
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+            stream = openai.post(path, cast_to=object, body=parameters, stream=True, stream_cls=Stream[object])
+        with stream:
+            for line in self._lines(stream):
+                name, _, data = line.decode(errors="replace").strip().partition(":")
+                data = data.strip()
+                if name != "data":  # a comment that keeps the connection open, or an empty line
+                    continue
+                if data == "[DONE]":
+                    return
+                try:
+                    event = json.loads(data)
+                except ValueError:
+                    raise self._not_openai() from None
+                if not isinstance(event, dict) or "error" in event:
+                    error = event.get("error") if isinstance(event, dict) else None
+                    message = error.get("message") if isinstance(error, dict) else error
+                    raise ServerFailed(f"{self.url} breaks off: {str(message)[:300]}; ask again.")
+                yield event
+        raise self._cut_off()
+
+    def _lines(self, stream: "Stream[object]") -> Iterator[bytes]:
+        rest = b""
         try:
-            data = None if wish is None else json.dumps(wish).encode()
-            address = page if "://" in page else self.url + page
-            return self._opener.open(Request(address, data, headers), timeout=self.seconds)
-        except HTTPError as error:
+            for chunk in stream.response.iter_bytes():
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from lines
+        except Exception:  # of httpx or of httpx2: which one depends on openai's version
+            raise self._cut_off() from None
+        yield rest
+
+    @contextmanager
+    def _one_sentence(self) -> Iterator[None]:
+        """Turn the exceptions of a request into `ServerFailed`."""
+        from openai import APIConnectionError, APIStatusError
+
+        try:
+            yield
+        except APIStatusError as error:
             raise self._refusal(error) from None
-        except (URLError, OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", error)
+        except (APIConnectionError, ValueError) as error:  # ValueError: a key that no header can carry
             raise ServerFailed(
-                f"{self.url} does not answer ({reason}); check the address, and that the server runs."
+                f"{self.url} does not answer ({error.__cause__ or error}); check the address, and that the server runs."
             ) from None
 
-    def _refusal(self, error: HTTPError) -> ServerFailed:
-        """Return what a server says when it says no, as an error."""
-        kind, message = "", error.reason
-        try:
-            with error:
-                found = json.loads(error.read(1 << 16))["error"]
-            kind, message = (found.get("type", ""), found["message"]) if isinstance(found, dict) else ("", found)
-        except (ValueError, KeyError, TypeError, OSError, HTTPException):
-            pass
-        if error.code == 401:
+    def _refusal(self, error: "APIStatusError") -> ServerFailed:
+        """Return the error that a server answers with."""
+        found, kind, message = error.body, "", error.response.reason_phrase
+        if isinstance(found, dict):
+            kind, message = found.get("type", ""), found.get("message", message)
+        elif isinstance(found, str) and error.response.text.startswith("{"):  # {"error": "..."}; not a page of HTML
+            message = found
+        if error.status_code == 401:
             message = f"{message}; give its key with --api-key"
-        return ServerFailed(f"{self.url} answers {error.code}: {str(message)[:300].rstrip('.')}.", kind=str(kind))
+        return ServerFailed(f"{self.url} answers {error.status_code}: {str(message)[:300].rstrip('.')}.", str(kind))
 
-    def _events(self, answer) -> Iterator[dict]:
-        """Yield the events of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
-        try:
-            while line := answer.readline(LINE):
-                name, _, data = line.decode(errors="replace").strip().partition(":")
-                if name != "data":  # a comment that keeps the line open, or nothing
-                    continue
-                if data.strip() == "[DONE]":
-                    return
-                event = json.loads(data)
-                if not isinstance(event, dict) or "error" in event:
-                    said = event.get("error") if isinstance(event, dict) else None
-                    said = said.get("message") if isinstance(said, dict) else said
-                    raise ServerFailed(f"{self.url} breaks off: {str(said)[:300]}; ask again.")
-                yield event
-        except (ValueError, OSError, HTTPException):
-            raise self._strange() from None
-        raise ServerFailed(f"{self.url} breaks off in the middle of its answer; ask again.")
+    def _cut_off(self) -> ServerFailed:
+        return ServerFailed(f"{self.url} breaks off in the middle of its answer; ask again.")
 
-    def _strange(self) -> ServerFailed:
+    def _not_openai(self) -> ServerFailed:
         return ServerFailed(f"{self.url} answers in a way that is not OpenAI's; check that the address ends in /v1.")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is not a number, or above 65535
+        return False

@@ -1,22 +1,24 @@
-"""`llmnotes serve`: llama.cpp's own server, behind which every client of OpenAI's protocol finds a model."""
+"""`llmnotes serve`: llama.cpp's own server, which any client of OpenAI's protocol can ask."""
 
 import os
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 from llmnotes.errors import BadSettings, ServerFailed
 from llmnotes.llama_cpp.engine import context_of, start
-from llmnotes.llama_cpp.model_file import about, gguf_of
-from llmnotes.llama_cpp.trial import try_file
+from llmnotes.llama_cpp.trial import checked_file
+from llmnotes.serving.loading import gguf_of
 
 PARALLEL = 4
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
-    name: str,
+    name: str | Path,
     *,
     host: str = "127.0.0.1",
     port: int = 8080,
@@ -26,29 +28,29 @@ def serve(
     n_gpu_layers: int | None = None,
     n_ctx: int | None = None,
     type: str | None = None,
-    say=print,
+    say: Callable[[str], object] = print,
 ) -> None:
     """Serve a model until Ctrl-C or SIGTERM, which end the process at once with exit status 0: never returns.
 
-    Answers /v1/models, /v1/completions, /v1/chat/completions (both also as streams) and /v1/embeddings; with a `key`,
-    whoever does not send it gets 401. `parallel` answers are written at once, each in a context of `n_ctx` tokens, and
-    more clients wait. The other arguments are those of `llmnotes.serving.load`. `say` receives what to tell the reader.
+    Answers /v1/models, /v1/completions, /v1/chat/completions (both also as streams) and /v1/embeddings. With a `key`,
+    a request without it gets 401. Up to `parallel` answers are written at once, each in a context of `n_ctx` tokens;
+    more clients wait. The other arguments are those of `llmnotes.serving.load`. `say` receives the lines for the
+    reader.
 
     Raises what `load` raises, and `ServerFailed` if the port cannot be opened, all before it is open.
 
-    Does not encrypt: put a server that speaks TLS before it where a network lies between. Texts longer than 512 tokens
-    get no embedding. Does not keep clients apart that share a key. The answers are llama.cpp's own, and a few requests
-    that are wrong get 500 from it and not 400, with the reason: a role or a text of a chat that is missing or no
-    string, tools that are none, an image for a model without eyes, and a text too long for an embedding.
+    Does not encrypt: across a network, put a server that speaks TLS in front of it. Does not embed texts longer than
+    512 tokens. Does not keep clients apart that share a key. The answers are llama.cpp's own, and it answers some wrong
+    requests with 500 where 400 would be right: a chat message whose role or text is missing or not a string, malformed
+    tools, an image for a model that cannot see, and a text that is too long for an embedding.
     """
     if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
         raise BadSettings("The API key is empty or has characters that a header cannot carry; take letters and digits.")
-    model = about(gguf_of(name, type))
+    model = checked_file(gguf_of(name, type))
     tokens = context_of(model, n_ctx)
-    try_file(model.path)
     _try_port(host, port)
     ended = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing can be lost while the model is loaded
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the model is loaded, Ctrl-C may simply kill the process
     server = start(
         model,
         n_threads=n_threads,
@@ -64,21 +66,21 @@ def serve(
     address = f"{server.listening_address}/v1"
     say(f"{model.name}: {address} ({parallel} answers at once, {tokens:,} tokens each; Ctrl-C ends it)")
     if host not in LOCAL and not key:
-        say("Everybody who reaches this machine may ask it: give a key with --api-key.")
-    while not ended.wait(0.2):  # a wait without an end would not be interrupted on Windows
+        say("Anyone who reaches this machine may ask it: give a key with --api-key.")
+    while not ended.wait(0.2):  # on Windows, Ctrl-C does not interrupt a wait without a timeout
         pass
     sys.stdout.flush()
-    os._exit(0)  # nothing is left to write, and an answer that is under way would hold up an orderly end
+    os._exit(0)  # nothing is left to write, and a normal exit would wait for the answers that are being written
 
 
 def _try_port(host: str, port: int) -> None:
     """Raise `ServerFailed` if nothing can listen at `host` and `port`."""
     try:
-        if not 0 <= port < 1 << 16:  # the system would take what is left of it
+        if not 0 <= port < 1 << 16:  # some systems would use the lowest 16 bits
             raise OverflowError("ports end at 65535")
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
-            if os.name == "posix":  # what was closed a moment ago does not count
+            if os.name == "posix":  # a port that was closed a moment ago is free
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except (OSError, OverflowError, UnicodeError) as error:

@@ -1,61 +1,68 @@
 """`llmnotes chat`: a conversation in the terminal, or a file of questions through a pipe."""
 
+import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from llmnotes.errors import LLMNotesError, ServerFailed, visible
-from llmnotes.serving.client import Client
-
-TOO_LONG = "exceed_context_size_error"  # what llama.cpp's server calls it
+from llmnotes.serving.client import TOO_LONG, Client
 
 
 def converse(
     client: Client,
     lines: Iterable[str],
-    write,
+    write: Callable[[str], object],
     *,
     system: str | None = None,
     template: bool = True,
-    forgive: bool = False,
-    **wish,
+    interactive: bool = False,
+    max_tokens: int = 256,
+    **parameters: object,
 ) -> None:
-    """Answer each of `lines` in turn, with all that was said before; `write` receives the pieces as they come.
+    """Answer each of `lines` in turn, with the conversation so far; `write` receives the pieces as they come.
 
-    Empty lines are left out. When the conversation outgrows the model's context, its oldest turns are forgotten.
-    Without a `template` a line has no history and is gone on with. `system` is said before everything else. `wish` goes
-    to `Client.stream`. With `forgive`, an error is written, and Ctrl-C ends one answer only: for someone who types.
+    Empty lines are skipped. When the conversation becomes longer than the model's context, its oldest turns are
+    dropped. Without a `template` each line is continued as a text, without history. `system` is sent before everything
+    else; `max_tokens` and `parameters` go to `Client.stream`. If `interactive`, an error is written and not raised, and
+    Ctrl-C ends one answer only.
     """
     first = [{"role": "system", "content": system}] if system else []
-    history = []
+    history: list[dict] = []
     for line in lines:
         line = line.strip()
         if not line:
             continue
         history.append({"role": "user", "content": line})
-        said = []
+        answer = []
+        if template:
+            stream = _answer(client, first, history, max_tokens, parameters)
+        else:
+            stream = client.stream(line, max_tokens=max_tokens, **parameters)
         try:
-            for piece in _answer(client, first, history, wish) if template else client.stream(line, **wish):
-                said.append(piece)
-                write(shown(piece))
+            for piece in stream:
+                answer.append(piece)
+                write(printable(piece))
         except KeyboardInterrupt:
-            if not forgive:
+            if not interactive:
                 raise
         except LLMNotesError as error:
-            if not forgive:
+            if not interactive:
                 raise
             write(str(error))
         write("\n")
-        if said:
-            history.append({"role": "assistant", "content": "".join(said)})
+        if answer:
+            history.append({"role": "assistant", "content": "".join(answer)})
         else:
             history.pop()
 
 
-def _answer(client: Client, first: list[dict], history: list[dict], wish: dict) -> Iterator[str]:
-    """Yield the answer to `history`, from which old turns are taken away until it fits."""
+def _answer(
+    client: Client, first: list[dict], history: list[dict], max_tokens: int, parameters: dict[str, object]
+) -> Iterator[str]:
+    """Yield the answer to `history`, from which old turns are removed until it fits into the context."""
     while True:
         try:
-            yield from client.stream(first + history, **wish)
+            yield from client.stream(first + history, max_tokens=max_tokens, **parameters)
             return
         except ServerFailed as error:
             if error.kind != TOO_LONG or len(history) < 2:
@@ -63,19 +70,19 @@ def _answer(client: Client, first: list[dict], history: list[dict], wish: dict) 
         del history[:2]  # a question and its answer
 
 
-def shown(text: str) -> str:
-    """Return `text` as a terminal may have it: a model writes what it likes, and a terminal obeys some of it.
+def printable(text: str) -> str:
+    """Return `text` with control characters escaped: a model may write some that a terminal would obey.
 
-    >>> shown("a\\n\\x1b[2Jb")
+    >>> printable("a\\n\\x1b[2Jb")
     'a\\n\\\\x1b[2Jb'
     """
     return "".join(visible(c) if (c < " " and c not in "\n\t") or "\x7f" <= c <= "\x9f" else c for c in text)
 
 
-def typed(prompt: str = "> ") -> Iterator[str]:
-    """Yield the lines that someone types, with a history to go back to, until Ctrl-D or Ctrl-C."""
+def typed_lines(prompt: str = "> ") -> Iterator[str]:
+    """Yield the lines that someone types, until Ctrl-D or Ctrl-C; the arrow keys bring back earlier lines."""
     try:
-        import readline  # noqa: F401  it gives `input` its arrow keys
+        import readline  # noqa: F401  importing it gives `input` its history and its arrow keys
     except ImportError:
         pass
     while True:
@@ -86,8 +93,8 @@ def typed(prompt: str = "> ") -> Iterator[str]:
             return
 
 
-def piped() -> Iterator[str]:
+def piped_lines() -> Iterator[str]:
     """Yield the lines of standard input until it ends."""
-    if hasattr(sys.stdin, "reconfigure"):
+    if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     yield from sys.stdin

@@ -1,0 +1,104 @@
+"""Load a model into llama.cpp on this machine: choose the engine, and make a GGUF file where there is none yet."""
+
+import hashlib
+import os
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from llmnotes.errors import BadSettings, CannotWrite, NotConvertible
+from llmnotes.formats import convert
+from llmnotes.llama_cpp.engine import context_of
+from llmnotes.llama_cpp.trial import checked_file
+from llmnotes.models import path_of
+from llmnotes.serving.bindings import Bindings
+from llmnotes.serving.runtime import Runtime
+
+ENGINES = {"xllamacpp": "xllamacpp", "llama-cpp-python": "llama_cpp"}  # distribution: the package it installs
+
+
+def load(
+    name: str | Path,
+    *,
+    n_threads: int | None = None,
+    n_gpu_layers: int | None = None,
+    n_ctx: int | None = None,
+    type: str | None = None,
+    exact: bool = False,
+    engine: str | None = None,
+) -> Runtime:
+    """Load a model into llama.cpp and return it as a `Runtime`; `close` it, or use it in a `with`.
+
+    `name` is a GGUF file, or any model that `open_model` takes: `gguf_of` then makes a GGUF of it, with weights of
+    `type`. `n_threads` is by default all cores of this process, and `n_gpu_layers` all layers, where llama.cpp was
+    built for a GPU. `n_ctx` is by default the model's own context, up to 4,096 tokens, and is rounded up to a multiple
+    of 256: keys and values for the whole context take memory from the start. llama.cpp keeps them as float16; with
+    `exact` it keeps float32 and does not fuse attention, so that texts are those of PyTorch except where two tokens are
+    almost equally probable. (100 texts of 64 tokens by Pebble in F16: 100 equal with `exact`, 99 without, where the
+    logits of two tokens differ by 0.0003.)
+
+    `engine` is "xllamacpp", llama.cpp in a wheel, which runs in a child process; or "llama-cpp-python", which was
+    compiled on this machine, perhaps for its GPU, and runs in this process. By default it is the first of them that is
+    installed. Both give the same text.
+
+    Raises `UnknownFormat`, `FileBroken` and `ModelBroken` for a file that llama.cpp does not run, before anything
+    starts; `MissingPart` without the engine; `BadSettings`; `ProcessDied`. Does not check whether the model fits into
+    memory.
+
+    >>> with load("pebble-chat") as pebble:
+    ...     pebble.file.layers
+    4
+    """
+    if engine is None:
+        engine = next((name for name, package in ENGINES.items() if find_spec(package)), "xllamacpp")
+    if engine not in ENGINES:
+        raise BadSettings(f"There is no engine {engine[:40]}; choose {' or '.join(ENGINES)}.")
+    model = checked_file(gguf_of(name, type))
+    runtime = Bindings if engine == "llama-cpp-python" else Runtime
+    return runtime(model, n_threads, n_gpu_layers, context_of(model, n_ctx), exact)
+
+
+def gguf_of(name: str | Path, type: str | None = None) -> Path:
+    """Return the GGUF file of a model: the file itself, or one made of its folder and kept in ~/.llmnotes/gguf.
+
+    `name` is what `open_model` takes, and `type` the type of the weights in a GGUF that is made here. A folder that has
+    changed is converted again, and its old GGUF is removed. `LLMNOTES_HOME` names another place than ~/.llmnotes.
+
+    Raises what `path_of` and `convert` raise, and `NotConvertible` if `type` is given for a file.
+
+    >>> gguf_of("pebble").suffix
+    '.gguf'
+    """
+    path = path_of(str(name))
+    if not path.is_dir():
+        if type:
+            raise NotConvertible(f"{path.name} is a file and has its types; leave {type} out, or convert it first.")
+        return path
+    place = Path(os.environ.get("LLMNOTES_HOME", Path.home() / ".llmnotes")) / "gguf"
+    # The name says which folder and type it is, then which state of the folder: sizes and times of its files.
+    stem = f"{path.name}-{type or 'plain'}-{_digest(str(path.resolve()))}"
+    try:
+        state = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir())
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(
+            f"{place} cannot hold the GGUF of {path.name} ({error.strerror}); set LLMNOTES_HOME to a folder that "
+            "can be written to, or convert it yourself with llmnotes convert."
+        ) from None
+    target = place / f"{stem}-{_digest(repr(state))}.gguf"
+    if target.exists():
+        return target
+    try:
+        convert(path, target, type=type)
+    except CannotWrite:
+        if not target.exists():  # it exists if another process was faster
+            raise
+    for old in place.glob(f"{stem}-*.gguf"):
+        if old != target:
+            with suppress(OSError):
+                old.unlink()
+    return target
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
