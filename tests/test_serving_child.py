@@ -9,7 +9,6 @@ from llmnotes.errors import FileBroken, ModelBroken, ServerFailed
 from llmnotes.llama_cpp.child import Child
 from llmnotes.llama_cpp.trial import checked_file
 
-
 pytestmark = pytest.mark.slow
 
 

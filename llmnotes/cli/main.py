@@ -4,6 +4,7 @@ Exit status: 0 done; 1 the answer is no; 2 the input could not be used, with one
 """
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -169,7 +170,7 @@ def _add(add_command: AddCommand) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` and return its exit status."""
-    if hasattr(sys.stdout, "reconfigure"):  # a Windows console may not speak UTF-8 by itself
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a Windows console may not speak UTF-8 by itself
         sys.stdout.reconfigure(encoding="utf-8")
     arguments = parser().parse_args(argv)
     try:
