@@ -55,7 +55,7 @@ def headings(notebook: NotebookNode, name: str) -> Iterator[str]:
     for part, place in places.items():
         if place is None and not (name.startswith("00") and part in NOT_IN_00):
             yield f"has no part “{part}”"
-    last = [places[part] for part in PARTS[1:] if places[part] is not None]
+    last = [place for part in PARTS[1:] if (place := places[part]) is not None]
     if last != sorted(last):
         yield "has its last parts out of order: " + ", ".join(found)
     numbers = re.findall(rf"(?m)^## {name[:2]}\.(\d+) ", text)

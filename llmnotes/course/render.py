@@ -50,7 +50,7 @@ def page(notebook, name: str, results: list[Result]) -> str:
     """Return one executed notebook as a page."""
     from nbconvert import HTMLExporter
 
-    copy = nbformat.from_dict(notebook)
+    copy = nbformat.reads(nbformat.writes(notebook), as_version=4)
     for number, output in enumerate(_outputs(copy)):
         figure = output.get("data", {}).pop(PLOTLY, None)
         if figure is not None:
