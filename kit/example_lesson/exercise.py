@@ -32,7 +32,7 @@ value. For `[1.0, 3.0]` rounded to `[2.0, 3.0]` it is 0.5.""",
     ...''',
         solution='''def mean_error(weights, rounded):
     """Return the mean distance between two lists of numbers."""
-    return sum(abs(a - b) for a, b in zip(weights, rounded)) / len(weights)''',
+    return sum(abs(a - b) for a, b in zip(weights, rounded, strict=True)) / len(weights)''',
         check=check_mean_error,
         hints={
             "signed": "differences of opposite signs cancel here. A distance has no sign.",
