@@ -65,7 +65,8 @@ def test_a_conversion_says_which_format_was_asked_for(tiny_folder, tmp_path):
     [
         (
             "huggingface",
-            "it can convert it to safetensors or .*, and llmnotes writes huggingface from a Hugging Face folder or ",
+            "it can convert it to safetensors or .*, and llmnotes writes huggingface from a "
+            "Hugging Face folder or GGUF",
         ),
         ("GPTQ", "llmnotes cannot write the format 'gptq'; choose one of safetensors, "),
         (None, "The ending of a.xyz does not name a format; add one of --to safetensors "),

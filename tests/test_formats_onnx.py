@@ -50,6 +50,18 @@ def test_the_header_says_what_the_library_says(tmp_path):
     assert found.metadata["inputs"] == {"x": ["F32", ["batch", 3]]} and found.metadata["producer_name"] == "tests"
 
 
+def test_two_names_for_the_same_external_bytes_are_one_storage(tmp_path):
+    (tmp_path / "m.data").write_bytes(torch.arange(6.0).numpy().tobytes())
+    pair = []
+    for name in ("a", "b"):
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[2, 3], data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value="m.data")
+        pair.append(tensor)
+    (tmp_path / "m.onnx").write_bytes(model(pair).SerializeToString())
+    found = inspect(tmp_path / "m.onnx")
+    assert [tensor.alias for tensor in found.tensors] == [None, "a"] and found.nbytes == 24
+
+
 def test_external_data_stay_in_the_folder(tmp_path):
     weights = numpy_helper.from_array(torch.arange(2000.0).numpy(), "w")
     onnx.save(model([weights]), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)

@@ -44,10 +44,10 @@ def make_delta(base: str | Path, target: str | Path, dst: str | Path) -> Delta:
     Does not store what rounding took: where the last bit matters, publish the weights.
     """
     dst = Path(dst)
-    base, target = inspect(base), inspect(target)
-    _relatives(base, target)
-    result = Delta(dst, len(target.tensors))
-    _combine(base, target, dst, lambda old, new, cast: _subtract(old, new, cast, result), {KEY: fingerprint(base)})
+    old, new = inspect(base), inspect(target)
+    _relatives(old, new)
+    result = Delta(dst, len(new.tensors))
+    _combine(old, new, dst, lambda old, new, cast: _subtract(old, new, cast, result), {KEY: fingerprint(old)})
     return result
 
 
@@ -58,15 +58,15 @@ def apply_delta(base: str | Path, delta: str | Path, dst: str | Path) -> Convers
     with that. Settings and tokenizer are the delta's. Raises `NotConvertible` for a wrong base.
     """
     dst = Path(dst)
-    base, delta = inspect(base), inspect(delta)
-    _relatives(base, delta)  # first, since a fingerprint is taken of a folder alone
-    said = delta.metadata.get("weights", {}).get(KEY)
-    if said is not None and said != fingerprint(base):
+    old, new = inspect(base), inspect(delta)
+    _relatives(old, new)  # first, because only a folder has a fingerprint
+    said = new.metadata.get("weights", {}).get(KEY)
+    if said is not None and said != fingerprint(old):
         raise NotConvertible(
-            f"{delta.path} was made from a different base than {base.path}; give the base it was made from."
+            f"{new.path} was made from a different base than {old.path}; give the base it was made from."
         )
-    lost = _combine(base, delta, dst, lambda old, new, cast: cast(old + new), {})
-    return Conversion(delta.path, dst, delta.identity, "huggingface", len(delta.tensors), delta.nbytes, {}, lost)
+    lost = _combine(old, new, dst, lambda old, new, cast: cast(old + new), {})
+    return Conversion(new.path, dst, new.identity, "huggingface", len(new.tensors), new.nbytes, {}, lost)
 
 
 def fingerprint(inspection: Inspection) -> str:
@@ -96,7 +96,7 @@ def _relatives(base: Inspection, other: Inspection) -> None:
         if tensor.name.endswith(".rotary_emb.inv_freq") and shape is None:
             continue  # a constant that old checkpoints carry along
         fits = shape is not None and len(shape) == len(tensor.shape) and shape[1:] == tensor.shape[1:]
-        if not fits or shape[:1] < tensor.shape[:1]:
+        if shape is None or not fits or shape[:1] < tensor.shape[:1]:
             raise NotConvertible(
                 f"{tensor.name[:80]!r} is {tensor.shape} in {base.path} and {shape or 'missing'} in {other.path}; "
                 "give the base that it was tuned from."

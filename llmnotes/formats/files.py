@@ -93,10 +93,10 @@ class Source:
 
     def shape(self, sides, where: str) -> tuple[int, ...]:
         """Return `sides` as a shape, if it is a short list of whole numbers from 0 to 2**63."""
-        sides = tuple(sides) if isinstance(sides, list | tuple) else ("?",)
-        if len(sides) > 64 or not all(type(side) is int and 0 <= side < 1 << 63 for side in sides):
-            raise self.broken(f"the shape of {where[:80]!r} is no list of sizes")
-        return sides
+        valid = isinstance(sides, list | tuple) and len(sides) <= 64
+        if not valid or not all(type(side) is int and 0 <= side < 1 << 63 for side in sides):
+            raise self.broken(f"the shape of {where[:80]!r} is not a list of sizes")
+        return tuple(sides)
 
     def broken(self, what: str) -> FileBroken:
         """Return the error that says what is wrong with this file."""
@@ -105,8 +105,16 @@ class Source:
 
 def stored(tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a tensor as they lie in its file, at most `CHUNK` at a time."""
-    with Source(tensor.path) as source:
-        yield from source.stream(tensor.offset, tensor.nbytes)
+    path, offset = place_of(tensor)
+    with Source(path) as source:
+        yield from source.stream(offset, tensor.nbytes)
+
+
+def place_of(tensor: Tensor) -> tuple[Path, int]:
+    """Return the file of a tensor that lies in it as it is, and its first byte; `FileBroken` if it no longer does."""
+    if tensor.path is None or tensor.offset is None:
+        raise FileBroken(f"The file of {tensor.name[:80]} changed while it was read; run the command again.")
+    return tensor.path, tensor.offset
 
 
 def remembered(files: int):

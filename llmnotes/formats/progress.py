@@ -14,4 +14,8 @@ def progress(nbytes: int, what: str = "") -> Iterator[Callable[[int], None]]:
     from tqdm import tqdm
 
     with tqdm(total=nbytes, desc=what, unit="B", unit_scale=True, delay=1, leave=False, file=sys.stderr) as bar:
-        yield bar.update
+
+        def advance(count: int) -> None:
+            bar.update(count)
+
+        yield advance

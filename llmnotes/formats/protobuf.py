@@ -44,6 +44,12 @@ class Message:
         self.window, self.first = (source if isinstance(source, bytes) else b""), 0
         self.size = len(source) if isinstance(source, bytes) else source.size
 
+    @property
+    def file(self) -> Source:
+        """The file that the message is read from; only for a message that is not in memory."""
+        assert isinstance(self.source, Source)
+        return self.source
+
     def fields(self, start: int = 0, end: int | None = None) -> Iterator[Field]:
         """Yield the fields of the message at `start:end`, by default all there is; `FileBroken` if it is none."""
         position, end = start, self.size if end is None else end

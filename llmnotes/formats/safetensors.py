@@ -5,7 +5,7 @@ write ourselves, because the official writer wants the whole model in memory; th
 """
 
 import json
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from llmnotes.formats.files import HEADER_LIMIT, Source
 from llmnotes.formats.format import Format
@@ -77,7 +77,7 @@ def write_safetensors(file: BinaryIO, parts: list[PlannedTensor], metadata: dict
     quantized blocks of GGML: the format has no names for them.
     """
     parts = sorted(parts, key=lambda part: (ORDER.index(part.dtype), part.name.encode()))
-    header = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     at = 0
     for part in parts:
         if part.name in header or part.name == "__metadata__":

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from llmnotes.formats.files import Source
+from llmnotes.formats.files import Source, place_of
 from llmnotes.formats.results import Tensor
 
 LENGTH = 1 << 26  # bytes that are sent between two reports of progress
@@ -41,7 +41,8 @@ class Stretch:
 
 def stretches(tensor: Tensor) -> Iterator[Stretch]:
     """Yield the bytes of a tensor that lies in its file as it is, without reading them."""
-    with Source(tensor.path) as source:
-        end = tensor.offset + tensor.nbytes
-        for offset in range(tensor.offset, end, LENGTH):
+    path, start = place_of(tensor)
+    with Source(path) as source:
+        end = start + tensor.nbytes
+        for offset in range(start, end, LENGTH):
             yield Stretch(source, offset, min(LENGTH, end - offset))

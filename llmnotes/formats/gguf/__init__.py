@@ -31,9 +31,9 @@ def identify(source: Source) -> Identity | None:
     head = source.head(8)
     if head[:4] != b"GGUF":
         return None
-    for order, name in (("little", ""), ("big", " big-endian")):
-        version = int.from_bytes(head[4:], order)
-        if 1 <= version <= 3 and len(head) == 8:
+    for name, order in (("", "<"), (" big-endian", ">")):
+        version = struct.unpack(order + "I", head[4:])[0] if len(head) == 8 else 0
+        if 1 <= version <= 3:
             return Identity("GGUF", f"{version}{name}", f"the bytes “GGUF”, then the{name} number {version}")
     raise source.broken(f"it begins as GGUF does, and its version is not 1, 2 or 3 but {head[4:].hex() or 'missing'}")
 
@@ -60,8 +60,10 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     return Inspection(source.path, identity, tensors, metadata, architecture, tuple(notes))
 
 
-def read(inspection: Inspection, tensor: "Swapped") -> Iterator[bytes]:
+def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a tensor of a big-endian file, little-endian; `NotConvertible` where no order is agreed."""
+    if not isinstance(tensor, Swapped):
+        raise FileBroken(f"{inspection.path.name} changed while it was read; run the command again.")
     with Source(inspection.path) as source:
         yield from swapped(tensor.dtype, source.stream(tensor.at, tensor.nbytes))
 
@@ -247,8 +249,14 @@ def _tensors(cursor: _Cursor, count: int, alignment: int, notes: list[str]) -> t
             notes.append(GAPS)
         at = offset + nbytes
     if cursor.order == "<":
-        return tuple(Tensor(name, *entry[:3], source.path, start + entry[3]) for name, entry in found.items())
-    return tuple(Swapped(name, *entry[:3], source.path, at=start + entry[3]) for name, entry in found.items())
+        return tuple(
+            Tensor(name, dtype, shape, nbytes, source.path, start + offset)
+            for name, (dtype, shape, nbytes, offset) in found.items()
+        )
+    return tuple(
+        Swapped(name, dtype, shape, nbytes, source.path, at=start + offset)
+        for name, (dtype, shape, nbytes, offset) in found.items()
+    )
 
 
 def _plain(value):

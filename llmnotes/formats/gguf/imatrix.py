@@ -84,6 +84,7 @@ def named(importance: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for name, means in importance.items():
         parts = re.fullmatch(r"model\.layers\.(\d{1,9})\.(.+)\.weight", name)
-        stem = parts and LAYER.get(parts[2])
-        found[f"blk.{parts[1]}.{stem}.weight" if stem else name] = means
+        if parts is not None and parts[2] in LAYER:
+            name = f"blk.{parts[1]}.{LAYER[parts[2]]}.weight"
+        found[name] = means
     return found

@@ -84,7 +84,7 @@ def language_model(inspection: Inspection) -> tuple[Inspection, list[str]]:
                 f"{tensor.name[:80]} is compressed or not contiguous in its file; convert the folder to "
                 "safetensors first."
             )
-        tensors.append(replace(tensor, name=name, alias=names.get(tensor.alias, ("", None))[1]))
+        tensors.append(replace(tensor, name=name, alias=names[tensor.alias][1] if tensor.alias in names else None))
     text = (TEXT_DEFAULTS if text.get("model_type", "llama") == "llama" else {}) | text
     text.setdefault("model_type", "llama")
     tied = text.get("tie_word_embeddings") is True or config.get("tie_word_embeddings") is True

@@ -109,7 +109,8 @@ def number(rope: dict, key: str, default: float | None = None) -> float:
     """Return one number of the rope parameters; raise `FileBroken` if it is none, or not above 0."""
     value = rope.get(key)
     value = default if value is None else value
-    _check(key, value, isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e30)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:
+        raise _wrong(key, value)
     return value
 
 
@@ -124,6 +125,10 @@ def _rope(config: dict) -> dict:
 
 def _check(key: str, value: Any, holds: bool) -> None:
     if not holds:
-        raise FileBroken(
-            f"Its settings say {key} is {str(value)[:40]}, which cannot be right; copy the model again from its source."
-        )
+        raise _wrong(key, value)
+
+
+def _wrong(key: str, value: Any) -> FileBroken:
+    return FileBroken(
+        f"Its settings say {key} is {str(value)[:40]}, which cannot be right; copy the model again from its source."
+    )

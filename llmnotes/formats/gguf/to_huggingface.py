@@ -35,7 +35,7 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
     another shape than the keys say).
     """
     metadata, at_hand = inspection.metadata, {tensor.name: tensor for tensor in inspection.tensors}
-    architecture = architectures.of_gguf(metadata.get("general.architecture"))
+    architecture = architectures.of_gguf(str(metadata.get("general.architecture")))
     asked = _asked(type)
     config = _config(architecture, metadata, at_hand)
     sizes = rope.settings(architecture, config, len(at_hand))
@@ -43,7 +43,7 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
     wanted = architectures.weights(architecture, sizes)
     _check(inspection, wanted, at_hand)
     tokenizer = hf_tokenizer.files(metadata, inspection.path.name)
-    lost = list(LOST)
+    lost: list[str] = [*LOST]
     blocks = sorted({tensor.dtype for tensor in at_hand.values()} - set(FLOATS))
     if blocks:
         lost.append(
@@ -139,7 +139,12 @@ def _positions(architecture: Architecture, metadata: dict[str, Any], config: dic
     if "partial_rotary_factor" in architecture.defaults:
         heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
         turned = metadata.get(f"{name}.dimension_count")
-        if all(type(value) is int and value > 0 for value in (heads, hidden, turned)):
+        if (
+            isinstance(heads, int)
+            and isinstance(hidden, int)
+            and type(turned) is int
+            and min(heads, hidden, turned) > 0
+        ):
             found["partial_rotary_factor"] = turned / max(hidden // heads, 1)
     return found
 

@@ -44,48 +44,61 @@ def keys(folder: Path, config: dict, architecture: str) -> tuple[dict[str, Any],
     not known: a wrong name silently gives other tokens. Does not read vocab.json with merges.txt.
     """
     fast, own = _json(folder / "tokenizer.json"), _json(folder / "tokenizer_config.json")
-    model = _part(fast, "model")
-    pieces = folder / "tokenizer.model"
-    lost = []
-    if pieces.is_file() and (not model or model.get("byte_fallback") is True):
-        found = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}
-        tokens = _pieces(pieces, config["vocab_size"])
-        later = {at: entry for at, entry in _added(fast, {}).items() if tokens.get(at, ("", 0, NORMAL))[2] == NORMAL}
-        found |= _lists(tokens, later | _added({}, own), config["vocab_size"])
-    elif model.get("type") == "BPE":
-        byte_level = model.get("byte_fallback") is not True
-        pre = _pre(fast, model, architecture) if byte_level else "default"
-        found = {"tokenizer.ggml.model": "gpt2" if byte_level else "llama", "tokenizer.ggml.pre": pre}
-        found |= _from_json(fast, model, byte_level, config["vocab_size"], _specials(own))
-        if byte_level and fast.get("normalizer"):
-            lost.append(
-                "llama.cpp does not normalize text first (tokenizer.json does): some accents become other tokens."
-            )
-    else:
-        raise NotConvertible(
-            f"{folder.name} has no tokenizer that GGUF can hold here; put a tokenizer.json with a BPE, or the "
-            "tokenizer.model of a SentencePiece BPE, beside config.json."
-        )
+    found, lost = _vocabulary(folder, fast, own, config["vocab_size"], architecture)
     if found["tokenizer.ggml.model"] == "llama":
-        prefix = _prefix(fast, own)
-        if own.get("add_prefix_space") is not None or not prefix:
-            found["tokenizer.ggml.add_space_prefix"] = prefix
-        if _scheme(fast) == "first":
-            lost.append(
-                "llama.cpp, as SentencePiece, puts a space before a text that begins with one already, and before text "
-                "that follows a special token; this tokenizer.json does not."
-            )
-        if any(step.get("type") != "Prepend" and step != SPACE for step in _normalizers(fast)):
-            lost.append(
-                "llama.cpp marks spaces and changes nothing else in a text; this tokenizer.json does: several spaces "
-                "or accents may become other tokens."
-            )
-    count = len(found["tokenizer.ggml.tokens"].value)
-    found |= _special_ids(fast, own, config, count)
+        found |= _space_prefix(fast, own)
+        lost += _unlike_sentencepiece(fast)
+    found |= _special_ids(fast, own, config, len(found["tokenizer.ggml.tokens"].value))
     bos, eos = _adds(fast, own)
     found |= {"tokenizer.ggml.add_bos_token": bos, "tokenizer.ggml.add_eos_token": eos}
     template = _template(folder, own)
     return found | ({"tokenizer.chat_template": template} if template else {}), lost
+
+
+def _vocabulary(folder: Path, fast: dict, own: dict, size: int, architecture: str) -> tuple[dict[str, Any], list[str]]:
+    """Return (the keys that say which tokens there are and how a text is cut into them, sentences on what is lost)."""
+    model, pieces = _part(fast, "model"), folder / "tokenizer.model"
+    byte_level = model.get("byte_fallback") is not True
+    # SentencePiece's own file goes before a tokenizer.json that was made from it.
+    if pieces.is_file() and (not model or not byte_level):
+        tokens = _pieces(pieces, size)
+        later = {at: entry for at, entry in _added(fast, {}).items() if tokens.get(at, ("", 0, NORMAL))[2] == NORMAL}
+        found = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}
+        return found | _lists(tokens, later | _added({}, own), size), []
+    if model.get("type") == "BPE":
+        pre = _pre(fast, model, architecture) if byte_level else "default"
+        found = {"tokenizer.ggml.model": "gpt2" if byte_level else "llama", "tokenizer.ggml.pre": pre}
+        lost = []
+        if byte_level and fast.get("normalizer"):
+            lost.append("llama.cpp does not normalize text as tokenizer.json does: some accents become other tokens.")
+        return found | _from_json(fast, model, byte_level, size, _specials(own)), lost
+    raise NotConvertible(
+        f"llmnotes cannot convert the tokenizer of {folder.name} to GGUF; put a tokenizer.json with a BPE, or the "
+        "tokenizer.model of a SentencePiece BPE, beside config.json."
+    )
+
+
+def _space_prefix(fast: dict, own: dict) -> dict[str, Any]:
+    """Return the key that says whether a space comes before the text; llama.cpp takes a missing one for yes."""
+    prefix = _prefix(fast, own)
+    stated = own.get("add_prefix_space") is not None or not prefix
+    return {"tokenizer.ggml.add_space_prefix": prefix} if stated else {}
+
+
+def _unlike_sentencepiece(fast: dict) -> list[str]:
+    """Return a sentence for each thing that a tokenizer.json does with a text and llama.cpp does not."""
+    lost = []
+    if _scheme(fast) == "first":
+        lost.append(
+            "llama.cpp, like SentencePiece, also puts a space before text that begins with one, and before text that "
+            "follows a special token; this tokenizer.json does not."
+        )
+    if any(step.get("type") != "Prepend" and step != SPACE for step in _normalizers(fast)):
+        lost.append(
+            "llama.cpp only marks spaces; this tokenizer.json changes more in a text, so several spaces or accents may "
+            "become other tokens."
+        )
+    return lost
 
 
 def _pre(fast: dict, model: dict, architecture: str) -> str:
@@ -217,7 +230,7 @@ def _special_ids(fast: dict, own: dict, config: dict, count: int) -> dict[str, A
     numbers = {text: number for number, (text, _) in reversed(_added(fast, own).items())}
     found = {}
     for kind, name in SPECIAL.items():
-        number = numbers.get(_content(own.get(f"{kind}_token")))
+        number = numbers.get(_content(own.get(f"{kind}_token")) or "")
         number = config.get(f"{kind}_token_id") if number is None else number
         if type(number) is int and 0 <= number < count:
             found[f"tokenizer.ggml.{name}_token_id"] = number

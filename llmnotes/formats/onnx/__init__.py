@@ -4,7 +4,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llmnotes.errors import FileBroken
 from llmnotes.formats.files import Source, remembered
@@ -22,7 +24,7 @@ TYPES = {
 }  # fmt: skip
 # The fields that a ModelProto and a GraphProto may have, with their wire types.
 MODEL = {1: VARINT, 5: VARINT} | dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), LENGTH)
-GRAPH = dict.fromkeys((1, 2, 5, 10, 11, 12, 13, 14, 15, 16), LENGTH)
+GRAPH: dict[int, int] = dict.fromkeys((1, 2, 5, 10, 11, 12, 13, 14, 15, 16), LENGTH)
 LOOK = 1000  # fields of the graph that must look right before a file is called ONNX
 RAW, FLOATS, INTS, STRINGS, LONGS, DOUBLES, UNSIGNED = 9, 4, 5, 6, 7, 10, 11  # fields that can hold a tensor's values
 AS_THEY_ARE = (RAW, FLOATS, DOUBLES)  # those whose bytes are the tensor's; the others are varints
@@ -42,7 +44,7 @@ def identify(source: Source) -> Identity | None:
             if MODEL.get(field.number) != field.wire:
                 return None
             if field.number == 1:
-                version = field.value
+                version = field.value or 0
             elif field.number == 7:
                 graphs.append(field)
             elif field.number == 8:
@@ -70,13 +72,14 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     and for external data outside the model's folder. Does not list weights that stand in the graph's operators.
     """
     message = Message(source)
-    about, notes, tensors = {"opsets": {}}, [], {}
+    about: dict[str, Any] = {"opsets": {}}
+    notes, tensors = [], {}
     texts = {2: "producer_name", 3: "producer_version", 4: "domain", 6: "doc_string"}
     for field in message.fields():
         if field.number in texts:
             about[texts[field.number]] = message.text(field)
         elif field.number in (1, 5):
-            about["ir_version" if field.number == 1 else "model_version"] = signed(field.value)
+            about["ir_version" if field.number == 1 else "model_version"] = signed(field.value or 0)
         elif field.number == 8:
             about["opsets"].update([_opset(message, field)])
         elif field.number == 14:
@@ -121,7 +124,7 @@ def _decoded(message: Message, tensor: Tensor, values: list[Field]) -> Iterator[
     left = tensor.nbytes
     for field in values:
         if field.number in AS_THEY_ARE:
-            pieces = message.source.stream(field.start, field.end - field.start)
+            pieces = message.file.stream(field.start, field.end - field.start)
         else:
             pieces = (value.to_bytes(8, "little")[:width] for value in message.each_number(field))
         waiting = bytearray()
@@ -153,7 +156,7 @@ def _graph(message: Message, graph: Field, about: dict, tensors: dict, notes: li
             if tensor.offset is not None and tensor.nbytes:
                 first = places.setdefault((tensor.path, tensor.offset, tensor.nbytes), tensor.name)
                 if first != tensor.name:
-                    tensor = Tensor(*[getattr(tensor, name) for name in Tensor.__slots__[:-1]], alias=first)
+                    tensor = replace(tensor, alias=first)
             tensors[tensor.name] = tensor, values
         elif field.number in (11, 12):
             (inputs if field.number == 11 else outputs).update([_value(message, field)])
@@ -185,13 +188,13 @@ def _tensor(message: Message, field: Field, sizes: dict, notes: list[str]) -> tu
     if kind not in TYPES:
         raise message.broken(f"{name[:80]!r} has the unknown data type {kind}")
     dtype, bits = TYPES[kind]
-    shape = message.source.shape(sides, name)
+    shape = message.file.shape(sides, name)
     tensor = Tensor(name, dtype, shape, 0)
     nbytes = -(-tensor.elements * bits // 8)
     if external:
         path, offset = _beside(message, name, place, nbytes, sizes, notes)
         return Tensor(name, dtype, shape, nbytes, path, offset), []
-    return _in_file(message, Tensor(name, dtype, shape, nbytes, message.source.path), values), values
+    return _in_file(message, Tensor(name, dtype, shape, nbytes, message.file.path), values), values
 
 
 def _in_file(message: Message, tensor: Tensor, values: list[Field]) -> Tensor:
@@ -216,7 +219,7 @@ def _in_file(message: Message, tensor: Tensor, values: list[Field]) -> Tensor:
 def _beside(message: Message, name: str, place: dict, nbytes: int, sizes: dict, notes: list[str]):
     """Return the path and offset of external data; (None, None) and a note if its file is not there."""
     location = place.get("location", "")
-    folder = message.source.path.parent
+    folder = message.file.path.parent
     try:
         offset, length = int(place.get("offset", "0")), int(place.get("length", str(nbytes)))
     except ValueError:
@@ -233,7 +236,7 @@ def _beside(message: Message, name: str, place: dict, nbytes: int, sizes: dict, 
             sizes[location] = None
         if sizes[location] is None:
             notes.append(
-                f"The weights in {location[:200]} are not there: put that file beside {message.source.path.name}."
+                f"The weights in {location[:200]} are not there: put that file beside {message.file.path.name}."
             )
     if sizes[location] is None:
         return None, None
@@ -267,7 +270,7 @@ def _value(message: Message, field: Field) -> tuple[str, list]:
             tensors = [inner for inner in message.inside(part) if inner.number == 1]
             for inner in (inner for tensor in tensors for inner in message.inside(tensor)):
                 if inner.number == 1:
-                    dtype = TYPES.get(inner.value, ("?", 0))[0]
+                    dtype = TYPES.get(inner.value or 0, ("?", 0))[0]
                 elif inner.number == 2:
                     sides = [_side(message, side) for side in message.inside(inner) if side.number == 1]
     return name, [dtype, sides]
@@ -277,7 +280,7 @@ def _side(message: Message, field: Field) -> int | str:
     side = next((part for part in message.inside(field) if part.number in (1, 2)), None)
     if side is None:
         return "?"
-    return signed(side.value) if side.wire == VARINT else message.text(side, 1000)
+    return signed(side.value or 0) if side.wire == VARINT else message.text(side, 1000)
 
 
 def _begins(head: bytes) -> bool:

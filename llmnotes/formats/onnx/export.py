@@ -155,6 +155,7 @@ def _trace(folder: Path, path: Path):
             f"torch.onnx cannot trace {folder.name} ({error.__class__.__name__}); llmnotes can make "
             "safetensors or a GGUF of it."
         ) from None
+    assert program is not None  # with dynamo=True it is returned
     program.model.metadata_props["architecture"] = type(model).__name__
     weights = sum(parameter.numel() for parameter in model.parameters()) * 4
     program.save(path, external_data=weights > ONE_FILE)
