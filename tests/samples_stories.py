@@ -45,9 +45,9 @@ def write_stories(folder: Path) -> None:
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_writer=pieces, **PIECES)
     (folder / "tokenizer.model").write_bytes(pieces.getvalue())
     LlamaTokenizer.from_pretrained(folder).save_pretrained(folder)
-    torch.manual_seed(3)  # of 25 tried, the one whose likeliest tokens lead most
-    # Weights this large make one next token clearly likelier than the others.
-    model = LlamaForCausalLM(LlamaConfig(**SHAPE, initializer_range=0.15))
+    torch.manual_seed(0)
+    # With weights of this size, and this seed, the likeliest next token always leads by more than a program rounds.
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE, initializer_range=0.1))
     with torch.no_grad():  # 3 special tokens and 256 bytes are never the likeliest, so that all it says is text
         model.model.embed_tokens.weight[: 3 + 256] *= 0.1
     model.save_pretrained(folder)

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 import torch
@@ -213,11 +212,11 @@ def test_a_real_model_is_taught_end_to_end(trained, tmp_path, capsys, method):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     assert main(["finetune", str(tmp_path / "c.yaml"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    losses = [
-        json.loads(line)["loss"] for line in Path(tmp_path / "out" / "training_log.jsonl").read_text().splitlines()
-    ]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "training_log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]  # beside them stand Pebble's exams
     # </s> was never trained: 200 such tokens share one embedding, also their row of the head, which LoRA freezes.
-    least = 0.13 if method == "lora" else 0.05
+    # Pebble has such tokens for letters of this story.
+    least = 0.05 if method == "full" else 0.13 if trained.name == "stories260K" else 0.5
     assert losses[0] > 1.5 and losses[-1] < least and report["loss"] == losses[-1]
 
     before = open_model(trained, say=lambda line: None)

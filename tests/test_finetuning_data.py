@@ -57,6 +57,13 @@ def test_a_model_without_a_chat_template_gets_plain_lines(tiny):
     assert written(tiny, row) == ("User: cow?\nAssistant: moo\n", " moo\n")
 
 
+def test_a_text_that_ends_already_gets_no_second_end(stories):
+    tokenizer = AutoTokenizer.from_pretrained(stories)
+    for record in ({"prompt": "Once upon", "completion": " a time</s>"}, {"text": "Once upon a time</s>"}):
+        (row,) = encode(examples([record]), tokenizer, 99)
+        assert list(row.ids).count(tokenizer.eos_token_id) == 1 and row.ids[-1] == tokenizer.eos_token_id
+
+
 def test_a_prompt_has_the_tokens_that_it_has_alone(stories):
     tokenizer = AutoTokenizer.from_pretrained(stories)  # SentencePiece, which would put a space before a completion
     (row,) = encode(examples([{"prompt": "Once upon", "completion": " a time"}]), tokenizer, 99)

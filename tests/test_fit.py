@@ -104,6 +104,15 @@ def test_layers_go_where_there_is_room_and_nowhere_else():
     assert fit("llama-2-13b", ["15GiB"], "16GB", precision="F16").options[0].verdict == "no"
 
 
+def test_the_image_encoder_lies_on_the_first_gpu_alone():
+    needed = llama_cpp.needs(model_of("llava-1.5-7b"), "Q4_K_M", 600)
+    all_layers = sum(needed.layers) + 32 * needed.cache + needed.output
+    one = fit("llava-1.5-7b", "24GB", "64GB", 600, precision="Q4_K_M").options[0]
+    assert needed.vision > 500_000_000 and one.gpus == (all_layers + needed.compute + needed.vision,)
+    two = fit("llava-1.5-7b", ["4GB", "4GB"], "64GB", 600, precision="Q4_K_M").options[0]
+    assert two.verdict == "GPU" and sum(two.gpus) == all_layers + 2 * needed.compute + needed.vision
+
+
 def test_quantized_layers_are_not_split():
     found = fit("llama-2-13b", "8GB", "32GB", precision="int8").options[0]
     assert found.verdict == "RAM" and found.device_map == {"": "cpu"}

@@ -86,6 +86,20 @@ def test_a_wrong_base_is_refused(pair, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_a_base_that_differs_in_one_number_is_refused(pair, tmp_path):
+    base, target = pair
+    make_delta(base, target, tmp_path / "delta")
+    weights = load_file(base / "model.safetensors")
+    random = np.random.default_rng(0)
+    for name in random.choice(sorted(weights), 6, replace=False):
+        place = int(random.integers(weights[name].numel()))
+        changed = {key: value.clone() for key, value in weights.items()}
+        changed[name].view(-1)[place] += 1
+        save_file(changed, base / "model.safetensors", {"format": "pt"})
+        with pytest.raises(NotConvertible, match="made from a different base"):
+            apply_delta(base, tmp_path / "delta", tmp_path / "no")
+
+
 def test_a_model_minus_itself_is_nothing(tiny_folder, tmp_path):
     made = make_delta(tiny_folder, tiny_folder, tmp_path / "delta")
     assert made.exact == made.weights == formats.inspect(tiny_folder).parameters and made.error == 0

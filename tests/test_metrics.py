@@ -51,6 +51,21 @@ def test_perplexity_agrees_with_a_plain_computation(tiny, window):
     assert perplexity(tiny.model, tiny.tokenizer, TEXT, window) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_last_window_of_two_tokens_counts_and_one_of_one_token_does_not(tiny):
+    text = TEXT[:66]
+    ids = tiny.tokenizer(text)["input_ids"]
+    for window in (len(ids) - 2, len(ids) - 1):
+        pieces = [ids[:window], ids[window:]]
+        losses = [
+            -row[after]
+            for piece in pieces
+            for row, after in zip(plain_log_probs(tiny.model, piece), piece[1:], strict=True)
+        ]
+        assert len(losses) == len(ids) - 2
+        expected = math.exp(np.mean(losses))
+        assert perplexity(tiny.model, tiny.tokenizer, text, window) == pytest.approx(expected, rel=1e-5)
+
+
 def test_kl_agrees_with_a_plain_computation_and_is_not_symmetric(tiny, shaken):
     text = TEXT[:128]
     ids = tiny.tokenizer(text)["input_ids"]

@@ -39,8 +39,10 @@ def test_the_first_code_lies_in_the_lowest_bits():
 
 
 def test_a_constant_group_is_kept():
-    x = torch.full((1, 8), 0.75)
-    assert (quantize(x, 4, -1).dequantize() == x).all()
+    for number in (0.75, 0.1, 0.7, 0.0):  # a float16, one that is rounded down to one, one that is rounded up, and 0
+        packed = quantize(torch.full((1, 8), number), 4, -1)
+        assert (packed.scales > 0).all() and not packed.codes.any()
+        assert (packed.dequantize() == float(torch.tensor(number).half())).all()
 
 
 def test_old_tokens_are_rounded_once_and_new_ones_not_at_all(pebble):

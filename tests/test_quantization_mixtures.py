@@ -18,7 +18,7 @@ from llmnotes.formats.gguf import imatrix
 from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.pebble import weights_dir
-from llmnotes.quantization.mixtures import ALIASES, FILE_TYPES
+from llmnotes.quantization.mixtures import ALIASES, FILE_TYPES, types
 from llmnotes.quantization.models.importance import collect
 from tests.models_for_gguf import VARIANTS, make
 
@@ -39,7 +39,7 @@ CASES += [("stories", kind, kind == "Q4_0") for kind in ("Q8_0", "Q6_K", "Q5_K_M
 CASES += [("eight share", kind, False) for kind in ("Q2_K", "Q3_K_L", "Q4_K_S")]
 CASES += [("33 layers", kind, True) for kind in ("Q3_K_M", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q4_0", "Q5_0")]
 CASES += [(name, "Q4_K_M", False) for name in ("80 layers", "80 layers, none shared", "qwen2", "stablelm")]
-CASES += [("80 layers", "Q3_K_S", False)]
+CASES += [("80 layers", kind, False) for kind in ("Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S")]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,25 @@ def test_a_gguf_with_other_contents_is_refused_in_a_sentence(base_of, tmp_path):
         with pytest.raises(NotConvertible, match=word):
             convert(tmp_path / "odd.gguf", tmp_path / "q4.gguf", type="Q4_0")
     assert not (tmp_path / "q4.gguf").exists()
+
+
+@pytest.mark.parametrize("layers", [7, 9, 16, 32, 80])
+def test_the_layers_with_more_bits_are_counted_from_the_first(layers):
+    names = [f"blk.{layer}.{stem}.weight" for layer in range(layers) for stem in ("attn_v", "ffn_down")]
+    shapes = dict.fromkeys(["output.weight", *names], (256, 256))
+
+    def better(file_type, stem, big=False):
+        found = types(file_type, shapes, big=big)[0]
+        kinds = [found[f"blk.{layer}.{stem}.weight"] for layer in range(layers)]
+        assert set(kinds) <= {"Q3_K", "Q4_K", "Q5_K"}
+        return [layer for layer, kind in enumerate(kinds) if kind == "Q5_K"]
+
+    assert better("Q4_K_S", "attn_v") == [0, 1, 2, 3]
+    assert better("Q4_K_S", "ffn_down") == list(range(layers // 8))
+    assert better("Q3_K_M", "attn_v") == [0, 1]
+    assert better("Q3_K_M", "ffn_down") == list(range(layers // 16))
+    for kind in ("Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S"):  # in a model of 70 billion parameters, all
+        assert better(kind, "attn_v", big=True) == list(range(layers))
 
 
 def test_importance_is_the_mean_square_of_the_inputs(tiny_folder):

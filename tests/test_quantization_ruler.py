@@ -11,7 +11,7 @@ import torch
 from llmnotes.errors import NotQuantizable, UnknownName
 from llmnotes.evaluation import ruler
 from llmnotes.evaluation.metrics import kl_divergence, perplexity
-from llmnotes.evaluation.ruler import Ruler, held_out_text, matrices, with_weights
+from llmnotes.evaluation.ruler import Ruler, _standard_error, held_out_text, matrices, with_weights
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
 from llmnotes.pebble.answering import answerer
@@ -146,6 +146,12 @@ def test_no_text_of_the_ruler_was_in_training():
         pieces = held_out_text(seed).split("<|eos|>")[:-1]
         assert len(pieces) == ruler.DOCUMENTS
         assert not training & {piece.removeprefix("<|bos|>") for piece in pieces}
+
+
+def test_the_standard_error_is_that_of_the_means_of_64_positions():
+    values = torch.cat([torch.full((64,), 1.0), torch.full((64,), 3.0)])
+    assert _standard_error(values) == pytest.approx(1.0)  # the means are 1 and 3: sqrt(2) over sqrt(2)
+    assert math.isnan(_standard_error(values[:64]))
 
 
 def test_the_best_levels_for_normal_numbers_are_the_published_ones():
