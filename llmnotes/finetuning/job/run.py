@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel
 
 from llmnotes import hardware
 from llmnotes.errors import BadSettings, CannotWrite, DoesNotFit, ModelBroken, TrainingFailed
 from llmnotes.finetuning import data, qlora, token_rows
-from llmnotes.finetuning.distributed import join
+from llmnotes.finetuning.distributed import Place, join
 from llmnotes.finetuning.job import checkpoints
 from llmnotes.finetuning.job.output import Output
 from llmnotes.finetuning.job.settings import Settings, settings_of
@@ -49,7 +50,9 @@ class Report:
         return asdict(self)
 
 
-def finetune(settings: Settings | dict | str | Path, say=print, progress: bool = True) -> Report:
+def finetune(
+    settings: Settings | dict | str | Path, say: Callable[[str], object] = print, progress: bool = True
+) -> Report:
     """Fine-tune a model as the settings say, and return what came of it.
 
     The settings are a YAML file, a dictionary with the same keys, or `Settings`.
@@ -65,37 +68,49 @@ def finetune(settings: Settings | dict | str | Path, say=print, progress: bool =
     of them harms the last checkpoint. Does not pick the best checkpoint, and does not merge the adapter.
     """
     settings = settings_of(settings)
-    place = join()
-    say = say if place.rank == 0 else lambda line: None
-    output = Output(settings.output, writes=place.rank == 0)
-    taught, held_out = examples(settings)
+    process = join()
+    say = say if process.rank == 0 else lambda line: None
+    output = Output(settings.output, writes=process.rank == 0)
+    learned, held_out = examples(settings)
     refuse_too_large(settings)
     with _stopping(output):
         lm = open_model(settings.model, say=say)
         longest = getattr(lm.model.config, "max_position_embeddings", math.inf)
         if settings.max_length > longest:
             raise BadSettings(f"max_length is {settings.max_length}, and {lm.name} reads {longest} tokens; lower it.")
-        rows = data.encode(taught, lm.tokenizer, settings.max_length)
+        rows = data.encode(learned, lm.tokenizer, settings.max_length)
         rows = data.pack(rows, settings.max_length) if settings.packing else rows
-        held_out = data.encode(held_out, lm.tokenizer, settings.max_length)
+        held_out_rows = data.encode(held_out, lm.tokenizer, settings.max_length)
         prepare(lm.model, settings, rows)
         if line := token_rows.describe(lm.model, lm.tokenizer):
             say(line)
-        model = DistributedDataParallel(lm.model) if place.world > 1 else lm.model
-        return _run(settings, lm, model, rows, held_out, output, place, say, progress)
+        return _train(settings, lm, rows, held_out_rows, output, process, say, progress)
 
 
-def _run(settings, lm, model, rows, held_out, output, place, say, progress) -> Report:
-    """Train from the newest checkpoint to the end."""
-    plan = plan_of(settings, len(rows), place.world)
+def _train(
+    settings: Settings,
+    lm: LanguageModel,
+    rows: Sequence[data.Row],
+    held_out: Sequence[data.Row],
+    output: Output,
+    process: Place,
+    say: Callable[[str], object],
+    progress: bool,
+) -> Report:
+    """Train from the newest checkpoint to the last step, and write what comes of it."""
+    model = DistributedDataParallel(lm.model) if process.world > 1 else lm.model
+    plan = plan_of(settings, len(rows), process.world)
     optimizer = optimizer_of(model, plan)
+
+    # What tells this training from any other: a checkpoint with the same facts is one of its own.
     facts = {key: value for key, value in settings.as_dict().items() if key not in FREE}
-    facts |= {"processes": place.world, "content of data": _digest([(row.ids, row.labels) for row in rows])}
+    facts |= {"processes": process.world, "content of data": _digest([(row.ids, row.labels) for row in rows])}
     output.check(facts)
-    name = _digest(facts)
-    first = checkpoints.resume(output.checkpoints, lm.model, optimizer, name, say)
-    if place.world > 1:
-        firsts = [first] * place.world
+    run = _digest(facts)
+
+    first = checkpoints.resume(output.checkpoints, lm.model, optimizer, run, say)
+    if process.world > 1:
+        firsts = [first] * process.world
         torch.distributed.all_gather_object(firsts, first)  # also: nobody writes before everybody has read
         if len(set(firsts)) > 1:
             raise TrainingFailed("The processes see different checkpoints; give an output on a disk that all share.")
@@ -103,26 +118,26 @@ def _run(settings, lm, model, rows, held_out, output, place, say, progress) -> R
     if first:
         say(f"{settings.output} holds an unfinished training, which goes on after step {first}.")
 
-    def note(step: int, figures: dict) -> None:
+    def log(step: int, figures: dict) -> None:
         output.note({"step": step} | figures)
-        watch.log(step, figures)
+        curves.log(step, figures)
 
-    def measure(step: int) -> None:
+    def evaluate(step: int) -> None:
         if output.writes and (figures := measured(lm, held_out, settings.exam)):
-            note(step, figures)
+            log(step, figures)
 
-    with tracker(settings.report_to if output.writes else "none", output.folder, settings.as_dict()) as watch:
+    with tracker(settings.report_to if output.writes else "none", output.folder, settings.as_dict()) as curves:
         if not first:
-            measure(0)
+            evaluate(0)
         with bar(plan.steps, first, hidden=not (output.writes and progress)) as shown:
             for step in steps(model, rows, plan, optimizer, first):
-                done = step.number
+                done, last = step.number, step.number == plan.steps
                 show(shown, step)
-                note(done, {key: value for key, value in asdict(step).items() if key != "number"})
-                if done == plan.steps or settings.evaluate_every and done % settings.evaluate_every == 0:
-                    measure(done)
-                if output.writes and (done == plan.steps or done % settings.checkpoint_every == 0):
-                    checkpoints.save(output.checkpoints, done, lm.model, optimizer, name)
+                log(done, {key: value for key, value in asdict(step).items() if key != "number"})
+                if last or settings.evaluate_every and done % settings.evaluate_every == 0:
+                    evaluate(done)
+                if output.writes and (last or done % settings.checkpoint_every == 0):
+                    checkpoints.save(output.checkpoints, done, lm.model, optimizer, run)
     report = _report(settings, lm, len(rows), output, first, plan.steps)
     output.finish(lm, settings.method, report.as_dict())
     return report
@@ -155,10 +170,10 @@ def plan_of(settings: Settings, rows: int, processes: int = 1) -> Plan:
     )
 
 
-def prepare(model, settings: Settings, rows: Sequence[data.Row]) -> None:
+def prepare(model: PreTrainedModel, settings: Settings, rows: Sequence[data.Row]) -> None:
     """Make a model ready to learn `rows`, in place: the base quantized or not, adapters attached, all else frozen."""
     if model.dtype == torch.float16:
-        model.to(torch.bfloat16)  # float16 overflows in training
+        model.bfloat16()  # float16 overflows in training
     if settings.method == "full":
         model.float().requires_grad_(True)
     else:
@@ -229,7 +244,7 @@ def _kernel() -> str:
     return "bitsandbytes" if torch.cuda.is_available() else "llmnotes"
 
 
-def _report(settings, lm, rows: int, output: Output, first: int, steps: int) -> Report:
+def _report(settings: Settings, lm: LanguageModel, rows: int, output: Output, first: int, steps: int) -> Report:
     trained = [record for record in output.records if "loss" in record]
     return Report(
         result=str(output.result(settings.method)),
@@ -259,7 +274,7 @@ def describe(report: Report) -> str:
     return "\n".join([*lines, f"written: {report.result}"])
 
 
-def _digest(value) -> str:
+def _digest(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 

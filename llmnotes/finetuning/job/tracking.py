@@ -64,19 +64,20 @@ class Tracker:
         from transformers import TrainerControl, TrainerState
 
         self.callback = callback
-        self.told = Arguments(folder, settings), TrainerState(), TrainerControl()
-        callback.on_train_begin(*self.told)
+        self.state = TrainerState()
+        self.arguments = Arguments(folder, settings), self.state, TrainerControl()  # as the Trainer passes them
+        callback.on_train_begin(*self.arguments)
 
     def log(self, step: int, figures: dict) -> None:
         """Add the figures of a step."""
-        self.told[1].global_step = step
-        self.callback.on_log(*self.told, logs=dict(figures))
+        self.state.global_step = step
+        self.callback.on_log(*self.arguments, logs=dict(figures))
 
     def __enter__(self) -> Tracker:
         return self
 
     def __exit__(self, *_) -> None:
-        self.callback.on_train_end(*self.told)
+        self.callback.on_train_end(*self.arguments)
 
 
 class TensorBoard(Tracker):
