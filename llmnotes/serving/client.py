@@ -107,6 +107,7 @@ class Client:
             api_key=self.key or "none",  # without one, openai would send the key of the environment
             timeout=self.seconds,
             max_retries=0,
+            default_headers={"Connection": "close"},  # llama.cpp may close a kept connection as the next request comes
             http_client=DefaultHttpxClient(trust_env=not own),  # the environment may name a proxy
         )
         client.organization = client.project = None  # these come from the environment, too
