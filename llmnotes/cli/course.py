@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from llmnotes.errors import UnknownName
@@ -121,7 +122,7 @@ def new_notebook(arguments: argparse.Namespace) -> int:
     return subprocess.run(command, cwd=folder, check=False).returncode
 
 
-def add(add_command) -> None:
+def add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add these commands to `llmnotes`."""
     subparser = add_command(
         start,

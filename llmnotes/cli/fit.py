@@ -31,20 +31,22 @@ def fit(arguments: Namespace) -> int:
     return int(not found.fits)
 
 
-def add(word: Callable[..., ArgumentParser]) -> None:
-    """Add the command to those of `llmnotes`."""
-    sub = word(
+def add(add_command: Callable[..., ArgumentParser]) -> None:
+    """Add the command to `llmnotes`."""
+    subparser = add_command(
         fit,
         "Say what a model needs and whether it fits, in every precision, for llama.cpp and for transformers, from its "
         "config or header alone. 8GB are 8,000,000,000 bytes; a graphics card sold with 8 GB has 8GiB. Exit status: 0 "
         "if there is a way that fits, on the GPU, in part on it or in main memory; 1 if there is none.",
         "llmnotes fit llava-1.5-7b --vram 8GB --ram 16GB --context 4096",
     )
-    sub.add_argument("model", nargs="?", metavar="MODEL", help="a folder, a GGUF, a config.json, or a built-in name")
-    sub.add_argument("--vram", metavar="SIZE", help="memory of the GPU; of several with commas: 16GiB,16GiB")
-    sub.add_argument("--ram", metavar="SIZE", help="main memory; by default that of this computer")
-    sub.add_argument("--machine", metavar="NAME", help="a built-in machine instead of the two")
-    sub.add_argument("--context", metavar="TOKENS", type=int, default=4096, help="tokens of context (4096)")
-    sub.add_argument("--train", choices=("lora", "qlora", "full"), help="training, on rows of so many tokens")
-    sub.add_argument("--precision", metavar="NAME", help="one precision alone, such as NF4 or Q4_K_M")
-    sub.add_argument("--list", action="store_true", help="show the built-in models and machines")
+    subparser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="a folder, a GGUF, a config.json, or a built-in name"
+    )
+    subparser.add_argument("--vram", metavar="SIZE", help="memory of the GPU; of several with commas: 16GiB,16GiB")
+    subparser.add_argument("--ram", metavar="SIZE", help="main memory; by default that of this computer")
+    subparser.add_argument("--machine", metavar="NAME", help="a built-in machine instead of the two")
+    subparser.add_argument("--context", metavar="TOKENS", type=int, default=4096, help="tokens of context (4096)")
+    subparser.add_argument("--train", choices=("lora", "qlora", "full"), help="training, on rows of so many tokens")
+    subparser.add_argument("--precision", metavar="NAME", help="one precision alone, such as NF4 or Q4_K_M")
+    subparser.add_argument("--list", action="store_true", help="show the built-in models and machines")

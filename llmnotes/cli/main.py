@@ -8,22 +8,12 @@ import io
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from llmnotes.cli import course, fit, serving
 from llmnotes.errors import LLMNotesError, UnknownName, visible
 from llmnotes.formats.targets import TARGETS
-
-
-class AddCommand(Protocol):
-    """What adds a command to `llmnotes` and returns its parser.
-
-    The command is called as the function that it runs, which takes the parsed arguments and returns the exit status.
-    `about` is its help, `example` the last line of it. `answers` says that it has an answer to print: it gets --json.
-    """
-
-    def __call__(self, function, about: str, example: str, answers: bool = True) -> argparse.ArgumentParser: ...
 
 
 def inspect(arguments: argparse.Namespace) -> int:
@@ -105,6 +95,11 @@ def parser() -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(dest="command", required=True, metavar="command")
 
     def add_command(function, about: str, example: str, answers: bool = True) -> argparse.ArgumentParser:
+        """Add the command of a function's name, and return its parser.
+
+        `function` takes the parsed arguments and returns the exit status. `about` is the command's help and `example`
+        its last line. A command that `answers` can print JSON.
+        """
         name = function.__name__.replace("_", "-")
         subparser = subparsers.add_parser(name, help=about, description=about, epilog=f"example: {example}")
         if answers:
@@ -119,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add(add_command: AddCommand) -> None:
+def _add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands for model files, and `finetune`."""
     model = "a file, a folder, a name on the hub, pebble or pebble-chat"
     subparser = add_command(
