@@ -106,11 +106,11 @@ class Harness:
     def inspect(self, path: Path):
         """Inspect, and show the answer in both of its forms."""
         from llmnotes.formats import inspect
-        from llmnotes.formats.describe import as_dict, describe
+        from llmnotes.formats.describe import describe_inspection, inspection_dict
 
         inspection = inspect(path)
-        json.dumps(as_dict(inspection), allow_nan=False).encode("ascii")
-        if not describe(inspection).replace("\n", "").isprintable():
+        json.dumps(inspection_dict(inspection), allow_nan=False).encode("ascii")
+        if not describe_inspection(inspection).replace("\n", "").isprintable():
             raise AssertionError("the description has control characters")
         return inspection
 
@@ -127,7 +127,7 @@ class Harness:
     def convert(self, path: Path, out: Path, to: str) -> None:
         """Convert, report on it, and read what was written."""
         from llmnotes.formats import convert, inspect
-        from llmnotes.formats.describe import conversion_dict, report
+        from llmnotes.formats.describe import conversion_dict, describe_conversion
 
         kind = (
             self.rng.choice((None, "F32", "F16", "Q8_0", "Q4_K_M", "Q4_0", "Q2_K"))
@@ -136,7 +136,7 @@ class Harness:
         )
         done = convert(path, out, to=to, type=kind)
         json.dumps(conversion_dict(done), allow_nan=False).encode("ascii")
-        report(done).encode()
+        describe_conversion(done).encode()
         try:
             inspect(done.target)
         except LLMNotesError as error:

@@ -9,7 +9,7 @@ import pytest
 
 from llmnotes import formats
 from llmnotes.errors import NotConvertible
-from llmnotes.formats.describe import as_dict, describe, report
+from llmnotes.formats.describe import describe_conversion, describe_inspection, inspection_dict
 from llmnotes.formats.results import Identity, Inspection, Tensor
 
 TOKENS = [f"token {number}" for number in range(12)]
@@ -30,11 +30,11 @@ def vocabulary(tmp_path):
 
 
 def test_a_vocabulary_is_short_to_read_and_whole_as_data(vocabulary):
-    lines = describe(vocabulary).split("\n")
+    lines = describe_inspection(vocabulary).split("\n")
     assert "weights    128 parameters in 1 tensor, 136 bytes, 8.50 bits per weight" in lines
     assert "  tokenizer.ggml.tokens  ['token 0', 'token 1', 'token 2', … 12 values]" in lines
     assert "  few  ['a', 'b']" in lines and lines[-1] == "  q  Q8_0  2 × 64  136"
-    found = json.loads(json.dumps(as_dict(vocabulary)))
+    found = json.loads(json.dumps(inspection_dict(vocabulary)))
     assert found["metadata"]["tokenizer.ggml.tokens"] == TOKENS and found["bits_per_weight"] == 8.5
     assert found["tensors"] == [
         {"name": "q", "dtype": "Q8_0", "shape": [2, 64], "bytes": 136, "offset": vocabulary.tensors[0].offset}
@@ -50,14 +50,18 @@ def test_scalars_ties_and_what_is_no_parameter():
     )
     found = Inspection(Path("a"), Identity("x", "", "y"), tensors)
     assert found.parameters == 2 and found.nbytes == 13 and found.bits_per_weight == 52
-    rows = [line.split() for line in describe(found).split("\n")[-4:]]
+    rows = [line.split() for line in describe_inspection(found).split("\n")[-4:]]
     assert [row[2] for row in rows] == ["scalar", "1", "1", "1"] and rows[2][3:] == ["=", "one"]
-    assert as_dict(found)["tensors"][2]["same_as"] == "one"
+    assert inspection_dict(found)["tensors"][2]["same_as"] == "one"
 
 
 def test_a_conversion_says_which_format_was_asked_for(tiny_folder, tmp_path):
     done = formats.convert(tiny_folder, tmp_path / "copy", "HuggingFace")
-    assert done.to == "huggingface" and "tensors, " in report(done) and report(done).endswith("as huggingface")
+    assert (
+        done.to == "huggingface"
+        and "tensors, " in describe_conversion(done)
+        and describe_conversion(done).endswith("as huggingface")
+    )
 
 
 @pytest.mark.parametrize(

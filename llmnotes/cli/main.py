@@ -18,11 +18,13 @@ from llmnotes.formats.targets import TARGETS
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Print what a model file or folder is and holds."""
-    from llmnotes.formats.describe import as_dict, describe
+    from llmnotes.formats.describe import describe_inspection, inspection_dict
     from llmnotes.models.files import inspect
 
     found = inspect(arguments.file)
-    print(json.dumps(as_dict(found), indent=1, allow_nan=False) if arguments.json else describe(found))
+    print(
+        json.dumps(inspection_dict(found), indent=1, allow_nan=False) if arguments.json else describe_inspection(found)
+    )
     return 0
 
 
@@ -42,12 +44,12 @@ def scan(arguments: argparse.Namespace) -> int:
 
 def convert(arguments: argparse.Namespace) -> int:
     """Write a model in another format and print what was lost."""
-    from llmnotes.formats.describe import conversion_dict, report
+    from llmnotes.formats.describe import conversion_dict, describe_conversion
     from llmnotes.models.files import convert
 
     importance = _importance(arguments.imatrix, arguments.source)
     done = convert(arguments.source, arguments.target, arguments.to, arguments.type, importance)
-    print(json.dumps(conversion_dict(done), indent=1) if arguments.json else report(done))
+    print(json.dumps(conversion_dict(done), indent=1) if arguments.json else describe_conversion(done))
     return 0
 
 

@@ -10,7 +10,7 @@ WIDTH = 100  # characters of a value that a reader sees
 DEPTH = 40  # levels of nesting that are followed
 
 
-def describe(inspection: Inspection) -> str:
+def describe_inspection(inspection: Inspection) -> str:
     """Return what `inspection` says, as lines to be read; long values are shortened, control characters escaped."""
     identity = inspection.identity
     lines = [f"{inspection.path}: {identity.format} {identity.version}".rstrip(), f"evidence   {identity.evidence}"]
@@ -28,7 +28,7 @@ def describe(inspection: Inspection) -> str:
     return "\n".join(map(visible, lines))
 
 
-def as_dict(inspection: Inspection) -> dict:
+def inspection_dict(inspection: Inspection) -> dict:
     """Return what `inspection` says as plain data that any JSON reader accepts, with nothing shortened."""
     identity = inspection.identity
     return {
@@ -52,7 +52,7 @@ def as_dict(inspection: Inspection) -> dict:
     }
 
 
-def report(conversion: Conversion) -> str:
+def describe_conversion(conversion: Conversion) -> str:
     """Return what a conversion did, as lines to be read."""
     size = f"{counted(conversion.tensors, 'tensor')}, {counted(conversion.nbytes, 'byte')}"
     lines = [f"{conversion.target}: {size}, as {conversion.to}"]
