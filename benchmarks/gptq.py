@@ -28,8 +28,7 @@ def measure(tool: str, tokens: int) -> dict:
 
     import torch
 
-    from llmnotes.evaluation.metrics import kl_divergence
-    from llmnotes.evaluation.ruler import held_out_text
+    from llmnotes.evaluation import held_out_text, kl_divergence
     from llmnotes.models import open_model
     from llmnotes.pebble import weights_dir
     from llmnotes.pebble.corpus import documents

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from report import renew
 
-from llmnotes.evaluation.ruler import Ruler, matrices, table
+from llmnotes.evaluation import Ruler, matrices, table
 from llmnotes.models import open_model
 from llmnotes.pebble.corpus import documents
 from llmnotes.quantization import integers

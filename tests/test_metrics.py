@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmnotes.errors import UnknownName
-from llmnotes.evaluation.metrics import bits_per_weight, kl_divergence, perplexity
+from llmnotes.evaluation import bits_per_weight, kl_divergence, perplexity
 from llmnotes.models import open_model
 
 TEXT = "The goose looked at the mayor, and the mayor looked at the goose. " * 12

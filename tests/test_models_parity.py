@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmnotes.errors import LLMNotesError, NotConvertible, UnknownName
-from llmnotes.evaluation.metrics import kl_divergence
+from llmnotes.evaluation import kl_divergence
 from llmnotes.formats import convert
 from llmnotes.models import open_model, parity
 from llmnotes.pebble import weights_dir

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.transforms import Bbox
 
-from llmnotes.evaluation.ruler import Noise, Row
+from llmnotes.evaluation import Noise, Row
 from llmnotes.plots.quantization import pareto, turning
 
 # what notebook 04 measures: seven methods within half a bit

@@ -6,7 +6,7 @@ import torch
 from transformers import DynamicCache
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.evaluation.ruler import held_out_text
+from llmnotes.evaluation import held_out_text
 from llmnotes.models import open_model
 from llmnotes.quantization.models.kv_cache import BITS, QuantizedCache, full_bytes, kl_of_cache, quantize
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.evaluation.metrics import kl_divergence
-from llmnotes.evaluation.ruler import held_out_text, with_weights
+from llmnotes.evaluation import held_out_text, kl_divergence, with_weights
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
 from llmnotes.pebble.answering import answerer

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from llmnotes.errors import NotQuantizable, UnknownName
-from llmnotes.evaluation import ruler
-from llmnotes.evaluation.metrics import kl_divergence, perplexity
-from llmnotes.evaluation.ruler import Ruler, _standard_error, held_out_text, matrices, with_weights
+from llmnotes.evaluation import Ruler, held_out_text, kl_divergence, matrices, perplexity, ruler, texts, with_weights
+from llmnotes.evaluation.ruler import _standard_error
+from llmnotes.evaluation.weights import effective_weight
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
 from llmnotes.pebble.answering import answerer
@@ -98,7 +98,7 @@ def test_layers_of_a_library_are_understood(pebble, rule):
 def test_biases_are_no_part_of_the_weights():
     layer = torch.nn.Linear(8, 5)
     with torch.no_grad():
-        found = ruler._effective(layer, layer.weight)
+        found = effective_weight(layer, layer.weight)
     torch.testing.assert_close(found, layer.weight.detach())
 
 
@@ -144,7 +144,7 @@ def test_no_text_of_the_ruler_was_in_training():
     training = {document.text for document in documents(DOCUMENTS)}
     for seed in range(3):
         pieces = held_out_text(seed).split("<|eos|>")[:-1]
-        assert len(pieces) == ruler.DOCUMENTS
+        assert len(pieces) == texts.DOCUMENTS
         assert not training & {piece.removeprefix("<|bos|>") for piece in pieces}
 
 

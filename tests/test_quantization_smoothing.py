@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.evaluation.metrics import kl_divergence
-from llmnotes.evaluation.ruler import held_out_text
+from llmnotes.evaluation import held_out_text, kl_divergence
 from llmnotes.models import open_model
 from llmnotes.pebble.corpus import documents
 from llmnotes.quantization import gptq, grouped

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llmnotes.errors import BadSettings, DoesNotFit, FileBroken, LLMNotesError, ModelBroken, UnknownFormat, UnknownName
-from llmnotes.evaluation.metrics import perplexity
+from llmnotes.evaluation import perplexity
 from llmnotes.formats import convert
 from llmnotes.llama_cpp import trial
 from llmnotes.models import complete, open_model

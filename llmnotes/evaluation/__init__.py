@@ -1,1 +1,24 @@
-"""Measure a model: perplexity and KL divergence (`metrics`), and one ruler for every compressed model (`ruler`)."""
+"""Measure a model, compressed or not: perplexity, KL divergence, errors of weights and outputs, exam.
+
+`metrics` has the plain figures; `Ruler` holds many compressed models against one original. Importing it loads no torch.
+"""
+
+from llmnotes.evaluation.metrics import bits_per_weight, kl_divergence, log_probs, perplexity
+from llmnotes.evaluation.ruler import Noise, Row, Ruler, table
+from llmnotes.evaluation.texts import held_out_text, own_text_perplexity
+from llmnotes.evaluation.weights import matrices, with_weights
+
+__all__ = [
+    "Noise",
+    "Row",
+    "Ruler",
+    "bits_per_weight",
+    "held_out_text",
+    "kl_divergence",
+    "log_probs",
+    "matrices",
+    "own_text_perplexity",
+    "perplexity",
+    "table",
+    "with_weights",
+]

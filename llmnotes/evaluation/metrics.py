@@ -1,14 +1,19 @@
-"""The one ruler for every model, compressed or not: perplexity, KL divergence, bits per weight.
+"""What every model is measured by, compressed or not: perplexity, KL divergence, bits per weight.
 
-Exam accuracy is the fourth mark on it; the exam belongs to Pebble's world (`llmnotes.pebble.exam`).
+The fourth measure is the accuracy in Pebble's exam, which is in `llmnotes.pebble.exam`.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 from llmnotes.errors import UnknownName
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def perplexity(model, tokenizer, text: str, window: int = 256) -> float:
+
+def perplexity(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", text: str, window: int = 256) -> float:
     """Return exp(mean negative log-likelihood per token) of `text`, in natural units: 1 is certainty.
 
     The text is cut into consecutive windows of `window` tokens, and each token is predicted from those before it
@@ -29,7 +34,13 @@ def perplexity(model, tokenizer, text: str, window: int = 256) -> float:
     return math.exp(losses.double().mean().item())
 
 
-def kl_divergence(reference, other, tokenizer, text: str, window: int = 256) -> float:
+def kl_divergence(
+    reference: "PreTrainedModel",
+    other: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    text: str,
+    window: int = 256,
+) -> float:
     """Return the mean over `text` of KL(reference ‖ other) between next-token distributions, in nats per token.
 
     0 means the same distribution at every position; the measure is not symmetric. Both models read the same
@@ -42,7 +53,7 @@ def kl_divergence(reference, other, tokenizer, text: str, window: int = 256) -> 
     >>> kl_divergence(pebble.model, chat.model, pebble.tokenizer, "The goose says honk.") > 0
     True
 
-    Does not tell which model is better, only how far the second strays from the first.
+    Does not tell which model is better, only how much the second differs from the first.
     """
     p = log_probs(reference, tokenizer, text, window).double()  # (positions, vocabulary)
     q = log_probs(other, tokenizer, text, window).double()
@@ -62,7 +73,13 @@ def bits_per_weight(size: int, parameters: int) -> float:
     return 8 * size / parameters
 
 
-def log_probs(model, tokenizer, text: str, window: int = 256, pick: bool = False):
+def log_probs(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    text: str,
+    window: int = 256,
+    pick: bool = False,
+) -> "torch.Tensor":
     """Return the log-probability of every token at each predicted position, a tensor (positions, vocabulary).
 
     With `pick` only that of the token that stands there: (positions,). Windows are those of `perplexity`. Raises

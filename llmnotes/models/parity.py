@@ -115,7 +115,7 @@ def parity(
     >>> print(parity("pebble", "pebble").same)
     True
     """
-    from llmnotes.evaluation.metrics import kl_divergence
+    from llmnotes.evaluation import kl_divergence
 
     if engine not in (None, "llama.cpp"):
         raise UnknownName(f"There is no engine {engine}; give llama.cpp, or none for PyTorch.")

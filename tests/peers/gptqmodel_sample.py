@@ -25,8 +25,7 @@ def main() -> dict:
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GPTQConfig
 
-    from llmnotes.evaluation.metrics import kl_divergence
-    from llmnotes.evaluation.ruler import held_out_text, with_weights
+    from llmnotes.evaluation import held_out_text, kl_divergence, with_weights
     from llmnotes.formats import gptq as folders
     from llmnotes.pebble import weights_dir
     from llmnotes.pebble.corpus import documents
