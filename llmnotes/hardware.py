@@ -1,4 +1,4 @@
-"""What this machine has, and what is missing on it."""
+"""What this machine has (cores, memory, an accelerator, packages), and what is missing on it."""
 
 import importlib.metadata
 import os
@@ -41,6 +41,26 @@ class Machine:
     def as_dict(self) -> dict:
         """Return the report as plain types, ready for JSON."""
         return asdict(self)
+
+    def as_text(self) -> str:
+        """Return the report as text, one fact a line, memory in GiB.
+
+        >>> print(this_machine().as_text().splitlines()[1])                # doctest: +ELLIPSIS
+        cores    ...
+        """
+        gib = 2**30
+        lines = [
+            f"system   {self.system}, Python {self.python}",
+            f"cores    {self.cores}",
+            f"memory   {self.memory / gib:.1f} GiB, {self.memory_free / gib:.1f} GiB free",
+        ]
+        if self.gpu is None:
+            lines.append("GPU      none: every notebook runs without one")
+        else:
+            lines.append(f"GPU      {self.gpu}" + (f", {self.gpu_memory / gib:.1f} GiB" * bool(self.gpu_memory)))
+        lines += [f"{name:<13}{version}" for name, version in self.versions.items()]
+        lines += [f"{name:<13}missing; install it with: {command}" for name, command in self.missing.items()]
+        return "\n".join(lines)
 
 
 def cores() -> int:
@@ -128,12 +148,12 @@ def gpu() -> tuple[str | None, int]:
     return None, 0
 
 
-def report() -> Machine:
-    """Return what this machine has: cores, memory, accelerator, versions, and what is missing with its remedy.
+def this_machine() -> Machine:
+    """Return what this machine has: cores, memory, accelerator, versions, and what is missing with the command for it.
 
     Imports torch if it is installed, to ask for the GPU; loads no model and needs no network.
 
-    >>> report().cores >= 1
+    >>> this_machine().cores >= 1
     True
     """
     versions, missing = {}, {}
@@ -156,24 +176,3 @@ def report() -> Machine:
         versions,
         missing,
     )
-
-
-def describe(machine: Machine) -> str:
-    """Return the report as text, one fact a line, memory in GiB.
-
-    >>> print(describe(report()).splitlines()[1])                          # doctest: +ELLIPSIS
-    cores    ...
-    """
-    gib = 2**30
-    lines = [
-        f"system   {machine.system}, Python {machine.python}",
-        f"cores    {machine.cores}",
-        f"memory   {machine.memory / gib:.1f} GiB, {machine.memory_free / gib:.1f} GiB free",
-    ]
-    if machine.gpu is None:
-        lines.append("GPU      none: every notebook runs without one")
-    else:
-        lines.append(f"GPU      {machine.gpu}" + (f", {machine.gpu_memory / gib:.1f} GiB" * bool(machine.gpu_memory)))
-    lines += [f"{name:<13}{version}" for name, version in machine.versions.items()]
-    lines += [f"{name:<13}missing; install it with: {command}" for name, command in machine.missing.items()]
-    return "\n".join(lines)

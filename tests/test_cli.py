@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from llmnotes.cli.main import main
-from llmnotes.hardware import Machine, cores, describe, memory, report
+from llmnotes.hardware import Machine, cores, memory, this_machine
 
 from .conftest import ROOT
 
@@ -38,7 +38,7 @@ def test_doctor_names_what_is_missing_with_the_command_that_brings_it(monkeypatc
 
 def test_a_gpu_is_described():
     machine = Machine("Linux", "3.12", 4, 2**34, 2**33, "Tesla T4", 15 * 2**30, {}, {})
-    assert "GPU      Tesla T4, 15.0 GiB" in describe(machine) and "16.0 GiB, 8.0 GiB free" in describe(machine)
+    assert "GPU      Tesla T4, 15.0 GiB" in machine.as_text() and "16.0 GiB, 8.0 GiB free" in machine.as_text()
 
 
 def test_peak_memory_never_falls():
@@ -52,7 +52,7 @@ print(high - before, peak_memory() - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     high, after = map(int, done.stdout.split())
-    assert 190e6 < high < 230e6 and after > 0.99 * high and report().cores >= 1
+    assert 190e6 < high < 230e6 and after > 0.99 * high and this_machine().cores >= 1
 
 
 def test_claims_lists_what_the_notebooks_show(monkeypatch, capsys):

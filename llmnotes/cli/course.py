@@ -100,10 +100,10 @@ def progress(arguments: argparse.Namespace) -> int:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Print the machine's report; 1 if a part is missing."""
-    from llmnotes.hardware import describe, report
+    from llmnotes.hardware import this_machine
 
-    machine = report()
-    print(json.dumps(machine.as_dict(), indent=1) if arguments.json else describe(machine))
+    machine = this_machine()
+    print(json.dumps(machine.as_dict(), indent=1) if arguments.json else machine.as_text())
     return int(bool(machine.missing))
 
 
