@@ -1,4 +1,4 @@
-"""claim(): a statement that is checked while it is read."""
+"""claim(): a statement in a notebook that the code checks while you read it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from llmnotes.errors import ClaimFailed
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement and what came of it: `held` is True, or None where it did not apply."""
+    """A statement and its result: `held` is True, or None where the statement does not apply."""
 
     statement: str
     held: bool | None
@@ -51,7 +51,7 @@ def claim(statement: str, holds: bool | Callable[[], bool], *, when: bool = True
 
 
 def ledger() -> list[Claim]:
-    """Return the claims made so far in this process, in order; a copy, so that nobody edits history.
+    """Return a copy of the list of claims made so far in this process, in order.
 
     >>> claim("One is odd", 1 % 2 == 1)
     ✓ One is odd

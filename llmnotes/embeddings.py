@@ -5,10 +5,14 @@ import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmnotes.errors import MissingPart, UnknownName
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 DATA = Path(__file__).with_name("embeddings.json")
 START = "▁"  # in Llama-2's vocabulary, the first token of a word begins with this sign: it stands for the space
@@ -20,12 +24,12 @@ class WordVectors:
 
     `table` is (tokens, numbers), float32 and read-only; `tokens[row]` is the token of a row.
 
-    Does not know a vector for a word of several tokens: such a word has the mean of its tokens' vectors at best.
+    A word of several tokens has no vector of its own; the mean of its tokens' vectors is the usual stand-in.
     """
 
     table: np.ndarray
     tokens: tuple[str, ...]
-    tokenizer: object
+    tokenizer: "Tokenizer"
 
     def ids(self, text: str) -> list[int]:
         """Return the rows of the tokens of `text`, without a token for its start.
@@ -92,7 +96,7 @@ def load_vectors() -> WordVectors:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
     table = load_file(folder / "weights" / "l2_supercat_256.safetensors")["embedding.weight"].astype(np.float32)
     table.flags.writeable = False
-    return WordVectors(table, tuple(tokenizer.id_to_token(row) for row in range(len(table))), tokenizer)
+    return WordVectors(table, tuple(tokenizer.id_to_token(row) or "" for row in range(len(table))), tokenizer)
 
 
 def analogy_pairs() -> dict[str, list[tuple[str, str]]]:
@@ -236,6 +240,7 @@ def kmeans(points: np.ndarray, centres: np.ndarray, steps: int = 100) -> tuple[n
     >>> kmeans(np.array([[0.0], [1.0], [9.0]]), np.array([[0.0], [1.0]]))[1].tolist()
     [0, 0, 1]
     """
+    labels = np.zeros(len(points), dtype=int)
     for _ in range(steps):
         distances = ((points[:, None] - centres) ** 2).sum(axis=-1)  # (n, k)
         labels = distances.argmin(axis=1)

@@ -2,7 +2,7 @@
 
 
 def visible(text: str) -> str:
-    """Return `text` with every character escaped that a terminal would obey, or that UTF-8 has no bytes for.
+    """Return `text` with control characters escaped, which a terminal would obey, and those that UTF-8 cannot encode.
 
     >>> visible("a\\x1b[2Jb")
     'a\\\\x1b[2Jb'
@@ -24,19 +24,19 @@ class ModelNotFound(LLMNotesError):
 
 
 class ModelBroken(LLMNotesError):
-    """A model was found, and its files cannot be used: a config or a tokenizer is missing, weights are cut short."""
+    """A model was found, but its files cannot be used: a config or a tokenizer is missing, or weights are cut short."""
 
 
 class ModelGated(LLMNotesError):
-    """The hub asks who the reader is before it hands out this model."""
+    """The hub gives this model only to users who are logged in and have accepted its licence."""
 
 
 class ClaimFailed(LLMNotesError, AssertionError):
-    """A statement of the course does not hold here."""
+    """A claim of the course does not hold on this machine."""
 
 
 class UnknownName(LLMNotesError):
-    """A word that the course does not know: an exercise, a notebook, a word without a vector."""
+    """A name that llmnotes does not know: an exercise, a notebook, a model, a word without a vector."""
 
 
 class MissingPart(LLMNotesError):
@@ -48,7 +48,7 @@ class FileUnreadable(LLMNotesError):
 
 
 class FileBroken(LLMNotesError):
-    """A file is cut short, damaged, or claims what cannot be true; nothing of it was believed."""
+    """A file is cut short, damaged, or says what cannot be true; llmnotes used nothing of it."""
 
 
 class UnknownFormat(LLMNotesError):
@@ -64,31 +64,31 @@ class CannotWrite(LLMNotesError):
 
 
 class NotQuantizable(LLMNotesError):
-    """Numbers that cannot get fewer bits as they are: not finite, of the wrong kind, or in rows that fit no block."""
+    """These numbers cannot be quantized: some are not finite, the type is wrong, or rows do not divide into blocks."""
 
 
 class AdapterUnfit(LLMNotesError):
-    """An adapter, its settings or its files do not fit the model, or are of a kind that is not done here."""
+    """An adapter, its settings or its files do not fit the model, or llmnotes does not support this kind of adapter."""
 
 
 class BadSettings(LLMNotesError):
-    """A file of settings is not readable, names a key that does not exist, or a value that is not possible."""
+    """Settings cannot be read, have a key that does not exist, or a value that is not possible."""
 
 
 class TrainingFailed(LLMNotesError):
-    """Training cannot go on: the loss is no number any more, or no checkpoint can be used."""
+    """Training cannot continue: the loss is not a number any more, or no checkpoint can be used."""
 
 
 class DoesNotFit(LLMNotesError):
-    """What is asked for needs more memory than there is."""
+    """The model, the training or the context needs more memory than there is."""
 
 
 class ProcessDied(LLMNotesError):
-    """A process that was started for a step ended early, was killed, or was not done in time."""
+    """A child process ended early, was killed, or did not finish in time."""
 
 
 class ServerFailed(LLMNotesError):
-    """A server does not answer, says no, or cannot be started; `kind` is what an OpenAI server calls its error."""
+    """A server does not answer, refuses the request, or cannot be started; `kind` is the error type of OpenAI's API."""
 
     def __init__(self, sentence: str, kind: str = ""):
         super().__init__(sentence)
