@@ -2,6 +2,7 @@
 # make quick   lint, types, the fast tests and the notebooks' static checks: under a minute
 # make test    proves that the course is true
 # make lab     opens JupyterLab at the first notebook
+# make browser runs every notebook in a real browser
 # make fuzz    throws 20,000 broken files at every reader
 # make peers   brings TensorFlow, gptqmodel and llama.cpp's tools, each in a place of its own, to compare with
 # make engines compiles llama-cpp-python, in some minutes, and brings gpt4all: other programs that run our GGUF
@@ -31,7 +32,7 @@ GPTQ_PEER := $(wildcard build/peers/gptq/lib/python*/site-packages)
 # What `make engines` has brought; only these tests see it.
 ENGINES := $(wildcard build/peers/engines/lib/python*/site-packages)
 
-.PHONY: course quick fast test types lint lab fuzz peers engines bench pebble vision
+.PHONY: course quick fast test types lint lab browser fuzz peers engines bench pebble vision
 
 course: $(READY)
 	@$(BIN)/llmnotes run --pages build/course
@@ -66,6 +67,10 @@ lint: $(READY)
 
 lab: $(READY)
 	@$(BIN)/llmnotes lab
+
+# Every notebook run by a reader in a real browser; `make test` runs three of them there and looks at the others.
+browser: $(READY)
+	env $(TEST_ENV) LLMNOTES_BROWSER=all $(OFFLINE) $(BIN)/python -m pytest tests/test_browser.py
 
 fuzz: $(READY)
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m tests.fuzz
