@@ -4,16 +4,28 @@ The fourth measure is the accuracy in Pebble's exam, which is in `llmnotes.pebbl
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmnotes.errors import UnknownName
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
-def perplexity(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", text: str, window: int = 256) -> float:
+class CausalModel(Protocol):
+    """What is measured here: a causal model of transformers, or anything that is called like one.
+
+    `model(ids)` answers ids (1, tokens) with something whose `logits` are (1, tokens, vocabulary).
+    """
+
+    @property
+    def device(self) -> Any: ...
+
+    def __call__(self, ids: Any, /) -> Any: ...
+
+
+def perplexity(model: CausalModel, tokenizer: "PreTrainedTokenizerBase", text: str, window: int = 256) -> float:
     """Return exp(mean negative log-likelihood per token) of `text`, in natural units: 1 is certainty.
 
     The text is cut into consecutive windows of `window` tokens, and each token is predicted from those before it
@@ -35,8 +47,8 @@ def perplexity(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", t
 
 
 def kl_divergence(
-    reference: "PreTrainedModel",
-    other: "PreTrainedModel",
+    reference: CausalModel,
+    other: CausalModel,
     tokenizer: "PreTrainedTokenizerBase",
     text: str,
     window: int = 256,
@@ -74,7 +86,7 @@ def bits_per_weight(size: int, parameters: int) -> float:
 
 
 def log_probs(
-    model: "PreTrainedModel",
+    model: CausalModel,
     tokenizer: "PreTrainedTokenizerBase",
     text: str,
     window: int = 256,
