@@ -47,9 +47,9 @@ fast: $(READY)
 # A file keeps the time of the last check without an error: what did not change is not checked again.
 types: $(READY) build/types-checked
 
-build/types-checked: $(shell find llmnotes -name '*.py') pyproject.toml requirements.txt
+build/types-checked: $(shell find llmnotes kit recipes -name '*.py') pyproject.toml requirements.txt
 	@mkdir -p build
-	$(BIN)/basedpyright llmnotes
+	$(BIN)/basedpyright llmnotes kit recipes
 	@touch $@
 
 # A clean tree that passes everything leaves its commit in build/last-green.

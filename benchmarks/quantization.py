@@ -46,7 +46,7 @@ BARS = {
     "Q4_K": {("fast", "ggml"): 1 / 3},
     "Q6_K": {("fast", "ggml"): 1 / 3},
     "Q8_0": {("fast", "ggml"): 1.3, ("fast", "gguf-py"): 1 / 3},
-    "Q4_0": {("fast", "ggml"): 1.3, ("ggml", "gguf-py"): 1 / 2},
+    "Q4_0": {("fast", "ggml"): 1.3, ("fast", "gguf-py"): 1 / 3},
     "NF4": {("llmnotes", "bitsandbytes"): 1 / 2},
 }
 
