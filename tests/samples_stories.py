@@ -46,7 +46,8 @@ def write_stories(folder: Path) -> None:
     (folder / "tokenizer.model").write_bytes(pieces.getvalue())
     LlamaTokenizer.from_pretrained(folder).save_pretrained(folder)
     torch.manual_seed(0)
-    # With weights of this size, and this seed, the likeliest next token always leads by more than a program rounds.
+    # This seed was searched for: with most others two tokens are so close somewhere that two programs, which round
+    # differently, write different texts. On the tests' four prompts the leader is ahead by 0.47% of its logit or more.
     model = LlamaForCausalLM(LlamaConfig(**SHAPE, initializer_range=0.1))
     with torch.no_grad():  # 3 special tokens and 256 bytes are never the likeliest, so that all it says is text
         model.model.embed_tokens.weight[: 3 + 256] *= 0.1
