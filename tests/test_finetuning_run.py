@@ -152,7 +152,12 @@ def test_a_training_that_ended_and_did_not_say_so_is_finished(settings, tmp_path
     report = finetune(settings)
     weights = (out / "adapter" / "adapter_model.safetensors").read_bytes()
     (out / "report.json").unlink()
+    half_removed = out / "checkpoints" / "step-00000001"  # killed while it removed an old checkpoint
+    half_removed.mkdir()
+    (half_removed / "SHA256SUMS").touch()
+    kept = sorted(path.name for path in (out / "checkpoints").iterdir() if path != half_removed)
     assert finetune(settings) == replace(report, resumed_at=6)
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == kept
     (out / "report.json").unlink()
     (out / "training_log.jsonl").unlink()
     again = finetune(settings)

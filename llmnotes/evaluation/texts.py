@@ -16,7 +16,8 @@ def held_out_text(seed: int = 0, count: int = DOCUMENTS) -> str:
 
     Each document stands between the tokens that open and close it, as in training. A seed always gives the same text.
 
-    >>> held_out_text(count=1).endswith("</s>")
+    >>> from llmnotes.pebble.tokenizer import EOS
+    >>> held_out_text(count=1).endswith(EOS)
     True
     """
     from llmnotes.pebble.corpus import documents

@@ -42,6 +42,7 @@ class Runtime(Client):
         text longer than `n_ctx`, `UnknownName` for an empty one and for tokens that do not exist, and `MissingPart`
         where the C functions of xllamacpp cannot be called. Does not keep anything for the next call.
 
+        >>> from llmnotes.serving import load
         >>> with load("pebble") as pebble:
         ...     pebble.logits("The goose says honk.").shape[1]
         2048
@@ -59,6 +60,7 @@ class Runtime(Client):
         Does not equal that of PyTorch to the last digit: llama.cpp rounds the activations in its matrix products to
         F16 or to blocks of 8 bits, depending on the type of the weights.
 
+        >>> from llmnotes.serving import load
         >>> with load("pebble") as pebble:
         ...     pebble.perplexity("The goose says honk.") < 50
         True

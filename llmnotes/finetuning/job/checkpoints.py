@@ -50,9 +50,14 @@ def save(folder: str | Path, step: int, model: nn.Module, optimizer: Optimizer, 
             write_safetensors(file, tensors, {"step": str(step), "run": run})
         with new.file(SUMS) as file:
             file.write(f"{hashed.digest.hexdigest()}  {STATE}\n".encode())
-    for old in found(folder)[KEPT:]:
-        _remove(old)
+    prune(folder)
     return path
+
+
+def prune(folder: str | Path) -> None:
+    """Remove all checkpoints in `folder` but the newest two, and what is left of one whose removal was interrupted."""
+    for old in found(Path(folder))[KEPT:]:
+        _remove(old)
 
 
 def resume(

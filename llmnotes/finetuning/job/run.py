@@ -138,6 +138,8 @@ def _train(
                     evaluate(done)
                 if output.writes and (last or done % settings.checkpoint_every == 0):
                     checkpoints.save(output.checkpoints, done, lm.model, optimizer, run)
+    if output.writes:
+        checkpoints.prune(output.checkpoints)  # one that was killed during a removal left half a checkpoint
     report = _report(settings, lm, len(rows), output, first, plan.steps)
     output.finish(lm, settings.method, report.as_dict())
     return report
