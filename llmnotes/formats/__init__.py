@@ -1,6 +1,6 @@
-"""Model files: what a file is, what it holds, what it would do, and how it becomes another. No model runs here.
+"""Model files: identify, inspect, scan and convert them. No model runs here.
 
-The arrows go one way: `results` and `files`, then one module for each format, then the `registry` that lists them all,
+Imports go one way: `results` and `files`, then one module for each format, then the `registry` that lists them all,
 then `conversion`, which lists every function that writes one format from another.
 """
 

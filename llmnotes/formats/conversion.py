@@ -1,4 +1,4 @@
-"""From one format to another, a tensor at a time: every conversion in one list."""
+"""Convert a model file from one format to another, one tensor at a time; lists every conversion llmnotes has."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from llmnotes.formats.targets import TARGETS
 
 Converter = Callable[[Inspection, Path, str | None], Conversion]  # f(source, target, type)
 
-# The formats that hold tensors under the names the model gives them: their tensors can be written anew as they are.
+# The formats that hold tensors under the names the model gives them: their tensors can be copied without renaming.
 REPACKED = (
     "safetensors",
     "sharded safetensors",

@@ -1,4 +1,4 @@
-"""The answer of `inspect` as text for a reader and as plain data; nothing that a file holds reaches a terminal raw."""
+"""Format the result of `inspect` as text or as plain data; text from a file reaches a terminal only escaped."""
 
 import math
 from collections.abc import Sequence, Set
@@ -76,7 +76,7 @@ def conversion_dict(conversion: Conversion) -> dict:
 
 
 def plain(value, depth: int = DEPTH):
-    """Return `value` made of what JSON has: bytes as hexadecimal digits, numbers that are none as their names."""
+    """Return `value` with JSON types only: bytes become hexadecimal digits, NaN and infinities become their names."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Reading a file by position, with every length checked against the file's size before it is believed."""
+"""Read a file by position, and check every length against the file's size before reading."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ METADATA_LIMIT = 40_000_000  # bytes of binary metadata: vocabularies of a milli
 class Source:
     """A file opened for reading by position. Every length is checked against the file's size before a byte is read.
 
-    The file is never mapped into memory: one that shrinks while it is being read gives an error and no crash.
+    The file is never mapped into memory: if it shrinks while we read it, that is an error and not a crash.
     """
 
     def __init__(self, path: str | Path):
@@ -50,7 +50,7 @@ class Source:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def once(self, function):
-        """Return `function(self)`, computed at the first call: what identifies a file need not be found out again."""
+        """Return `function(self)`, computed once and then cached, so that identifying a file twice costs nothing."""
         known = self.__dict__.setdefault("known", {})
         if function not in known:
             known[function] = function(self)
@@ -69,13 +69,13 @@ class Source:
             yield self.read(position, min(chunk, end - position))
 
     def json(self, offset: int, count: int, unique: bool = True) -> dict:
-        """Return the JSON object in `count` bytes from `offset`; `FileBroken` if there is none."""
+        """Return the JSON object in `count` bytes from `offset`; `FileBroken` if it is not valid."""
         if count > HEADER_LIMIT:
             raise self.broken(f"its header claims {count:,} bytes, more than any model needs")
         return self.parse(self.read(offset, count), unique)
 
     def parse(self, text: bytes, unique: bool = True) -> dict:
-        """Return the JSON object that `text` holds; `FileBroken` if it is none, or has a key twice and must not."""
+        """Return the JSON object in `text`; `FileBroken` if it is not one, or for a duplicate key unless allowed."""
 
         def once(pairs):
             keys = dict(pairs)
@@ -120,7 +120,7 @@ def place_of(tensor: Tensor) -> tuple[Path, int]:
 def remembered(files: int):
     """Decorate `function(path)`, whose answers about the last few `files` are kept until the file changes.
 
-    What is needed for each tensor of a file, and says something about the whole file, is found out once.
+    Use it for facts about a file that are needed again for each of its tensors.
     """
 
     def decorate(function):

@@ -1,4 +1,4 @@
-"""A format as a value: how to recognize it, how to read its headers, and how to read the values of a tensor."""
+"""The `Format` class: how to recognize a model format, read its headers, and read a tensor's values."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Format(Generic[Opened]):
 
     `identify(source)` returns the identity of a file or folder, or None for one of any other format.
     `inspect(source, identity)` reads the headers alone. `read(inspection, tensor)` yields the bytes of a tensor,
-    little-endian and contiguous; it is asked only where they do not lie in the file as they are.
+    little-endian and contiguous; it is called only for tensors without an `offset`, whose bytes must be decoded first.
     """
 
     identify: Callable[[Opened], Identity | None]

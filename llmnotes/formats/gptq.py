@@ -24,8 +24,8 @@ def save(
     time. The config says how the weights are packed, so that `AutoModelForCausalLM.from_pretrained(folder)` loads them
     where gptqmodel and optimum are installed.
 
-    Raises `NotConvertible` for a source that is no Hugging Face folder or lacks one of the layers, `NotQuantizable`
-    for layers that fill no whole words, and what `inspect` and `new_folder` raise.
+    Raises `NotConvertible` for a source that is not a Hugging Face folder or lacks one of the layers, `NotQuantizable`
+    for layers whose codes do not fill 32-bit words, and what `inspect` and `new_folder` raise.
     """
     from llmnotes.quantization import gptq_layout
 

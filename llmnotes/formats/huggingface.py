@@ -89,7 +89,7 @@ def identify_folder(path: Path) -> Identity | None:
 def inspect_folder(path: Path, identity: Identity) -> Inspection:
     """Return what the settings and the headers of all weights say; `metadata["config"]` holds the settings.
 
-    Raises `FileBroken` for settings that are no JSON, and what `inspect` raises for a model in shards.
+    Raises `FileBroken` for settings that are not JSON, and what `inspect` raises for a model in shards.
     """
     adapter = identity.format == "PEFT adapter"
     config = settings(path / ("adapter_config.json" if adapter else "config.json"))

@@ -27,7 +27,7 @@ LETTERS = {number: (kind, letter) for kind, (number, letter) in KINDS.items()}
 
 
 def identify(source: Source) -> Identity | None:
-    """Return the identity of a GGUF file, or None for any other; `FileBroken` for a version that nobody defined."""
+    """Return the identity of a GGUF file, or None for any other; `FileBroken` for an undefined version."""
     head = source.head(8)
     if head[:4] != b"GGUF":
         return None
@@ -41,7 +41,7 @@ def identify(source: Source) -> Identity | None:
 def inspect(source: Source, identity: Identity) -> Inspection:
     """Return what the header of a GGUF file says; arrays in `metadata` are `Texts` or `array`, which `list` unpacks.
 
-    Raises `FileBroken` for keys or tensors that stand twice, an alignment that is no power of two, tensors that
+    Raises `FileBroken` for duplicate keys or tensors, an alignment that is not a power of two, tensors that
     overlap, reach beyond the end or are not aligned, types that are unknown or were removed, and rows that do not
     divide into the blocks of their type. Does not open the other files of a model that was split.
     """
@@ -125,7 +125,7 @@ class _Cursor:
         return self.length.unpack_from(self.buffer, self.need(self.length.size))[0]
 
     def text(self) -> str | bytes:
-        """Return a text, or its bytes where it is no UTF-8."""
+        """Return a text, or its bytes if they are not UTF-8."""
         count = self.size()
         self.texts += count
         if self.texts > TEXT_LIMIT:
@@ -220,7 +220,7 @@ def _alignment(source: Source, entries: dict[str, Typed]) -> int:
 
 
 def _tensors(cursor: _Cursor, count: int, alignment: int, notes: list[str]) -> tuple[Tensor, ...]:
-    """Return the tensors of the table, with places that were checked."""
+    """Return the tensors of the table, after checking that their bytes lie inside the file."""
     source, found = cursor.source, {}
     for _ in range(count):
         name = cursor.name()

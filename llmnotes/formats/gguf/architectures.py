@@ -39,7 +39,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture: its names in both worlds, what its settings are where config.json leaves them out.
+    """One architecture: its names in both formats, and its defaults for settings that config.json omits.
 
     `permuted`: GGUF interleaves the rows of q and k, because llama.cpp rotates neighbours where transformers rotates
     the two halves of a head. `omitted` are the keys that llama.cpp's converter does not write for it.
@@ -120,7 +120,7 @@ def of_gguf(name: str) -> Architecture:
 def weights(architecture: Architecture, sizes: dict) -> list[Weight]:
     """Return all tensors that a model with these settings has, in the order in which GGUF files have them.
 
-    `sizes` are whole settings as `rope.settings` gives them; nothing in them is a guess any more.
+    `sizes` are complete, checked settings as `rope.settings` returns them.
     """
     hidden, heads, groups = sizes["hidden_size"], sizes["num_attention_heads"], sizes["num_key_value_heads"]
     inner, dim = sizes["intermediate_size"], sizes["head_dim"]

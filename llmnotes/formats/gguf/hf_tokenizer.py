@@ -1,4 +1,4 @@
-"""The keys of GGUF as a tokenizer's files: tokenizer.json, tokenizer_config.json and the chat template."""
+"""Convert the tokenizer keys of a GGUF to tokenizer.json, tokenizer_config.json and the chat template."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
     """Return {file name: text} of a tokenizer that gives the same tokens as the GGUF called `name`.
 
     Raises `NotConvertible` for a tokenizer that is not a BPE or whose pre-tokenizer llmnotes does not know,
-    `FileBroken` for lists that do not belong together. Does not restore what GGUF never held: whether a word must
+    `FileBroken` for lists that do not match each other. Does not restore what GGUF never held: whether a word must
     stand alone, how texts are normalized (except for qwen2, whose normalization is known), names of further special
     tokens.
     """

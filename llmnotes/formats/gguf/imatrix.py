@@ -24,7 +24,7 @@ SUMS, COUNTS = ".in_sum2", ".counts"
 def read_imatrix(path: str | Path) -> dict[str, Any]:
     """Return {name of a matrix in GGUF: the mean square of each column's inputs, float32 (columns,)}.
 
-    Raises `NotConvertible` for a file that is no importance matrix, or one of a model with several experts, and
+    Raises `NotConvertible` for a file that is not an importance matrix, or one of a model with several experts, and
     `FileBroken` where sums and counts do not fit together. Does not read the format before GGUF (imatrix.dat).
     """
     import numpy as np

@@ -1,4 +1,4 @@
-"""gguf-py's writer, taught the two kinds of arrays that it does not write. Importing this imports gguf and NumPy."""
+"""gguf-py's writer, extended by two kinds of arrays that it cannot write. Importing this imports gguf and NumPy."""
 
 import io
 from typing import Any
@@ -15,7 +15,7 @@ class HeaderWriter(GGUFWriter):
     """Writes everything of a GGUF that stands before the tensors' bytes.
 
     gguf-py refuses an empty array, and guesses the kind of the numbers in an array of arrays from their values. Files
-    that were made elsewhere have both, and requantizing one keeps its keys: so arrays come as `Typed`, with their kind.
+    from other tools have both, and requantizing keeps all keys, so arrays come as `Typed`, with their kind.
     """
 
     def __init__(self, byteorder: str, alignment: int):

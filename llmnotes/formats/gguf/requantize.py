@@ -25,7 +25,7 @@ def requantize(
     also with `importance`, {tensor: a number for each column}, for models of the Llama kind.
 
     Raises `NotConvertible` (no type given, weights that are quantized already, several experts, a model in several
-    files) and `NotQuantizable`. Does not undo quantization first: that is --to huggingface.
+    files) and `NotQuantizable`. Does not dequantize first; use --to huggingface for that.
     """
     if type is None:
         raise NotConvertible("Say which type the new GGUF should have, such as --type Q4_K_M.")

@@ -1,4 +1,4 @@
-"""The settings of a model checked and made whole, and its scaling of the rotary position embedding."""
+"""Check a model's settings and fill in defaults; convert its scaling of rotary position embeddings (RoPE)."""
 
 import math
 from typing import Any
@@ -26,7 +26,7 @@ def settings(architecture: Architecture, config: dict, layers_limit: int) -> dic
     """Return the settings that shape a model, each checked, those left out filled in with the architecture's defaults.
 
     `"stated"` holds the names that config.json itself has; `"rope"` the rope parameters, with "rope_type".
-    Raises `FileBroken` for a value that no model has: a size below 1 or above 2**24, more layers than
+    Raises `FileBroken` for an impossible value: a size below 1 or above 2**24, more layers than
     `layers_limit` (the number of tensors at hand), heads that do not divide.
     """
     rope = _rope(config)
@@ -82,9 +82,11 @@ def llama3(rope: dict, theta: float, dim: int):
 
     factor, low, high = (number(rope, *pair) for pair in LLAMA3_DEFAULTS[:3])
     original = number(rope, *LLAMA3_DEFAULTS[3])
+    # The angle by which each pair turns from one token to the next.
     steps = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
     frequencies = np.float32(1) / np.power(np.float32(theta), steps)
     factors = []
+    # Compare the length of each wave, in tokens, with the context of the original training.
     for frequency in frequencies:
         wave = np.float32(2 * math.pi) / frequency
         if wave < original / high:
@@ -106,7 +108,7 @@ LLAMA3_DEFAULTS = (
 
 
 def number(rope: dict, key: str, default: float | None = None) -> float:
-    """Return one number of the rope parameters; raise `FileBroken` if it is none, or not above 0."""
+    """Return one number of the rope parameters; raise `FileBroken` if it is not a number above 0."""
     value = rope.get(key)
     value = default if value is None else value
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:

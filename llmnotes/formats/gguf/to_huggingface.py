@@ -29,10 +29,10 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
     """Write the model in a GGUF file as a folder with config.json, model.safetensors and its tokenizer.
 
     F32, F16 and BF16 tensors keep their type and their bits; blocks of fewer bits become F32, which holds exactly the
-    numbers that they stand for. `type` asks for one of the three for all tensors. Tied embeddings stay tied.
+    numbers that they stand for. `type`, one of the three, applies to all tensors. Tied embeddings stay tied.
 
-    Raises `NotConvertible` (architecture, tokenizer or type without a way back), `FileBroken` (tensors missing or of
-    another shape than the keys say).
+    Raises `NotConvertible` (an architecture, tokenizer or type that llmnotes cannot convert),
+    `FileBroken` (tensors missing or of another shape than the keys say).
     """
     metadata, at_hand = inspection.metadata, {tensor.name: tensor for tensor in inspection.tensors}
     architecture = architectures.of_gguf(str(metadata.get("general.architecture")))
@@ -67,7 +67,7 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
 def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
     """Write the tensors of a GGUF file as safetensors under the names and in the order of rows that GGUF has.
 
-    Types as in `to_huggingface`. The keys stay behind.
+    Types as in `to_huggingface`. The keys are not written.
     """
     asked = _asked(type)
     with progress(inspection.nbytes, dst.name) as advance, new_file(dst) as file:

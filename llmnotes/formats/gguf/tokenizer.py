@@ -1,4 +1,4 @@
-"""A tokenizer's files as keys of GGUF: tokens, types, scores or merges, special tokens, chat template."""
+"""Convert a Hugging Face tokenizer to keys of GGUF: tokens, types, scores or merges, special tokens, chat template."""
 
 import re
 import struct
@@ -79,7 +79,7 @@ def _vocabulary(folder: Path, fast: dict, own: dict, size: int, architecture: st
 
 
 def _space_prefix(fast: dict, own: dict) -> dict[str, Any]:
-    """Return the key that says whether a space comes before the text; llama.cpp takes a missing one for yes."""
+    """Return the key that says whether a space comes before the text; llama.cpp reads a missing key as yes."""
     prefix = _prefix(fast, own)
     stated = own.get("add_prefix_space") is not None or not prefix
     return {"tokenizer.ggml.add_space_prefix": prefix} if stated else {}
@@ -210,7 +210,7 @@ def _added(fast: dict, own: dict) -> dict[int, tuple[str, bool]]:
 
 
 def _looks_special(token: str) -> bool:
-    """Whether llama.cpp's converter takes a token for a control token, whatever the file says of it."""
+    """Whether llama.cpp's converter takes a token for a control token, whatever type the file gives it."""
     if token in ("<pad>", "<mask>", "<2mass>", "[@BOS@]"):
         return True
     return any(token.startswith(a) and token.endswith(b) for a, b in (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">")))
@@ -291,7 +291,7 @@ def _template(folder: Path, own: dict) -> str | None:
         with Source(path) as source:
             return source.read(0, min(source.size, 1 << 20)).decode("utf-8", "replace")
     template = own.get("chat_template")
-    if isinstance(template, list):  # named templates: the one that is used when nobody names one
+    if isinstance(template, list):  # several named templates: take the default one
         named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
         template = named[-1].get("template") if named else None
     return template if isinstance(template, str) else None

@@ -1,4 +1,4 @@
-"""The numbers that GGUF gives to the kinds of values and tensors, and the other byte order."""
+"""GGUF's numbers for value kinds and tensor types, and swapping the byte order of tensors."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -87,7 +87,7 @@ def _turned(dtype: str, piece: bytes) -> bytes:
 class Texts(Sequence):
     """An array of texts as it lies in a file, each behind its length: a vocabulary that takes no more than its bytes.
 
-    A text that is no UTF-8 shows replacement marks; `raw` has its bytes.
+    Bytes that are not UTF-8 become replacement marks; `raw` has its bytes.
     """
 
     def __init__(self, blob: bytes, ends: array, width: int):

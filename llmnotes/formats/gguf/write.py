@@ -24,7 +24,7 @@ def write_gguf(
     data little-endian, also for `byteorder="big"`. Specification:
     https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
-    Raises `ValueError` for a value outside its kind, a name that stands twice or is too long, more than four
+    Raises `ValueError` for a value outside its kind, a name that is duplicate or too long, more than four
     dimensions, a row that its blocks do not fit, or data that does not fill its shape. Does not split into shards.
     """
     from llmnotes.formats.gguf.library import HeaderWriter

@@ -96,10 +96,12 @@ def trace(file: PickleStream | io.BytesIO, steps: int = STEPS) -> Pickle:
     result = machine.result
     try:
         for opcode, argument, position in pickletools.genops(cast(IO[bytes], file)):
+            # Count the instruction, to stop at the limit.
             result.steps += 1
             result.end = (position or 0) + 1
             if result.steps > steps:
                 raise ValueError(f"has more than {steps:,} instructions")
+            # Push a value, or let the machine's method for the instruction change the stack.
             name = opcode.name
             if name in PUSH:
                 machine.stack.append(argument)

@@ -168,6 +168,7 @@ def index_of(path: Path) -> Path | None:
 def _index(source: Source) -> Index:
     """Return what the table of an index says; the empty key, which comes first, has the number of shards."""
     index = Index({}, [], [])
+    # Read the header under the empty key, and then one entry for each tensor or slice.
     for key, value in tf_table.entries(source):
         if not key:
             index.shards.extend(_shards(source, Message(value)))
@@ -176,6 +177,7 @@ def _index(source: Source) -> Index:
         if entry.kind not in TYPES or entry.shard >= len(index.shards):
             raise source.broken(f"the entry of {key[:80]!r} has an unknown type or no shard")
         index.entries[key.decode("utf-8", "surrogateescape")] = entry
+    # Report missing shards in a note.
     missing = [shard.path.name for shard in index.shards if shard.length is None]
     if missing:
         sentence = f"{len(missing)} of its shards are not there, {missing[0]} first: put them beside the index."
@@ -190,7 +192,7 @@ def _index(source: Source) -> Index:
 
 
 def _shards(source: Source, header: Message) -> list[Shard]:
-    """Return the shards of a checkpoint, whose number a BundleHeaderProto says."""
+    """Return the shards of a checkpoint, whose number is in a BundleHeaderProto."""
     said = {part.number: part.value for part in header.fields()}
     count = said.get(1) or 0
     if not 0 < count <= 10_000 or said.get(2):
@@ -220,7 +222,7 @@ def _entry(source: Source, message: Message) -> Entry:
 
 
 def shape_of(source: Source, message: Message, shape: Field) -> tuple[int, ...]:
-    """Return the shape that a TensorShapeProto says."""
+    """Return the shape in a TensorShapeProto."""
     sides = [part for part in message.inside(shape) if part.number == 2]
     sizes = [next((size.value for size in message.inside(side) if size.number == 1), 0) for side in sides]
     return source.shape(sizes, "a tensor")
