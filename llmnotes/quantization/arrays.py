@@ -1,4 +1,4 @@
-"""What every quantizer asks of the numbers it gets, and what those that round to whole numbers return."""
+"""Check and convert the arrays that quantizers get; `QuantizedArray`, the result of integer quantizers."""
 
 from typing import NamedTuple
 

@@ -2,7 +2,7 @@
 
 Three layers make the same bytes: `plain` is NumPy to read, `ggml` calls llama.cpp's own C, and `fast` has compiled
 kernels for large tensors. This module chooses one, checks what it is given, and shares the work among threads, in
-pieces that fit a processor's cache, so that memory does not follow the size of a tensor. gguf-py undoes the types.
+pieces that fit a processor's cache, so that memory does not follow the size of a tensor. gguf-py dequantizes them.
 """
 
 import logging
@@ -63,7 +63,7 @@ def quantize(x: ArrayLike, type: str, importance: np.ndarray | None = None, thre
 def dequantize(data: bytes | np.ndarray, type: str, shape: tuple[int, ...], threads: int = THREADS) -> np.ndarray:
     """Return float32 of `shape` from the bytes of a tensor in a GGML type: those in `TYPES`, and all gguf-py knows.
 
-    Raises `KeyError` for a type that cannot be undone, `ValueError` for bytes that do not fill the shape.
+    Raises `KeyError` for a type that cannot be dequantized, `ValueError` for bytes that do not fill the shape.
 
     >>> dequantize(b"\\x80\\x3f\\x00\\xc0", "BF16", (2,)).tolist()
     [1.0, -2.0]
@@ -81,10 +81,10 @@ def recoded(
 ) -> Iterator[bytes]:
     """Yield a tensor's bytes in the type `target`, from its bytes in the type `source`, in pieces of any size.
 
-    The rows must divide into the blocks of both types; the caller, who knows the shape, has checked it. With
-    `importance`, one number for each column, rows are worked on as a whole. A tensor that has the type already passes
-    through unchanged, and a bfloat16 becomes a float16 without a float32 between. Raises `KeyError` for a type that
-    cannot be undone or made, and what `quantize` raises.
+    The rows must divide into the blocks of both types; the caller must check that. With
+    `importance`, one number for each column, each piece holds complete rows. A tensor that has the type already passes
+    through unchanged, and bfloat16 becomes float16 without passing through float32. Raises `KeyError` for a type that
+    llmnotes cannot read or write, and what `quantize` raises.
 
     >>> b"".join(recoded([b"\\x80", b"\\x3f"], "BF16", "F16")).hex()
     '003c'
@@ -149,7 +149,7 @@ def _encode(rows: np.ndarray, type: str, importance: np.ndarray | None, weights:
 
 @cache
 def _say_slow() -> None:
-    """Say once that the slowest layer is at work."""
+    """Warn once that the slow NumPy layer is in use."""
     logging.getLogger("llmnotes").warning(
         "Quantizing in NumPy, which is slow for large tensors, because llama.cpp's library cannot be called here; "
         'for speed: python -m pip install "llmnotes[fast]"'
@@ -208,7 +208,7 @@ def _by_pieces(change: Callable[[np.ndarray], np.ndarray], data: np.ndarray, siz
     step = max(PIECE // sizes.weights, 1)
 
     def work(first: int, last: int) -> None:
-        with np.errstate(all="ignore"):  # infinities and what is not a number follow the arithmetic of C
+        with np.errstate(all="ignore"):  # infinities and NaN follow the arithmetic of C
             for start in range(first, last, step):
                 end = min(start + step, last)
                 made = change(data[start * sizes.before : end * sizes.before])
@@ -219,7 +219,7 @@ def _by_pieces(change: Callable[[np.ndarray], np.ndarray], data: np.ndarray, siz
 
 
 def _whole(pieces: Iterable[bytes], unit: int, what: str) -> Iterator[np.ndarray]:
-    """Yield `pieces` cut anew, so that each is a multiple of `unit` bytes; raises `ValueError` for a rest."""
+    """Yield `pieces` cut anew, so that each is a multiple of `unit` bytes; raises `ValueError` if bytes remain."""
     rest = b""
     for piece in pieces:
         piece = rest + piece if rest else piece

@@ -1,4 +1,4 @@
-"""What no quantizer can beat: the rate-distortion bound, and the best levels for normally distributed numbers."""
+"""Limits of quantization: the rate-distortion bound, and the best levels for normally distributed numbers."""
 
 import math
 from statistics import NormalDist

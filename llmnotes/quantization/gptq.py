@@ -1,4 +1,4 @@
-"""GPTQ: weights rounded one column after another, each error made good in the columns that are still to come.
+"""GPTQ: round weights one column at a time, and compensate each error in the columns that are not rounded yet.
 
 Frantar, Ashkboos, Hoefler and Alistarh, GPTQ, 2022 (arXiv 2210.17323), algorithm 1. The order of the columns is that
 of llama-act-order in the authors' code, or one of two that keep the groups together.
@@ -60,10 +60,10 @@ def quantize(
     moved to the place where, given that error, the squared error of the outputs is least. Levels are as in
     `round_to_nearest`. The orders:
 
-    - "natural": from left to right; the levels of a group are laid when it is reached, over its moved weights.
+    - "natural": from left to right; the levels of a group are computed when it is reached, from its updated weights.
     - "activation": columns with large inputs first, groups of those that then stand together (`desc_act`).
     - "group": as "activation" within each group, and groups after one another (`act_group_aware`; Gafni et al. 2025).
-    - "static": as "activation", and all levels are laid before, over the weights as they were (`static_groups`).
+    - "static": as "activation", but all levels are computed first, from the original weights (`static_groups`).
 
     With `search`, levels span that part of a group's range, from half to all of it, at which plain rounding costs the
     outputs least, each column's error weighted by the Hessian's diagonal; without it, all of the range. `damp` times
@@ -84,6 +84,7 @@ def quantize(
     weight, group_size = checked(weight, bits, group_size)
     if order not in ORDERS:
         raise NotQuantizable(f"GPTQ cannot take the columns in the order {order!r}; take one of {', '.join(ORDERS)}.")
+    # Sort the columns, and find how an error in one is compensated in those after it.
     hessian = _usable(hessian, weight)
     columns = _order(hessian.diagonal(), group_size, order)  # (inputs,): the column that comes first, second, ...
     upper = _cholesky_of_inverse(hessian[columns][:, columns], damp)
@@ -104,10 +105,14 @@ def quantize(
         for i, number in enumerate(group_of[start:end].tolist(), start):
             if number not in laid:
                 laid[number] = lay(number)
+            # Round one column; divide its error by the diagonal of the Cholesky factor.
             codes[i], error = nearest(rest[i], laid[number], bits), errors[i - start]
             torch.sub(rest[i], (codes[i] - laid[number].zero) * laid[number].scale, out=error).div_(diagonal[i])
+            # Compensate it at once in the columns of the same block.
             rest[i + 1 : end].addr_(upper[i, i + 1 : end], error, alpha=-1)
+        # Compensate the errors of the block in all columns behind it, in one matrix product.
         rest[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
+    # Put the columns back into the order of the layer.
     back = columns.argsort()
     return quantized(codes[back].T, [laid[number] for number in sorted(laid)], group_of[back], bits)
 

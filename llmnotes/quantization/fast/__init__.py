@@ -49,7 +49,7 @@ def pays(type: str, weights: int, importance: bool = False) -> bool:
     """Return whether the kernel of a type is the quickest way for the next piece of a tensor.
 
     `weights` says how many the tensor has, or how many of it have come so far, and `importance` whether there are
-    numbers for the columns. Asks what `count_c` was told.
+    numbers for the columns. Uses the counts that `count_c` has collected.
     """
     if type == "Q8_0" or (type in AS_FAST and not importance):
         return False

@@ -6,7 +6,7 @@
     Q3_K  16 parts of 16: a scale in 6 bits                     110 bytes, 3.4375
     Q2_K  16 parts of 16: a scale and a minimum in 4 bits each   84 bytes, 2.625
 
-One or two float16 in each block turn the parts' whole numbers into their scales and minima. The way there is the same
+One or two float16 in each block turn the parts' whole numbers into their scales and minima. The steps are the same
 for all: find the best scale of each part (`scale_search`), quantize these scales, and round the weights once more, with
 the scales that will come back. Importance weighs the errors of the columns, and makes the search longer. A `to_`
 function takes float32 (blocks, 256), the importance of the columns, float32 (blocks of a row, 256) or (0, 256) for
@@ -27,15 +27,18 @@ SHORT = (np.float32(-0.5), np.float32(0.1), 16)
 def to_q2_k(x, importance, out):
     """Q2_K: 16 bytes with the scale and the minimum of each part, 64 bytes of codes, the two float16."""
     weighted = len(importance) > 0
+    # Find the scale and the minimum of each part, and quantize them to 4 bits.
     weights = (weighed(x, importance, 1, 1) if weighted else np.abs(x)).reshape(-1, 16)
     found = _with_minima(x, weights, 3, LONG if weighted else SHORT, not weighted, 15, weighted)
     codes, tops, shares, lows, low_shares = found
     scales, minima = np.empty(16, np.float32), np.empty(16, np.float32)
     for b in range(len(x)):
+        # Store the scales and minima.
         for j in range(16):
             out[b, j] = shares[b, j] | low_shares[b, j] << 4
         put(out[b], 80, tops[b])
         put(out[b], 82, lows[b])
+        # Round the weights again with the scales as stored.
         _get_16(out[b], scales, minima)
         _round(x[b], scales, minima, 3, codes[b])
         pack(codes[b], 2, 0, 32, out[b, 16:80])
@@ -56,6 +59,7 @@ def to_q5_k(x, importance, out):
 @compiled
 def to_q3_k(x, importance, out):
     """Q3_K: 32 bytes of third bits, 64 bytes of lower bits, 12 bytes of scales in 6 bits, the float16."""
+    # Find the scale of each part, and quantize it to 6 bits.
     if len(importance):
         weights = weighed(x, importance, 1, 2).reshape(-1, 16)
         codes, scales = symmetric(x.reshape(-1, 16), weights, 4)
@@ -64,6 +68,7 @@ def to_q3_k(x, importance, out):
         codes, scales = descent(x.reshape(-1, 16), 4)
         shares, tops = _signed_shares(scales.reshape(-1, 16), 32)
     codes = codes.reshape(-1, 256)
+    # Round the weights again with the scales as stored, then pack the bits.
     _round_symmetric(x, tops, shares, 32, 4, codes)
     for b in range(len(x)):
         pack(codes[b], 1, 2, 32, out[b, :32])
@@ -76,12 +81,14 @@ def to_q3_k(x, importance, out):
 @compiled
 def to_q6_k(x, importance, out):
     """Q6_K: 128 bytes of lower bits, 64 bytes of the two upper ones, 16 signed bytes of scales, the float16."""
+    # Find the scale of each part, and quantize it to 8 bits.
     weights = x * x
     for b in range(len(x) if len(importance) else 0):
         weights[b] = importance[b % len(importance)]
     codes, scales = symmetric(x.reshape(-1, 16), weights.reshape(-1, 16), 32)
     codes, scales = codes.reshape(-1, 256), scales.reshape(-1, 16)
     shares, tops = _signed_shares(scales, 128)
+    # Round the weights again with the scales as stored, then pack the bits.
     _round_symmetric(x, tops, shares, 128, 32, codes)
     for b in range(len(x)):
         if abs(largest(scales[b])) < SMALLEST:

@@ -44,7 +44,7 @@ def to_q4_0(x, importance, out):
 
 @compiled
 def to_q5_0(x, importance, out):
-    """Q5_0: as Q4_0 with codes 0 to 31 for -16 to 15; the fifth bits stand together, in four bytes of their own."""
+    """Q5_0: as Q4_0 with codes 0 to 31 for -16 to 15; the fifth bits are stored together, in four separate bytes."""
     _to_symmetric(x, importance, out, 16)
 
 
@@ -113,7 +113,7 @@ def _put_cut(block, low, inverse, offset, most, codes, out):
 
 @compiled
 def _cut(value, low, inverse, offset, most):
-    """Return a code. What is no number, after a scale so small that its inverse is infinite, becomes 0."""
+    """Return a code. NaN, which appears if a scale is so small that its inverse is infinite, becomes 0."""
     return min(np.uint8(np.int32((value - low) * inverse + offset)), np.uint8(most))
 
 

@@ -12,7 +12,7 @@ CHANGED = max(path.stat().st_mtime_ns for path in FOLDER.glob("*.py"))
 def on_disk(module: str, function: str) -> bool:
     """Return whether machine code of a function of one of these modules lies on the disk and is not out of date.
 
-    Looks for files only; numba is not imported. Does not look into other folders that numba may have been told to use.
+    Looks for files only; numba is not imported. Does not look into other folders that numba may be configured to use.
     """
     python = f"py{sys.version_info.major}{sys.version_info.minor}"
     found = FOLDER.glob(f"__pycache__/{module}.{function}-*.{python}.nbi")

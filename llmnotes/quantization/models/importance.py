@@ -3,7 +3,7 @@
 A matrix W that is rounded to W' changes its output by (W - W') x. Averaged over many x, and as if their columns had
 nothing to do with each other, the square of that is sum over columns j of mean(x_j**2) * (W_ij - W'_ij)**2 for each row
 i. So the error of a weight counts as much as the mean square of its column's inputs, and these means, one for each
-column, are what llama.cpp calls an importance matrix; it is the diagonal of what GPTQ uses whole.
+column, are what llama.cpp calls an importance matrix; it is the diagonal of the Hessian that GPTQ uses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A key-value cache in 8, 4 or 2 bits: what a model remembers of the text so far, rounded once it is old enough."""
+"""A key-value cache in 8, 4 or 2 bits: keys and values of older tokens are quantized, recent ones stay as they are."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class QuantizedLayer(DynamicLayer):
         raise NotQuantizable("A rounded cache cannot forget its last tokens; take a DynamicCache to go back in a text.")
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        """Put the texts of the batch into another order, as beam search asks."""
+        """Reorder the texts of the batch, for beam search."""
         self._each(lambda x: x.index_select(0, beam_idx))
 
     def batch_repeat_interleave(self, repeats: int) -> None:

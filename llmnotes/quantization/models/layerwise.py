@@ -52,13 +52,13 @@ class Site:
         return rows.split([layer.out_features for layer in self.layers])
 
     def replace(self, weight: torch.Tensor) -> None:
-        """Give the layers other numbers, (outputs, inputs)."""
+        """Replace the weights of the layers, (outputs, inputs)."""
         with torch.no_grad():
             for layer, part in zip(self.layers, self.parts(weight), strict=True):
                 layer.weight.copy_(part)
 
     def read(self, x: torch.Tensor) -> None:
-        """Count in the inputs `x`, (..., inputs)."""
+        """Add the inputs `x`, (..., inputs), to the sums."""
         x = x.detach().flatten(0, -2).float()
         self.hessian.addmm_(x.T, x)
         x = x.abs()
@@ -67,7 +67,7 @@ class Site:
         self.tokens += len(x)
 
     def close(self) -> None:
-        """Make means of sums."""
+        """Turn the sums into means."""
         self.hessian /= self.tokens
         self.mean /= self.tokens
         if not self.hessian.isfinite().all():
@@ -83,7 +83,7 @@ def token_windows(
     """Yield calibration text as token ids, int64 (1 to 8, window), until about `tokens` tokens have come.
 
     Texts are read one after another, each followed by the mark that ends a text, and cut into windows; what fills no
-    window is left out, but for a first one. No more of `texts` is asked for than is needed.
+    window is left out, but for a first one. Reads no more of `texts` than needed.
 
     Does not shuffle, and does not look for a text that the model was trained on.
     """

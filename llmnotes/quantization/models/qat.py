@@ -1,4 +1,4 @@
-"""Quantization-aware training: the model learns while it is being rounded, and ends where rounding costs little.
+"""Quantization-aware training: train a model with rounded weights, so that rounding costs little in the end.
 
 In the forward pass each weight is rounded to the few numbers it may become; in the backward pass the rounding is
 taken for the identity (the straight-through estimator: Bengio et al. 2013, Estimating or Propagating Gradients
