@@ -1,7 +1,7 @@
 """A model published as its difference to another one, as Vicuna was to LLaMA.
 
 The receiver needs the base, whose licence may forbid passing it on. Rounding in 16 bits means that base plus delta is
-not always the target: the maker's report counts how often.
+not always the target: the result of `make_delta` counts how often.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A bar for work that takes longer than a second, where somebody watches."""
+"""A progress bar on terminals for work that takes longer than a second."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(nbytes: int, what: str = "") -> Iterator[Callable[[int], None]]:
-    """Give a function that hears how many bytes have passed; a bar appears on a terminal after a second."""
+    """Yield a function to call with the number of bytes just processed; a bar appears on a terminal after a second."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda count: None
         return

@@ -1,4 +1,4 @@
-"""All formats in one list, and the three questions one can ask about a path: what is it, what does it hold, its bytes.
+"""The list of all formats; `identify` a model file, `inspect` its headers, and read the bytes of its tensors.
 
 To add a format, write a module with its `FORMAT` and name it here.
 """

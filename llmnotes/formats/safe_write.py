@@ -1,4 +1,4 @@
-"""Writing that leaves nothing half-written: a file has no name until it is whole."""
+"""Write files and folders atomically: they appear under their names only when they are complete."""
 
 import errno
 import os
@@ -59,7 +59,7 @@ def new_folder(path: str | Path) -> Iterator["NewFolder"]:
 
 
 class NewFolder:
-    """A folder that is being written. Made by `new_folder` alone."""
+    """A folder that is being written. Only `new_folder` creates it."""
 
     def __init__(self, path: Path, stack: ExitStack):
         self.path, self.stack = path, stack
@@ -172,7 +172,7 @@ def _refuse_existing(path: Path) -> None:
 
 @contextmanager
 def _sentences(path: Path):
-    """Turn what the system says about writing `path` into one sentence."""
+    """Turn an operating system error about writing `path` into one sentence."""
     try:
         yield
     except FileExistsError:

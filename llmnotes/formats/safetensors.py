@@ -33,7 +33,7 @@ def identify(source: Source) -> Identity | None:
 def inspect(source: Source, identity: Identity) -> Inspection:
     """Return what the header of a safetensors file says.
 
-    Raises `FileBroken` for a header that is no JSON, an unknown dtype, a size that does not fit the shape, and for
+    Raises `FileBroken` for a header that is not JSON, an unknown dtype, a size that does not fit the shape, and for
     tensors that overlap, leave a gap, or reach beyond the end: what the official reader refuses as well.
     """
     start = 8 + int.from_bytes(source.read(0, 8), "little")
@@ -73,7 +73,7 @@ FORMAT = Format(identify, inspect)
 def write_safetensors(file: BinaryIO, parts: list[PlannedTensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors to `file`, byte for byte as the official library does; one piece of a tensor is held at a time.
 
-    Raises `ValueError` for a name that stands twice, or data that does not fill its shape. Does not write the
+    Raises `ValueError` for a duplicate name, or data that does not fill its shape. Does not write the
     quantized blocks of GGML: the format has no names for them.
     """
     parts = sorted(parts, key=lambda part: (ORDER.index(part.dtype), part.name.encode()))

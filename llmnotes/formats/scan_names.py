@@ -1,4 +1,4 @@
-"""Which names a pickle of tensors needs, and which run whatever they are given.
+"""Lists of safe and dangerous names in pickles: what tensors need, and what can run arbitrary code.
 
 Both lists are written out here, and not taken from what llmnotes reads: a type that a reader learns does not become
 safe by that.

@@ -1,4 +1,4 @@
-"""Finding the pickles in a file, wherever they hide, and judging what they import and call. Nothing is executed."""
+"""Scan a file for pickles and judge what they import and call. Nothing is executed."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""Bytes that lie in one file as another needs them: the system copies them, and they never pass through Python.
+"""Copy bytes from one file to another with the operating system's own call, without passing them through Python.
 
 This is the fast version of `files.stored` followed by `file.write`, for copies that have nothing else to do.
 """

@@ -1,4 +1,4 @@
-"""What a conversion can write, and what it is called on the command line."""
+"""The target formats of a conversion, and their names on the command line."""
 
 from llmnotes.errors import NotConvertible
 

@@ -1,4 +1,4 @@
-"""Setting weights to zero: which ones to take, and what zeros save and do not save. Arrays in, arrays out."""
+"""Pruning: set weights to zero by magnitude or Wanda, and measure what that saves. Arrays in, arrays out."""
 
 from typing import NamedTuple
 

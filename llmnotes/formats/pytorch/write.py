@@ -33,8 +33,8 @@ def write(
     how many bytes were written. At most one tensor is in memory at a time: bytes that lie in a file as they are (a
     part yields `Stretch`es) are mapped from it, and all others go through a temporary file.
 
-    Raises `NotConvertible` for a type that this version of torch does not have, `ValueError` for a name that stands
-    twice or data that does not fill its shape. Does not write optimizer states or other values. A file that another
+    Raises `NotConvertible` for a type that this version of torch does not have, `ValueError` for a duplicate
+    name or data that does not fill its shape. Does not write optimizer states or other values. A file that another
     program cuts short after it was mapped ends this process, as with `torch.load(mmap=True)`.
     """
     import torch

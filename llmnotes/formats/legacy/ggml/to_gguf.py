@@ -1,4 +1,4 @@
-"""A LLaMA model from before GGUF becomes a GGUF."""
+"""Convert a LLaMA model in GGML, GGMF or GGJT, the formats before GGUF, to GGUF."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints become safetensors or PyTorch files, and tensors become a checkpoint."""
+"""Convert TensorFlow checkpoints to safetensors or PyTorch files, and tensors to a checkpoint."""
 
 from collections.abc import Iterator
 from functools import partial
