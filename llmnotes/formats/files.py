@@ -32,7 +32,7 @@ class Source:
     def __enter__(self) -> "Source":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.file.close()
 
     def read(self, offset: int, count: int) -> bytes:

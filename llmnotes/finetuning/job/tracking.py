@@ -34,7 +34,7 @@ class Nothing:
     def __enter__(self) -> Nothing:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
 
@@ -76,7 +76,7 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.callback.on_train_end(*self.arguments)
 
 
@@ -106,7 +106,7 @@ class WandB(Tracker):
         )
         super().__init__(WandbCallback(), folder, settings)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         super().__exit__()
         if self.own:
             self.run.finish()

@@ -180,114 +180,114 @@ class Machine:
             self.result.changed.append(target)
 
     # what builds containers, and what does nothing
-    def PROTO(self, _): ...
+    def PROTO(self, _: object) -> None: ...
 
     FRAME = READONLY_BUFFER = PROTO
 
-    def STOP(self, _):
+    def STOP(self, _: object) -> None:
         self.result.value = self.pop()
 
-    def MARK(self, _):
+    def MARK(self, _: object) -> None:
         self.marks.append(len(self.stack))
 
-    def POP_MARK(self, _):
+    def POP_MARK(self, _: object) -> None:
         self.above_mark()
 
-    def LIST(self, _):
+    def LIST(self, _: object) -> None:
         self.stack.append(self.above_mark())
 
     FROZENSET = LIST
 
-    def TUPLE(self, _):
+    def TUPLE(self, _: object) -> None:
         self.stack.append(tuple(self.above_mark()))
 
-    def TUPLE1(self, _):
+    def TUPLE1(self, _: object) -> None:
         self.stack.append((self.pop(),))
 
-    def TUPLE2(self, _):
+    def TUPLE2(self, _: object) -> None:
         self.stack.append((self.pop(), self.pop())[::-1])
 
-    def TUPLE3(self, _):
+    def TUPLE3(self, _: object) -> None:
         self.stack.append((self.pop(), self.pop(), self.pop())[::-1])
 
-    def DICT(self, _):
+    def DICT(self, _: object) -> None:
         values = self.above_mark()
         self.stack.append({})
         self.set_items(self.stack[-1], zip(values[::2], values[1::2], strict=False))
 
-    def POP(self, _):
+    def POP(self, _: object) -> None:
         if self.marks and self.marks[-1] == len(self.stack):
             self.marks.pop()
         else:
             self.pop()
 
-    def DUP(self, _):
+    def DUP(self, _: object) -> None:
         self.stack.append(self.stack[-1])
 
-    def SETITEM(self, _):
+    def SETITEM(self, _: object) -> None:
         value, key = self.pop(), self.pop()
         self.set_items(self.stack[-1], [(key, value)])
 
-    def SETITEMS(self, _):
+    def SETITEMS(self, _: object) -> None:
         values = self.above_mark()
         self.set_items(self.stack[-1], zip(values[::2], values[1::2], strict=False))
 
-    def APPEND(self, _):
+    def APPEND(self, _: object) -> None:
         value = self.pop()
         self.append_items(self.stack[-1], [value])
 
-    def APPENDS(self, _):
+    def APPENDS(self, _: object) -> None:
         values = self.above_mark()
         self.append_items(self.stack[-1], values)
 
     ADDITEMS = APPENDS
 
     # the memo
-    def PUT(self, index):
+    def PUT(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
 
-    def MEMOIZE(self, _):
+    def MEMOIZE(self, _: object) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
 
-    def GET(self, index):
+    def GET(self, index: int) -> None:
         self.stack.append(self.memo[index])
 
     BINPUT = LONG_BINPUT = PUT
     BINGET = LONG_BINGET = GET
 
     # what reaches outside: names, calls, references
-    def GLOBAL(self, argument):
+    def GLOBAL(self, argument: str) -> None:
         self.import_name(*argument.split(" ", 1))
 
-    def STACK_GLOBAL(self, _):
+    def STACK_GLOBAL(self, _: object) -> None:
         name, module = self.pop(), self.pop()
         self.import_name(module, name)
 
-    def EXT1(self, code):
+    def EXT1(self, code: int) -> None:
         self.import_name("copyreg extension", str(code))
 
     EXT2 = EXT4 = EXT1
 
-    def INST(self, argument):
+    def INST(self, argument: str) -> None:
         args = tuple(self.above_mark())
         self.import_name(*argument.split(" ", 1))
         self.call(self.pop(), args)
 
-    def OBJ(self, _):
+    def OBJ(self, _: object) -> None:
         callee, *args = self.above_mark()
         self.call(callee, tuple(args))
 
-    def REDUCE(self, _):
+    def REDUCE(self, _: object) -> None:
         args, callee = self.pop(), self.pop()
         self.call(callee, args)
 
     NEWOBJ = REDUCE
 
-    def NEWOBJ_EX(self, _):
+    def NEWOBJ_EX(self, _: object) -> None:
         named, args, callee = self.pop(), self.pop(), self.pop()
         self.call(callee, (args, named))
 
-    def BUILD(self, _):
+    def BUILD(self, _: object) -> None:
         state, target = self.pop(), self.stack[-1]
         if isinstance(target, Call) and target.state is None:
             target.state = state
@@ -298,5 +298,5 @@ class Machine:
         self.stack.append(PersistentId(identifier))
         self.result.references.append(self.stack[-1])
 
-    def BINPERSID(self, _):
+    def BINPERSID(self, _: object) -> None:
         self.PERSID(self.pop())

@@ -24,7 +24,7 @@ SHORT = (np.float32(-0.5), np.float32(0.1), 16)
 
 
 @compiled
-def to_q2_k(x, importance, out):
+def to_q2_k(x: np.ndarray, importance: np.ndarray, out: np.ndarray) -> None:
     """Q2_K: 16 bytes with the scale and the minimum of each part, 64 bytes of codes, the two float16."""
     weighted = len(importance) > 0
     # Find the scale and the minimum of each part, and quantize them to 4 bits.
@@ -45,19 +45,19 @@ def to_q2_k(x, importance, out):
 
 
 @compiled
-def to_q4_k(x, importance, out):
+def to_q4_k(x: np.ndarray, importance: np.ndarray, out: np.ndarray) -> None:
     """Q4_K: the two float16, 12 bytes of scales and minima, 128 bytes of codes."""
     _to_8(x, importance, out, 15, MIDDLE)
 
 
 @compiled
-def to_q5_k(x, importance, out):
+def to_q5_k(x: np.ndarray, importance: np.ndarray, out: np.ndarray) -> None:
     """Q5_K: the two float16, 12 bytes of scales and minima, 32 bytes of fifth bits, 128 bytes of lower bits."""
     _to_8(x, importance, out, 31, SHORT)
 
 
 @compiled
-def to_q3_k(x, importance, out):
+def to_q3_k(x: np.ndarray, importance: np.ndarray, out: np.ndarray) -> None:
     """Q3_K: 32 bytes of third bits, 64 bytes of lower bits, 12 bytes of scales in 6 bits, the float16."""
     # Find the scale of each part, and quantize it to 6 bits.
     if len(importance):
@@ -79,7 +79,7 @@ def to_q3_k(x, importance, out):
 
 
 @compiled
-def to_q6_k(x, importance, out):
+def to_q6_k(x: np.ndarray, importance: np.ndarray, out: np.ndarray) -> None:
     """Q6_K: 128 bytes of lower bits, 64 bytes of the two upper ones, 16 signed bytes of scales, the float16."""
     # Find the scale of each part, and quantize it to 8 bits.
     weights = x * x

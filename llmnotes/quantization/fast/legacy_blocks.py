@@ -21,7 +21,7 @@ HALF = np.float32(0.5)
 
 
 @compiled
-def to_q8_0(x, importance, out):
+def to_q8_0(x: np.ndarray, importance: np.ndarray, out: np.ndarray) -> None:
     """Q8_0: the largest magnitude becomes 127. Importance changes nothing here."""
     for b in range(len(x)):
         block = x[b]
@@ -37,25 +37,25 @@ def to_q8_0(x, importance, out):
 
 
 @compiled
-def to_q4_0(x, importance, out):
+def to_q4_0(x: np.ndarray, importance: np.ndarray, out: np.ndarray) -> None:
     """Q4_0: codes 0 to 15 for -8 to 7 times the scale; the weight of the largest magnitude, sign included, is -8."""
     _to_symmetric(x, importance, out, 8)
 
 
 @compiled
-def to_q5_0(x, importance, out):
+def to_q5_0(x: np.ndarray, importance: np.ndarray, out: np.ndarray) -> None:
     """Q5_0: as Q4_0 with codes 0 to 31 for -16 to 15; the fifth bits are stored together, in four separate bytes."""
     _to_symmetric(x, importance, out, 16)
 
 
 @compiled
-def to_q4_1(x, importance, out):
+def to_q4_1(x: np.ndarray, importance: np.ndarray, out: np.ndarray) -> None:
     """Q4_1: codes 0 to 15 from the smallest weight to the largest."""
     _to_affine(x, importance, out, 15)
 
 
 @compiled
-def to_q5_1(x, importance, out):
+def to_q5_1(x: np.ndarray, importance: np.ndarray, out: np.ndarray) -> None:
     """Q5_1: codes 0 to 31 from the smallest weight to the largest."""
     _to_affine(x, importance, out, 31)
 

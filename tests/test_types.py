@@ -1,0 +1,104 @@
+"""The package is built in layers: what a module imports stands in its own layer or below it, and nothing goes round."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from .conftest import ROOT
+
+PACKAGE = ROOT / "llmnotes"
+
+# The order of CONTRIBUTING, lowest first. A module belongs to the entry with the longest name that begins its own.
+LAYERS = (
+    ("errors", "claims", "hardware", "packing", "training"),
+    ("attention", "embeddings"),
+    ("quantization",),
+    ("formats",),
+    ("pebble",),
+    ("evaluation",),
+    ("llama_cpp",),
+    ("fit",),
+    ("models",),
+    ("quantization.models",),
+    ("finetuning", "serving", "vision"),
+    ("exercises", "plots", "course"),
+    ("cli",),
+    ("",),
+)
+HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
+
+
+def modules() -> dict[str, Path]:
+    """The file of every module, by the module's name below `llmnotes`: "" is the package itself."""
+    named = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        named[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return named
+
+
+def height(module: str) -> int:
+    """The layer of a module; KeyError for a module that the order does not name."""
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        found = HEIGHT.get(".".join(parts[:length]))
+        if found is not None:
+            return found
+    raise KeyError(module)
+
+
+def imports(tree: ast.AST, module: str, is_package: bool, known: dict[str, Path]) -> list[tuple[int, str]]:
+    """(line, module) for each import of llmnotes anywhere in a module, those inside functions included."""
+    package = module.split(".") if module else []
+    if not is_package:
+        package = package[:-1]
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            full = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            stem = node.module.split(".") if node.module else []
+            if node.level:
+                stem = ["llmnotes", *package[: len(package) + 1 - node.level], *stem]
+            # `from llmnotes.x import y` may import the module y or a name in x.
+            full = []
+            for alias in node.names:
+                deeper = ".".join([*stem, alias.name])
+                full.append(deeper if deeper.removeprefix("llmnotes.") in known else ".".join(stem))
+        else:
+            continue
+        for name in full:
+            if name == "llmnotes" or name.startswith("llmnotes."):
+                found.append((node.lineno, name.removeprefix("llmnotes").removeprefix(".")))
+    return found
+
+
+def all_imports(known: dict[str, Path]) -> dict[str, list[tuple[int, str]]]:
+    found = {}
+    for module, path in known.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found[module] = imports(tree, module, path.name == "__init__.py", known)
+    return found
+
+
+def test_imports_point_down():
+    known = modules()
+    upward = [
+        f"{known[module].relative_to(ROOT)}:{line} imports llmnotes.{target}"
+        for module, targets in all_imports(known).items()
+        for line, target in targets
+        if height(target) > height(module)
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    known = modules()
+    graph = {
+        module: {target for _, target in targets if target in known and target != module}
+        for module, targets in all_imports(known).items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
