@@ -51,17 +51,17 @@ def costs() -> dict[str, dict[str, int]]:
     return json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.is_file() else {}
 
 
-def source(cell) -> str:
+def source(cell: dict) -> str:
     """Return a cell's text."""
     return "".join(cell["source"])
 
 
-def tags(cell) -> set[str]:
+def tags(cell: dict) -> set[str]:
     """Return a cell's tags."""
     return set(cell["metadata"].get("tags", []))
 
 
-def text_of(cell) -> str:
+def text_of(cell: dict) -> str:
     """Return what a code cell printed and displayed as text."""
     parts = []
     for output in cell.get("outputs", []):

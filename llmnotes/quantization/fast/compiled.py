@@ -33,7 +33,7 @@ def compiled(function: Callable) -> Callable:
 
 
 @compiled
-def nearest(value):
+def nearest(value: np.float32) -> np.int32:
     """Return the whole number nearest to a float32, halves to even, found in the bits of value + SHIFT as in llama.cpp.
 
     Beyond 2**22 the answer is some other number, and for infinity and NaN -2**22 and 0: the same ones as llama.cpp's.
@@ -43,7 +43,7 @@ def nearest(value):
 
 
 @compiled
-def code(value, low, high):
+def code(value: np.float32, low: np.int32, high: np.int32) -> np.int32:
     """Return the whole number from `low` to `high` (both int32) that is nearest to a float32."""
     return min(max(nearest(value), low), high)
 
@@ -74,7 +74,7 @@ def whole(bits):
 
 
 @compiled
-def put(block, at, value):
+def put(block: np.ndarray, at: int, value: np.float32) -> np.float32:
     """Write a float32 as a float16 at byte `at` of a block; return what is left of it, as a float32."""
     bits = half(value)
     block[at], block[at + 1] = np.uint8(bits & 255), np.uint8(bits >> 8)
@@ -82,13 +82,13 @@ def put(block, at, value):
 
 
 @compiled
-def get(block, at):
+def get(block: np.ndarray, at: int) -> np.float32:
     """Return the float16 at byte `at` of a block as a float32."""
     return whole(np.int64(block[at]) | np.int64(block[at + 1]) << 8)
 
 
 @compiled
-def pack(codes, bits, shift, span, out):
+def pack(codes: np.ndarray, bits: int, shift: int, span: int, out: np.ndarray) -> None:
     """Write `bits` bits of every code, those from bit `shift` on, into the bytes `out`.
 
     8 / bits codes share a byte, the first in its lowest bits; they stand `span` places apart, so that one instruction

@@ -21,7 +21,7 @@ TENTH = np.float32(0.1)
 
 
 @compiled
-def symmetric(x, weights, levels):
+def symmetric(x: np.ndarray, weights: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (codes, scales) of blocks without a minimum: codes from 0 to 2 * levels - 1, of which q is code - levels.
 
     The number of the largest magnitude becomes about -levels, the end that reaches further: 19 places for it are tried,
@@ -66,7 +66,9 @@ def symmetric(x, weights, levels):
 
 
 @compiled
-def affine(x, weights, levels, first, step, tries, absolute):
+def affine(
+    x: np.ndarray, weights: np.ndarray, levels: int, first: np.float32, step: np.float32, tries: int, absolute: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (codes, scales, minima) of blocks that give back scale * q - minimum, with codes q from 0 to `levels`.
 
     At first the codes are spread from the smallest number of a block, or 0 if none is negative, to the largest. Then
@@ -148,7 +150,7 @@ def affine(x, weights, levels, first, step, tries, absolute):
 
 
 @compiled
-def descent(x, levels):
+def descent(x: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (codes, scales) of blocks without a minimum, found by moving one code at a time; codes as in `symmetric`.
 
     Weights are x**2. From the rounded codes, up to five passes: with all others fixed, a code goes where the scale that
@@ -188,7 +190,7 @@ def descent(x, levels):
 
 
 @compiled
-def positive(x, weights, levels):
+def positive(x: np.ndarray, weights: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (codes, scales) of rows of numbers that are not negative, such as the scales of a block's parts.
 
     Codes are from 0 to `levels`. Nine places near `levels` are tried for the largest number, and from the best one
@@ -238,7 +240,7 @@ def positive(x, weights, levels):
 
 
 @compiled
-def largest(x):
+def largest(x: np.ndarray) -> np.float32:
     """Return the number of the largest magnitude, the first of several and never NaN; 0 if all are."""
     low = high = x[0]
     for value in x:
@@ -255,7 +257,7 @@ def largest(x):
 
 
 @compiled
-def weighed(x, importance, blocks, factor):
+def weighed(x: np.ndarray, importance: np.ndarray, blocks: int, factor: int) -> np.ndarray:
     """Return the weights of the errors of x (blocks, n): importance * sqrt(factor * mean + x**2).
 
     `importance` (blocks of a row, n) says how much the columns matter, and the mean is that of x**2 over every `blocks`
