@@ -42,7 +42,7 @@ quick: $(READY) lint
 	@$(MAKE) --no-print-directory -j 2 types fast
 
 fast: $(READY)
-	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -m "not slow" tests
+	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 $(WHOLE_FILES) -m "not slow" tests
 
 # A file keeps the time of the last check without an error: what did not change is not checked again.
 types: $(READY) build/types-checked

@@ -125,6 +125,7 @@ def loss(model: nn.Module) -> torch.Tensor:
     return model(input_ids=IDS, labels=IDS).loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_outputs_gradients_and_twenty_steps_are_those_of_peft(peft, config):
     ours = trained(config)

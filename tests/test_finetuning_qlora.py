@@ -130,6 +130,7 @@ def test_a_model_keeps_its_head_and_adapters_and_answers_alike(by):
     assert not any(is_quantized(layer) for layer in model.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_both_bases_train_alike_also_after_an_evaluation(checkpointing):
     found = {}

@@ -250,6 +250,7 @@ def test_gradient_checkpointing_and_packing_learn_the_same(settings, tmp_path):
     assert packed.rows < plain.rows and packed.measured[0] == plain.measured[0]
 
 
+@pytest.mark.slow
 def test_pebble_sits_its_exam_before_during_and_after(settings, monkeypatch, tmp_path):
     import llmnotes.pebble.exam  # noqa: F401, the package has a function of the module's name
 

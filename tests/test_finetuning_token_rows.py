@@ -101,6 +101,7 @@ def logits(model: nn.Module, ids: torch.Tensor = IDS) -> torch.Tensor:
         return model(input_ids=ids).logits
 
 
+@pytest.mark.slow
 def test_outputs_gradients_and_twenty_steps_are_those_of_peft(peft, tied):
     ours = trained(llama(tied))
     theirs = as_peft(peft, ours)

@@ -19,6 +19,8 @@ from llmnotes.errors import FileBroken, FileUnreadable, LLMNotesError, NotConver
 from llmnotes.formats import convert
 from tests import llama_cpp
 
+pytestmark = pytest.mark.slow
+
 PROMPT = "<|user|>What is <image> here?<|assistant|>"
 
 

@@ -285,6 +285,7 @@ def test_a_cut_file_gives_one_sentence(tmp_path, zip_file):
             formats.inspect(tmp_path / "b.pt")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_repeats_itself_without_end_is_refused(tmp_path):
     torch.save({"a": torch.ones(1)}, tmp_path / "a.pt")
     with zipfile.ZipFile(tmp_path / "a.pt") as old, zipfile.ZipFile(tmp_path / "b.pt", "w") as new:

@@ -236,6 +236,7 @@ def test_a_pickle_that_grows_or_nests_without_end_costs_little():
     assert trace(io.BytesIO(b"\x80\x04\x8d" + b"\xff" * 7 + b"\x0f" + b"x.")).broken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [b"\x80\x02", b""], ids=["signed", "protocol 0"])
 def test_a_pickle_that_is_too_long_to_be_read_is_not_called_harmless(tmp_path, start):
     path = write(tmp_path / "model.pkl", start + b"N0" * 1_100_000 + b"cos\nsystem\n(S'exit'\ntR.")

@@ -99,6 +99,7 @@ def matrices_of_pebble():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BLOCKS)
 def test_all_of_pebble_has_the_bytes_of_llama_cpp(name):
     matrices = matrices_of_pebble()

@@ -18,6 +18,8 @@ from llmnotes.pebble.answering import answerer
 from llmnotes.pebble.corpus import DOCUMENTS, documents
 from llmnotes.quantization.bounds import lloyd_max, rate_distortion
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pebble():

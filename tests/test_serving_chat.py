@@ -16,6 +16,8 @@ from llmnotes.serving.terminal import converse, printable
 
 from .serving_process import serving
 
+pytestmark = pytest.mark.slow
+
 
 def chat(*words, said: str = ""):
     command = [sys.executable, "-m", "llmnotes.cli", "chat", *map(str, words)]
