@@ -78,6 +78,7 @@ def test_progress_counts_what_is_solved(capsys):
     assert json.loads(capsys.readouterr().out)["00.1"] is True
 
 
+@pytest.mark.slow
 def test_outside_the_course_one_sentence(tmp_path):
     run = subprocess.run([sys.executable, "-m", "llmnotes.cli", "claims"], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 2 and run.stderr.startswith("There are no notebooks here") and run.stderr.count("\n") == 1
@@ -111,6 +112,7 @@ def test_start_replaces_nothing(tmp_path, monkeypatch, capsys):
     assert main(["start", str(empty)]) == 0 and (empty / "notebooks" / "00_start_here.ipynb").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
 def test_a_reader_that_leaves_early_is_no_error():
     command = f"{sys.executable} -m llmnotes.cli claims | head -1"

@@ -171,6 +171,7 @@ def test_the_package_is_light_and_peft_says_nothing(peft):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_two_adapters_are_switched_and_summed_as_in_peft(peft):
     ours = trained(LoRA(4, 8, target_modules=("q_proj", "up_proj")), 0, "one")
     trained(LoRA(2, 6, target_modules=("v_proj", "up_proj"), rank_stabilized=True), 5, "two", ours)
@@ -323,6 +324,7 @@ def test_what_cannot_be_is_one_sentence(change, said):
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_files_written_here_load_in_peft(peft, tmp_path, config):
     model = trained(config)

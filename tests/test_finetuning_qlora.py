@@ -48,6 +48,7 @@ def linear(inputs: int, outputs: int, bias: bool, dtype=torch.float32) -> nn.Seq
     return nn.Sequential(layer).to(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("double", [True, False], ids=["double", "single"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("inputs, outputs, bias", [(64, 32, False), (192, 99, True), (512, 2049, False)])

@@ -219,6 +219,7 @@ def damage(path: Path, how: str) -> None:
     state.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["flipped", "cut", "empty", "sum", "gone", "not a folder", "foreign"])
 def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(tmp_path, how):
     expected = trained(tmp_path / "whole", 6)
@@ -243,6 +244,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         checkpoints.resume(tmp_path / "cut", model, optimizer_of(model, PLAN), "other")
 
 
+@pytest.mark.slow
 def test_the_loop_costs_next_to_nothing_beside_a_bare_one():
     """In calls; benchmarks/finetuning.py has the time."""
     model, rows, plan = tiny_model(), some_rows(8), Plan(steps=40, batch_size=8, learning_rate=1e-4)

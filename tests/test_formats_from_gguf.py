@@ -15,6 +15,8 @@ from llmnotes.pebble import weights_dir
 from tests.models_for_gguf import VARIANTS, make
 from tests.test_formats_to_gguf import strings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pebble() -> Path:

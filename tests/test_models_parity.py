@@ -13,6 +13,8 @@ from llmnotes.formats import convert
 from llmnotes.models import open_model, parity
 from llmnotes.pebble import weights_dir
 
+pytestmark = pytest.mark.slow
+
 
 def quiet(line):
     """Say nothing."""

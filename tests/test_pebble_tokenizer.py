@@ -74,6 +74,7 @@ def tokenizer(folder):
     return AutoTokenizer.from_pretrained(folder)
 
 
+@pytest.mark.slow
 def test_the_reference_encoder_equals_the_fast_one(folder, tokenizer):
     reference = ReferenceBPE.from_folder(folder)
     texts = strings()

@@ -50,6 +50,7 @@ def plainly(weight, h, bits, group, order):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", gptq.ORDERS)
 @pytest.mark.parametrize("inputs, group", [(96, 32), (192, 96), (300, 150), (160, 160)])
 def test_it_is_the_algorithm_of_the_paper(order, inputs, group):

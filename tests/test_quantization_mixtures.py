@@ -293,6 +293,7 @@ def test_the_command_line_takes_a_text_or_a_matrix(tmp_path, capsys):
         assert "UTF-8" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_file_type_and_alias_can_be_asked_for(tmp_path):
     for kind in [*FILE_TYPES, *ALIASES]:
         done = convert(weights_dir("pebble"), tmp_path / f"{kind}.gguf", type=kind.lower())

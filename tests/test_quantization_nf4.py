@@ -109,6 +109,7 @@ def test_so_they_are_in_last_blocks_of_every_length(bitsandbytes):
             same(q.absmax, state.absmax.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["pebble", "pebble-chat"])
 def test_so_they_are_for_all_of_pebble(bitsandbytes, model):
     from safetensors.torch import load_file

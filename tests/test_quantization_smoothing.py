@@ -99,6 +99,7 @@ def test_the_error_that_awq_reports_is_that_of_the_outputs(pebble, windows):
         assert (((x / s) @ rounded.T - y).norm() / y.norm()).item() == pytest.approx(error, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_awq_helps_where_one_channel_is_massive(pebble, windows):
     """A channel that Pebble grew by itself: the weights that read it carry most of what the layer answers."""
     site = next(site for site in layerwise.sites(pebble.model, windows[:1]) if "layers.2.mlp.down" in site.names[0])

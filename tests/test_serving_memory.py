@@ -15,6 +15,8 @@ from llmnotes.llama_cpp.memory import reported_buffers, reported_memory
 from llmnotes.pebble import weights_dir
 from llmnotes.serving import load
 
+pytestmark = pytest.mark.slow
+
 # The server with our settings, whose log says what it took; it waits until nobody listens any more.
 TALKING = """
 import sys, xllamacpp

@@ -10,6 +10,8 @@ from llmnotes.serving import Client
 
 from .serving_process import serving
 
+pytestmark = pytest.mark.slow
+
 KEY = "a-key-of-the-test"
 GOOSE = [{"role": "user", "content": "What does the goose say?"}]
 

@@ -15,6 +15,8 @@ from llmnotes.serving import Client
 
 from .serving_process import serving
 
+pytestmark = pytest.mark.slow
+
 KEY = "a-key-of-the-test"
 HELLO = [{"role": "user", "content": "What does the goose say?"}]
 
