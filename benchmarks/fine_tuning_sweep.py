@@ -2,7 +2,7 @@
 
     python benchmarks/fine_tuning_sweep.py      (about 10 minutes of processor time; goes on where it was stopped)
 
-Writes llmnotes/fine_tuning_sweep.json, which notebook 07 draws.
+Writes llmnotes/fine_tuning_sweep.json, which notebook 15 draws.
 """
 
 import json
@@ -21,7 +21,7 @@ SETTINGS += [(16, alpha, rate) for alpha in (4, 256) for rate in RATES]
 
 
 def point(r: int, alpha: float, rate: float) -> dict:
-    """Train one adapter and return its marks; the plan is the one of notebook 07."""
+    """Train one adapter and return its marks; the plan is the one of notebook 15."""
     lm = open_model("pebble", say=lambda line: None)
     rows = data.encode(data.examples(lessons() * 8 + rehearsal(1000)), lm.tokenizer, 64)
     tokens = token_rows.untrained(lm.model, {token for row in rows for token in row.ids})

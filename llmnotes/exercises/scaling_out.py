@@ -1,4 +1,4 @@
-"""The exercises of notebook 11: rings and doubling, one mean of several, shards, what fits, what a token waits for."""
+"""The exercises of notebook 24: rings and doubling, one mean of several, shards, what fits, what a token waits for."""
 
 import math
 
@@ -166,12 +166,12 @@ def _silu(x):
 
 EXERCISES = [
     Exercise(
-        id="11.1",
+        id="24.1",
         title="Bytes round the ring",
         level="easy",
         minutes=5,
         task="""Write `ring_bytes(nbytes, processes)`: how many bytes does one process send in both rounds together,
-when `processes` of them add up arrays of `nbytes` bytes each by a ring, as in 11.2?""",
+when `processes` of them add up arrays of `nbytes` bytes each by a ring, as in 24.2?""",
         clue="How large is a piece? How many does a process send in the first round, how many in the second?",
         name="ring_bytes",
         stub='''def ring_bytes(nbytes, processes):
@@ -191,7 +191,7 @@ when `processes` of them add up arrays of `nbytes` bytes each by a ring, as in 1
         },
     ),
     Exercise(
-        id="11.2",
+        id="24.2",
         title="One mean of several",
         level="medium",
         minutes=10,
@@ -220,7 +220,7 @@ as their mean.""",
         },
     ),
     Exercise(
-        id="11.3",
+        id="24.3",
         title="What a process holds",
         level="medium",
         minutes=15,
@@ -256,7 +256,7 @@ is what FSDP does). Write `bytes_per_rank(parameters, processes, stage)`.""",
         },
     ),
     Exercise(
-        id="11.4",
+        id="24.4",
         title="Adding up by doubling",
         level="hard",
         minutes=20,
@@ -295,7 +295,7 @@ that were given as they are.""",
         },
     ),
     Exercise(
-        id="11.5",
+        id="24.5",
         title="Layers that fit",
         level="easy",
         minutes=10,
@@ -325,7 +325,7 @@ GPU?""",
         },
     ),
     Exercise(
-        id="11.6",
+        id="24.6",
         title="What a token waits for",
         level="medium",
         minutes=10,
@@ -353,7 +353,7 @@ on the disk, `speeds` the bytes in a second that come from each to where the GPU
         },
     ),
     Exercise(
-        id="11.7",
+        id="24.7",
         title="An MLP for several",
         level="hard",
         minutes=20,

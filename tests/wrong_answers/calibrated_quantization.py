@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 05: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 13: {exercise: {key of its hint: source}}."""
 
 _MAKE_UP = '''import numpy as np
 
@@ -60,7 +60,7 @@ def _two_source(merit="np.abs(weight) * norms", places: str = _PLACES, last: str
 
 
 WRONG = {
-    "05.1": {
+    "13.1": {
         "unmoved": _make_up_source("return weights[1:]"),
         "moves": _make_up_source(_FIT + " - weights[1:]"),
         "wrong_way": _make_up_source(
@@ -77,7 +77,7 @@ WRONG = {
         ),
         "other": _make_up_source("return weights[1:] * weights[0] / rounded"),
     },
-    "05.2": {
+    "13.2": {
         "per_word": _unpack_source(
             "words = [int(word) & 0xFFFFFFFF for word in words]",
             "return [word >> 3 * place & 7 for word in words for place in range(10)]",
@@ -92,7 +92,7 @@ WRONG = {
         "centred": _unpack_source(last=_SHIFTS.replace("[whole >> 3 * place & 7", "[(whole >> 3 * place & 7) - 4")),
         "other": _unpack_source(last=_SHIFTS.replace("3 * place", "2 * place")),
     },
-    "05.3": {
+    "13.3": {
         "upside_down": _smooth_source("heaviest ** (1 - alpha) / largest ** alpha"),
         "swapped": _smooth_source("largest ** (1 - alpha) / heaviest ** alpha"),
         "one_alpha": _smooth_source("largest ** alpha / heaviest ** alpha"),
@@ -106,7 +106,7 @@ WRONG = {
         "one_number": _smooth_source(sizes=_SIZES.replace(".max(axis=0)", ".max()")),
         "other": _smooth_source("largest / heaviest"),
     },
-    "05.4": {
+    "13.4": {
         "magnitude": _two_source("np.abs(weight)"),
         "row": _two_source(places="keep = np.argsort(np.argsort(merit, axis=1), axis=1) >= weight.shape[1] // 2"),
         "columns": _two_source(

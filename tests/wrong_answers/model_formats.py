@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 03: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 09: {exercise: {key of its hint: source}}."""
 
 
 def _def(head: str, *lines: str, imports: str = "") -> str:
@@ -91,7 +91,7 @@ def _gib(
 
 
 WRONG = {
-    "03.1": {
+    "09.1": {
         "relative": _first_number("first"),
         "no_eight": _first_number("length + first"),
         "big_endian": _first_number(order="big"),
@@ -104,7 +104,7 @@ WRONG = {
         "several": _first_number(last='struct.unpack("<f", b"\\0\\0" + pair)'),
         "other": _first_number("8 + length + end - 2"),
     },
-    "03.2": {
+    "09.2": {
         "executed": _imports("import pickle", "pickle.loads(content)", *_WALK),
         "first": _imports(*_WALK[:1], *(line[4:] for line in _WALK[2:5]), _WALK[5]),
         "space": _imports(*_WALK[:4], "            found.add(argument)", _WALK[5]),
@@ -118,7 +118,7 @@ WRONG = {
         ),
         "other": _imports("return {opcode.name for opcode, _, _ in pickletools.genops(content)}"),
     },
-    "03.3": {
+    "09.3": {
         "order": _from_gguf("numbers.reshape(dims)", "matrix"),
         "transposed": _from_gguf("numbers.reshape(dims).T", _BACK),
         "permuted": _from_gguf(_MATRIX, "matrix"),
@@ -126,7 +126,7 @@ WRONG = {
         "one_head": _from_gguf(_MATRIX, _BACK.replace("heads, -1", "1, -1")),
         "other": _from_gguf(_MATRIX, "matrix[::-1]"),
     },
-    "03.4": {
+    "09.4": {
         "name": _what_is(
             gguf='if name.endswith(".gguf") and content[:4] == b"GGUF":\n        return "GGUF"',
             safetensors='if name.endswith(".safetensors"):\n        return "safetensors"',
@@ -141,7 +141,7 @@ WRONG = {
         "believes": _what_is(safetensors='if content[8:9] == b"{":\n        return "safetensors"'),
         "other": _what_is(gguf='if content[:4] == b"GGML":\n        return "GGUF"'),
     },
-    "03.5": {
+    "09.5": {
         "tied": _gib(shapes="[shape for shape, _ in tensors.values()]"),
         "scales": _gib(size="-(-blocks * 32 // 32) * 32"),
         "padding": _gib(size="blocks * 34"),
