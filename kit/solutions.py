@@ -22,7 +22,7 @@ def solutions(name: str, heading: str) -> nbformat.NotebookNode:
             f"[{name}](../{name}.ipynb); others are right, too."
         ),
         new.new_code_cell(setup_code()),
-        new.new_code_cell("from llmnotes.exercises import check"),
+        new.new_code_cell("from llmnotes.exercises import " + ", ".join(_calls(name[:2]))),
     ]
     for exercise in exercises_of(name[:2]):
         cells += [
@@ -32,6 +32,11 @@ def solutions(name: str, heading: str) -> nbformat.NotebookNode:
     for index, cell in enumerate(cells):
         cell.id = f"solution-{index}"
     return new.new_notebook(cells=cells, metadata=METADATA)
+
+
+def _calls(number: str) -> list[str]:
+    """Return the names of the functions that hand in an answer in this notebook's exercises."""
+    return sorted({"take" if exercise.kept else "check" for exercise in exercises_of(number)}) or ["check"]
 
 
 def renew(lesson: Path, heading: str) -> None:

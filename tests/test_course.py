@@ -129,10 +129,11 @@ FAULTS = {
     "starts with": lambda nb: nb.cells.pop(1),
     "no part “Recap”": lambda nb: [c.update(source=c.source.replace("## Recap", "## End")) for c in nb.cells],
     "sections numbered 1, 3": lambda nb: [c.update(source=c.source.replace("## 00.2", "## Two")) for c in nb.cells],
-    "out of order": lambda nb: nb.cells.insert(5, v4.new_markdown_cell("## Exercises")),
+    "out of order": lambda nb: nb.cells.append(v4.new_markdown_cell("## Exercises")),
+    "no further reading": lambda nb: [c.update(source=c.source.replace("Further", "More")) for c in nb.cells],
     "outdated generated cell": lambda nb: nb.cells[2].update(source="pass"),
     "does not hold exercise": lambda nb: [c.metadata.update(tags=[]) for c in nb.cells[4:]],
-    "lines, not 8 and 15": lambda nb: nb.cells[3].update(source="\n".join(["1"] * 16)),
+    "of 16 lines, more than 15": lambda nb: nb.cells[3].update(source="\n".join(["1"] * 16)),
     "no execution count": lambda nb: nb.cells[2].update(execution_count=None),
     "holds an error": lambda nb: nb.cells[2].outputs.append(v4.new_output("error", ename="E", evalue="", traceback=[])),
     "writes to stderr": lambda nb: nb.cells[2].outputs.append(v4.new_output("stream", name="stderr", text="oh")),
@@ -143,8 +144,7 @@ FAULTS = {
     "nbval ignores": lambda nb: [c.metadata.update(tags=["nbval-skip"]) for c in nb.cells[5:] if c.cell_type == "code"],
     "makes no claim": lambda nb: [c.update(source=c.source.replace("claim(", "f(")) for c in nb.cells],
     "says “simply”": lambda nb: nb.cells.append(v4.new_markdown_cell("It is simply so.")),
-    "holds LaTeX": lambda nb: nb.cells.append(v4.new_markdown_cell("Let $x = 1$.")),
-    "larger than 500 kB": lambda nb: nb.cells[2].outputs.append(v4.new_output("stream", text="x" * 500_001)),
+    "larger than 1.2 MB": lambda nb: nb.cells[2].outputs.append(v4.new_output("stream", text="x" * 1_200_001)),
     "saved widget state": lambda nb: nb.metadata.update(widgets={}),
 }
 
@@ -155,6 +155,13 @@ def test_the_anatomy_notices(fault):
     assert lint(notebook, "00_start_here") == []
     FAULTS[fault](notebook)
     assert any(fault in sentence for sentence in lint(notebook, "00_start_here"))
+
+
+def test_the_anatomy_notices_lines_that_a_page_cuts_off(monkeypatch):
+    monkeypatch.setattr("kit.anatomy.STILL_WIDE", set())
+    notebook = nbformat.read(notebooks(root())[0], as_version=4)
+    notebook.cells[3].update(source="x" * 151)
+    assert any("line of 151 letters" in sentence for sentence in lint(notebook, "00_start_here"))
 
 
 def test_filling_twice_changes_nothing():

@@ -12,7 +12,7 @@ from llmnotes.exercises.progress import progress_file, solved
 from .wrong_answers import WRONG
 
 ALL = [exercise for exercises in BY_NOTEBOOK.values() for exercise in exercises]
-AT_LEAST = {"00": 1, "01": 3, "02": 3}  # every other has 2 or more
+AT_LEAST = {"09": 5} | {number: 3 for number in ("01", "02", "11", "13", "15", "17", "20", "21", "23", "24")}
 
 
 def bind(exercise, source):
@@ -37,7 +37,7 @@ def test_each_wrong_answer_gets_its_own_hint(exercise, key):
 
 @pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.id)
 def test_every_hint_has_a_wrong_answer_and_speaks_for_itself(exercise):
-    assert set(exercise.hints) == set(WRONG[exercise.id]) and len(exercise.hints) >= 3
+    assert set(exercise.hints) == set(WRONG[exercise.id]) and len(exercise.hints) >= 1
     assert len(set(exercise.hints.values())) == len(exercise.hints)
     assert exercise.level in ("easy", "medium", "hard") and exercise.minutes > 0
     assert exercise.name in exercise.stub and exercise.task and exercise.clue
@@ -51,7 +51,7 @@ def test_every_wrong_answer_belongs_to_an_exercise():
 def test_every_notebook_has_its_exercises_in_order(number):
     ids = [exercise.id for exercise in BY_NOTEBOOK[number]]
     assert ids == [f"{number}.{i}" for i in range(1, len(ids) + 1)]
-    assert len(ids) >= AT_LEAST.get(number, 2)
+    assert len(ids) >= AT_LEAST.get(number, 1)
 
 
 def test_an_answer_that_raises_gets_a_sentence_and_a_solved_one_is_kept(capsys):

@@ -29,9 +29,9 @@ def clone(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_new_notebook_is_green(clone):
-    made = run(clone, "llmnotes.cli", "new-notebook", "23_round_trip")
+    made = run(clone, "llmnotes.cli", "new-notebook", "22_round_trip")
     assert made.returncode == 0 and made.stderr == "", made.stdout + made.stderr
-    assert "notebooks/23_round_trip.ipynb" in made.stdout and "make quick" in made.stdout
+    assert "notebooks/22_round_trip.ipynb" in made.stdout and "make quick" in made.stdout
     tests = ["tests/test_notebooks.py", "tests/test_exercises.py"]
     checked = run(clone, "pytest", "-q", "-p", "no:cacheprovider", *tests)
     assert checked.returncode == 0, checked.stdout[-3000:]
@@ -43,24 +43,24 @@ def test_a_new_notebook_is_green(clone):
         "no:cacheprovider",
         "--nbval",
         "--nbval-current-env",
-        "notebooks/23_round_trip.ipynb",
+        "notebooks/22_round_trip.ipynb",
     )
     assert compared.returncode == 0, compared.stdout[-3000:]
     for command in (["check"], ["format", "--check"]):
         linted = run(clone, "ruff", *command, ".")
         assert linted.returncode == 0, linted.stdout
-    assert "23 · Round trip" in (clone / "README.md").read_text(encoding="utf-8")
-    assert run(clone, "llmnotes.cli", "new-notebook", "23_other").returncode == 2
+    assert "22 · Round trip" in (clone / "README.md").read_text(encoding="utf-8")
+    assert run(clone, "llmnotes.cli", "new-notebook", "22_other").returncode == 2
 
 
 def test_a_name_that_cannot_be_used_changes_nothing(tmp_path):
     before = sorted(ROOT.glob("llmnotes/exercises/*.py"))
     for name, says in (
         ("topic", "two digits"),
-        ("23-topic", "two digits"),
-        ("../23_topic", "two digits"),
+        ("22-topic", "two digits"),
+        ("../22_topic", "two digits"),
         ("00_topic", "00_start_here.ipynb already"),
-        ("23_embeddings", "embeddings.py already"),
+        ("22_embeddings", "embeddings.py already"),
     ):
         with pytest.raises(UnknownName, match=says):
             add(ROOT, name)

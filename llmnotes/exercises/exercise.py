@@ -1,6 +1,7 @@
 """What an exercise is, and how an answer is judged: a check, a reference, and a hint for each common mistake."""
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,10 @@ Answer = Callable[..., Any]  # the reader's function; a check calls it with its 
 class Exercise:
     """One exercise of a notebook.
 
-    `check(answer)` returns None if the answer is right, otherwise the key of a hint in `hints`. It may call the answer
-    freely: `assess` catches what the answer raises, and an answer that returns nothing yet. `stub` and `solution` are
-    sources that bind `name`; both see only what they import themselves.
+    `check(answer)` returns None if the answer is right, otherwise the key of a hint in `hints`, or a `Verdict` of its
+    own; `judge` makes most checks. It may call the answer freely: `assess` catches what the answer raises, and an
+    answer that returns nothing yet. `stub` and `solution` are sources that bind `name`; both see only what they import
+    themselves. With `kept` the lesson goes on with the reader's answer if it is right, and with the solution if not.
 
     tests/wrong_answers has a typical wrong answer for each hint, which must get this hint and no other.
     """
@@ -27,8 +29,9 @@ class Exercise:
     name: str  # what the reader writes: the name of a function or of a value
     stub: str
     solution: str
-    check: Callable[[Any], str | None]  # most take an `Answer`, some a value
+    check: Callable[[Any], "str | Verdict | None"]  # most take an `Answer`, some a value
     hints: dict[str, str]
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,104 @@ class Verdict:
 
     state: str
     message: str
+
+
+def judge(
+    answer: Answer, right: Answer, cases: Sequence[tuple], mistakes: Mapping[str, Answer] | None = None
+) -> str | Verdict | None:
+    """Return None if `answer` gives what `right` gives in every case, to 1e-4; a check for functions of values.
+
+    Each case is a tuple of arguments. An answer that equals one of the `mistakes`, functions that make one mistake
+    each, in every case (and differs from `right` in at least one) gets that mistake's key. Any other gets a verdict
+    that shows the first case in which it is wrong, expected beside found. An answer that changes its arguments is
+    told so. A mistake may raise an error: then it has no value in that case, and no answer equals it.
+
+    >>> def double(x): return 2 * x
+    >>> judge(lambda x: x + x, double, [(1,), (3,)]) is None
+    True
+    >>> judge(lambda x: x * x, double, [(1,), (3,)], {"square": lambda x: x**2})
+    'square'
+    >>> judge(lambda x: x + 1, double, [(1,), (3,)]).message
+    'for 3 the right answer is 6, yours is 4'
+    """
+    found = []
+    for case in cases:
+        given = copy.deepcopy(case)
+        found.append(answer(*given))
+        if not alike(given, case):
+            return Verdict("overwrites", "your function changes what it is given; work on a copy, or on new values")
+    expected = [right(*copy.deepcopy(case)) for case in cases]
+    wrong = [i for i, (one, other) in enumerate(zip(found, expected, strict=True)) if not alike(one, other)]
+    if not wrong:
+        return None
+    for key, mistake in (mistakes or {}).items():
+        values = [_value(mistake, case) for case in cases]
+        if all(alike(one, other) for one, other in zip(found, values, strict=True)):
+            return key
+    first = wrong[0]
+    return Verdict("other", comparison(cases[first], expected[first], found[first]))
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Return whether two values are the same: numbers and arrays of one shape to 1e-4, anything else by `==`.
+
+    >>> alike([1, 2.00000001], (1, 2)), alike([1, 2], [[1, 2]]), alike("a", 1)
+    (True, False, False)
+    """
+    import numpy as np
+
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    first: np.ndarray
+    second: np.ndarray
+    try:
+        first, second = np.asarray(one), np.asarray(other)
+    except (TypeError, ValueError):  # a list of unequal lists, say
+        return bool(one == other)
+    if first.dtype.kind in "biufc" and second.dtype.kind in "biufc":
+        return first.shape == second.shape and np.allclose(first, second, rtol=1e-4, atol=1e-4, equal_nan=True)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return first.shape == second.shape and bool(np.all(first == second))
+
+
+def comparison(case: tuple, expected: Any, found: Any) -> str:
+    """Return the sentence that shows what was expected beside what was found; arrays by their shape or first numbers.
+
+    >>> comparison((1, 2), [3.14159], [2.0])
+    'for 1, 2 the right answer is [3.142], yours is [2]'
+    """
+    import numpy as np
+
+    if isinstance(expected, np.ndarray) and expected.shape != np.shape(found):
+        return f"the right answer has the shape {expected.shape}, yours {np.shape(found)}"
+    given = ", ".join(map(_short, case))
+    return f"for {given} the right answer is {_short(expected)}, yours is {_short(found)}"
+
+
+def _value(function: Answer, case: tuple) -> Any:
+    """Return what `function` gives for a case, or a value that nothing equals if it raises."""
+    try:
+        return function(*copy.deepcopy(case))
+    except Exception:
+        return object()
+
+
+def _short(value: Any) -> str:
+    """Return a value in at most 60 characters: floats with three decimals, arrays with their first numbers."""
+    import numpy as np
+
+    if isinstance(value, np.ndarray) or hasattr(value, "numpy"):
+        array = np.asarray(value)
+        text = np.array2string(array.round(3) if array.dtype.kind == "f" else array, separator=", ", threshold=8)
+        text = " ".join(text.split())
+    elif isinstance(value, float | np.floating):
+        text = f"{value:.4g}"
+    elif isinstance(value, list | tuple):
+        text = "[" + ", ".join(map(_short, value)) + "]"
+    else:
+        text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def recognize(found: Any, right: Any, mistakes: Mapping[str, Any], other: str = "other") -> str | None:
@@ -77,7 +178,7 @@ def assess(exercise: Exercise, answer: object) -> Verdict:
         return Verdict("raises", f"{exercise.name} raises {type(error).__name__}: {error}")
     if key is None:
         return Verdict("right", "right")
-    return Verdict(key, exercise.hints[key])
+    return key if isinstance(key, Verdict) else Verdict(key, exercise.hints[key])
 
 
 class _ToDo(Exception):

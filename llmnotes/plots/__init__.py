@@ -3,18 +3,16 @@
 Colours are Okabe and Ito's, which readers with any kind of colour vision can tell apart.
 """
 
-from __future__ import annotations
-
-import io
-import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Interactive
+from llmnotes.plots.display import show
+
+__all__ = ["BLUE", "ORANGE", "GREEN", "RED", "PURPLE", "SKY", "BLACK", "PALETTE", "show"]
+__all__ += ["one_panel", "several_panels", "note", "blank"]
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
     "#0072B2",
@@ -26,31 +24,6 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
     "#000000",
 )
 PALETTE = [BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK]
-
-
-def show(figure: Figure | Interactive, alt: str, static: Figure | None = None) -> None:
-    """Display `figure` with `alt`, the sentence for readers who do not see it.
-
-    `figure` is a matplotlib figure, or a plotly figure; for a plotly figure `static` is the matplotlib figure that
-    says the same where nothing interactive is shown (on GitHub, in print). Raises `TypeError` for a plotly figure
-    without `static`.
-    """
-    from IPython.display import display
-
-    picture = figure if static is None else static
-    if not isinstance(picture, Figure):
-        raise TypeError("A plotly figure needs a static matplotlib figure beside it; give it as static=.")
-    buffer = io.BytesIO()
-    picture.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
-    data = {"text/plain": alt, "image/png": buffer.getvalue()}
-    if not isinstance(figure, Figure):
-        import plotly.io as pio
-
-        if pio.renderers.default in ("colab", "kaggle"):  # these show plotly in their own way only
-            figure.show()
-            return
-        data["application/vnd.plotly.v1+json"] = json.loads(figure.to_json() or "null")
-    display(data, raw=True, metadata={"image/png": {"alt": alt}})
 
 
 def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
