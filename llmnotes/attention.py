@@ -1,9 +1,9 @@
-"""Attention, from dot products up, in plain NumPy: softmax, causal mask, heads, rotary positions, a whole Llama.
+"""Attention, from dot products up, in plain NumPy: softmax, causal mask, heads, rotary positions, whole layers.
 
 Shapes: q, k and v are (..., tokens, dim), where the dots stand for heads or for nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -115,6 +115,72 @@ def rotary(x: np.ndarray, positions: np.ndarray, frequencies: np.ndarray | None 
     cos, sin = np.cos(angles), np.sin(angles)
     first, second = np.split(x, 2, axis=-1)
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def rotate(x: np.ndarray, start: int = 0, base: float = 10_000.0) -> np.ndarray:
+    """Return x of shape (..., tokens, dim) turned by position; its first token stands at position `start`.
+
+    This is `rotary` for tokens that stand side by side. `base` is what a model's config calls rope_theta. A float
+    array keeps its type. Does not change x.
+
+    >>> rotate(np.ones((2, 2))).round(2).tolist()
+    [[1.0, 1.0], [-0.3, 1.38]]
+    """
+    positions = start + np.arange(x.shape[-2])
+    return rotary(x, positions, rotary_frequencies(x.shape[-1], base)).astype(np.result_type(x, np.float32), copy=False)
+
+
+class CausalAttention:
+    """One attention layer of a Llama: rows (tokens, hidden) in, rows (tokens, hidden) out; no token looks ahead.
+
+    `weights` leads from the names of transformers to arrays, as in `{name: w.numpy() for name, w in
+    model.state_dict().items()}`. How many heads there are follows from the shapes and from `size`, the numbers of a
+    head, which is 64 in Pebble and in SmolLM2; `base` is what the config calls rope_theta.
+
+    A row is what the layer's norm has made of it: this class does not norm, and adds nothing to the row it read. It
+    has no biases, and does not stretch positions for long texts.
+
+    >>> from llmnotes.models import open_model
+    >>> lm = open_model("pebble", say=lambda line: None)
+    >>> attention = CausalAttention({name: w.numpy() for name, w in lm.model.state_dict().items()}, layer=0)
+    >>> attention(np.ones((3, 256), dtype=np.float32)).shape
+    (3, 256)
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray], layer: int, size: int = 64, base: float = 10_000.0) -> None:
+        name = f"model.layers.{layer}.self_attn."
+        self.query, self.key, self.value, self.output = (weights[f"{name}{part}_proj.weight"] for part in "qkvo")
+        self.size, self.base = size, base
+        self.heads, self.key_heads = len(self.query) // size, len(self.key) // size
+
+    def project(self, x: np.ndarray, start: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return q (heads, tokens, size), k and v (key heads, tokens, size); the first row stands at `start`."""
+        q = split_heads(x @ self.query.T, self.heads)
+        k = split_heads(x @ self.key.T, self.key_heads)
+        v = split_heads(x @ self.value.T, self.key_heads)
+        return rotate(q, start, self.base), rotate(k, start, self.base), v
+
+    def sees(self, news: int, olds: int) -> np.ndarray:
+        """Return which of `olds` keys each of the last `news` queries may look at: its own and all before it."""
+        return np.tri(news, olds, olds - news, dtype=bool)
+
+    def look(self, q: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """Return the attention weights, (heads, queries, keys); each row sums to 1."""
+        scores = q @ repeat_heads(k, self.heads).swapaxes(-1, -2) / self.size**0.5
+        return softmax(np.where(self.sees(q.shape[1], k.shape[1]), scores, -np.inf))
+
+    def mix(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Return what each query receives, (queries, hidden)."""
+        mixed = self.look(q, k) @ repeat_heads(v, self.heads)  # (heads, queries, size)
+        return mixed.swapaxes(0, 1).reshape(q.shape[1], -1) @ self.output.T  # the heads side by side again
+
+    def weights(self, x: np.ndarray) -> np.ndarray:
+        """Return the attention weights of a whole prompt, (heads, tokens, tokens)."""
+        q, k, _ = self.project(x)
+        return self.look(q, k)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return self.mix(*self.project(x))
 
 
 def attention_weights(model, ids: Sequence[int]) -> np.ndarray:

@@ -156,6 +156,73 @@ def test_attention_weights_of_a_whole_llama(name, stories):
     )
 
 
+def layer_inputs_and_outputs(model, ids):
+    """Return (what each attention reads, what it hands back, its weights), one of each for every layer."""
+    seen = []
+    hooks = [
+        layer.self_attn.register_forward_hook(
+            lambda _, args, kwargs, out: seen.append(
+                (kwargs["hidden_states"][0].numpy(), *(o[0].numpy() for o in out))
+            ),
+            with_kwargs=True,
+        )
+        for layer in model.model.layers
+    ]
+    with torch.no_grad():
+        model(torch.tensor([ids]), output_attentions=True, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def arrays(model):
+    return {name: weight.numpy() for name, weight in model.state_dict().items()}
+
+
+def test_the_class_is_pebbles_own_attention_in_every_layer_and_head():
+    lm = open_model("pebble", attention="eager", say=lambda line: None)
+    for text in ("A baby cat is a", "The home of the cow is the barn. Mia is a baker."):
+        ids = lm.tokenizer(text)["input_ids"]
+        for layer, (x, out, weights) in enumerate(layer_inputs_and_outputs(lm.model, ids)):
+            ours_of_it = ours.CausalAttention(arrays(lm.model), layer)
+            assert (ours_of_it.heads, ours_of_it.key_heads, ours_of_it.size) == (4, 2, 64)
+            np.testing.assert_allclose(ours_of_it.weights(x), weights, atol=2e-6)
+            np.testing.assert_allclose(ours_of_it(x), out, rtol=1e-5, atol=2e-5)
+            assert ours_of_it(x).dtype == np.float32
+
+
+@pytest.mark.parametrize(("key_heads", "size"), [(4, 8), (2, 8), (1, 8), (2, 16)])
+def test_the_class_groups_queries_as_llama_does(key_heads, size):
+    model = tiny_llama(
+        num_key_value_heads=key_heads, head_dim=size, rope_parameters={"rope_type": "default", "rope_theta": 500.0}
+    )
+    for layer, (x, out, weights) in enumerate(layer_inputs_and_outputs(model, [3, 17, 3, 39, 0, 8])):
+        of_it = ours.CausalAttention(arrays(model), layer, size=size, base=500.0)
+        np.testing.assert_allclose(of_it.weights(x), weights, atol=1e-6)
+        np.testing.assert_allclose(of_it(x), out, atol=1e-5)
+
+
+@pytest.mark.parametrize("start", [1, 3, 6])
+def test_new_tokens_on_top_of_kept_keys_and_values_get_what_the_whole_text_gives(start):
+    model = tiny_llama()
+    of_it, x = ours.CausalAttention(arrays(model), 0, size=8), np.random.default_rng(4).normal(size=(7, 32))
+    _, k, v = of_it.project(x[:start])
+    q, new_k, new_v = of_it.project(x[start:], start=start)
+    k, v = np.concatenate([k, new_k], axis=1), np.concatenate([v, new_v], axis=1)
+    np.testing.assert_allclose(of_it.mix(q, k, v), of_it(x)[start:], atol=1e-12)
+    np.testing.assert_array_equal(of_it.sees(7 - start, 7), ours.causal_mask(7)[start:])
+
+
+def test_rotate_keeps_the_type_and_the_array_and_takes_whole_numbers():
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    before = x.copy()
+    turned = ours.rotate(x, start=5)
+    np.testing.assert_array_equal(x, before)
+    assert turned.dtype == np.float32
+    np.testing.assert_allclose(turned, ours.rotary(x, [5, 6, 7]), rtol=1e-6)
+    np.testing.assert_allclose(ours.rotate(x.astype(int), start=5), turned, rtol=1e-5)
+
+
 def test_the_map_has_a_menu_for_layers_and_one_for_heads():
     weights = np.tril(np.random.default_rng(0).uniform(size=(3, 2, 4, 4)))
     figure = attention_map(weights, list("abcd"))
