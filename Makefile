@@ -128,9 +128,10 @@ pebble: $(READY)
 vision: $(READY)
 	$(BIN)/python -m recipes.vision
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt requirements-real.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "llmnotes needs Python 3.11, 3.12 or 3.13; run: make PYTHON=python3.13")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-real.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@

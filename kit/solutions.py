@@ -21,7 +21,7 @@ def solutions(name: str, heading: str) -> nbformat.NotebookNode:
             f"{heading.splitlines()[0]}: solutions\n\nOne right answer to each exercise of "
             f"[{name}](../{name}.ipynb); others are right, too."
         ),
-        new.new_code_cell(setup_code()),
+        new.new_code_cell(""),
         new.new_code_cell("from llmnotes.exercises import " + ", ".join(_calls(name[:2]))),
     ]
     for exercise in exercises_of(name[:2]):
@@ -29,6 +29,7 @@ def solutions(name: str, heading: str) -> nbformat.NotebookNode:
             new.new_markdown_cell(exercise_text(exercise)),
             new.new_code_cell(exercise_code(exercise, exercise.solution)),
         ]
+    cells[1].source = setup_code(cells)
     for index, cell in enumerate(cells):
         cell.id = f"solution-{index}"
     return new.new_notebook(cells=cells, metadata=METADATA)

@@ -73,7 +73,7 @@ def add(add_command: Callable[..., ArgumentParser]) -> None:
         "llmnotes serve pebble-chat",
         answers=False,
     )
-    _model(subparser, "a GGUF file, a Hugging Face folder, a name on the hub, pebble or pebble-chat")
+    _model(subparser, "a GGUF file, a Hugging Face folder, a name on the hub, pebble, pebble-chat or smollm2")
     subparser.add_argument(
         "--host", default="127.0.0.1", help="the address to listen at; by default only this machine's own"
     )
@@ -88,7 +88,8 @@ def add(add_command: Callable[..., ArgumentParser]) -> None:
         answers=False,
     )
     _model(
-        subparser, "a GGUF file, a folder, a name on the hub, pebble or pebble-chat, or a server's address: http://..."
+        subparser,
+        "a GGUF file, a folder, a name on the hub, pebble, pebble-chat, smollm2, or a server's address: http://...",
     )
     subparser.add_argument("--name", help="the model's name at the server; by default the first that it lists")
     subparser.add_argument("--system", metavar="TEXT", help="what the model is told before everything else")

@@ -4,10 +4,12 @@ import json
 import os
 from pathlib import Path
 
+from llmnotes.home import home
+
 
 def progress_file() -> Path:
     """Return the one file that keeps what this reader has solved (in LLMNOTES_HOME, by default ~/.llmnotes)."""
-    return Path(os.environ.get("LLMNOTES_HOME", Path.home() / ".llmnotes")) / "progress.json"
+    return home() / "progress.json"
 
 
 def solved() -> list[str]:

@@ -1,7 +1,7 @@
 """Inspect, scan and convert a model that is given by its name or its path.
 
 The work is done by `llmnotes.formats`, which knows files alone. This module finds the file or folder of a name first:
-"pebble", "pebble-chat", or a model on the hub, which is downloaded.
+"pebble", "pebble-chat", "smollm2", or a model on the hub, which is downloaded.
 """
 
 from pathlib import Path

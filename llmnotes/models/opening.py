@@ -1,4 +1,4 @@
-"""Open a model: "pebble", "pebble-chat", a folder, or a name on the hub."""
+"""Open a model: "pebble", "pebble-chat", "smollm2", a folder, or a name on the hub."""
 
 import difflib
 import json
@@ -14,6 +14,7 @@ from llmnotes import formats
 from llmnotes.errors import FileBroken, FileUnreadable, ModelBroken, ModelGated, ModelNotFound, UnknownFormat
 from llmnotes.formats import convert
 from llmnotes.formats.results import Inspection
+from llmnotes.models.packaged import PACKAGES, converted
 from llmnotes.pebble import VARIANTS, weights_dir
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def open_model(
 ) -> LanguageModel:
     """Open a causal language model; first print what it is and how much memory its weights take.
 
-    `name` is "pebble", "pebble-chat", a folder in the Hugging Face layout, a GGUF file, or a name on the hub; None
-    means `chosen()`. A GGUF's blocks become floating-point numbers again. `attention="eager"` is what
+    `name` is "pebble", "pebble-chat", "smollm2", a folder in the Hugging Face layout, a GGUF file, or a name on the
+    hub; None means `chosen()`. A GGUF's blocks become floating-point numbers again. `attention="eager"` is what
     `output_attentions=True` needs. The weights become float32 on a CPU and keep the type of their files on a GPU.
     `say` receives the one line that announces the model.
 
@@ -154,15 +155,20 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
 
 
 def path_of(name: str) -> Path:
-    """Return the file or folder of a model: "pebble", "pebble-chat", a path, or a name on the hub (downloaded).
+    """Return the file or folder of a model: "pebble", "pebble-chat", "smollm2", a path, or a name on the hub.
 
-    Raises `ModelNotFound` and `ModelGated`. Does not look into what it finds.
+    A model on the hub is downloaded, and "smollm2" is converted the first time (`packaged.converted`).
+
+    Raises `ModelNotFound`, `ModelGated`, and for "smollm2" `MissingPart` and `CannotWrite`. Does not look into what
+    it finds.
 
     >>> path_of("pebble-chat").name
     'pebble-chat'
     """
     if name in VARIANTS:
         return weights_dir(name)
+    if name in PACKAGES:
+        return converted(name)
     path = Path(name).expanduser()
     if os.path.lexists(path) or os.path.isfile(f"{path}.index"):  # a TensorFlow checkpoint has no file of its name
         return path
@@ -174,7 +180,7 @@ def path_of(name: str) -> Path:
         raise ModelNotFound(
             f"There is no folder {name}; check the path (a relative one starts at the folder you are in)."
         )
-    near = difflib.get_close_matches(name, VARIANTS, n=1)
+    near = difflib.get_close_matches(name, [*VARIANTS, *PACKAGES], n=1)
     if near:
         raise ModelNotFound(f"There is no model named {name}; did you mean {near[0]}?")
     return _download(name)
@@ -219,7 +225,7 @@ def _download(name: str) -> Path:
         ) from None
     except errors.HFValidationError:
         raise ModelNotFound(
-            f"{name} is neither a folder nor a name that the hub allows; give pebble, pebble-chat, "
+            f"{name} is neither a folder nor a name that the hub allows; give pebble, pebble-chat, smollm2, "
             "a folder, or owner/name."
         ) from None
     except errors.RepositoryNotFoundError:

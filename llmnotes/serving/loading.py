@@ -1,13 +1,13 @@
 """Load a model into llama.cpp on this machine: choose the engine, and make a GGUF file where there is none yet."""
 
 import hashlib
-import os
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from llmnotes.errors import BadSettings, CannotWrite, NotConvertible
+from llmnotes.errors import BadSettings, CannotWrite, FileUnreadable, NotConvertible
 from llmnotes.formats import convert
+from llmnotes.home import place_for
 from llmnotes.llama_cpp.engine import context_of
 from llmnotes.llama_cpp.trial import checked_file
 from llmnotes.models import path_of
@@ -74,17 +74,13 @@ def gguf_of(name: str | Path, type: str | None = None) -> Path:
         if type:
             raise NotConvertible(f"{path.name} is a file and has its types; leave {type} out, or convert it first.")
         return path
-    place = Path(os.environ.get("LLMNOTES_HOME", Path.home() / ".llmnotes")) / "gguf"
+    place = place_for("gguf", path.name)
     # The name says which folder and type it is, then which state of the folder: sizes and times of its files.
     stem = f"{path.name}-{type or 'plain'}-{_digest(str(path.resolve()))}"
     try:
         state = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir())
-        place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CannotWrite(
-            f"{place} cannot hold the GGUF of {path.name} ({error.strerror}); set LLMNOTES_HOME to a folder that "
-            "can be written to, or convert it yourself with llmnotes convert."
-        ) from None
+        raise FileUnreadable(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
     target = place / f"{stem}-{_digest(repr(state))}.gguf"
     if target.exists():
         return target

@@ -57,7 +57,7 @@ def load(name: str | Path = NAME, stage: int = 2, **kwargs) -> tuple[LlavaForCon
         with tempfile.TemporaryDirectory(prefix="llmnotes-") as folder:
             save(model, processor, folder)
             return _from_folder(Path(folder), NAME, kwargs)
-    if name in ("pebble", "pebble-chat"):
+    if name in ("pebble", "pebble-chat", "smollm2"):
         raise ModelNotFound(f"{name} has no encoder for pictures; take {NAME}, which has one in front of pebble-chat.")
     return _from_folder(path_of(name), name, kwargs)
 

@@ -1,6 +1,6 @@
 """One YAML file says how a model is fine-tuned; a wrong key or value is one sentence that names the right one.
 
-model: pebble            # pebble, pebble-chat, a folder, or a name on the hub
+model: pebble            # pebble, pebble-chat, smollm2, a folder, or a name on the hub
 data: lessons.jsonl      # JSON lines: messages; prompt and completion; or text
 held_out: 0.1            # a share of the data (by its field "fact"), or another file
 output: taught           # a new folder; an unfinished training in it goes on
