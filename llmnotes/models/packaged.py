@@ -21,9 +21,9 @@ def converted(name: str) -> Path:
 
     The folder is made once and kept in ~/.llmnotes/models (`LLMNOTES_HOME` names another place than ~/.llmnotes): 541
     MB, as the blocks of four bits become float32 numbers. Making it takes 2 to 3 seconds on two cores, and opening it
-    afterwards half a second and 540 MB of memory. When the package changes its
-    version, a new folder takes the old one's place. The folder appears when it is complete: an interrupted conversion
-    leaves nothing that would be opened, and of two processes that convert at once one gives way.
+    afterwards half a second and 540 MB of memory, most of which is the file itself. A new version of the package takes
+    the old folder's place. The folder appears when it is complete: an interrupted conversion leaves nothing that would
+    be opened, and of two processes that convert at once one gives way.
 
     Raises `MissingPart` without the package, and `CannotWrite` where there is no room.
     """
