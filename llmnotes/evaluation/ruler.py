@@ -11,7 +11,7 @@ import numpy as np
 
 from llmnotes.errors import UnknownName
 from llmnotes.evaluation import texts
-from llmnotes.evaluation.metrics import log_probs
+from llmnotes.evaluation.metrics import log_probs, wilson_interval
 from llmnotes.evaluation.weights import effective_weight, inputs_of_layers, matrices, with_weights
 from llmnotes.pebble import Question, score
 
@@ -32,7 +32,10 @@ class Noise(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What the ruler says of one model. Errors are relative (0 is equal), KL is in nats per token, exam from 0 to 1."""
+    """What the ruler says of one model. Errors are relative (0 is equal), KL is in nats per token, exam from 0 to 1.
+
+    `exam_range` is the exam's 95% interval, which comes from the number of its questions.
+    """
 
     name: str
     bits: float
@@ -41,6 +44,7 @@ class Row(NamedTuple):
     kl: float
     perplexity: float
     exam: float
+    exam_range: tuple[float, float]
     noise: Noise
 
 
@@ -113,6 +117,7 @@ class Ruler:
             kl.mean().item(),
             perplexity,
             right,
+            wilson_interval(right, len(self.questions)),
             Noise(
                 _standard_error(kl),
                 perplexity * _standard_error(loss - before),
@@ -151,13 +156,15 @@ class Ruler:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return rows as lines of text, one for each model, with KL's and the exam's standard errors beside them."""
+    """Return rows as lines of text, one for each model, with KL's standard error and the exam's 95% interval."""
     width = max(len(row.name) for row in rows)
     lines = [f"{'':{width}}   bits  weight error  output error        KL          perplexity      exam"]
     for row in rows:
+        low, high = row.exam_range
+        interval = f"({100 * low:.0f} to {high:.0%})"
         lines.append(
             f"{row.name:{width}}  {row.bits:5.2f}  {row.weight_error:12.4f}  {row.output_error:12.4f}  "
-            f"{row.kl:.5f} ± {row.noise.kl:.5f}  {row.perplexity:8.3f}  {row.exam:5.0%} ± {row.noise.exam:.0%}"
+            f"{row.kl:.5f} ± {row.noise.kl:.5f}  {row.perplexity:8.3f}  {row.exam:5.0%} {interval}"
         )
     return "\n".join(lines)
 

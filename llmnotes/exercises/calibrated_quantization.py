@@ -103,6 +103,7 @@ def check_two_of_four(answer: Answer) -> str | None:
         "norms_alone": _kept(np.broadcast_to(NORMS, MATRIX.shape)),
         "divided": _kept(np.abs(MATRIX) / NORMS),
         "weighed": _kept(merit) * NORMS,
+        "argsort_once": np.where(np.argsort(merit.reshape(-1, 4), axis=1).reshape(MATRIX.shape) >= 2, MATRIX, 0),
     }
     return recognize(answer(MATRIX.copy(), NORMS.copy()), _kept(merit), mistakes)
 
@@ -151,8 +152,8 @@ def make_up(inputs, weights, rounded):
         task="""Write `unpack(words)`: from int32 words, as a column of `qweight` holds them, to codes of 3 bits as a
 list. Three words hold 32 codes; the first code has the lowest bits of the first word, and where a word is full the code
 goes on in the lowest bits of the next. A word with its highest bit set reads as a negative number.""",
-        clue="In Python whole numbers may be as long as you like: all words can become one. `word & 0xFFFFFFFF` is the "
-        "word without a sign.",
+        clue="In Python whole numbers may be as long as you like: all words can become one. "
+        "`int(word) & 0xFFFFFFFF` is the word without a sign.",
         name="unpack",
         stub='''def unpack(words):
     """Return the 3-bit codes in int32 words, the first code in the lowest bits of the first word."""
@@ -240,6 +241,8 @@ def two_of_four(weight, norms):
             "norms_alone": "the inputs alone decide here, and every row keeps the same columns.",
             "divided": "a column with large inputs matters more, not less: multiply by the norm.",
             "weighed": "the choice is right, and the weights that stay have been changed. Norms are for choosing only.",
+            "argsort_once": "np.argsort says which number is smallest, next, and so on. The rank of each number is an "
+            "np.argsort of that.",
             "other": "the matrix differs. Two numbers of each four must be as they were, and two must be 0.",
         },
     ),

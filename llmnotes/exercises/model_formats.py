@@ -28,7 +28,11 @@ class _File(io.BytesIO):
 
 def check_first_number(answer: Answer) -> str | None:
     """Return None for the right numbers, or which mistake they look like."""
-    halves = np.array([7.0] * 6 + [3.0, 0.15625, -2.5, 1e-3, 700.0, -0.375], dtype="<f4").view("<u2")[1::2].tobytes()
+    halves = (
+        np.array([7.0, 6.0, 5.0, 4.5, 9.0, 8.0, 3.0, 0.15625, -2.5, 1e-3, 700.0, -0.375], dtype="<f4")
+        .view("<u2")[1::2]
+        .tobytes()
+    )
     entries = {"late": ([2, 2], [16, 24]), "early": ([2], [12, 16]), "first": ([6], [0, 12])}
     entries = {name: {"dtype": "BF16", "shape": shape, "data_offsets": at} for name, (shape, at) in entries.items()}
     header = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
@@ -42,6 +46,7 @@ def check_first_number(answer: Answer) -> str | None:
     mistakes = {
         "relative": numbers(0),
         "no_eight": numbers(end - 8),
+        "no_offsets": [7.0, 7.0],
         "half": numbers(code="<e", front=b""),
         "low_end": numbers(front=b"", back=b"\0\0"),
         "reversed": numbers(code=">f", front=b"", back=b"\0\0"),
@@ -221,6 +226,7 @@ def first_number(file, name):
         hints={
             "relative": "this counts the tensor's place from the beginning of the file, not from the header's end.",
             "no_eight": "8 bytes too early: before the header stands its length.",
+            "no_offsets": "this reads what follows the header, whatever the name. Where does this tensor begin?",
             "big_endian": "the header's length came out as many terabytes: its least significant byte comes first.",
             "half": "this reads F16, which has as many bits and shares them out otherwise: 5 bits of exponent, not 8.",
             "low_end": "the zeros are on the wrong side: little-endian, the more significant half comes last.",

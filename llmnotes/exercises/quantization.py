@@ -90,6 +90,12 @@ def _affine(x, low=None, high=None, most=255, rounded=True, clipped=True, signed
     return np.concatenate([(np.clip(codes, 0, 255) if clipped else codes) - signed, [scale, zero - signed]])
 
 
+def _from_low(x):
+    """The codes count from the lowest number, and the zero-point is rounded beside them."""
+    codes, scale, zero = np.split(_affine(x), [len(x), len(x) + 1])
+    return np.concatenate([np.clip(np.rint((x - min(x.min(), 0)) / scale), 0, 255), scale, zero])
+
+
 def check_affine(answer: Answer) -> str | None:
     """Return None for codes, scale and zero-point, or which mistake the numbers look like."""
     random = np.random.default_rng(6)
@@ -118,6 +124,7 @@ def check_affine(answer: Answer) -> str | None:
         "levels": every(most=256),
         "levels ": every(most=256, clipped=False),
         "signed": every(signed=128),
+        "from_low": np.concatenate([_from_low(x) for x in cases]),
     }
     key = recognize(np.concatenate([ask(x) for x in cases]), every(), mistakes)
     return key and key.strip()
@@ -256,6 +263,8 @@ def affine(x):
             "unrounded": "the zero-point is no whole number, so 0.0 is no code, and zeros come back as something else.",
             "symmetric": "this range is the same to both sides, as absmax has it. Half of the codes may stay unused.",
             "levels": "256 codes have 255 steps between them.",
+            "from_low": "these codes count from the lowest number, and the zero-point is rounded apart from them: "
+            "0.0 does not come back as 0. Round x / scale, then add the zero-point.",
             "signed": "these codes go from −128 to 127. Here they go from 0 to 255.",
             "other": "the numbers differ. scale = (high − low) / 255, zero = the code of 0.0, code = x / scale + zero.",
         },

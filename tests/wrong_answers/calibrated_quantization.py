@@ -55,6 +55,9 @@ _PLACES = (
 )
 
 
+_ONCE = "np.argsort(fours, axis=1)"
+
+
 def _two_source(merit="np.abs(weight) * norms", places: str = _PLACES, last: str = "np.where(keep, weight, 0)") -> str:
     return _TWO.format(merit=merit, places=places, last=last)
 
@@ -119,6 +122,7 @@ WRONG = {
         "norms_alone": _two_source("np.broadcast_to(norms, weight.shape)"),
         "divided": _two_source("np.abs(weight) / norms"),
         "weighed": _two_source(last="np.where(keep, weight, 0) * norms"),
+        "argsort_once": _two_source(places=_PLACES.replace("np.argsort(np.argsort(fours, axis=1), axis=1)", _ONCE)),
         "other": _two_source(places=_PLACES.replace(">= 2", ">= 1")),
     },
 }

@@ -94,6 +94,7 @@ WRONG = {
     "09.1": {
         "relative": _first_number("first"),
         "no_eight": _first_number("length + first"),
+        "no_offsets": _first_number("8 + length"),
         "big_endian": _first_number(order="big"),
         "half": _first_number(last='struct.unpack("<e", pair)[0]'),
         "low_end": _first_number(last='struct.unpack("<f", pair + b"\\0\\0")[0]'),

@@ -80,6 +80,7 @@ WRONG = {
         "symmetric": _affine("-np.abs(x).max()", "np.abs(x).max()"),
         "levels": _affine(most=256),
         "signed": _affine(last="return codes - 128, scale, zero - 128"),
+        "from_low": _affine(codes="np.clip(np.rint((x - low) / scale), 0, 255)"),
         "other": _affine(codes="np.rint((x - low) * scale)"),
     },
     "11.4": {
