@@ -7,9 +7,14 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmnotes.errors import FileBroken, FileUnreadable
 from llmnotes.packing import best_fit
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
 
 IGNORE = -100  # the label of a token that is read and not learned, as PyTorch's cross-entropy has it
 LINE_LIMIT = 16 * 2**20  # bytes in one line
@@ -178,7 +183,7 @@ def split(
     return train, [found[place] for place in sorted(held)]
 
 
-def encode(found: Iterable[Example], tokenizer, max_length: int) -> list[Row]:
+def encode(found: Iterable[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
     """Return one row for each example: its tokens, and as labels the same tokens where the loss falls on them.
 
     The loss falls on all of a "text", on a "completion", and on what the assistant says in "messages"; with the
@@ -284,7 +289,7 @@ def pack(rows: Sequence[Row], length: int) -> list[Row]:
     return packed
 
 
-def collate(rows: Sequence[Row], device="cpu") -> dict:
+def collate(rows: Sequence[Row], device: str | torch.device = "cpu") -> dict:
     """Return the batch that a causal model of transformers takes, with `labels`, all padded on the right.
 
     `input_ids` and `labels` are (rows, tokens). Rows of one document need no mask: a causal model never looks at the

@@ -17,9 +17,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from llmnotes.errors import BadSettings, MissingPart, ProcessDied
 from llmnotes.hardware import cores
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 ANSWERS = "LLMNOTES_ANSWERS"  # the folder where `answer` writes
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}  # the network of a machine with itself; Windows finds it unasked
@@ -89,7 +94,7 @@ def _device(local_rank: int, here: int) -> str:
     return "cpu"
 
 
-def answer(**values) -> None:
+def answer(**values: Any) -> None:
     """Hand `values` (what JSON can hold) to whoever launched this process; later values are added to earlier ones.
 
     Does nothing in a process that was not started by `launch`.
@@ -273,7 +278,7 @@ def accelerate_config(
     return config
 
 
-def held(model, optimizer=None) -> dict[str, int]:
+def held(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, int]:
     """Return the bytes that this process holds for parameters, their gradients and the optimizer's numbers of them.
 
     Of a sharded tensor only the shard of this process counts. Does not count buffers, activations, nor what is

@@ -5,12 +5,15 @@ between can tell them apart at the output; nor does the embedding of a token tha
 """
 
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import nn
 
 from llmnotes.errors import AdapterUnfit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 UNTRAINED = "untrained"  # instead of tokens: those of the training data that `untrained` finds
 CHUNK = 256  # rows that are compared with the vocabulary at once
@@ -197,7 +200,7 @@ def untrained(model: nn.Module, ids: Iterable[int], threshold: float = 0.9) -> t
     return tuple(found)
 
 
-def describe(model: nn.Module, tokenizer) -> str:
+def describe(model: nn.Module, tokenizer: "PreTrainedTokenizerBase") -> str:
     """Return one sentence about the tokens whose rows learn, or nothing if there are none.
 
     >>> describe(nn.Linear(1, 1), tokenizer=None)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,10 @@ from torch.nn import functional
 
 from llmnotes import training
 from llmnotes.finetuning.data import IGNORE, Row, collate
+
+if TYPE_CHECKING:
+    from torch import nn
+    from tqdm import tqdm
 
 Schedule = Literal["constant", "linear", "cosine"]
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
@@ -57,12 +61,18 @@ class Step(training.Step):
     tokens: int
 
 
-def optimizer_of(model, plan: Plan) -> torch.optim.AdamW:
+def optimizer_of(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
     """Return AdamW with a plan's learning rate for what learns in a model; only matrices decay."""
     return training.adamw(model, plan.learning_rate, plan.weight_decay)
 
 
-def steps(model, rows: Sequence[Row], plan: Plan, optimizer=None, first: int = 0) -> Iterator[Step]:
+def steps(
+    model: nn.Module,
+    rows: Sequence[Row],
+    plan: Plan,
+    optimizer: torch.optim.Optimizer | None = None,
+    first: int = 0,
+) -> Iterator[Step]:
     """Train `model` in place on `rows`, from step `first` on, and yield after each step.
 
     The order of the rows and the randomness of dropout follow from the seed and the step alone, so that a run that
@@ -88,7 +98,7 @@ def steps(model, rows: Sequence[Row], plan: Plan, optimizer=None, first: int = 0
         total = torch.zeros((), device=device)
         for count, batch in enumerate(batches, 1):
             waits = processes > 1 and count < len(batches) and hasattr(model, "no_sync")
-            with model.no_sync() if waits else nullcontext():
+            with model.no_sync() if waits else nullcontext():  # pyright: ignore[reportCallIssue]  (DDP's)
                 loss = summed_loss(model, collate(batch, device)) / learned
                 (loss * processes).backward()  # the processes' gradients are averaged, and their losses summed
             total += loss.detach()
@@ -102,7 +112,7 @@ def steps(model, rows: Sequence[Row], plan: Plan, optimizer=None, first: int = 0
         yield Step(**vars(step), tokens=tokens)
 
 
-def summed_loss(model, batch: dict) -> torch.Tensor:
+def summed_loss(model: nn.Module, batch: dict) -> torch.Tensor:
     """Return the loss summed over the learned tokens of a batch of `collate`, in nats."""
     labels = batch.pop("labels")
     dtype = getattr(getattr(model, "module", model), "dtype", torch.float32)
@@ -114,7 +124,7 @@ def summed_loss(model, batch: dict) -> torch.Tensor:
     )
 
 
-def fit(model, rows: Sequence[Row], plan: Plan, progress: bool = True) -> list[Step]:
+def fit(model: nn.Module, rows: Sequence[Row], plan: Plan, progress: bool = True) -> list[Step]:
     """Train `model` in place on `rows` and return what each step did; the bar shows loss and tokens a second.
 
     Raises `TrainingFailed` as `steps` does. Leaves the model in evaluation mode. Does not save anything.
@@ -128,20 +138,20 @@ def fit(model, rows: Sequence[Row], plan: Plan, progress: bool = True) -> list[S
     return done
 
 
-def bar(total: int, first: int = 0, hidden: bool = False):
+def bar(total: int, first: int = 0, hidden: bool = False) -> tqdm:
     """Return the progress bar of a training, on stderr."""
     from tqdm.auto import tqdm
 
     return tqdm(total=total, initial=first, desc="fine-tuning", unit=" steps", disable=hidden, mininterval=0.5)
 
 
-def show(shown, step: Step) -> None:
+def show(shown: tqdm, step: Step) -> None:
     """Move the bar on by one step."""
     shown.set_postfix_str(f"loss {step.loss:.3f}, {step.tokens / step.seconds:,.0f} tokens/s", refresh=False)
     shown.update()
 
 
-def held_out_loss(model, rows: Sequence[Row], batch_size: int = 16) -> float:
+def held_out_loss(model: nn.Module, rows: Sequence[Row], batch_size: int = 16) -> float:
     """Return the mean loss over the learned tokens of `rows`, in nats; leaves the model in evaluation mode.
 
     Raises `ZeroDivisionError` for no rows.

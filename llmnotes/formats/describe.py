@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence, Set
+from typing import Any
 
 from llmnotes.errors import visible
 from llmnotes.formats.results import Conversion, Inspection, counted
@@ -75,7 +76,7 @@ def conversion_dict(conversion: Conversion) -> dict:
     }
 
 
-def plain(value, depth: int = DEPTH):
+def plain(value: Any, depth: int = DEPTH) -> Any:
     """Return `value` with JSON types only: bytes become hexadecimal digits, NaN and infinities become their names."""
     if value is None or isinstance(value, bool | int):
         return value

@@ -1,9 +1,10 @@
 """Read a file by position, and check every length against the file's size before reading."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache, wraps
 from pathlib import Path
+from typing import Any
 
 from llmnotes.errors import FileBroken, FileUnreadable
 from llmnotes.formats.results import Tensor
@@ -49,7 +50,7 @@ class Source:
             count -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def once(self, function):
+    def once(self, function: "Callable[[Source], Any]") -> Any:
         """Return `function(self)`, computed once and then cached, so that identifying a file twice costs nothing."""
         known = self.__dict__.setdefault("known", {})
         if function not in known:
@@ -91,7 +92,7 @@ class Source:
             raise self.broken("its JSON is no object")
         return value
 
-    def shape(self, sides, where: str) -> tuple[int, ...]:
+    def shape(self, sides: Any, where: str) -> tuple[int, ...]:
         """Return `sides` as a shape, if it is a short list of whole numbers from 0 to 2**63."""
         valid = isinstance(sides, list | tuple) and len(sides) <= 64
         if not valid or not all(type(side) is int and 0 <= side < 1 << 63 for side in sides):
@@ -117,7 +118,7 @@ def place_of(tensor: Tensor) -> tuple[Path, int]:
     return tensor.path, tensor.offset
 
 
-def remembered(files: int):
+def remembered(files: int) -> Callable[[Callable], Callable]:
     """Decorate `function(path)`, whose answers about the last few `files` are kept until the file changes.
 
     Use it for facts about a file that are needed again for each of its tensors.

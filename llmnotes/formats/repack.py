@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats import safetensors
@@ -48,7 +48,9 @@ def to_pytorch(inspection: Inspection, dst: Path, type: str | None = None) -> Co
 
 
 def parts_and_ties(
-    inspection: Inspection, advance: Callable[[int], None] = lambda count: None, stored=stored
+    inspection: Inspection,
+    advance: Callable[[int], None] = lambda count: None,
+    stored: Callable[[Tensor], Iterator[Any]] = stored,
 ) -> tuple[list[PlannedTensor], dict[str, str]]:
     """Return each tensor that has bytes of its own, ready to be written, and {further name: the tensor it is tied to}.
 

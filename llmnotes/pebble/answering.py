@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
 from llmnotes.pebble.corpus import END, Document
 from llmnotes.pebble.tokenizer import EOS, PAD, SPECIAL
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 def generate(
-    model,
-    tokenizer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     prompts: list[str],
     most: int = 14,
     stop: tuple[str, ...] = ("\n", EOS),
@@ -64,19 +68,23 @@ def generate(
                     break
                 step = token[:, None].to(model.device)
             for i, row in zip(group, torch.stack(said, 1).tolist(), strict=True):
-                found[i] = tokenizer.decode([t for t in row if t != SPECIAL.index(PAD)])
+                found[i] = str(tokenizer.decode([t for t in row if t != SPECIAL.index(PAD)]))
     return found
 
 
-def answerer(model, tokenizer, chat: bool = False) -> Callable[[list[str]], list[str]]:
+def answerer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat: bool = False
+) -> Callable[[list[str]], list[str]]:
     """Return a function from prompts to greedy answers, which is what `llmnotes.pebble.exam.score` takes."""
 
     def answer(prompts: list[str]) -> list[str]:
         if not chat:
             return generate(model, tokenizer, prompts)
         texts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+            str(
+                tokenizer.apply_chat_template(
+                    [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+                )
             )
             for prompt in prompts
         ]
@@ -85,7 +93,9 @@ def answerer(model, tokenizer, chat: bool = False) -> Callable[[list[str]], list
     return answer
 
 
-def document_perplexity(model, tokenizer, documents: tuple[Document, ...]) -> float:
+def document_perplexity(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, documents: tuple[Document, ...]
+) -> float:
     """Return the perplexity: exp of the mean loss per token, each document alone after BOS, its EOS counted."""
     eos, loss, tokens = SPECIAL.index(EOS), 0.0, 0
     rows = sorted(([*tokenizer(d.text)["input_ids"], eos] for d in documents), key=len)

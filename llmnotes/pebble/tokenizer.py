@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 VOCABULARY = 2048
 CONTEXT = 512
@@ -20,7 +24,7 @@ CHAT_TEMPLATE = """{{- bos_token -}}
 """
 
 
-def train_tokenizer(texts: list[str]):
+def train_tokenizer(texts: list[str]) -> Tokenizer:
     """A ``tokenizers.Tokenizer`` trained on texts; it puts the BOS token before every encoded text.
 
     The merges depend only on the texts and their order. Byte-level BPE: Wang et al., Neural Machine Translation with
@@ -44,7 +48,7 @@ def train_tokenizer(texts: list[str]):
     return tokenizer
 
 
-def save_tokenizer(tokenizer, folder: Path, eos: str) -> None:
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, eos: str) -> None:
     """Write tokenizer.json, tokenizer_config.json and chat_template.jinja so that AutoTokenizer opens the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,7 +1,8 @@
 """The figures of notebooks 11 and 13: where levels lie, what bits and blocks cost, outliers, and the ruler."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, PURPLE, RED, not
 FAMILIES = (BLUE, RED, GREEN, PURPLE, BLACK)  # dark enough for labels of the same colour
 
 
-def number_lines(rows: dict[str, np.ndarray], limit: float, xlabel: str, density=None) -> Figure:
+def number_lines(rows: dict[str, np.ndarray], limit: float, xlabel: str, density: Callable | None = None) -> Figure:
     """Return the figure of the numbers that each row has between -limit and limit, as ticks on a line.
 
     `density` is a function that is drawn above all lines, for comparison, scaled to the height of one row.
@@ -32,7 +33,7 @@ def number_lines(rows: dict[str, np.ndarray], limit: float, xlabel: str, density
     return figure
 
 
-def turning(weights: np.ndarray, cases: dict[tuple[int, int], tuple[float, float, np.ndarray]]):
+def turning(weights: np.ndarray, cases: dict[tuple[int, int], tuple[float, float, np.ndarray]]) -> tuple[Any, Figure]:
     """Return (interactive figure, static figure) of what bits and block size do to some weights.
 
     `cases` is {(bits, block): (bits per weight, relative error, the weights after rounding)}; `weights` are the same

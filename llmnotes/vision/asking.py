@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from llmnotes.pebble.exam import normal
 from llmnotes.vision.pictures import KINDS, Scene, draw, questions
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
 
 def ask(
-    model, processor, image, question: str, history: Sequence[tuple[str, str]] = (), max_new_tokens: int = 20
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    image: Image | None,
+    question: str,
+    history: Sequence[tuple[str, str]] = (),
+    max_new_tokens: int = 20,
 ) -> str:
     """Return the greedy answer to a question about a picture, or, where `image` is None, to the question alone.
 
@@ -24,7 +34,13 @@ def ask(
     return _answers(model, processor, [image], [[*history, (question, None)]], max_new_tokens)[0]
 
 
-def accuracy(model, processor, scenes: Sequence[Scene], seed: int, batch: int = 32) -> dict[str, tuple[int, int]]:
+def accuracy(
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    scenes: Sequence[Scene],
+    seed: int,
+    batch: int = 32,
+) -> dict[str, tuple[int, int]]:
     """Return {kind: (right answers, questions)} over a picture of each scene; `seed` draws pictures and wordings.
 
     Each question is asked alone, and the greedy answer compared as Pebble's exam does: exactly, but for capitals and
@@ -45,7 +61,7 @@ def accuracy(model, processor, scenes: Sequence[Scene], seed: int, batch: int = 
     return {kind: (right, of) for kind, (right, of) in marks.items()}
 
 
-def messages(talk: Sequence[tuple[str, str | None]], image=None) -> list[dict]:
+def messages(talk: Sequence[tuple[str, str | None]], image: Image | None = None) -> list[dict]:
     """Return a conversation as chat templates take it: (question, answer) pairs, the last one without an answer.
 
     >>> messages([("Where is it?", None)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from llmnotes.errors import ModelBroken, ModelNotFound, UnknownName
 from llmnotes.formats.gguf.llava import is_llava
@@ -30,7 +30,9 @@ ENCODER, ADAPTER = "encoder.safetensors", "adapter"
 STAGES = (0, 1, 2)
 
 
-def load(name: str | Path = NAME, stage: int = 2, **kwargs) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+def load(
+    name: str | Path = NAME, stage: int = 2, **kwargs: Any
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """Return (model, processor): transformers' `LlavaForConditionalGeneration` and the processor that belongs to it.
 
     `name` is "pebble-llava", a folder with a LLaVA in it, or a name on the hub such as "llava-hf/llava-1.5-7b-hf".

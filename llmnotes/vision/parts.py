@@ -94,7 +94,7 @@ def tokenizer(image: bool) -> PreTrainedTokenizerBase:
     return found
 
 
-def read_captions(captions: Sequence[str], tokenizer) -> dict[str, torch.Tensor]:
+def read_captions(captions: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
     """Return the tokens of captions as CLIP reads them, each with its end: input_ids and attention_mask (rows, tokens).
 
     Does not look at the tokens behind the first `CAPTION`.

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIZE = 60  # pixels on each side
 KINDS = ("colour", "shape", "count", "position")
@@ -96,7 +100,7 @@ def scenes(n: int, seed: int, seen: bool = True) -> list[Scene]:
     return found[:n]
 
 
-def draw(scene: Scene, rng: random.Random):
+def draw(scene: Scene, rng: random.Random) -> Image.Image:
     """Return a picture of a scene: a PIL image of `SIZE` by `SIZE` pixels in RGB, on a pale ground.
 
     The generator chooses the ground, the shade, and each thing's place in its quarter, its size (9 to 11 pixels

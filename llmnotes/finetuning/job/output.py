@@ -12,6 +12,7 @@ from llmnotes.errors import CannotWrite
 from llmnotes.finetuning import adapter_files
 from llmnotes.formats.safe_write import new_file, new_folder
 from llmnotes.formats.safetensors import write_safetensors
+from llmnotes.models import LanguageModel
 
 RUN, REPORT, LOG = "run.json", "report.json", "training_log.jsonl"
 
@@ -86,7 +87,7 @@ class Output:
                 if file.write(line) < len(line):  # what a full disk does first
                     raise OSError(errno.ENOSPC, "the disk is full")
 
-    def finish(self, lm, method: str, report: dict) -> None:
+    def finish(self, lm: LanguageModel, method: str, report: dict) -> None:
         """Write the adapter or the model, and then the report; each whole or not at all."""
         if not self.writes:
             return
@@ -101,12 +102,12 @@ class Output:
         return self.folder / ("model" if method == "full" else "adapter")
 
 
-def save_adapter(lm, folder: Path) -> None:
+def save_adapter(lm: LanguageModel, folder: Path) -> None:
     """Write the adapter of a model in PEFT's layout."""
     adapter_files.save(lm.model, folder)
 
 
-def save_model(lm, folder: str | Path) -> None:
+def save_model(lm: LanguageModel, folder: str | Path) -> None:
     """Write a model and its tokenizer as a new Hugging Face folder, each tensor in its own float type.
 
     Raises `CannotWrite`. Does not cut the weights into shards.

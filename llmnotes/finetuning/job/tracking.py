@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from llmnotes.errors import MissingPart
 
 
-def tracker(report_to: str, folder: str | Path, settings: dict):
+def tracker(report_to: str, folder: str | Path, settings: dict) -> Any:
     """Return what takes the figures of a training, `log(step, figures)`, inside a `with` that closes it.
 
     "tensorboard" writes into `folder`/tensorboard; "wandb" into `folder`/wandb, and to the reader's page only if they
@@ -60,7 +61,7 @@ class Arguments:
 class Tracker:
     """Drives one of transformers' callbacks as the Trainer would."""
 
-    def __init__(self, callback, folder: Path, settings: dict):
+    def __init__(self, callback: Any, folder: Path, settings: dict):
         from transformers import TrainerControl, TrainerState
 
         self.callback = callback

@@ -181,7 +181,12 @@ def same_model(importance: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -
 
 
 def part_of(
-    weight: Weight, at_hand: dict[str, Tensor], inspection: Inspection, dtype: str, advance, importance=None
+    weight: Weight,
+    at_hand: dict[str, Tensor],
+    inspection: Inspection,
+    dtype: str,
+    advance: Callable[[int], None],
+    importance: Any = None,
 ) -> PlannedTensor:
     """Return one tensor of a GGUF in the type `dtype`, ready to be written; `advance` hears how many bytes are read."""
     tensors = [at_hand[name] for name in weight.sources]
@@ -189,7 +194,7 @@ def part_of(
     return PlannedTensor(weight.name, dtype, weight.shape, partial(quantized, weight.name, data, dtype, importance))
 
 
-def quantized(name: str, data: Callable, dtype: str, importance=None) -> Iterator[bytes]:
+def quantized(name: str, data: Callable, dtype: str, importance: Any = None) -> Iterator[bytes]:
     """Yield a tensor in the type `dtype`; `data` yields (its type, its pieces) once for each tensor it is made of."""
     from llmnotes.quantization.blocks import recoded
 

@@ -1,11 +1,14 @@
 """Check a model's settings and fill in defaults; convert its scaling of rotary position embeddings (RoPE)."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.gguf.architectures import Architecture
 from llmnotes.formats.gguf.types import Typed
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LIMIT = 1 << 24  # the largest size in a config that is believed
 COUNTS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
@@ -72,7 +75,7 @@ def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
     return {f"{architecture.gguf}.rope.scaling.{key}": value for key, value in found.items()}
 
 
-def llama3(rope: dict, theta: float, dim: int):
+def llama3(rope: dict, theta: float, dim: int) -> "np.ndarray":
     """Return the factor by which Llama 3 slows each pair's rotation: float32 (dim // 2).
 
     Short waves stay, long ones are slowed by `factor`, those between by a mean. Computed in float32 where PyTorch

@@ -96,7 +96,7 @@ class Texts(Sequence):
     def __len__(self) -> int:
         return len(self.ends)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(len(self)))]
         return self.raw(index).decode("utf-8", "replace")

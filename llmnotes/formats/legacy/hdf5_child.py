@@ -8,6 +8,7 @@ No link that leads out of the file is followed.
 import io
 import json
 import sys
+from typing import Any
 
 MEMORY = 1 << 30  # bytes of address space, libraries included
 CPU = 1  # second of processor time, after the libraries are there
@@ -23,7 +24,7 @@ class FileSection(io.RawIOBase):
     def __init__(self, path: str, first: int, count: int):
         self.file, self.first, self.count, self.at = open(path, "rb", buffering=0), first, count, 0
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         self.file.seek(self.first + self.at)
         data = self.file.read(max(0, min(len(buffer), self.count - self.at)))
         buffer[: len(data)] = data
@@ -57,7 +58,7 @@ def limit(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def look(file) -> dict:
+def look(file: Any) -> dict:
     """Walk the groups of an opened file without following any link twice."""
     import h5py
     from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without type stubs)
@@ -93,7 +94,7 @@ def look(file) -> dict:
     return found
 
 
-def dataset(name: str, data, notes: list[str]) -> list:
+def dataset(name: str, data: Any, notes: list[str]) -> list:
     """Return [name, dtype, shape, offset] of a dataset; the offset only where its bytes lie in the file as they are."""
     layout = data.id.get_create_plist()
     outside = layout.get_external_count() > 0
@@ -107,7 +108,7 @@ def dataset(name: str, data, notes: list[str]) -> list:
     return [name, dtype, list(data.shape or ()), None]
 
 
-def attributes(thing) -> dict:
+def attributes(thing: Any) -> dict:
     """Return the attributes of a group that are texts, numbers or short lists of them."""
     import h5py
 
@@ -129,7 +130,7 @@ def _text(value) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)[:200]
 
 
-def values(data) -> None:
+def values(data: Any) -> None:
     """Write the values of a dataset to the standard output, some rows at a time."""
     notes = []
     dataset("", data, notes)

@@ -8,12 +8,17 @@ import warnings
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmnotes.errors import MissingPart, NotConvertible
 from llmnotes.formats.files import CHUNK
 from llmnotes.formats.registry import inspect
 from llmnotes.formats.results import Conversion, Inspection
 from llmnotes.formats.safe_write import new_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from onnxruntime import InferenceSession
 
 ONE_FILE = 1_900_000_000  # bytes of weights; a message of Protocol Buffers may have 2 GB
 LARGEST = 1e-3  # how far a logit may differ from PyTorch's
@@ -57,7 +62,7 @@ def from_huggingface(inspection: Inspection, dst: Path, type: str | None = None)
     return Conversion(inspection.path, dst, inspection.identity, "onnx", len(written.tensors), written.nbytes, {}, LOST)
 
 
-def onnx_session(path: str | Path):
+def onnx_session(path: str | Path) -> "InferenceSession":
     """Return an onnxruntime session for a graph; `onnx_logits` takes it in place of the path, for many texts.
 
     Raises `MissingPart` without onnxruntime and `NotConvertible` if it cannot run the graph. Loads no custom operators.
@@ -74,7 +79,7 @@ def onnx_session(path: str | Path):
         raise _cannot_run(Path(path).name, error) from None
 
 
-def onnx_logits(graph, ids: list[int]):
+def onnx_logits(graph: "str | Path | InferenceSession", ids: list[int]) -> "np.ndarray":
     """Return the float32 logits (tokens, vocabulary) that an ONNX causal language model gives for one text.
 
     `graph` is a path, or what `onnx_session` returned for it; `ids` are the text's tokens. Inputs named

@@ -10,7 +10,7 @@ import io
 import pickletools
 import struct
 from dataclasses import dataclass, field
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from llmnotes.formats.files import Source
 from llmnotes.formats.pickles.values import SCALARS, Call, Global, OpaqueKey, PersistentId, show
@@ -136,7 +136,7 @@ class Machine:
         self.stack, self.marks, self.memo = [], [], {}
         self.result = Pickle()
 
-    def pop(self):
+    def pop(self) -> Any:
         if self.marks and len(self.stack) <= self.marks[-1]:
             raise IndexError
         return self.stack.pop()
@@ -147,19 +147,19 @@ class Machine:
         del self.stack[mark:]
         return values
 
-    def import_name(self, module, name) -> None:
+    def import_name(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):  # a name that the pickle computes
             module, name = "?", show(name, 80)
         found = Global(module, name)
         self.result.imports.append(found)
         self.stack.append(found)
 
-    def call(self, callee, args) -> None:
+    def call(self, callee: Any, args: Any) -> None:
         made = Call(callee, args)
         self.result.calls.append(made)
         self.stack.append(made)
 
-    def set_items(self, target, pairs) -> None:
+    def set_items(self, target: Any, pairs: Any) -> None:
         if isinstance(target, Call):
             target.items = items = target.items if target.items is not None else {}
         elif isinstance(target, dict):
@@ -170,7 +170,7 @@ class Machine:
         for key, value in pairs:
             items[key if isinstance(key, SCALARS) else OpaqueKey(key)] = value
 
-    def append_items(self, target, values) -> None:
+    def append_items(self, target: Any, values: Any) -> None:
         if isinstance(target, Call):
             target.appended = [] if target.appended is None else target.appended
             target.appended += values
@@ -294,7 +294,7 @@ class Machine:
         else:
             self.result.changed.append(target)
 
-    def PERSID(self, identifier):
+    def PERSID(self, identifier: Any) -> Any:
         self.stack.append(PersistentId(identifier))
         self.result.references.append(self.stack[-1])
 

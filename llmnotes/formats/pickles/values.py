@@ -1,6 +1,7 @@
 """The inert values that a pickle is read into, and how they are shown: shortened, and never compared or called."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(eq=False, slots=True)
@@ -42,7 +43,7 @@ class OpaqueKey:
 SCALARS = (str, bytes, int, float, type(None))
 
 
-def mapping(value) -> dict | None:
+def mapping(value: Any) -> dict | None:
     """Return the dictionary that `value` is, an ordered one included, or None."""
     if isinstance(value, dict):
         return value
@@ -54,7 +55,7 @@ def mapping(value) -> dict | None:
     return None
 
 
-def plain(value, depth: int = 5, budget: list | None = None):
+def plain(value: Any, depth: int = 5, budget: list | None = None) -> Any:
     """Return `value` shortened and made of what JSON has: at most 5 levels, 50 entries in each, 1,000 in all."""
     budget = [1000] if budget is None else budget
     budget[0] -= 1
@@ -85,7 +86,7 @@ def plain(value, depth: int = 5, budget: list | None = None):
     return "a reference" if isinstance(value, PersistentId) else "…"
 
 
-def show(value, limit: int = 200) -> str:
+def show(value: Any, limit: int = 200) -> str:
     """Return `value` as one line of at most `limit` characters."""
     text = plain(value)
     text = text if isinstance(text, str) else repr(text)

@@ -6,6 +6,7 @@ those of llama.cpp, whose C code computes the same way.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -49,7 +50,7 @@ def code(value: np.float32, low: np.int32, high: np.int32) -> np.int32:
 
 
 @compiled
-def half(value):
+def half(value: Any) -> Any:
     """Return the bits of the float16 nearest to a float32, halves to even."""
     bits = np.int64(np.float32(value).view(np.uint32))
     sign, size = bits >> 16 & 0x8000, bits & 0x7FFFFFFF
@@ -63,7 +64,7 @@ def half(value):
 
 
 @compiled
-def whole(bits):
+def whole(bits: Any) -> Any:
     """Return the float32 that equals the float16 with these bits."""
     sign, exponent, fraction = (bits & 0x8000) << 16, bits >> 10 & 31, bits & 1023
     if exponent == 0:

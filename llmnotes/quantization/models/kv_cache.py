@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
@@ -95,7 +95,7 @@ class QuantizedLayer(DynamicLayer):
         self.old: list[QuantizedStates] = []  # keys and values of whole groups: (batch, heads, groups, tokens, bytes)
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take in new tokens (batch, heads, tokens, head size) and return all so far, old ones as they are stored."""
         recent = super().update(key_states, value_states)

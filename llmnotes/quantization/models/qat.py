@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class StraightThrough(torch.autograd.Function):
     """Rounding whose derivative is 1 within the range and 0 beyond it; the scale's is that of LSQ (equation 3)."""
 
     @staticmethod
-    def forward(ctx, weight, scale, bits):
+    def forward(ctx: Any, weight: torch.Tensor, scale: torch.Tensor, bits: int) -> torch.Tensor:
         """Round `weight` (groups, n) with `scale` (groups, 1)."""
         exact = weight / scale
         level = _levels(exact, bits)
@@ -57,7 +57,7 @@ class StraightThrough(torch.autograd.Function):
         return level * scale
 
     @staticmethod
-    def backward(ctx, *gradients):
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         """Pass the gradient through, and gather that of the scale."""
         (gradient,) = gradients
         exact, level = ctx.saved_tensors
@@ -70,12 +70,12 @@ class StraightThrough(torch.autograd.Function):
 class FakeQuantize(nn.Module):
     """Rounds a weight in the forward pass and leaves it a float; `scale`, (groups, 1), is a parameter."""
 
-    def __init__(self, weight, bits: int, group_size: int):
+    def __init__(self, weight: torch.Tensor, bits: int, group_size: int):
         super().__init__()
         self.bits, self.group_size = bits, group_size
         self.scale = nn.Parameter(_best_scales(weight.detach().float(), bits, group_size))
 
-    def forward(self, weight):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the rounded weight, of the same shape."""
         scale = self.scale + (_stored(self.scale) - self.scale).detach()
         return StraightThrough.apply(weight.reshape(-1, self.group_size), scale, self.bits).view_as(weight)
