@@ -92,7 +92,9 @@ def alike(one: Any, other: Any) -> bool:
     second: np.ndarray
     try:
         first, second = np.asarray(one), np.asarray(other)
-    except (TypeError, ValueError):  # a list of unequal lists, say
+    except (TypeError, ValueError):  # a list of unequal lists, say, or of arrays
+        if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+            return len(one) == len(other) and all(map(alike, one, other))
         return bool(one == other)
     if first.dtype.kind in "biufc" and second.dtype.kind in "biufc":
         return first.shape == second.shape and np.allclose(first, second, rtol=1e-4, atol=1e-4, equal_nan=True)
