@@ -67,13 +67,31 @@ def generated(notebook: NotebookNode, name: str) -> Iterator[str]:
     """Generated cells are up to date, and every exercise of the lesson is in it."""
     fresh = nbformat.reads(nbformat.writes(notebook), as_version=4)
     fill(fresh, name)
-    for old, new in zip(notebook.cells, fresh.cells, strict=True):
-        if source(old) != source(new):
+    if len(notebook.cells) != len(fresh.cells):
+        yield "has no last cell with links to other lessons: run python -m kit.anatomy"
+    for old, new in zip(notebook.cells, fresh.cells, strict=False):
+        if source(old) != source(new) or old.metadata != new.metadata:
             yield f"has an outdated generated cell {sorted(tags(old))}: run python -m kit.anatomy"
     tagged = {tag for cell in notebook.cells for tag in tags(cell)}
     for exercise in exercises_of(name[:2]):
         if not {f"exercise-{exercise.id}", f"exercise-text-{exercise.id}"} <= tagged:
             yield f"does not hold exercise {exercise.id}"
+
+
+def folds(notebook: NotebookNode, name: str) -> Iterator[str]:
+    """What is folded away is one block of HTML, and so is the answer to every prediction."""
+    if name[:2] >= "09" or name[:2] in STILL_WIDE:
+        return
+    for cell in notebook.cells:
+        if cell.cell_type == "code" or any(tag.startswith("exercise") for tag in tags(cell)):
+            continue
+        text = source(cell)
+        for fold in re.findall(r"(?s)<details\b.*?(?:</details>|\Z)", text):
+            if re.search(r"\n[>\s]*\n", fold) or not fold.endswith("</details>"):
+                yield f"has a fold that is not one block of HTML without empty lines: {fold[:60]}"
+        for block in re.findall(r"(?m)(?:^>.*\n?)+|^#+ Predict", text):
+            if "Predict" in block and "<details>" not in block:
+                yield f"has a prediction whose answer is not folded in its quote: {block[:60].strip()}"
 
 
 def size(notebook: NotebookNode, name: str) -> Iterator[str]:
@@ -120,6 +138,7 @@ RULES: tuple[Callable[[NotebookNode, str], Iterator[str]], ...] = (
     frame,
     headings,
     generated,
+    folds,
     size,
     outputs,
     truth,

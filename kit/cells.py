@@ -1,7 +1,7 @@
-"""The cells of a lesson that are generated: title links, time and cost in the box, set-up, costs, and exercises.
+"""The cells of a lesson that are generated: title links, time and cost in the box, set-up, costs, exercises, links.
 
 `fill` writes them into a notebook. They are found by their tags: title, box, setup, costs, exercise-text-01.2,
-exercise-01.2.
+exercise-01.2, next. In the other cells of text it makes links of references such as 04.7, and gives sections anchors.
 """
 
 import base64
@@ -10,7 +10,8 @@ import re
 
 import nbformat
 
-from llmnotes.course import costs, root, source, tags
+from kit import links
+from llmnotes.course import PARTS, TITLES, costs, root, source, tags
 from llmnotes.exercises import BY_NOTEBOOK
 from llmnotes.exercises.exercise import Exercise
 from llmnotes.models.packaged import PACKAGES, SENTENCES
@@ -20,6 +21,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+BADGES = "\n\n[![Open in Colab]"  # what a title cell has before it was written by hand
 SETUP = """\
 # Brings llmnotes to Colab and Kaggle; where it is there already, this does nothing.
 import importlib.util
@@ -68,8 +70,10 @@ def minutes(notebook: nbformat.NotebookNode, number: str) -> tuple[int, int]:
     """
     words = lines = pictures = predictions = 0
     for cell in notebook.cells:
-        if cell.cell_type == "markdown" and not _is_exercise(cell):
+        if cell.cell_type == "markdown" and not _is_exercise(cell) and "next" not in tags(cell):
             text = source(cell).partition("Further reading")[0]
+            if "title" in tags(cell):
+                text = text.partition(BADGES)[0]
             predictions += len(re.findall(r"(?m)^> \*\*Predict|^### Predict", text))
             text = re.sub(
                 r"<details>.*?</details>|\$\$.*?\$\$|```.*?```|<[^>]+>|!?\]\([^)]*\)", " ", text, flags=re.DOTALL
@@ -102,21 +106,28 @@ def cost_line(name: str) -> str:
 
 
 def cost_table() -> str:
-    """Return the table of all notebooks and what they cost, for notebook 00."""
-    lines = ["| notebook | seconds | memory |", "| --- | ---: | ---: |"]
-    lines += [
-        f"| [{name}]({name}.ipynb) | {cost['seconds']} s | {cost['peak_mb']} MB |" for name, cost in costs().items()
-    ]
+    """Return the table of all lessons by part, and what they cost, for notebook 00."""
+    lines, measured = ["| lesson | seconds | memory |", "| --- | ---: | ---: |"], costs()
+    for part in PARTS:
+        lines.append(f'| <a id="{links.part_anchor(part.number)}"></a>**{part.heading}** | | |')
+        for name in part.lessons:
+            if name in measured:
+                cost = measured[name]
+                lines.append(f"| {links.link(name)} | {cost['seconds']} s | {cost['peak_mb']} MB |")
     return "\n".join(lines)
 
 
-def exercise_text(exercise: Exercise) -> str:
-    """Return the markdown of an exercise: what to do, how hard it is, and a folded clue."""
-    return (
+def exercise_text(exercise: Exercise, name: str, sections: set[str], folder: str = "") -> str:
+    """Return the markdown of an exercise of lesson `name`: what to do, how hard it is, and a folded clue.
+
+    `sections` are those that exist, and `folder` is where the lessons are from the notebook that shows the exercise.
+    """
+    text = (
         f"### Exercise {exercise.id} · {exercise.title}\n\n{DIAMONDS[exercise.level]} {exercise.level}, spend up to "
         f"{exercise.minutes} minutes.\n\n{exercise.task.strip()}\n\n"
         f"<details><summary>A clue</summary>\n\n{exercise.clue.strip()}\n\n</details>"
     )
+    return links.link_references(text, name, sections, folder)
 
 
 def exercise_code(exercise: Exercise, answer: str) -> str:
@@ -131,26 +142,58 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
     """Write every generated cell of `notebook` in place, and its metadata; what is not generated stays as it is."""
     notebook.metadata.update(METADATA)
     notebook.metadata.pop("jupytext", None)
-    number = name[:2]
+    number, sections = name[:2], links.sections_of(root() / "notebooks")
     exercises = {exercise.id: exercise for exercise in exercises_of(number)}
+    _add_last_cell(notebook)
     for cell in notebook.cells:
+        _fold_code(cell)
         for tag in tags(cell):
             exercise = exercises.get(tag.rpartition("-")[2])
             if tag == "setup":
                 cell.source = setup_code(notebook.cells)
-            elif tag == "title":
-                cell.source = cell.source.partition("\n\n[![")[0].strip() + "\n\n" + launch_links(name)
-                cell.attachments = {f"{host}.png": {"image/png": _badge(host)} for host in ("colab", "kaggle")}
             elif tag == "costs":
                 cell.source = cost_table()
+            elif tag == "next" and name in TITLES:
+                cell.source = links.last_links(name)
             elif tag.startswith("exercise-text-") and exercise:
-                cell.source = exercise_text(exercise)
+                cell.source = exercise_text(exercise, name, sections)
             elif tag.startswith("exercise-") and exercise:
                 cell.source = exercise_code(exercise, exercise.stub)
-    for cell in notebook.cells:
-        if "box" in tags(cell):  # last, since it counts the words of all the others
+        if cell.cell_type == "markdown" and not _is_exercise(cell) and not {"title", "costs", "next"} & tags(cell):
+            cell.source = links.link_references(links.anchored(source(cell), number), name, sections)
+    for cell in notebook.cells:  # last, since they tell of all the others
+        if "title" in tags(cell):
+            cell.source = _title(cell, notebook, name)
+            cell.attachments = {f"{host}.png": {"image/png": _badge(host)} for host in ("colab", "kaggle")}
+        if "box" in tags(cell):
             cell.source = re.sub(r"(?m)^\*\*Time\*\*:.*$", time_line(notebook, number), cell.source)
             cell.source = re.sub(r"(?m)^\*\*Cost\*\*:.*$", cost_line(name), cell.source)
+
+
+def _title(cell: nbformat.NotebookNode, notebook: nbformat.NotebookNode, name: str) -> str:
+    """Return the text of the title cell: title and sentence as they are, badges, the part's map, and the contents."""
+    prose = "\n".join(source(other) for other in notebook.cells if other.cell_type == "markdown" and other is not cell)
+    parts = [source(cell).partition(BADGES)[0].strip(), launch_links(name)]
+    parts += [links.part_map(name)] * (name in TITLES)
+    return "\n\n".join([*parts, "In this lesson: " + links.contents(prose, name[:2])])
+
+
+def _add_last_cell(notebook: nbformat.NotebookNode) -> None:
+    """Give `notebook` a last cell for the links to other lessons, if it has none."""
+    if not any("next" in tags(cell) for cell in notebook.cells):
+        cell = nbformat.v4.new_markdown_cell(metadata={"tags": ["next"]})
+        cell.id = "next"  # not by chance: filling a notebook twice gives the same file
+        notebook.cells.append(cell)
+
+
+def _fold_code(cell: nbformat.NotebookNode) -> None:
+    """Let JupyterLab and Colab fold the code of a cell that only shows a picture; it is tagged hide-input."""
+    metadata = cell.metadata
+    if "hide-input" in tags(cell):
+        metadata["jupyter"] = {**metadata.get("jupyter", {}), "source_hidden": True}
+        metadata["cellView"] = "form"
+    elif metadata.pop("cellView", None):
+        metadata.pop("jupyter", None)
 
 
 def _badge(host: str) -> str:

@@ -1,7 +1,7 @@
 """Add a lesson that is short and complete: `llmnotes new-notebook 23_topic`, or `python -m kit.new_notebook 23_topic`.
 
 It copies the lesson in kit/example_lesson under the new name: the notebook, its exercise, and the wrong answers that
-the tests try. It enters both modules into their lists, runs the notebook and its solutions, and saves outputs and cost.
+the tests try. It enters all three into their lists, runs the notebook and its solutions, and saves outputs and cost.
 The tests pass at once. Replace the example piece by piece, and after each run
 `python -m kit.anatomy --run notebooks/23_topic.ipynb`.
 """
@@ -12,9 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
-
-from llmnotes.course import notebooks, root, source
+from llmnotes.course import notebooks, root
 from llmnotes.errors import LLMNotesError, UnknownName
 
 EXAMPLE = Path(__file__).parent / "example_lesson"
@@ -39,21 +37,24 @@ def add(folder: Path, name: str) -> list[Path]:
         raise UnknownName(f"There is a file {taken[0]} already; take another number or other words.")
 
     before = [path for path in lessons if path.stem[:2] < number]
-    after = [path for path in lessons if path.stem[:2] > number]
-    links = [f"Previous: {_link(path)}." for path in before[-1:]] + [f"Next: {_link(path)}." for path in after[:1]]
     title = topic.replace("_", " ").capitalize()
     for part, target in (("lesson.ipynb", notebook), ("exercise.py", exercise), ("wrong_answers.py", answers)):
         text = (EXAMPLE / part).read_text(encoding="utf-8")
-        text = text.replace("NUMBER", number).replace("TITLE", title).replace("LINKS", " ".join(links))
+        text = text.replace("NUMBER", number).replace("TITLE", title)
         target.write_text(text, encoding="utf-8")
     _enter(exercise.with_name("__init__.py"), topic, f'    "{number}": {topic}.EXERCISES,\n', place=len(before))
     _enter(answers.with_name("__init__.py"), topic, f"    **{topic}.WRONG,\n", place=len(before))
+    _enter_lesson(folder / "llmnotes" / "course" / "__init__.py", name, title)
     return [notebook, exercise, answers]
 
 
-def _link(lesson: Path) -> str:
-    title = source(nbformat.read(lesson, as_version=4).cells[0]).splitlines()[0].lstrip("# ")
-    return f"[{title}]({lesson.name})"
+def _enter_lesson(file: Path, name: str, title: str) -> None:
+    """Enter the lesson into PARTS in `file`, behind the one whose number comes before."""
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [place for place, line in enumerate(lines) if re.match(r' {12}"\d\d_\w+": ', line)]
+    place = max(place for place in rows if lines[place].strip(' "') < name)
+    lines.insert(place + 1, f'            "{name}": "{title}",\n')
+    file.write_text("".join(lines), encoding="utf-8")
 
 
 def _enter(file: Path, topic: str, row: str, place: int) -> None:
@@ -78,9 +79,10 @@ def main(argv: list[str] | None = None) -> int:
     except LLMNotesError as error:
         print(error, file=sys.stderr)
         return 2
-    # In a process of its own, which sees the new module of exercises.
-    command = [sys.executable, "-m", "kit.anatomy", "--run", str(files[0])]
-    status = subprocess.run(command, cwd=folder, check=False).returncode
+    # In processes of their own, which see the new module of exercises. The second links the others to the new lesson.
+    anatomy = [sys.executable, "-m", "kit.anatomy"]
+    status = subprocess.run([*anatomy, "--run", str(files[0])], cwd=folder, check=False).returncode
+    status = status or subprocess.run(anatomy, cwd=folder, check=False).returncode
     print("Written, with an example to replace:")
     for file in files:
         print(f"  {file.relative_to(folder).as_posix()}")

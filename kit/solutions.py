@@ -5,7 +5,8 @@ from pathlib import Path
 import nbformat
 
 from kit.cells import METADATA, exercise_code, exercise_text, exercises_of, setup_code
-from llmnotes.course import source
+from kit.links import sections_of
+from llmnotes.course import root, source
 
 
 def path_of(lesson: Path) -> Path:
@@ -15,7 +16,7 @@ def path_of(lesson: Path) -> Path:
 
 def solutions(name: str, heading: str) -> nbformat.NotebookNode:
     """Return the notebook of solutions for notebook `name`, whose first cell is `heading`; it is not yet executed."""
-    new = nbformat.v4
+    new, sections = nbformat.v4, sections_of(root() / "notebooks")
     cells = [
         new.new_markdown_cell(
             f"{heading.splitlines()[0]}: solutions\n\nOne right answer to each exercise of "
@@ -26,7 +27,7 @@ def solutions(name: str, heading: str) -> nbformat.NotebookNode:
     ]
     for exercise in exercises_of(name[:2]):
         cells += [
-            new.new_markdown_cell(exercise_text(exercise)),
+            new.new_markdown_cell(exercise_text(exercise, name, sections, folder="../")),
             new.new_code_cell(exercise_code(exercise, exercise.solution)),
         ]
     cells[1].source = setup_code(cells)
@@ -41,11 +42,15 @@ def _calls(number: str) -> list[str]:
 
 
 def renew(lesson: Path, heading: str) -> None:
-    """Write the solutions of `lesson`, unless the saved ones have the same cells: then their outputs stay."""
+    """Write the solutions of `lesson`; where the saved ones have the same code, their outputs stay."""
     target, fresh = path_of(lesson), solutions(lesson.stem, heading)
     if target.is_file():
         saved = nbformat.read(target, as_version=4)
         if list(map(source, saved.cells)) == list(map(source, fresh.cells)):
             return
+        done, asked = ([cell for cell in notebook.cells if cell.cell_type == "code"] for notebook in (saved, fresh))
+        if list(map(source, done)) == list(map(source, asked)):
+            for old, new in zip(done, asked, strict=True):
+                new.outputs, new.execution_count = old.outputs, old.execution_count
     target.parent.mkdir(exist_ok=True)
     nbformat.write(fresh, target)

@@ -6,8 +6,9 @@ import re
 import nbformat
 import pytest
 
-from kit.anatomy import lint
+from kit.anatomy import folds, lint
 from kit.cells import fill
+from kit.links import anchored, contents, link_references
 from llmnotes.cli.main import main
 from llmnotes.course import claims, costs, notebooks, root
 from llmnotes.course.render import glossary, write_course
@@ -132,6 +133,8 @@ FAULTS = {
     "out of order": lambda nb: nb.cells.append(v4.new_markdown_cell("## Exercises")),
     "no further reading": lambda nb: [c.update(source=c.source.replace("Further", "More")) for c in nb.cells],
     "outdated generated cell": lambda nb: nb.cells[2].update(source="pass"),
+    "outdated generated cell ['hide-input']": lambda nb: nb.cells[3].metadata.update(tags=["hide-input"]),
+    "no last cell with links": lambda nb: nb.cells.pop(),
     "does not hold exercise": lambda nb: [c.metadata.update(tags=[]) for c in nb.cells[4:]],
     "of 16 lines, more than 15": lambda nb: nb.cells[3].update(source="\n".join(["1"] * 16)),
     "no execution count": lambda nb: nb.cells[2].update(execution_count=None),
@@ -164,8 +167,59 @@ def test_the_anatomy_notices_lines_that_a_page_cuts_off(monkeypatch):
     assert any("line of 151 letters" in sentence for sentence in lint(notebook, "00_start_here"))
 
 
-def test_filling_twice_changes_nothing():
-    notebook = nbformat.read(notebooks(root())[0], as_version=4)
+@pytest.mark.parametrize("path", notebooks(root()), ids=lambda path: path.stem)
+def test_filling_twice_changes_nothing(path):
+    notebook = nbformat.read(path, as_version=4)
     once = nbformat.writes(notebook)
-    fill(notebook, "00_start_here")
+    fill(notebook, path.stem)
     assert nbformat.writes(notebook) == once
+
+
+FOLDS = {
+    "<details><summary><b>A</b></summary><p>b</p></details>": "",
+    "<details><summary>A</summary>\n\nb\n\n</details>": "not one block",
+    "> <details><summary>A</summary>\n>\n> b</details>": "not one block",
+    "> **Predict.** a or b?\n>\n> <details><summary>Answer</summary><p>a</p></details>": "",
+    "> **Predict.** a or b?\n\nIt is a.": "prediction whose answer is not folded",
+    "### Predict\n\na or b?": "prediction whose answer is not folded",
+}
+
+
+@pytest.mark.parametrize("text", FOLDS)
+def test_the_anatomy_notices_folds_that_stand_open(text):
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell(text)])
+    found = list(folds(notebook, "04_x"))
+    assert bool(found) == bool(FOLDS[text]) and all(FOLDS[text] in sentence for sentence in found)
+
+
+REFERENCES = {
+    "as 04.7 and (01.2) show": "as [04.7](#04.7) and ([01.2](01_tokens_and_embeddings.ipynb#01.2)) show",
+    "Section 11.7, not 11.7": "Section [11.7](11_quantization.ipynb#11.7), not 11.7",
+    "notebook 09, or\nlesson 03.": "[notebook 09](09_model_formats.ipynb), or\n[lesson 03](03_attention.ipynb).",
+    "[04.7](#7), [x](03_attention.ipynb#2)": "[04.7](#04.7), [x](03_attention.ipynb#03.2)",
+    "> <details><p>see 04.7</p></details>": '> <details><p>see <a href="#04.7">04.7</a></p></details>',
+    "## 04.7 What": "## 04.7 What",
+    "`04.7` $04.7$ exercise 04.7, 104.7, 04.71.2, 10.04.7": "`04.7` $04.7$ exercise 04.7, 104.7, 04.71.2, 10.04.7",
+    "    04.7 in code": "    04.7 in code",
+    "this notebook 04": "this notebook 04",
+    "section 3.2, in 2009.04": "section 3.2, in 2009.04",
+}
+
+
+@pytest.mark.parametrize("text", REFERENCES)
+def test_references_become_links_once(text):
+    once = link_references(text, "04_one_token_through_pebble", {"11.7"})
+    assert once == REFERENCES[text] and link_references(once, "04_one_token_through_pebble", {"11.7"}) == once
+
+
+def test_a_quantity_is_no_reference():
+    text = "11.7 shows it: 11.3 MB, 11.2% and 11.8"
+    shown = "[11.7](../11_quantization.ipynb#11.7) shows it: 11.3 MB, 11.2% and 11.8"
+    assert link_references(text, "11_quantization", {"11.7", "11.3", "11.2"}, folder="../") == shown
+
+
+def test_sections_have_anchors_and_the_contents_lead_to_them():
+    text = '<a id="1"></a>\n## 04.1 Why `x`?\n\nText.\n\n## 04.2 And\n\n## Recap'
+    once = anchored(text, "04")
+    assert once.count("<a id=") == 3 and '<a id="04.1"></a>\n## 04.1 ' in once and anchored(once, "04") == once
+    assert contents(once, "04") == "[1 Why x?](#04.1) · [2 And](#04.2) · [Recap](#04.recap)"

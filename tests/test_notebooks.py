@@ -1,5 +1,8 @@
 """What holds for the saved notebooks without running them; `pytest --nbval notebooks` runs them."""
 
+import posixpath
+import re
+
 import nbformat
 import pytest
 
@@ -7,7 +10,7 @@ from kit import readme
 from kit.anatomy import lint
 from kit.cells import cost_table
 from kit.solutions import path_of, solutions
-from llmnotes.course import claims, costs, notebooks, source
+from llmnotes.course import TITLES, claims, costs, notebooks, source
 from llmnotes.course.render import glossary
 from llmnotes.exercises import BY_NOTEBOOK
 
@@ -39,6 +42,23 @@ def test_every_notebook_has_exercises_and_a_measured_cost_within_the_limits():
     for path in PATHS:
         assert costs()[path.stem]["seconds"] < 60 and costs()[path.stem]["peak_mb"] < 1500
         assert path.stem in cost_table() and len(claims(read(path))) >= 3
+
+
+def test_every_link_of_a_lesson_leads_somewhere():
+    pages = {path.name: path for path in PATHS} | {f"solutions/{path.name}": path_of(path) for path in PATHS}
+    anchors = {name: set(re.findall(r'<a id="([^"]+)"', _prose(path))) for name, path in pages.items()}
+    coming = {f"{name}.ipynb" for name in TITLES} - set(pages)  # of part I, some are still being written
+    for name, path in pages.items():
+        text = _prose(path)
+        for target, fragment in re.findall(r'(?:\]\(|href=")([\w./-]*\.ipynb|)(?:#([\w.-]+))?[")]', text):
+            place = posixpath.normpath(posixpath.join(posixpath.dirname(name), target)) if target else name
+            if place.removeprefix("solutions/") not in coming:
+                assert place in pages, f"{name} links to {target}, which is not there"
+                assert not fragment or fragment in anchors[place], f"{name} links to #{fragment}, not in {place}"
+
+
+def _prose(path):
+    return "\n\n".join(source(cell) for cell in read(path).cells if cell.cell_type == "markdown")
 
 
 def test_the_readme_holds_the_table_of_notebooks():

@@ -6,6 +6,7 @@ What writes and checks the frame of a lesson is `kit/` in the repository.
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmnotes.errors import UnknownName
@@ -14,6 +15,83 @@ from llmnotes.models.opening import VARIABLE
 COSTS = Path(__file__).parent / "costs.json"
 FOLDER = "llmnotes-course"  # where `llmnotes start` puts the lessons when nobody says
 FIRST = "00_start_here.ipynb"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the course: its number, its title, and its lessons in order, {name of the file: title}."""
+
+    number: str
+    title: str
+    lessons: dict[str, str]
+
+    @property
+    def heading(self) -> str:
+        """What the part is called: “Part I · How a model works”."""
+        return f"Part {self.number} · {self.title}"
+
+
+# The course's only list of its lessons: tables, maps, and links to the previous and the next lesson follow from it.
+# A lesson enters with its notebook; `llmnotes new-notebook` does that.
+PARTS = (
+    Part(
+        "I",
+        "How a model works",
+        {
+            "00_start_here": "Start here",
+            "01_tokens_and_embeddings": "Tokens and embeddings",
+            "02_dot_products": "Dot products",
+            "03_attention": "Attention",
+            "04_one_token_through_pebble": "One token through Pebble",
+            "05_from_scores_to_text": "From scores to text",
+            "06_looking_inside": "Looking inside",
+            "07_learning_from_mistakes": "Learning from mistakes",
+            "08_training_in_small": "Training in small",
+        },
+    ),
+    Part(
+        "II",
+        "Files",
+        {
+            "09_model_formats": "Model formats",
+        },
+    ),
+    Part(
+        "III",
+        "Fewer bits",
+        {
+            "11_quantization": "Quantization",
+            "13_calibrated_quantization": "Calibrated quantization",
+        },
+    ),
+    Part(
+        "IV",
+        "Teach it",
+        {
+            "15_fine_tuning": "Fine-tuning",
+            "17_qlora": "QLoRA",
+        },
+    ),
+    Part(
+        "V",
+        "Run it",
+        {
+            "20_gguf_and_llama_cpp": "GGUF and llama.cpp",
+            "21_serving": "Serving",
+            "23_vision_language": "Vision and language",
+            "24_scaling_out": "Scaling out",
+        },
+    ),
+)
+TITLES = {name: title for part in PARTS for name, title in part.lessons.items()}
+
+
+def part_of(name: str) -> Part:
+    """Return the part that holds the lesson `name`; raises `UnknownName` if none does."""
+    for part in PARTS:
+        if name in part.lessons:
+            return part
+    raise UnknownName(f"The lesson {name} is in no part; enter it into PARTS in llmnotes/course/__init__.py.")
 
 
 def root(start: Path | None = None) -> Path:
