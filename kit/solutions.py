@@ -28,7 +28,7 @@ def solutions(name: str, heading: str) -> nbformat.NotebookNode:
     for exercise in exercises_of(name[:2]):
         cells += [
             new.new_markdown_cell(exercise_text(exercise, name, sections, folder="../")),
-            new.new_code_cell(exercise_code(exercise, exercise.solution)),
+            new.new_code_cell(exercise_code(exercise, exercise.complete)),
         ]
     cells[1].source = setup_code(cells)
     for index, cell in enumerate(cells):

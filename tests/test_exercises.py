@@ -16,8 +16,9 @@ AT_LEAST = {"09": 5} | {number: 3 for number in ("01", "02", "11", "13", "15", "
 
 
 def bind(exercise, source):
-    """Run `source` alone and return what it binds to the exercise's name."""
+    """Run `source` with nothing but what is given, and return what it binds to the exercise's name."""
     scope = {}
+    exec(compile(exercise.given, exercise.id, "exec"), scope)
     exec(compile(source, exercise.id, "exec"), scope)
     return scope[exercise.name]
 

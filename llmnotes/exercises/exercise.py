@@ -15,7 +15,9 @@ class Exercise:
     `check(answer)` returns None if the answer is right, otherwise the key of a hint in `hints`, or a `Verdict` of its
     own; `judge` makes most checks. It may call the answer freely: `assess` catches what the answer raises, and an
     answer that returns nothing yet. `stub` and `solution` are sources that bind `name`; both see only what they import
-    themselves. With `kept` the lesson goes on with the reader's answer if it is right, and with the solution if not.
+    themselves and what is `given`, a source of imports for what the lesson has defined before: it is run where there
+    is no lesson, and not shown in it. With `kept` the lesson goes on with the reader's answer if it is right, and with
+    the solution if not.
 
     tests/wrong_answers has a typical wrong answer for each hint, which must get this hint and no other.
     """
@@ -32,6 +34,12 @@ class Exercise:
     check: Callable[[Any], "str | Verdict | None"]  # most take an `Answer`, some a value
     hints: dict[str, str]
     kept: bool = False
+    given: str = ""  # imports for whoever runs the stub or the solution alone
+
+    @property
+    def complete(self) -> str:
+        """The solution with what it needs in front of it."""
+        return f"{self.given}\n\n\n{self.solution}" if self.given else self.solution
 
 
 @dataclass(frozen=True)
