@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply
 from llmnotes import attention as ours
 from llmnotes.errors import LLMNotesError
 from llmnotes.models import open_model
-from llmnotes.plots.attention import all_heads, attention_map, people, speed
+from llmnotes.plots.attention import all_heads, attention_map
 
 WEIGHTS = Path(ours.__file__).parent / "pebble" / "weights"
 
@@ -240,20 +240,6 @@ def test_small_pictures_of_a_large_model_are_few_and_leave_the_future_blank():
     *pictures, bar = all_heads(np.ones((9, 12, 3, 3))).axes
     assert len(pictures) == 64 and bar.get_ylabel() == "weight"
     np.testing.assert_array_equal(pictures[-1].images[0].get_array().mask, ~np.tri(3, dtype=bool))
-
-
-def test_arrows_of_people_are_drawn_at_their_true_angles_the_longest_first():
-    points = np.array([[1.0, 1.0], [3.0, 4.0], [2.0, 0.0]])
-    figure = people(["Ada", "Boris", "Otto"], points, points)
-    for panel in figure.axes:
-        assert panel.get_aspect() == 1
-        assert [text.get_text() for text in panel.texts if text.get_text()] == ["Boris", "Otto", "Ada"]
-
-
-def test_speed_labels_stay_inside():
-    (panel,) = speed({"loop": 1.0, "fast": 1e-4}).axes
-    assert panel.get_xlim()[1] > 2e4
-    assert [text.get_text() for text in panel.texts] == ["1 ×", "10000 ×"]
 
 
 def test_other_architectures_are_refused_in_one_sentence():

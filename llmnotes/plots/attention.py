@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import ArrayLike
 
-from llmnotes.plots import BLACK, BLUE, GREEN, ORANGE, PALETTE, blank, note, one_panel, several_panels
+from llmnotes.plots import BLUE, ORANGE, blank, several_panels
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Interactive
@@ -25,88 +25,6 @@ def _arrow(panel: Axes, end: Any, colour: str, start: Any = (0, 0), **style: Any
         xytext=start,
         arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2, "shrinkA": 0, "shrinkB": 0} | style,
     )
-
-
-def dot_by_angle(length_a: float, length_b: float) -> Figure:
-    """Return the figure of the dot product of two arrows of fixed lengths against the angle between them."""
-    figure, panel = one_panel(6.0, 3.0)
-    degrees = np.arange(0, 181)
-    panel.plot(degrees, length_a * length_b * np.cos(np.radians(degrees)), lw=2)
-    panel.axhline(0, color=BLACK, lw=0.8)
-    panel.set(xlabel="angle between the arrows, in degrees", ylabel="dot product", xticks=range(0, 181, 30))
-    return figure
-
-
-def projection(a: np.ndarray, onto: np.ndarray, shadow: np.ndarray) -> Figure:
-    """Return the figure of `a`, of `onto`, of the shadow that `a` casts on it, and of what is left; all (2,)."""
-    figure, panel = one_panel(5.0, 3.4)
-    for end, colour, name in ((onto, BLUE, "b"), (a, ORANGE, "a"), (shadow, GREEN, "shadow of a on b")):
-        _arrow(panel, end, colour)
-        note(panel, name, end, (6, -4 if name != "a" else 4), color=colour)
-    _arrow(panel, a, BLACK, start=shadow, linestyle="dashed", lw=1)
-    note(panel, "what is left", (np.asarray(a) + shadow) / 2, (8, 0))
-    points = np.array([a, onto, shadow, (0, 0)])
-    panel.set_xlim(points[:, 0].min() - 0.3, points[:, 0].max() + 1.8)
-    panel.set_ylim(points[:, 1].min() - 0.4, points[:, 1].max() + 0.6)
-    panel.set_aspect("equal")
-    return figure
-
-
-def people(names: list[str], raw: np.ndarray, scaled: np.ndarray) -> Figure:
-    """Return the figure of people as arrows, in years and kilograms on the left, scaled on the right; both (n, 2).
-
-    In both panels a unit is equally long across and up, so that angles are drawn as they are.
-    """
-    figure, panels = several_panels(8.4, 4.4, columns=2)
-    titles, units = ("years and kilograms", "scaled"), (("years", "kg"), ("standard deviations",) * 2)
-    for panel, points, title, (age, weight) in zip(panels, (raw, scaled), titles, units, strict=True):
-        for place in np.argsort(-np.linalg.norm(points, axis=1)):  # long arrows first: they would hide short ones
-            _arrow(panel, points[place], PALETTE[place])
-            offset, side = ((5, -9), "left") if place else ((-5, 4), "right")  # neighbours do not collide
-            note(panel, names[place], points[place], offset, color=PALETTE[place], ha=side)
-        low, high = np.minimum(points.min(axis=0), 0), np.maximum(points.max(axis=0), 0)
-        room = 0.2 * (high - low)
-        panel.set(
-            xlim=(low[0] - room[0], high[0] + room[0]),
-            ylim=(low[1] - room[1] / 2, high[1] + room[1]),
-            xlabel=f"age ({age})",
-            ylabel=f"weight ({weight})",
-            title=title,
-            aspect="equal",
-        )
-    panels[1].axhline(0, color=BLACK, lw=0.6)
-    panels[1].axvline(0, color=BLACK, lw=0.6)
-    return figure
-
-
-def speed(seconds: dict[str, float]) -> Figure:
-    """Return the figure of how many times faster than the first entry each is; `seconds` are wall times."""
-    figure, panel = one_panel(6.4, 2.0)
-    slowest = next(iter(seconds.values()))
-    for (name, value), colour in zip(seconds.items(), PALETTE, strict=False):
-        times = slowest / value
-        panel.plot(times, name, "o", color=colour, markersize=8)
-        note(panel, f"{times:.0f} ×", (times, name), (9, 0), va="center")
-    panel.set_xscale("log")
-    panel.grid(axis="x", alpha=0.3)
-    panel.set(
-        xlabel="times as fast as the loop, on the machine that drew this",
-        xlim=(0.6, 6 * slowest / min(seconds.values())),
-        ylim=(len(seconds) - 0.5, -0.5),
-    )
-    return figure
-
-
-def cosines(samples: dict[int, np.ndarray]) -> Figure:
-    """Return the figure of how the cosines of random pairs are spread, one line for each number of dimensions."""
-    figure, panel = one_panel(6.4, 3.2)
-    edges = np.linspace(-1, 1, 81)
-    for (dim, values), colour in zip(samples.items(), PALETTE, strict=False):
-        density, _ = np.histogram(values, bins=edges, density=True)
-        panel.stairs(density, edges, color=colour, lw=1.8, label=f"{dim} dimensions")
-    panel.set(xlabel="cosine of two random vectors", ylabel="density")
-    panel.legend(frameon=False)
-    return figure
 
 
 def shares(rows: dict[str, np.ndarray]) -> Figure:

@@ -1,0 +1,528 @@
+"""The pictures of notebook 02: four shopping baskets as arrows, their dot products, and the same with 256 numbers."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Arc, Circle, Rectangle
+
+from llmnotes.plots.drawing import (
+    FAINT,
+    INK,
+    LARGE,
+    NORMAL,
+    SMALL,
+    THINGS,
+    Numbers,
+    arrow,
+    bars,
+    box,
+    brace,
+    canvas,
+    cell,
+    chart,
+    line,
+    matrix,
+    note,
+    plus,
+    shade,
+    show,
+    signed,
+)
+
+ASKED, OTHERS, PRICES = "stream", "old", "table"  # the things: who asks, the others, the prices
+
+
+def _plane(ax: Axes, x: float, y: float, w: float, xlim: tuple, ylim: tuple, labels: tuple[str, str]) -> Axes:
+    """Return a panel in which a unit across is as long as a unit up, with a cross through zero."""
+    h = w * (ylim[1] - ylim[0]) / (xlim[1] - xlim[0])
+    plot = chart(ax, x, y, w, h, xlim=xlim, ylim=ylim)
+    plot.grid(color="#e3e7eb", linewidth=0.8)
+    plot.set_axisbelow(True)
+    plot.set_xlabel(labels[0], size=SMALL, color=FAINT)
+    plot.set_ylabel(labels[1], size=SMALL, color=FAINT)
+    return plot
+
+
+def _arrow(plot: Axes, end: Numbers, thing: str, start: Numbers = (0, 0), width: float = 2.4, dashed: bool = False):
+    style = {"arrowstyle": "-|>,head_length=0.5,head_width=0.25", "color": THINGS[thing][0], "lw": width}
+    style |= {"shrinkA": 0, "shrinkB": 0, "linestyle": (0, (4, 3)) if dashed else "-"}
+    plot.annotate("", xy=tuple(end), xytext=tuple(start), arrowprops=style, zorder=4)
+
+
+def _word(plot: Axes, x: float, y: float, text: str, thing: str = "token", ha: str = "left", bold: bool = True) -> None:
+    plot.text(
+        x,
+        y,
+        text,
+        size=SMALL,
+        color=THINGS[thing][0],
+        ha=ha,
+        va="center",
+        weight="bold" if bold else "normal",
+        zorder=9,
+    )
+
+
+def bill(prices: Numbers, basket: Numbers, goods: Sequence[str]) -> None:
+    """Show a bill as two strips of numbers, multiplied place by place and added up."""
+    ax = canvas(30)
+    parts = [price * amount for price, amount in zip(prices, basket, strict=True)]
+    for i, (good, price, amount, part) in enumerate(zip(goods, prices, basket, parts, strict=True)):
+        x = 20 + 14 * i
+        note(ax, x + 4, 28, good, bold=True)
+        cell(ax, x, 22, 8, 3.6, f"{price:.0f}", PRICES, 0.25)
+        note(ax, x + 4, 20.2, "×", NORMAL, bold=True)
+        cell(ax, x, 15, 8, 3.6, f"{amount:.0f}", ASKED, 0.25)
+        arrow(ax, (x + 4, 14.8), (x + 4, 11.8))
+        cell(ax, x, 8, 8, 3.6, f"{part:.0f}", "token")
+    for y, text, thing in ((23.8, "prices", PRICES), (16.8, "Ada's basket", ASKED), (9.8, "products", "token")):
+        note(ax, 18.6, y, text, NORMAL, thing, ha="right", bold=True)
+    plus(ax, 31, 9.8, "token")
+    note(ax, 45.4, 9.8, "=", LARGE, bold=True)
+    cell(ax, 48.5, 7.6, 9, 4.4, f"{sum(parts):.0f}", "token", 0.12, strong=True)
+    note(ax, 53, 4.8, "the bill", bold=True)
+    brace(ax, (20, 7), (42, 7), "add up")
+    show(
+        ax,
+        "A dot product: multiply place by place, then add up.",
+        f"The prices {' and '.join(f'{p:.0f}' for p in prices)} above Ada's amounts "
+        f"{' and '.join(f'{a:.0f}' for a in basket)}; their products add up to {sum(parts):.0f}.",
+    )
+
+
+def baskets(names: Sequence[str], table: np.ndarray) -> None:
+    """Show four baskets as rows of numbers and as arrows from zero."""
+    ax = canvas(46)
+    for x, head in ((11.2, "loaves"), (18, "apples")):
+        note(ax, x, 41, head, bold=True)
+    for i, (name, row) in enumerate(zip(names, table, strict=True)):
+        y = 34.6 - 6 * i
+        note(ax, 6.4, y + 1.7, name, NORMAL, ha="right", bold=True)
+        for j, number in enumerate(row):
+            cell(ax, 7.8 + 6.8 * j, y, 6.8, 3.4, f"{number:.0f}", ASKED, number / 14)
+    note(ax, 14.6, 12, "a row is a basket,\na basket is an arrow")
+    plot = _plane(ax, 31, 6.4, 31, (0, 9.6), (0, 11.6), ("loaves", "apples"))
+    for i, (name, row) in enumerate(zip(names, table, strict=True)):
+        _arrow(plot, row, ASKED if i == 0 else OTHERS)
+        side = "center" if i == 1 else "left"
+        _word(plot, row[0] + (0.15 if i != 1 else -0.15), row[1] + 0.45, name, ASKED if i == 0 else "token", side)
+    plot.set(xticks=range(0, 10, 2), yticks=range(0, 11, 2))
+    show(
+        ax,
+        "The same four baskets twice: as rows of a table and as arrows. Loaves go to the right, apples go up.",
+        "A table of loaves and apples for "
+        + ", ".join(f"{name} ({row[0]:.0f}, {row[1]:.0f})" for name, row in zip(names, table, strict=True))
+        + ", and beside it an arrow from zero for each.",
+    )
+
+
+def winners(names: Sequence[str], dots: Numbers) -> None:
+    """Show Ada's dot product with everybody, herself included; the largest is marked."""
+    ax = canvas(17)
+    best = int(np.argmax(dots))
+    things = ["alarm" if i == best else ASKED if i == 0 else OTHERS for i in range(len(names))]
+    bars(
+        ax, 14, 15.4, [f"Ada · {name}" for name in names], dots, things, length=40, form="{:.0f}", step=3.6, code=False
+    )
+    show(
+        ax,
+        f"Ada's dot product with everybody. {names[best]} wins, and by far: even Ada herself has less.",
+        "Bars of Ada's dot products: "
+        + ", ".join(f"{name} {dot:.0f}" for name, dot in zip(names, dots, strict=True))
+        + ".",
+    )
+
+
+def length(basket: Numbers) -> None:
+    """Show the length of a basket's arrow as the long side of a right triangle."""
+    ax = canvas(31)
+    right, up = basket
+    plot = _plane(ax, 8, 6.4, 26, (0, 5), (0, 4.6), ("loaves", "apples"))
+    plot.set(xticks=range(5), yticks=range(5))
+    plot.plot((0, right, right), (0, 0, up), color=THINGS["token"][0], linewidth=1.6, linestyle=(0, (3, 2)), zorder=3)
+    _arrow(plot, basket, ASKED, width=3)
+    _word(plot, right + 0.15, up / 2, f"{up:.0f}")
+    _word(plot, right / 2, 0.3, f"{right:.0f}", ha="center")
+    _word(plot, right / 2 - 0.3, up / 2 + 0.35, "Ada", ASKED, ha="right")
+    square = float(np.dot(basket, basket))
+    note(ax, 51, 23, f"{right:.0f} · {right:.0f}  +  {up:.0f} · {up:.0f}  =  {square:.0f}", NORMAL)
+    note(ax, 51, 19.4, "Ada · Ada", NORMAL, ASKED, bold=True)
+    arrow(ax, (51, 17.6), (51, 14), "root", side="right")
+    box(ax, 43, 8.6, 16, 5, f"length {square**0.5:.2f}", ASKED)
+    show(
+        ax,
+        "Pythagoras: the length of an arrow is the root of its dot product with itself.",
+        f"Ada's arrow as the long side of a right triangle with the sides {right:.0f} and {up:.0f}; its length is "
+        f"{square**0.5:.2f}.",
+    )
+
+
+def turning(start: np.ndarray, degrees: Sequence[int], dots: Numbers) -> None:
+    """Show an arrow of fixed length turning away from Ada's, and the dot product of the two."""
+    ax = canvas(43)
+    reach = float(np.linalg.norm(start))
+    base = np.degrees(np.arctan2(start[1], start[0]))
+    for i, (turn, dot) in enumerate(zip(degrees, dots, strict=True)):
+        small = _plane(ax, 1.2 + 12.6 * i, 27, 11.2, (-5, 5), (-5, 5), ("", ""))
+        small.axis("off")
+        small.add_patch(Circle((0, 0), reach, facecolor="none", edgecolor="#d5dae0"))
+        end = reach * np.array([np.cos(np.radians(base - turn)), np.sin(np.radians(base - turn))])
+        _arrow(small, start, ASKED, width=3.4 if turn else 4.6)
+        _arrow(small, end, "token", width=1.8)
+        note(ax, 6.8 + 12.6 * i, 40.6, f"{turn}° apart", bold=True)
+    plot = chart(ax, 8, 6, 54, 17, xlim=(-8, 188), ylim=(-1.35 * reach**2, 1.35 * reach**2))
+    curve = np.arange(181)
+    plot.plot(curve, reach**2 * np.cos(np.radians(curve)), color=THINGS[OTHERS][0], linewidth=2)
+    plot.axhline(0, color=INK, linewidth=0.8)
+    plot.set_xticks(degrees, [f"{turn}°" for turn in degrees])
+    for turn, dot in zip(degrees, dots, strict=True):
+        plot.plot(turn, dot, "o", color=THINGS[ASKED][0], markersize=8, zorder=5)
+        plot.text(
+            turn - 4 if turn > 150 else turn + 3,
+            dot + 5,
+            signed(dot, "{:.0f}"),
+            size=NORMAL,
+            weight="bold",
+            color=INK,
+            va="center",
+            ha="right" if turn > 150 else "left",
+        )
+    note(ax, 35, 1.6, "angle between the two arrows; up: their dot product", colour=FAINT)
+    show(
+        ax,
+        "Ada's arrow (blue) and an arrow of the same length that turns away from it. Their dot product goes from its "
+        "largest value through zero, at a right angle, to its negative.",
+        "Five pairs of arrows with growing angles, and below a cosine curve through their dot products "
+        + ", ".join(f"{dot:.0f}" for dot in dots)
+        + ".",
+    )
+
+
+def shadows(prices: np.ndarray, names: Sequence[str], two: np.ndarray) -> None:
+    """Show two baskets that cost the same: they cast the same shadow on the arrow of the prices."""
+    ax = canvas(42)
+    plot = _plane(ax, 7, 6.4, 40, (0, 6.2), (0, 4.9), ("loaves", "apples"))
+    spot = two[0] @ prices / (prices @ prices) * prices
+    plot.plot((0, 2.2 * prices[0]), (0, 2.2 * prices[1]), color=THINGS[PRICES][0], linewidth=1, linestyle=":", zorder=2)
+    _arrow(plot, prices, PRICES)
+    plot.plot((0, spot[0]), (0, spot[1]), color=THINGS[PRICES][0], linewidth=7, alpha=0.35, zorder=2)
+    for name, basket, thing, shift in zip(names, two, (ASKED, "token"), ((-0.12, 0.3), (0.3, 0.22)), strict=True):
+        _arrow(plot, basket, thing)
+        _arrow(plot, spot, thing, start=basket, width=1.3, dashed=True)
+        _word(plot, basket[0] + shift[0], basket[1] + shift[1], name, thing, ha="center")
+    plot.plot(*spot, "o", color=INK, markersize=7, zorder=6)
+    _word(plot, spot[0] + 0.25, spot[1] + 0.02, "the shadow of both", bold=False)
+    _word(plot, prices[0] - 0.75, prices[1] - 0.85, "prices", PRICES)
+    plot.set(xticks=range(0, 7), yticks=range(0, 5))
+    note(ax, 55.4, 31, "both cost", bold=True)
+    note(ax, 55.4, 27.4, f"{two[0] @ prices:.0f}", LARGE, bold=True)
+    note(ax, 55.4, 21, "shadow", bold=True)
+    note(ax, 55.4, 17.6, f"({spot[0]:.2f}, {spot[1]:.2f})", code=True)
+    show(
+        ax,
+        "Drop a line from each basket onto the line of the prices, at a right angle. Ada's and Otto's land on one "
+        "point, so they pay the same.",
+        f"The arrow of the prices; dashed lines lead from the ends of Ada's and Otto's arrows to the same point "
+        f"({spot[0]:.2f}, {spot[1]:.2f}) on its line.",
+    )
+
+
+def unit_circle(names: Sequence[str], table: np.ndarray, cosines: Numbers) -> None:
+    """Show all baskets shortened to length 1, with the angle and the cosine to the first."""
+    ax = canvas(36)
+    plot = _plane(ax, 7, 6, 28, (0, 1.22), (0, 1.22), ("loaves", "apples"))
+    plot.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=90, color=THINGS[OTHERS][0], linewidth=1.2))
+    units = table / np.linalg.norm(table, axis=1, keepdims=True)
+    for i, (name, unit) in enumerate(zip(names, units, strict=True)):
+        _arrow(plot, unit, ASKED if i == 0 else OTHERS)
+        thing = ASKED if i == 0 else "token"
+        _word(
+            plot, unit[0] + (0.02 if i != 1 else -0.03), unit[1] + 0.07, name, thing, ha="left" if i != 1 else "right"
+        )
+    plot.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    note(ax, 49.6, 30, "angle to Ada", bold=True)
+    note(ax, 60, 30, "cosine", bold=True)
+    for i in np.argsort(-np.asarray(cosines), kind="stable"):
+        y = 26 - 5 * float(np.flatnonzero(np.argsort(-np.asarray(cosines), kind="stable") == i)[0])
+        note(ax, 41.6, y, names[i], NORMAL, ASKED if i == 0 else "token", bold=True, ha="right")
+        note(ax, 49.6, y, f"{np.degrees(np.arccos(min(float(cosines[i]), 1.0))):.0f}°", NORMAL)
+        note(ax, 60, y, f"{cosines[i]:.2f}", NORMAL)
+    show(
+        ax,
+        "All four arrows, shortened to length 1. Only the directions are left, and Cora's is the nearest to Ada's.",
+        "Four arrows of length 1 on a quarter of a circle, with their cosines to Ada: "
+        + ", ".join(f"{name} {cosine:.2f}" for name, cosine in zip(names, cosines, strict=True))
+        + ".",
+    )
+
+
+def change_of_units(names: Sequence[str], loaves: np.ndarray, slices: np.ndarray, orders: Sequence[str]) -> None:
+    """Show the arrows before and after one column changes its unit, each with its order by cosine."""
+    ax = canvas(38)
+    size = float(slices[:, 0].max()) * 1.12
+    for x, table, unit, order in ((6.4, loaves, "loaves", orders[0]), (38.6, slices, "slices", orders[1])):
+        most = float(table.max()) * 1.12 if unit == "loaves" else size
+        plot = _plane(ax, x, 10, 24, (0, most), (0, most), (unit, "apples"))
+        for i, row in enumerate(table):
+            _arrow(plot, row, ASKED if i == 0 else OTHERS, width=2.4 if i else 3)
+        plot.locator_params(nbins=4)
+        note(ax, x + 12, 36, f"bread in {unit}", NORMAL, bold=True)
+        note(ax, x + 12, 2, order, colour="token" if unit == "loaves" else "alarm", bold=True)
+    show(
+        ax,
+        "The same baskets, with the bread counted in loaves (left) and in slices (right). On the right all arrows lie "
+        "almost flat, and another customer comes first.",
+        f"Left, four arrows that fan out; right, the same baskets in slices, all nearly on the horizontal axis. "
+        f"Order by cosine: {orders[0]}; {orders[1]}.",
+    )
+
+
+def standardizing(names: Sequence[str], raw: np.ndarray, scaled: np.ndarray) -> None:
+    """Show the move of zero to the average basket, and the change of the unit to one standard deviation."""
+    ax = canvas(35)
+    middle = raw.mean(axis=0)
+    plots = [
+        (_plane(ax, 6.4, 6, 24, (-2, 10.6), (-2, 10.6), ("loaves", "apples")), raw, "as they are"),
+        (_plane(ax, 38.6, 6, 24, (-2.1, 2.1), (-2.1, 2.1), ("loaves, in spreads", "")), scaled, "standardized"),
+    ]
+    for plot, table, title in plots:
+        for i, row in enumerate(table):
+            _arrow(plot, row, ASKED if i == 0 else OTHERS)
+            x, y, side = _beside(plot, row, i)
+            _word(plot, x, y, names[i], ASKED if i == 0 else "token", side)
+        note(ax, 18.4 if table is raw else 50.6, 33, title, NORMAL, bold=True)
+    plots[0][0].plot(*middle, "x", color=THINGS["alarm"][0], markersize=10, markeredgewidth=2.4, zorder=8)
+    plots[0][0].set(xticks=range(0, 11, 2), yticks=range(0, 11, 2))
+    plots[1][0].set(xticks=(-2, -1, 0, 1, 2), yticks=(-2, -1, 0, 1, 2))
+    for plot, _, _ in plots:
+        plot.axvline(0, color=INK, linewidth=0.8)
+        plot.axhline(0, color=INK, linewidth=0.8)
+    plots[1][0].plot(0, 0, "x", color=THINGS["alarm"][0], markersize=10, markeredgewidth=2.4, zorder=8)
+    show(
+        ax,
+        "The red cross is the average basket. Standardizing moves zero there and measures each column in its own "
+        "spread. Now arrows can point away from each other.",
+        "Left, four arrows into one corner with the average marked; right, the standardized arrows from the average: "
+        "Ada and Cora point left and down, Boris right and up, Otto down.",
+    )
+
+
+def _beside(plot: Axes, end: np.ndarray, place: int) -> tuple[float, float, str]:
+    """Return where a name stands beside the end of an arrow, and to which side it runs."""
+    unit = (plot.get_xlim()[1] - plot.get_xlim()[0]) / 24  # data units in one unit of the canvas
+    across, up, side = ((0, 1.5, "center"), (-0.6, 0.6, "right"), (-1.6, 0.6, "right"), (1.2, 0.4, "left"))[place]
+    if place == 0 and end[0] < 0:
+        across, side = 0, "right"
+    return end[0] + across * unit, end[1] + up * unit, side
+
+
+def orders(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]) -> None:
+    """Show three rankings beside each other, with lines that follow each person; twice."""
+    ax = canvas(37)
+    for x, table, title in ((2, before, "as they are"), (35, after, "of length 1")):
+        note(ax, x + 13.5, 35, title, NORMAL, bold=True)
+        places = {}
+        for j, (way, order) in enumerate(table.items()):
+            note(ax, x + 4 + 9.6 * j, 31.4, way, bold=True)
+            for i, name in enumerate(order):
+                spot = box(
+                    ax, x + 9.6 * j, 23.6 - 6.4 * i, 8, 4.6, name, ASKED if name == "Ada" else OTHERS, size=SMALL
+                )
+                places.setdefault(name, []).append(spot)
+        for name, spots in places.items():
+            for one, two in zip(spots, spots[1:], strict=False):
+                line(ax, [one.right, two.left], ASKED if name == "Ada" else OTHERS, 2.2)
+    show(
+        ax,
+        "Everybody by likeness to Ada, best on top, by three measures. Left: three different orders. Right, after "
+        "every arrow was shortened to length 1: one order.",
+        "Left: "
+        + "; ".join(f"{way}: {', '.join(order)}" for way, order in before.items())
+        + ". Right: "
+        + "; ".join(f"{way}: {', '.join(order)}" for way, order in after.items())
+        + ".",
+    )
+
+
+def chord(names: Sequence[str], units: np.ndarray) -> None:
+    """Show two unit arrows, the shadow of one on the other, and the distance between their ends."""
+    ax = canvas(37)
+    first, second = units
+    turn = np.array([[first[0], first[1]], [-first[1], first[0]]])  # lay the first along the axis
+    flat = np.array([[1.0, 0.0], turn @ second])
+    flat[1, 1] = abs(flat[1, 1])
+    plot = _plane(ax, 3, 4, 36, (-0.08, 1.2), (-0.16, 1.0), ("", ""))
+    plot.axis("off")
+    plot.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=80, color=THINGS[OTHERS][0], linewidth=1.2))
+    _arrow(plot, flat[0], ASKED, width=3)
+    _arrow(plot, flat[1], "token", width=3)
+    plot.plot(*flat.T, color=THINGS["alarm"][0], linewidth=2.6, zorder=3)
+    plot.plot((flat[1, 0],) * 2, (0, flat[1, 1]), color=INK, linewidth=1.2, linestyle=(0, (3, 2)), zorder=3)
+    plot.plot((0, flat[1, 0]), (-0.05, -0.05), color=THINGS["attention"][0], linewidth=4, zorder=3)
+    _word(plot, 1.03, 0, names[0], ASKED)
+    _word(plot, flat[1, 0] - 0.02, flat[1, 1] + 0.08, names[1])
+    dot, apart = float(first @ second), float(np.linalg.norm(first - second))
+    _word(plot, flat[1, 0] / 2, -0.12, f"dot product {dot:.2f}", "attention", ha="center")
+    _word(plot, flat.mean(axis=0)[0] + 0.07, flat.mean(axis=0)[1] + 0.05, f"distance {apart:.2f}", "alarm")
+    note(ax, 52, 30, "distance squared", bold=True, colour="alarm")
+    note(ax, 52, 26.8, f"{apart:.2f} · {apart:.2f} = {apart**2:.2f}", NORMAL)
+    note(ax, 52, 9, "2 − 2 · dot product", bold=True, colour="attention")
+    note(ax, 52, 5.8, f"2 − 2 · {dot:.2f} = {2 - 2 * dot:.2f}", NORMAL)
+    show(
+        ax,
+        "Two arrows of length 1 (turned so that Ada's lies flat). When the angle opens, the shadow gets shorter and the "
+        "distance longer, always together.",
+        f"Two unit arrows: the dot product is {dot:.2f}, the distance between their ends {apart:.2f}.",
+    )
+
+
+def matrix_product(names: Sequence[str], table: np.ndarray, row: int, column: int) -> None:
+    """Show everybody times everybody as one matrix product; a row, a column and their cell are marked."""
+    ax = canvas(41)
+    product = table @ table.T
+    people, goods = table.shape
+    for j in range(people):
+        note(ax, 33.4 + 7.4 * j, 38.8, names[j], bold=True, colour=ASKED if j == column else INK)
+        for k in range(goods):
+            marked = j == column
+            cell(
+                ax,
+                30 + 7.4 * j,
+                33 - 4 * k,
+                6.8,
+                3.8,
+                f"{table[j, k]:.0f}",
+                ASKED,
+                0.45 if marked else 0,
+                strong=marked,
+            )
+    for i in range(people):
+        y = 19.4 - 5 * i
+        note(ax, 7.4, y + 2, names[i], bold=True, ha="right", colour="attention" if i == row else INK)
+        for k in range(goods):
+            marked = i == row
+            thing = "attention"
+            cell(ax, 9 + 7.4 * k, y, 6.8, 3.8, f"{table[i, k]:.0f}", thing, 0.45 if marked else 0, strong=marked)
+        for j in range(people):
+            hit = (i, j) == (row, column)
+            cell(ax, 30 + 7.4 * j, y, 6.8, 3.8, f"{product[i, j]:.0f}", "mlp", 0.45 if hit else 0, strong=hit)
+    note(ax, 12.4, 33, f"{table.shape} @ {table.T.shape}\n→ {product.shape}", NORMAL, code=True)
+    sums = " + ".join(f"{a:.0f}·{b:.0f}" for a, b in zip(table[row], table[column], strict=True))
+    note(ax, 36, 1.8, f"{names[row]} · {names[column]} = {sums} = {product[row, column]:.0f}", NORMAL, bold=True)
+    show(
+        ax,
+        "Everybody times everybody. A cell of the result is the dot product of the row at its left and the column "
+        "above it.",
+        f"The table at the left, its transpose above, and their product of shape {product.shape}; the cell of "
+        f"{names[row]} and {names[column]} is {product[row, column]:.0f}.",
+    )
+
+
+def search_shapes(queries: int, rows: int, dim: int) -> None:
+    """Show the shapes of a search: queries times the table, laid on its side, give a score for each pair."""
+    ax = canvas(29)
+    matrix(ax, 5, 8, 12, 4, "queries", "attention", rows=f"{queries}", cols=f"{dim}")
+    note(ax, 21, 10, "@", LARGE, bold=True)
+    matrix(ax, 28, 3.4, 17, 13, "table.T", "stream", rows=f"{dim}", cols=f"{rows:,}")
+    note(ax, 48.6, 10, "=", LARGE, bold=True)
+    matrix(ax, 53, 8, 10.4, 4, "cosines", "mlp", cols=f"{rows:,}")
+    note(ax, 11, 25.6, "every row divided\nby its length", bold=True)
+    note(ax, 36.5, 25.6, "every row divided\nby its length", bold=True)
+    arrow(ax, (11, 22.8), (11, 15.6))
+    arrow(ax, (36.5, 22.8), (36.5, 19.6))
+    note(ax, 58, 5.4, f"{queries} × {rows:,}")
+    show(
+        ax,
+        "A whole search in one product. The inner sizes must be equal, and they disappear; the outer ones stay.",
+        f"A matrix of {queries} by {dim} times one of {dim} by {rows:,} gives {queries} by {rows:,} cosines.",
+    )
+
+
+def random_cosines(samples: Mapping[int, np.ndarray]) -> None:
+    """Show how the cosines of random pairs are spread, one panel for each number of dimensions."""
+    ax = canvas(9 + 12 * len(samples))
+    edges = np.linspace(-1, 1, 61)
+    for i, (dim, values) in enumerate(samples.items()):
+        y = 5.6 + 12 * (len(samples) - 1 - i)
+        plot = chart(ax, 4, y, 58, 9, xlim=(-1, 1), yticks=[])
+        plot.hist(values, edges, color=THINGS[ASKED][0], density=True, edgecolor="white", linewidth=0.3)
+        plot.spines["left"].set_visible(False)
+        plot.patch.set_visible(False)  # the words of the canvas lie below
+        plot.axvline(0, color=INK, linewidth=0.8)
+        plot.axvline(0.3, color=THINGS["alarm"][0], linewidth=1.6, linestyle=(0, (4, 3)))
+        note(ax, 5, y + 7.6, f"{dim} numbers", NORMAL, bold=True, ha="left")
+        beyond = float(np.mean(np.abs(values) > 0.3))
+        note(ax, 61.4, y + 7.6, f"beyond ±0.3: {beyond:.0%}", ha="right", colour="alarm", bold=True)
+        if i < len(samples) - 1:
+            plot.set_xticklabels([])
+    note(ax, 33, 1.4, "cosine of two random vectors; the dashed line is at 0.3", colour=FAINT)
+    shares = ", ".join(f"{np.mean(np.abs(v) > 0.3):.0%} at {dim}" for dim, v in samples.items())
+    show(
+        ax,
+        "Cosines of random pairs. The more numbers a vector has, the closer to a right angle are two that have nothing "
+        "to do with each other.",
+        f"Three histograms of cosines that get narrower and narrower; beyond 0.3: {shares} numbers.",
+    )
+
+
+def one_row(name: str, cosines: Numbers, mates: Mapping[str, float], spread: float) -> None:
+    """Show the cosines of one token with all others, the marked ones by name, beside what chance would give."""
+    ax = canvas(34)
+    plot = chart(ax, 4, 6, 58, 22, xlim=(-0.25, 0.75), yticks=[])
+    counts, _, _ = plot.hist(cosines, np.linspace(-0.25, 0.75, 81), color=THINGS[OTHERS][0], zorder=2)
+    x = np.linspace(-0.25, 0.75, 300)
+    bell = np.exp(-(x**2) / (2 * spread**2)) / (spread * np.sqrt(2 * np.pi)) * len(cosines) / 80
+    plot.plot(x, bell, color=THINGS[ASKED][0], linewidth=2)
+    plot.spines["left"].set_visible(False)
+    plot.patch.set_visible(False)  # the words of the canvas lie below
+    ends = sorted(mates.values())
+    for value in ends:
+        plot.vlines(value, 0, counts.max() * 0.16, color=THINGS["attention"][0], linewidth=3, zorder=4)
+    plot.set_ylim(0, max(counts.max(), bell.max()) * 1.12)
+    left, right = (4 + 58 * (value + 0.25) for value in (ends[0], ends[-1]))
+    note(ax, (left + right) / 2 + 1, 16, "\n".join(_wrapped(list(mates))), colour="attention", bold=True)
+    note(ax, 5, 30.4, "chance", NORMAL, ASKED, bold=True, ha="left")
+    note(ax, 44, 30.4, f"all {len(cosines):,} other tokens", NORMAL, FAINT, bold=True)
+    note(ax, 33, 1.6, f"cosine with {name}", colour=FAINT)
+    show(
+        ax,
+        f"The cosines of {name} with all other tokens of Pebble (grey), and what random vectors of as many numbers would "
+        f"give (blue line). Far out to the right lie the other weekdays, and only they.",
+        f"A histogram around 0.1 of the cosines with {name}; "
+        + ", ".join(f"{other} {value:.2f}" for other, value in mates.items())
+        + " lie far to the right.",
+    )
+
+
+def _wrapped(words: list[str]) -> list[str]:
+    return [", ".join(words[i : i + 2]) for i in range(0, len(words), 2)]
+
+
+def heat(names: Sequence[str], cosines: np.ndarray, groups: Mapping[str, int]) -> None:
+    """Show the cosines among some words as a map; `groups` says how many of them belong together, in order."""
+    ax = canvas(62)
+    step, left, top = 2.72, 10.4, 54
+    for i, name in enumerate(names):
+        y = top - step * (i + 1)
+        note(ax, left - 0.6, y + step / 2, name[:3], ha="right")
+        for j in range(len(names)):
+            fill, _ = shade("stream", 0 if i == j else max(cosines[i, j], 0) / 0.7)
+            cell_at = (left + step * j, y)
+            ax.add_patch(_square(cell_at, step, fill if i != j else "#f1f3f5"))
+    at = 0
+    for group, count in groups.items():
+        note(ax, left + step * (at + count / 2), top + 3.4, group, NORMAL, bold=True)
+        size = step * count
+        ax.add_patch(_square((left + step * at, top - step * at - size), size, "none", THINGS["attention"][0], 2.4))
+        at += count
+    show(
+        ax,
+        "Cosines among Pebble's rows for the weekdays and the months; darker is larger. The weekdays are a block. The "
+        "months hardly are: in this model they are not each other's nearest.",
+        "A map of cosines: a dark square for the weekdays, a pale one for the months.",
+    )
+
+
+def _square(corner: tuple, size: float, fill: object, edge: str = "white", width: float = 0.6) -> Rectangle:
+    return Rectangle(corner, size, size, facecolor=fill, edgecolor=edge, linewidth=width, zorder=3 if width < 1 else 6)
