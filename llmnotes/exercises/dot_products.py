@@ -113,18 +113,18 @@ EXERCISES = [
         level="easy",
         minutes=8,
         task="""We took Ada's shadow on the price arrow. Do it for many rows at once, and return what is **left**.
-`vectors` is a table `(n, d)`; `direction` has `d` numbers and any length. Complete the last line. (Researchers use
-this very line to remove an idea, such as "refuse to answer", from the vectors of a language model.)""",
-        clue="""For one vector, the shadow is `(a @ b) / (b @ b) * b`. Here `shares` has one number for each row.
-`np.outer(shares, direction)` has one arrow for each row.""",
+`vectors` is a table `(n, d)`; `direction` has `d` numbers and any length. One or two lines will do. (Researchers use
+this to remove an idea, such as "refuse to answer", from the vectors of a language model.)""",
+        clue="""For one vector, the shadow is `(a @ b) / (b @ b) * b`. For many, `np.outer(shares, direction)` makes one
+arrow for each number in `shares`.""",
         name="without",
         stub='''import numpy as np
 
 
 def without(vectors, direction):
     """Return what is left of each row of vectors without its shadow on direction."""
-    shares = vectors @ direction / (direction @ direction)  # (n,)
-    return ...''',
+    # vectors @ direction / (direction @ direction) has one number for each row
+    ...''',
         solution='''import numpy as np
 
 
@@ -157,13 +157,13 @@ compare with the cosine, and return the number of the row that is most like row 
 
 
 def most_alike(table, who):
-    """Return the number of the row most like row `who`; table is (customers, columns)."""
+    """Return the number of the row that is most like row `who`, and is not `who`."""
     ...''',
         solution='''import numpy as np
 
 
 def most_alike(table, who):
-    """Return the number of the row most like row `who`; table is (customers, columns)."""
+    """Return the number of the row that is most like row `who`, and is not `who`."""
     scaled = (table - table.mean(axis=0)) / table.std(axis=0)
     scores = scaled @ scaled[who] / np.linalg.norm(scaled, axis=1)
     scores[who] = -np.inf

@@ -15,7 +15,6 @@ from llmnotes.plots.drawing import (
     THINGS,
     Numbers,
     arrow,
-    bars,
     box,
     brace,
     canvas,
@@ -117,23 +116,6 @@ def baskets(names: Sequence[str], table: np.ndarray) -> None:
     )
 
 
-def winners(names: Sequence[str], dots: Numbers) -> None:
-    """Show Ada's dot product with everybody, herself included; the largest is marked."""
-    ax = canvas(17)
-    best = int(np.argmax(dots))
-    things = ["alarm" if i == best else ASKED if i == 0 else OTHERS for i in range(len(names))]
-    bars(
-        ax, 14, 15.4, [f"Ada · {name}" for name in names], dots, things, length=40, form="{:.0f}", step=3.6, code=False
-    )
-    show(
-        ax,
-        f"Ada's dot product with everybody. {names[best]} wins, and by far: even Ada herself has less.",
-        "Bars of Ada's dot products: "
-        + ", ".join(f"{name} {dot:.0f}" for name, dot in zip(names, dots, strict=True))
-        + ".",
-    )
-
-
 def length(basket: Numbers) -> None:
     """Show the length of a basket's arrow as the long side of a right triangle."""
     ax = canvas(31)
@@ -158,16 +140,18 @@ def length(basket: Numbers) -> None:
     )
 
 
-def turning(start: np.ndarray, degrees: Sequence[int], dots: Numbers) -> None:
+def turning(start: np.ndarray, degrees: Sequence[int]) -> None:
     """Show an arrow of fixed length turning away from Ada's, and the dot product of the two."""
     ax = canvas(43)
     reach = float(np.linalg.norm(start))
     base = np.degrees(np.arctan2(start[1], start[0]))
-    for i, (turn, dot) in enumerate(zip(degrees, dots, strict=True)):
+    dots = []
+    for i, turn in enumerate(degrees):
         small = _plane(ax, 1.2 + 12.6 * i, 27, 11.2, (-5, 5), (-5, 5), ("", ""))
         small.axis("off")
         small.add_patch(Circle((0, 0), reach, facecolor="none", edgecolor="#d5dae0"))
         end = reach * np.array([np.cos(np.radians(base - turn)), np.sin(np.radians(base - turn))])
+        dots.append(round(float(np.dot(start, end)), 6) + 0.0)
         _arrow(small, start, ASKED, width=3.4 if turn else 4.6)
         _arrow(small, end, "token", width=1.8)
         note(ax, 6.8 + 12.6 * i, 40.6, f"{turn}° apart", bold=True)
@@ -178,16 +162,8 @@ def turning(start: np.ndarray, degrees: Sequence[int], dots: Numbers) -> None:
     plot.set_xticks(degrees, [f"{turn}°" for turn in degrees])
     for turn, dot in zip(degrees, dots, strict=True):
         plot.plot(turn, dot, "o", color=THINGS[ASKED][0], markersize=8, zorder=5)
-        plot.text(
-            turn - 4 if turn > 150 else turn + 3,
-            dot + 5,
-            signed(dot, "{:.0f}"),
-            size=NORMAL,
-            weight="bold",
-            color=INK,
-            va="center",
-            ha="right" if turn > 150 else "left",
-        )
+        x, side = (turn - 4, "right") if turn > 150 else (turn + 3, "left")
+        plot.text(x, dot + 5, signed(dot, "{:.0f}"), size=NORMAL, weight="bold", color=INK, va="center", ha=side)
     note(ax, 35, 1.6, "angle between the two arrows; up: their dot product", colour=FAINT)
     show(
         ax,
@@ -371,8 +347,8 @@ def chord(names: Sequence[str], units: np.ndarray) -> None:
     note(ax, 52, 5.8, f"2 − 2 · {dot:.2f} = {2 - 2 * dot:.2f}", NORMAL)
     show(
         ax,
-        "Two arrows of length 1 (turned so that Ada's lies flat). When the angle opens, the shadow gets shorter and the "
-        "distance longer, always together.",
+        "Two arrows of length 1 (turned so that Ada's lies flat). When the angle opens, the shadow gets shorter and "
+        "the distance longer, always together.",
         f"Two unit arrows: the dot product is {dot:.2f}, the distance between their ends {apart:.2f}.",
     )
 
@@ -487,8 +463,8 @@ def one_row(name: str, cosines: Numbers, mates: Mapping[str, float], spread: flo
     note(ax, 33, 1.6, f"cosine with {name}", colour=FAINT)
     show(
         ax,
-        f"The cosines of {name} with all other tokens of Pebble (grey), and what random vectors of as many numbers would "
-        f"give (blue line). Far out to the right lie the other weekdays, and only they.",
+        f"The cosines of {name} with all other tokens of Pebble (grey), and what random vectors of as many numbers "
+        f"would give (blue line). Far out to the right lie the other weekdays, and only they.",
         f"A histogram around 0.1 of the cosines with {name}; "
         + ", ".join(f"{other} {value:.2f}" for other, value in mates.items())
         + " lie far to the right.",
@@ -499,7 +475,7 @@ def _wrapped(words: list[str]) -> list[str]:
     return [", ".join(words[i : i + 2]) for i in range(0, len(words), 2)]
 
 
-def heat(names: Sequence[str], cosines: np.ndarray, groups: Mapping[str, int]) -> None:
+def heat(names: Sequence[str], cosines: np.ndarray, **groups: int) -> None:
     """Show the cosines among some words as a map; `groups` says how many of them belong together, in order."""
     ax = canvas(62)
     step, left, top = 2.72, 10.4, 54

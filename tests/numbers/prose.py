@@ -108,7 +108,7 @@ def _outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 def _plain(text: str) -> str:
     text = re.sub(r"(?m)^\[!\[Open in.*$|^\*\*(?:Time|Cost)\*\*:.*$|^#+ (?:Exercise )?\d\d(?:\.\d+)? · .*$", " ", text)
-    text = re.sub(r"(?m)^#+ \d\d\.\d+ |^◆.*minutes\.$", " ", text)
+    text = re.sub(r"(?m)^#+ \d\d\.\d+ |^◆.*minutes\.$|^(?:Part [IVX]+ · .*: |In this lesson: |Next: ).*$", " ", text)
     text = re.sub(r"<pre>.*?</pre>|<code>.*?</code>|```.*?```|\$\$.*?\$\$", " ", text, flags=re.S)
     text = re.sub(r"\$[^$\n]*(?:\n[^$\n]+)?\$|`[^`]*`", " ", text)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
