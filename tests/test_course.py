@@ -11,8 +11,9 @@ from kit.cells import fill
 from kit.links import anchored, contents, link_references
 from llmnotes.cli.main import main
 from llmnotes.course import claims, costs, notebooks, root
-from llmnotes.course.render import glossary, write_course
-from llmnotes.course.run import execute, save, save_costs, table
+from llmnotes.course.formulas import formulas, mathml, set_aside
+from llmnotes.course.render import Site, glossary
+from llmnotes.course.run import Result, execute, save, save_costs, table
 from llmnotes.errors import UnknownName
 
 v4 = nbformat.v4
@@ -87,9 +88,16 @@ def test_pages_need_no_network_and_show_plotly(tmp_path):
         " raw=True)"
     )
     prose = "# 05 · Test\n\nA **widget** is a thing. See [next](06_y.ipynb)."
-    first = execute(write(tmp_path / "05_x.ipynb", plot, "print('</script>')", markdown=[prose]))
-    second = execute(write(tmp_path / "06_y.ipynb", "1", markdown=["# 06 · Next\n\nNothing."]))
-    index = write_course([first, second], tmp_path / "pages")
+    paths = [
+        write(tmp_path / "05_x.ipynb", plot, "print('</script>')", markdown=[prose]),
+        write(tmp_path / "06_y.ipynb", "1", markdown=["# 06 · Next\n\nNothing."]),
+    ]
+    first, second = map(execute, paths)
+    site = Site(tmp_path / "pages", paths)
+    site.add(first)
+    assert "not run yet" in site.index.read_text(encoding="utf-8")
+    site.add(second)
+    index = site.index
     for page in index.parent.glob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.search(r'(src|href)="(https?:)?//', text.replace("https://github.com", "")), page
@@ -98,6 +106,62 @@ def test_pages_need_no_network_and_show_plotly(tmp_path):
     assert (index.parent / "plotly.min.js").stat().st_size > 1_000_000
     assert "A widget is a thing." in (index.parent / "glossary.html").read_text(encoding="utf-8")
     assert "05 · Test" in index.read_text(encoding="utf-8") and "05_x" in table([first, second])
+
+
+def shown(tmp_path, *cells, solutions=None):
+    """The page of a lesson with these cells, which are not run."""
+    path = tmp_path / "04_x.ipynb"
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell("# 04 · Test"), *cells])
+    nbformat.write(notebook, path)
+    if solutions is not None:
+        (tmp_path / "solutions").mkdir()
+        nbformat.write(solutions, tmp_path / "solutions" / path.name)
+    site = Site(tmp_path / "pages", [path])
+    site.add(Result("04_x", True, 1.0, 1, 0, 1, "", notebook))
+    return (site.folder / "04_x.html").read_text(encoding="utf-8")
+
+
+def test_a_page_shows_formulas_as_mathml_and_leaves_money_and_code_alone(tmp_path):
+    text = "It costs $5, or $6 with `$x$`.\n\n$$\\text{rms}(x) = \\sqrt{d}$$\n\nIn $d_*$ and $e^*$.\n\n    $y$"
+    page = shown(tmp_path, v4.new_markdown_cell(text))
+    assert "costs $5, or $6 with <code>$x$</code>" in page and "<code>$y$" in page
+    assert page.count("<math") == 3 and '<div class="formula"><math' in page and "<script" not in page
+    assert "<msqrt>" in page and "formula0x" not in page
+
+
+def test_a_formula_may_stand_in_a_fold_and_in_a_quote():
+    text = "> $$x = 1,\n> y = 2$$\n\n<details><p>It is $\\ln p$.</p></details>"
+    assert [latex for latex, _ in formulas(text)] == ["x = 1,\ny = 2", "\\ln p"]
+    assert re.fullmatch(r"> x7formula0x\n\n<details><p>It is x7formula1x.</p></details>", set_aside(text, 7)[0])
+
+
+def test_a_formula_that_cannot_be_read_is_said_and_shown_as_it_is(tmp_path):
+    for wrong in (r"\foo{x}", r"\frac{1", "a & b"):
+        with pytest.raises(ValueError, match=re.escape(wrong)):
+            mathml(wrong)
+    assert r"<code>\foo{x}</code>" in shown(tmp_path, v4.new_markdown_cell(r"Here: $\foo{x}$"))
+
+
+def test_a_picture_and_its_caption_are_one_figure_without_code(tmp_path):
+    caption = '<p><em>Two <code>a</code>.</em><span role="img" aria-label="A dot &amp; more"></span></p>'
+    outputs = [
+        v4.new_output("display_data", {"image/png": "aa"}, metadata={"image/png": {"alt": 'A "dot"', "width": 86}}),
+        v4.new_output("display_data", {"text/html": caption, "text/plain": "Two a."}),
+    ]
+    cell = v4.new_code_cell("figures.dot()", outputs=outputs, metadata={"tags": ["hide-input"]})
+    page = shown(tmp_path, cell, v4.new_code_cell("visible"))
+    assert re.search('<figure><img [^>]*width="86"[^>]*><figcaption>Two <code>a</code>.</figcaption></figure>', page)
+    assert 'A "dot"' in page.replace("&quot;", '"')
+    assert "figures" not in page and "visible" in page and 'role="img"' not in page
+
+
+def test_links_lead_to_pages_with_their_anchors_and_to_the_solutions(tmp_path):
+    text = "[a](#04.3) [b](04_x.ipynb#04.3) [c](solutions/04_x.ipynb)"
+    back = v4.new_notebook(cells=[v4.new_markdown_cell("# S\n\n[d](../04_x.ipynb#04.3)")])
+    page = shown(tmp_path, v4.new_markdown_cell(text), solutions=back)
+    assert re.findall(r'<a href="([^"]+)">[abc]<', page) == ["#04.3", "04_x.html#04.3", "solutions/04_x.html"]
+    solutions = (tmp_path / "pages" / "solutions" / "04_x.html").read_text(encoding="utf-8")
+    assert 'href="../04_x.html#04.3"' in solutions and 'href="../index.html"' in solutions
 
 
 def test_the_glossary_takes_definitions_and_leaves_verdicts():

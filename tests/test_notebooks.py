@@ -11,6 +11,7 @@ from kit.anatomy import lint
 from kit.cells import cost_table
 from kit.solutions import path_of, solutions
 from llmnotes.course import TITLES, claims, costs, notebooks, source
+from llmnotes.course.formulas import formulas, mathml
 from llmnotes.course.render import glossary
 from llmnotes.exercises import BY_NOTEBOOK
 
@@ -42,6 +43,12 @@ def test_every_notebook_has_exercises_and_a_measured_cost_within_the_limits():
     for path in PATHS:
         assert costs()[path.stem]["seconds"] < 60 and costs()[path.stem]["peak_mb"] < 1500
         assert path.stem in cost_table() and len(claims(read(path))) >= 3
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_every_formula_can_be_read(path):
+    for latex, block in formulas(_prose(path)):
+        mathml(latex, block)
 
 
 def test_every_link_of_a_lesson_leads_somewhere():

@@ -48,9 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
                 save(result, path)
     print(json.dumps([result.as_dict() for result in results], indent=1) if arguments.json else table(results))
     if arguments.pages:
-        from llmnotes.course.render import write_course
+        from llmnotes.course.render import Site
 
-        print(f"pages: {write_course(results, arguments.pages)}", file=sys.stderr)
+        site = Site(arguments.pages, paths)
+        for result in results:
+            site.add(result)
+        print(f"pages: {site.index}", file=sys.stderr)
     return int(not all(result.ok for result in results))
 
 
