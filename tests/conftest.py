@@ -1,11 +1,13 @@
 """What every test shares: no network, a home of its own, tiny models made on the spot."""
 
+import contextlib
 import os
 import socket
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("LLMNOTES_MODEL", None)
+KEPT = os.environ.get("LLMNOTES_HOME")
 
 import pytest
 
@@ -34,6 +36,22 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def smollm2_ready(home, tmp_path, converted):
+    """Let this test open smollm2 from what was converted for all tests."""
+    (tmp_path / "home").mkdir()
+    with contextlib.suppress(OSError):  # Windows allows links only to some; then the test converts for itself
+        (tmp_path / "home" / "models").symlink_to(converted, target_is_directory=True)
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory) -> Path:
+    """The folder of models that are converted once for all tests; `make test` keeps it from run to run."""
+    folder = Path(KEPT) / "models" if KEPT else tmp_path_factory.mktemp("models")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
 
 
 @pytest.fixture(autouse=True)

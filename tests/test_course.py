@@ -12,7 +12,7 @@ from kit.links import anchored, contents, link_references
 from llmnotes.cli.main import main
 from llmnotes.course import claims, costs, notebooks, root
 from llmnotes.course.formulas import formulas, mathml, set_aside
-from llmnotes.course.render import Site, glossary
+from llmnotes.course.render import Site
 from llmnotes.course.run import Result, execute, save, save_costs, table
 from llmnotes.errors import UnknownName
 
@@ -87,7 +87,7 @@ def test_pages_need_no_network_and_show_plotly(tmp_path):
         "display({'application/vnd.plotly.v1+json': {'data': [{'y': [1, 3]}], 'layout': {}}, 'text/plain': 'a line'},"
         " raw=True)"
     )
-    prose = "# 05 · Test\n\nA **widget** is a thing. See [next](06_y.ipynb)."
+    prose = "# 05 · Test\n\nThe **temperature** is a number. See [next](06_y.ipynb)."
     paths = [
         write(tmp_path / "05_x.ipynb", plot, "print('</script>')", markdown=[prose]),
         write(tmp_path / "06_y.ipynb", "1", markdown=["# 06 · Next\n\nNothing."]),
@@ -104,7 +104,8 @@ def test_pages_need_no_network_and_show_plotly(tmp_path):
     text = (index.parent / "05_x.html").read_text(encoding="utf-8")
     assert 'src="plotly.min.js"' in text and "Plotly.newPlot" in text and 'href="06_y.html"' in text
     assert (index.parent / "plotly.min.js").stat().st_size > 1_000_000
-    assert "A widget is a thing." in (index.parent / "glossary.html").read_text(encoding="utf-8")
+    assert '<a href="glossary.html#temperature">temperature</a>' in text
+    assert '<dt id="temperature">' in (index.parent / "glossary.html").read_text(encoding="utf-8")
     assert "05 · Test" in index.read_text(encoding="utf-8") and "05_x" in table([first, second])
 
 
@@ -162,14 +163,6 @@ def test_links_lead_to_pages_with_their_anchors_and_to_the_solutions(tmp_path):
     assert re.findall(r'<a href="([^"]+)">[abc]<', page) == ["#04.3", "04_x.html#04.3", "solutions/04_x.html"]
     solutions = (tmp_path / "pages" / "solutions" / "04_x.html").read_text(encoding="utf-8")
     assert 'href="../04_x.html#04.3"' in solutions and 'href="../index.html"' in solutions
-
-
-def test_the_glossary_takes_definitions_and_leaves_verdicts():
-    text = "A **token** is a piece of a word.\n\n**False.** It is not.\n\n- **BPE**: merges pairs. Then more."
-    assert glossary([v4.new_notebook(cells=[v4.new_markdown_cell(text)])]) == {
-        "BPE": "BPE: merges pairs.",
-        "token": "A token is a piece of a word.",
-    }
 
 
 @pytest.mark.slow

@@ -36,7 +36,8 @@ def needs(package):
 def small(gguf, tmp_path, monkeypatch):
     """A small GGUF that stands in for the package's, and the folder where what is made of it is kept."""
     monkeypatch.setattr(packaged, "file_of", lambda package, ending: (gguf, "0.1"))
-    return tmp_path / "home" / "models"
+    monkeypatch.setenv("LLMNOTES_HOME", str(tmp_path / "own"))
+    return tmp_path / "own" / "models"
 
 
 def test_it_is_converted_once_and_a_new_version_takes_the_place_of_the_old(small, gguf, monkeypatch):

@@ -12,7 +12,6 @@ from kit.cells import cost_table
 from kit.solutions import path_of, solutions
 from llmnotes.course import TITLES, claims, costs, notebooks, source
 from llmnotes.course.formulas import formulas, mathml
-from llmnotes.course.render import glossary
 from llmnotes.exercises import BY_NOTEBOOK
 
 from .conftest import ROOT
@@ -71,12 +70,3 @@ def _prose(path):
 def test_the_readme_holds_the_table_of_notebooks():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.table(ROOT) in text, "run python -m kit.anatomy"
-
-
-def test_a_term_is_defined_once():
-    seen = {}
-    for path in PATHS:
-        for term in glossary([read(path)]):
-            assert term not in seen, f"{term} is bold in {seen[term]} and again in {path.stem}"
-            seen[term] = path.stem
-    assert len(seen) >= 20

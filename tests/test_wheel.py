@@ -38,7 +38,12 @@ def test_the_wheel_holds_the_package_and_the_lessons_and_nothing_else(wheel):
     lessons = {name.removeprefix("llmnotes/course/lessons/") for name in names if name.endswith(".ipynb")}
     tracked = [path.relative_to(ROOT / "notebooks") for path in (ROOT / "notebooks").rglob("*.ipynb")]
     assert lessons == {path.as_posix() for path in tracked if ".ipynb_checkpoints" not in path.parts}
-    for data in ("py.typed", "pebble/weights/pebble/model.safetensors", "vision/weights/encoder.safetensors"):
+    for data in (
+        "py.typed",
+        "course/glossary.md",
+        "pebble/weights/pebble/model.safetensors",
+        "vision/weights/encoder.safetensors",
+    ):
         assert f"llmnotes/{data}" in names
     package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "llmnotes").rglob("*.py")}
     assert package <= set(names)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 
-from llmnotes.course import PARTS, source, tags
+from llmnotes.course import PARTS, glossary, source, tags
 from llmnotes.course.formulas import put_back, set_aside
 from llmnotes.course.run import Result
 from llmnotes.course.style import STYLE
@@ -34,7 +34,7 @@ class Site:
     def add(self, result: Result) -> None:
         """Write the pages of a lesson that has run, and renew what tells of all: the index, glossary and summary."""
         self.results[result.name] = result
-        body = self._body(result.notebook)
+        body = glossary.linked(self._body(result.notebook))
         if "Plotly.newPlot" in body and not (self.folder / "plotly.min.js").is_file():
             from plotly.offline import get_plotlyjs
 
@@ -47,7 +47,7 @@ class Site:
             self._write(f"solutions/{result.name}.html", _title(notebook), self._body(notebook), up="../")
         self._write("index.html", "llmnotes", _overview(self.paths, self.results))
         done = [self.results[name] for name in self.paths if name in self.results]
-        self._write("glossary.html", "Glossary", _glossary(done))
+        self._write("glossary.html", "Glossary", glossary.page(list(self.paths)))
         summary = json.dumps([result.as_dict() for result in done], indent=1)
         (self.folder / "summary.json").write_text(summary, encoding="utf-8")
 
@@ -125,22 +125,6 @@ def _image(png: str, metadata: dict) -> str:
     return f'<img src="data:image/png;base64,{png.strip()}" alt="{alt}"{size}>'
 
 
-def glossary(notebooks: list) -> dict[str, str]:
-    """Return {term: the sentence that defines it} for every term that stands in bold, the first time it does.
-
-    Terms begin with a small letter or are acronyms; verdicts and labels in bold begin with a capital and are no terms.
-    """
-    terms = {}
-    for notebook in notebooks:
-        for cell in notebook.cells:
-            if cell.cell_type != "markdown" or "box" in tags(cell):
-                continue
-            for sentence in re.split(r"(?<=[.!?])\s+|\n\n+|\n(?=[-|#])", source(cell)):
-                for term in re.findall(r"\*\*([a-z][\w /-]*|[A-Z]{2,})\*\*", sentence):
-                    terms.setdefault(term, re.sub(r"[*`]", "", sentence).lstrip("- ").strip())
-    return dict(sorted(terms.items()))
-
-
 def _plot(figure: dict, element: str) -> str:
     layout = dict(figure["layout"])
     width = layout.pop("width", None)  # a phone is narrower: the figure takes what there is
@@ -189,11 +173,3 @@ def _overview(paths: dict[str, Path], results: dict[str, Result]) -> str:
         "top to bottom on this machine; every claim on it was checked in that run.</p><table><tr><th>lesson</th>"
         "<th>seconds</th><th>peak MB</th><th>claims held</th></tr>" + "".join(rows) + "</table>"
     )
-
-
-def _glossary(results: list[Result]) -> str:
-    items = "".join(
-        f"<dt><b>{html.escape(term)}</b></dt><dd>{html.escape(sentence)}</dd>"
-        for term, sentence in glossary([result.notebook for result in results]).items()
-    )
-    return f"<h1>Glossary</h1><dl>{items}</dl>"
