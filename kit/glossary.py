@@ -1,7 +1,8 @@
 """Compare the glossary with the lessons: `python -m kit.glossary` says what differs, and `--write` mends the sections.
 
-A lesson introduces a term by putting it in **bold**. A bold text is taken for a term if it begins with a small letter
-or is an acronym, and is neither a single letter nor a sentence; emphasis that is no term stands in *italics*.
+A lesson introduces a term by putting it in **bold** in one of its numbered sections. A bold text is taken for a term if
+it begins with a small letter or is an acronym, and is neither a single letter nor a sentence; emphasis that is no term
+stands in *italics*.
 """
 
 import re
@@ -31,7 +32,7 @@ def bold_terms(path: Path) -> list[Bold]:
     """Return what stands in bold in the prose of a lesson, in order, if it looks like a term."""
     found, section = [], None
     for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type != "markdown" or "box" in tags(cell):
+        if cell.cell_type != "markdown" or any(re.match("box|exercise", tag) for tag in tags(cell)):
             continue
         text = re.sub(NO_PROSE, " ", source(cell), flags=re.DOTALL)
         for match in re.finditer(rf"{SECTION}|\*\*(?P<bold>[^*]+?)\*\*", text):
@@ -74,7 +75,8 @@ def faults(folder: Path) -> list[str]:
         for bold in bold_terms(path):
             entry = find(bold.words)
             if entry is None:
-                found.append(f"{bold.section or bold.lesson} has **{bold.words}**, which the glossary lacks")
+                if bold.section:
+                    found.append(f"{bold.section} has **{bold.words}**, which the glossary lacks")
             elif bold.section and bold.lesson < "09":
                 lessons.setdefault(entry.term, {}).setdefault(bold.lesson, f"{bold.section} (**{bold.words}**)")
     for term, places in lessons.items():

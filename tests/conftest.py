@@ -7,7 +7,6 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("LLMNOTES_MODEL", None)
-KEPT = os.environ.get("LLMNOTES_HOME")
 
 import pytest
 
@@ -16,6 +15,7 @@ from .samples_stories import write_stories
 
 collect_ignore_glob = ["data/*", "peers/*"]  # programs, most of them for environments of their own
 ROOT = Path(__file__).parent.parent
+KEPT = os.environ.get("LLMNOTES_HOME")  # before a test has a home of its own
 LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")
 
 
