@@ -68,17 +68,21 @@ def _index() -> dict[str, Entry]:
 def page(names: list[str]) -> str:
     """Return the glossary as HTML. `names` are the lessons that have a page beside it, to which the terms link."""
     pages = {name[:2]: f"{name}.html" for name in names}
-    items = []
+    items, letters = [], []
     for entry in sorted(entries(), key=lambda entry: entry.term.lower()):
         also = f" <small>({html.escape(', '.join(entry.also))})</small>" if entry.also else ""
         where = entry.section
         if where[:2] in pages:
             where = f'<a href="{pages[where[:2]]}#{where}">{where}</a>'
         items.append(
-            f'<dt id="{entry.anchor}"><b>{html.escape(entry.term)}</b>{also}</dt><dd>{_inline(entry.says)} '
-            f"<i>Example:</i> {_inline(entry.example)} <small>Introduced in {where}.</small></dd>"
+            f'<dt id="{entry.anchor}"><b>{html.escape(entry.term)}</b>{also}</dt><dd>{_inline(entry.says)}</dd>'
+            f"<dd><i>Example:</i> {_inline(entry.example)} <small>Introduced in {where}.</small></dd>"
         )
-    return f"<h1>Glossary</h1><dl>{''.join(items)}</dl>"
+        letter = entry.term[0].upper()
+        if letter.isalpha() and letter not in [seen for seen, _ in letters]:
+            letters.append((letter, f'<a href="#{entry.anchor}">{letter}</a>'))
+    index = " · ".join(link for _, link in letters)
+    return f'<h1>Glossary</h1><p>{index}</p><dl class="glossary">{"".join(items)}</dl>'
 
 
 def linked(body: str) -> str:

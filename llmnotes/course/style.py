@@ -29,6 +29,7 @@ summary { cursor: pointer; }
 
 img { max-width: 100%; height: auto; vertical-align: middle; }
 figure { margin: 1.2rem 0; }
+.glossary dt { margin-top: 1.1rem; } .glossary dd { margin-left: 1rem; }
 figcaption { font-style: italic; margin-top: .5rem; max-width: 46rem; }
 .formula { overflow-x: auto; overflow-y: hidden; padding: .35rem 0; margin: .6rem 0; }
 math { font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
