@@ -2,8 +2,13 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import nbformat
+import psutil
 import pytest
 
 from kit.anatomy import folds, lint
@@ -59,6 +64,37 @@ def test_a_failing_notebook_is_reported_and_the_others_still_run(tmp_path, capsy
     assert [row["ok"] for row in summary] == [False, True] and summary[0]["claims"] == 1
     assert set(summary[1]) == {"name", "ok", "seconds", "peak_mb", "claims", "cells"}
     assert "division by zero" in (tmp_path / "pages" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_two_run_side_by_side_and_the_first_page_is_there_while_the_second_runs(tmp_path):
+    page = tmp_path / "pages" / "05_x.html"
+    meet = (
+        "import pathlib, time\nfor _ in range(600):\n    time.sleep(0.1)\n    if pathlib.Path({!r}).exists(): break\n"
+    )
+    ends = "else: raise TimeoutError"
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    first = write(tmp_path / "05_x.ipynb", f"open({here!r}, 'w').close()", meet.format(there) + ends)
+    second = write(tmp_path / "06_y.ipynb", f"open({there!r}, 'w').close()", meet.format(str(page)) + ends)
+    assert main(["run", str(first), str(second), "--pages", str(page.parent), "--jobs", "2"]) == 0
+    assert [row["name"] for row in json.loads((page.parent / "summary.json").read_text("utf-8"))] == ["05_x", "06_y"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path):
+    sleep = "import os, pathlib, time\npathlib.Path(f'pid-{os.getpid()}').touch()\ntime.sleep(300)"
+    paths = [write(tmp_path / "05_x.ipynb", "1"), *(write(tmp_path / f"0{n}_y.ipynb", sleep) for n in (6, 7, 8))]
+    command = [sys.executable, "-m", "llmnotes.cli", "run", *map(str, paths), "--pages", "pages", "--jobs", "2"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if len(pids := list(tmp_path.glob("pid-*"))) == 2 and (tmp_path / "pages" / "summary.json").exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Stopped after 1 of 4" in said and "Traceback" not in said, said
+    assert not any(psutil.pid_exists(int(pid.name[4:])) for pid in pids) and len(pids) == 2
+    assert not list(tmp_path.glob("*8_y.html")) and (tmp_path / "pages" / "05_x.html").exists()
 
 
 def test_a_file_that_is_no_notebook_gives_one_sentence(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,18 +29,31 @@ def lab(arguments: argparse.Namespace) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run notebooks and print what they cost; 1 if one of them fails."""
+    """Run notebooks, write the page of each when it ends, and print what they cost; 1 if one fails, 130 if stopped."""
     from tqdm import tqdm
 
     from llmnotes.course import notebooks, root
-    from llmnotes.course.run import execute, save, save_costs, table
+    from llmnotes.course.run import execute_all, save, save_costs, table
 
     paths = [_notebook(path) for path in arguments.notebook] or notebooks(root())
-    results = []
-    with tqdm(total=sum(map(_cells, paths)), unit=" cells", file=sys.stderr) as bar:
-        for path in paths:
-            bar.set_description(path.stem)
-            results.append(execute(path, bar))
+    site, found = None, {}
+    if arguments.pages:
+        from llmnotes.course.render import Site
+
+        site = Site(arguments.pages, paths)
+    try:
+        with tqdm(total=sum(map(_cells, paths)), unit=" cells", file=sys.stderr) as bar:
+            for path, result in execute_all(paths, 1 if arguments.costs else arguments.jobs, bar):
+                found[path] = result
+                if site:
+                    site.add(result)
+                    if len(found) == 1 < len(paths):
+                        bar.write(f"The first page is there, the others follow: {site.index}", file=sys.stderr)
+    except KeyboardInterrupt:
+        ran = f"; what has run is in {site.index}" if site and found else ""
+        print(f"Stopped after {len(found)} of {len(paths)} notebooks{ran}.", file=sys.stderr)
+        return 130
+    results = [found[path] for path in paths]
     if arguments.costs:
         save_costs([result for result in results if result.ok])
     if arguments.save:
@@ -47,12 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             if result.ok:
                 save(result, path)
     print(json.dumps([result.as_dict() for result in results], indent=1) if arguments.json else table(results))
-    if arguments.pages:
-        from llmnotes.course.render import Site
-
-        site = Site(arguments.pages, paths)
-        for result in results:
-            site.add(result)
+    if site:
         print(f"pages: {site.index}", file=sys.stderr)
     return int(not all(result.ok for result in results))
 
@@ -148,6 +157,9 @@ def add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
     subparser.add_argument("--save", action="store_true", help="save the outputs in the notebooks")
     costs = "keep what was measured as the course's figures; `python -m kit.anatomy` writes them into its pages"
     subparser.add_argument("--costs", action="store_true", help=costs)
+    jobs = "notebooks that run side by side (default: 2, or 1 on a single core and to measure --costs)"
+    default = min(2, os.cpu_count() or 1)
+    subparser.add_argument("--jobs", type=int, choices=range(1, 9), default=default, metavar="N", help=jobs)
     add_command(claims, "List every claim of the course, as its notebooks show them.", "llmnotes claims")
     add_command(progress, "Show which exercises you have solved.", "llmnotes progress")
     doctor_about = "Show what this machine has, and what is missing with the command that installs it."

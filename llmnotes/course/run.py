@@ -1,10 +1,14 @@
 """Run notebooks from top to bottom, each in a fresh kernel, and measure what they cost."""
 
+import asyncio
 import copy
 import json
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -38,11 +42,50 @@ class Result:
         return {name: getattr(self, name) for name in names} | ({"error": self.error} if self.error else {})
 
 
-def execute(path: Path, bar=None) -> Result:
+def execute_all(paths: list[Path], jobs: int = 1, bar: Any = None) -> Iterator[tuple[Path, Result]]:
+    """Run notebooks, `jobs` of them side by side, and yield each with its result as soon as that is there.
+
+    `bar` is a tqdm bar that moves by one for each cell. What a notebook costs is measured with `jobs=1`: neighbours
+    take time from each other. Stopped by Ctrl-C, or by a caller that wants no more, it ends the kernels first.
+    """
+    clients: list[Any] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {pool.submit(_execute_in_thread, path, bar, clients): path for path in paths}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            while wait(futures, timeout=0.2).not_done:  # a kernel may be starting, so we look again
+                for client in clients:
+                    _kill(client)
+            raise
+
+
+def _execute_in_thread(path: Path, bar: Any, clients: list[Any]) -> Result:
+    """Run a notebook in a thread that is not the main one, whose event loop nobody else would close."""
+    from jupyter_core.utils import ensure_event_loop
+
+    loop = ensure_event_loop()
+    try:
+        return execute(path, bar, clients)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _kill(client: Any) -> None:
+    process = getattr(getattr(client.km, "provisioner", None), "process", None)
+    if process is not None and process.poll() is None:
+        process.kill()
+
+
+def execute(path: Path, bar: Any = None, clients: list[Any] | None = None) -> Result:
     """Run the notebook at `path` in its own folder and return its result; the file stays as it is.
 
     A cell that raises ends the run: `ok` is False and `error` says which cell it was. `bar` is a tqdm bar
-    that moves by one for each cell.
+    that moves by one for each cell; the client that talks to the kernel is appended to `clients`.
 
     Does not compare the outputs with those that are saved: `pytest --nbval` does.
     """
@@ -59,6 +102,10 @@ def execute(path: Path, bar=None) -> Result:
         extra_arguments=["--log-level=40"],  # no notices of the kernel itself, only errors
         resources={"metadata": {"path": str(path.parent)}},
     )
+    if clients is not None:
+        clients.append(client)
+    if bar is not None:
+        bar.set_description(path.stem)
     error, end, count, start = "", {"held": len(claims(notebook)), "peak": 0}, 0, time.perf_counter()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells:
