@@ -21,6 +21,7 @@ from nbformat import NotebookNode
 
 from kit import readme, solutions
 from kit.cells import exercises_of, fill
+from kit.names import not_twice
 from llmnotes.course import notebooks, root, source, tags
 from llmnotes.course.run import execute, save, save_costs
 
@@ -94,6 +95,12 @@ def folds(notebook: NotebookNode, name: str) -> Iterator[str]:
                 yield f"has a prediction whose answer is not folded in its quote: {block[:60].strip()}"
 
 
+def repeatable(notebook: NotebookNode, name: str) -> Iterator[str]:
+    """Every cell can run again after the end of the lesson."""
+    if name[:2] < "09":
+        yield from not_twice(notebook)
+
+
 def size(notebook: NotebookNode, name: str) -> Iterator[str]:
     """The cells of a lesson fit on a screen, also in width, and the whole is small enough to load."""
     free = [cell for cell in _code(notebook) if not any(tag.startswith("exercise") for tag in tags(cell))]
@@ -139,6 +146,7 @@ RULES: tuple[Callable[[NotebookNode, str], Iterator[str]], ...] = (
     headings,
     generated,
     folds,
+    repeatable,
     size,
     outputs,
     truth,

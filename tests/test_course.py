@@ -11,7 +11,7 @@ import nbformat
 import psutil
 import pytest
 
-from kit.anatomy import folds, lint
+from kit.anatomy import folds, lint, repeatable
 from kit.cells import fill
 from kit.links import anchored, contents, link_references
 from llmnotes.cli.main import main
@@ -283,6 +283,35 @@ def test_the_anatomy_notices_folds_that_stand_open(text):
     notebook = v4.new_notebook(cells=[v4.new_markdown_cell(text)])
     found = list(folds(notebook, "04_x"))
     assert bool(found) == bool(FOLDS[text]) and all(FOLDS[text] in sentence for sentence in found)
+
+
+TWICE = {  # cells, and the name that one of them would find changed
+    ("x = 1", "print(x)", "x = 2"): "x",
+    ("x = 1", "x = 2", "print(x)"): "",
+    ("x = 1", "x = x + 1"): "x",
+    ("x = 1", "x += 1"): "x",
+    ("x = 1", "def f():\n    return x", "f()", "x = 2"): "x",
+    ("x = 1", "for x in range(3):\n    print(x)", "y = [x for x in range(3)]\nprint(y)"): "",
+    ("x = 1", "y = {k: x for k in range(3)}", "for x in y:\n    print(x)"): "x",
+    ("import numpy as x", "x.ones(1)", "def x(): pass"): "x",
+    ("my_guess = None", "print(my_guess)", "my_guess = None"): "",
+    ("x = 1\nprint(x)", "x = 2\nprint(x)", "f = lambda x: x\n%time x = 3"): "",
+    ("def f(x):\n    y = x\n    return y", "y = 1", "print(f(y))", "x = 1"): "",
+}
+
+
+@pytest.mark.parametrize("cells", TWICE)
+def test_the_anatomy_notices_a_name_that_comes_to_mean_another_thing(cells):
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells])
+    faults = list(repeatable(notebook, "04_x"))
+    assert len(faults) == bool(TWICE[cells]) and all(f" reads {TWICE[cells]} of" in fault for fault in faults), faults
+    assert list(repeatable(notebook, "09_x")) == []
+
+
+def test_an_exercise_may_bind_a_name_again():
+    cells = [v4.new_code_cell(cell) for cell in ("def f(): pass", "f()", "def f(): ...\n\n\nf = take('04.1', f)")]
+    cells[2].metadata.tags = ["exercise-04.1"]
+    assert list(repeatable(v4.new_notebook(cells=cells), "04_x")) == []
 
 
 REFERENCES = {
