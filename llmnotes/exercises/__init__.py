@@ -8,6 +8,7 @@ from typing import Any
 
 from llmnotes.errors import UnknownName
 from llmnotes.exercises import (
+    attention,
     calibrated_quantization,
     dot_products,
     embeddings,
@@ -29,6 +30,7 @@ BY_NOTEBOOK: dict[str, list[Exercise]] = {
     "00": start_here.EXERCISES,
     "01": embeddings.EXERCISES,
     "02": dot_products.EXERCISES,
+    "03": attention.EXERCISES,
     "09": model_formats.EXERCISES,
     "11": quantization.EXERCISES,
     "13": calibrated_quantization.EXERCISES,

@@ -1,6 +1,7 @@
 """A typical wrong answer for each hint of each exercise: `WRONG[exercise][key of the hint]` is its source."""
 
 from . import (
+    attention,
     calibrated_quantization,
     dot_products,
     embeddings,
@@ -19,6 +20,7 @@ WRONG: dict[str, dict[str, str]] = {
     **start_here.WRONG,
     **embeddings.WRONG,
     **dot_products.WRONG,
+    **attention.WRONG,
     **model_formats.WRONG,
     **quantization.WRONG,
     **calibrated_quantization.WRONG,

@@ -1,0 +1,101 @@
+"""Typical wrong answers to the exercises of lesson 03: {exercise: {key of its hint: source}}."""
+
+
+def _def(head: str, *lines: str) -> str:
+    body = "\n    ".join(lines)
+    return f"import numpy as np\n\nfrom llmnotes.attention import softmax\n\n\ndef {head}:\n    {body}"
+
+
+def _softmax(*lines: str) -> str:
+    return _def("softmax(scores)", *lines)
+
+
+def _look(*lines: str, scale: str = " / np.sqrt(q.shape[-1])") -> str:
+    first = f"scores = q @ k.swapaxes(-1, -2){scale}"
+    return _def("look(q, k)", first, "n = scores.shape[-1]", *lines)
+
+
+_MASKED = "return softmax(np.where(np.tri(n, dtype=bool), scores, -np.inf))"
+
+
+def _heads_for(*lines: str) -> str:
+    return _def("heads_for(x, queries, size)", *lines)
+
+
+_CUT = "heads = x.reshape(len(x), -1, size).swapaxes(0, 1)"
+
+
+def _rotate(
+    angles: str = "(start + np.arange(x.shape[-2]))[:, None] * 10_000.0 ** (-2 * np.arange(half) / x.shape[-1])",
+    halves: str = "x[..., :half], x[..., half:]",
+    last: str = "return np.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)",
+) -> str:
+    return _def(
+        "rotate(x, start=0)",
+        "half = x.shape[-1] // 2",
+        f"angles = {angles}",
+        "cos, sin = np.cos(angles), np.sin(angles)",
+        f"first, second = {halves}",
+        last,
+    )
+
+
+WRONG = {
+    "03.1": {
+        "columns": _softmax("return np.exp(scores) / np.exp(scores).sum(axis=0)"),
+        "whole": _softmax("powers = np.exp(scores - scores.max())", "return powers / powers.sum()"),
+        "second": _softmax(
+            "powers = np.exp(scores - scores.max(axis=-1, keepdims=True))",
+            "return powers / powers.sum(axis=1, keepdims=True)",
+        ),
+        "unshared": _softmax("return np.exp(scores - scores.max(axis=-1, keepdims=True))"),
+        "no_exp": _softmax("return scores / scores.sum(axis=-1, keepdims=True)"),
+        "overflow": _softmax("return np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)"),
+        "fixed": _softmax("powers = np.exp(scores - 1000)", "return powers / powers.sum(axis=-1, keepdims=True)"),
+        "one_shift": _softmax(
+            "powers = np.exp(scores - scores.max())", "return powers / powers.sum(axis=-1, keepdims=True)"
+        ),
+    },
+    "03.2": {
+        "unscaled": _look(_MASKED, scale=""),
+        "by_d": _look(_MASKED, scale=" / q.shape[-1]"),
+        "tokens": _look(_MASKED, scale=" / np.sqrt(q.shape[-2])"),
+        "ahead": _look("return softmax(scores)"),
+        "after": _look("return softmax(scores) * np.tri(n)"),
+        "zero": _look("return softmax(np.where(np.tri(n, dtype=bool), scores, 0))"),
+        "future": _look("return softmax(np.where(np.tri(n, dtype=bool).T, scores, -np.inf))"),
+        "numbers": _look("scores[1 - np.tri(n, dtype=int)] = -np.inf", "return softmax(scores)"),
+        "columns": _look("return softmax(np.where(np.tri(n, dtype=bool), scores, -np.inf), axis=-2)"),
+    },
+    "03.3": {
+        "both": _heads_for(
+            "heads = x.reshape(-1, len(x), size)", "return np.tile(heads, (queries // len(heads), 1, 1))"
+        ),
+        "cut": _heads_for(
+            "heads = x.reshape(-1, len(x), size)", "return np.repeat(heads, queries // len(heads), axis=0)"
+        ),
+        "order": _heads_for(_CUT, "return np.tile(heads, (queries // len(heads), 1, 1))"),
+        "alone": _heads_for(_CUT, "return heads"),
+        "tokens": _heads_for(
+            "heads = x.reshape(len(x), -1, size)", "return np.repeat(heads, queries // heads.shape[1], axis=1)"
+        ),
+    },
+    "03.4": {
+        "neighbours": _rotate(
+            halves="x[..., 0::2], x[..., 1::2]",
+            last="return np.stack([first * cos - second * sin, first * sin + second * cos], axis=-1).reshape(x.shape)",
+        ),
+        "backwards": _rotate(
+            last="return np.concatenate([first * cos + second * sin, second * cos - first * sin], axis=-1)"
+        ),
+        "slow": _rotate(
+            angles="(start + np.arange(x.shape[-2]))[:, None] * 10_000.0 ** (-np.arange(half) / x.shape[-1])"
+        ),
+        "one_speed": _rotate(angles="(start + np.arange(x.shape[-2]))[:, None] * np.ones(half)"),
+        "no_start": _rotate(angles="np.arange(x.shape[-2])[:, None] * 10_000.0 ** (-np.arange(half) / half)"),
+        "no_position": _rotate(angles="10_000.0 ** (-np.arange(half) / half)"),
+        "from_one": _rotate(
+            angles="(start + 1 + np.arange(x.shape[-2]))[:, None] * 10_000.0 ** (-np.arange(half) / half)"
+        ),
+    },
+}
