@@ -224,6 +224,31 @@ def attention_weights(model, ids: Sequence[int]) -> np.ndarray:
     return np.stack(every)
 
 
+def inside(model, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what every attention of a Llama reads on one text, and the weights that the model finds itself.
+
+    The first is (layers, tokens, hidden): the rows that enter each attention, after the norm in front of it. The
+    second is (layers, heads, tokens, tokens). Both are the model's own, for comparing with what one has built.
+
+    The model must have been opened with attention="eager"; other kernels do not keep their weights, and transformers
+    raises an error of its own. Does not batch.
+
+    >>> from llmnotes.models import open_model
+    >>> lm = open_model("pebble", attention="eager", say=lambda line: None)
+    >>> reads, weights = inside(lm.model, [5, 6, 7])
+    >>> reads.shape, weights.shape
+    ((4, 3, 256), (4, 4, 3, 3))
+    """
+    import torch
+
+    with torch.no_grad():
+        out = model(torch.tensor([list(ids)]), output_hidden_states=True, output_attentions=True, use_cache=False)
+        reads = [
+            layer.input_layernorm(rows)[0] for layer, rows in zip(model.model.layers, out.hidden_states, strict=False)
+        ]
+    return np.stack([rows.numpy() for rows in reads]), np.stack([weights[0].numpy() for weights in out.attentions])
+
+
 def _frequencies(model) -> tuple[np.ndarray, float]:
     """Return the angles per position and the factor on q and k; kinds stretched for long texts keep the model's own."""
     config, rope = model.config, model.config.rope_parameters

@@ -155,20 +155,15 @@ several such tables: `scores` is `(queries, keys)` or `(heads, queries, keys)`. 
 largest score of each row away first. If yours is right, the lesson goes on with it.""",
         clue="`scores.max(axis=-1, keepdims=True)` is the largest of each row, with a shape that can be subtracted.",
         name="softmax",
-        stub='''import numpy as np
-
-
-def softmax(scores):
+        stub='''def softmax(scores):
     """Return the softmax of each row of scores: none negative, each row sums to 1."""
     powers = np.exp(scores)  # 1,000 would be too much for it
     return ...''',
-        solution='''import numpy as np
-
-
-def softmax(scores):
+        solution='''def softmax(scores):
     """Return the softmax of each row of scores: none negative, each row sums to 1."""
     powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)''',
+        given="import numpy as np",
         check=check_softmax,
         kept=True,
         hints={
@@ -198,18 +193,14 @@ def softmax(scores):
         "look, and `np.where(condition, a, b)` chooses between two.",
         name="look",
         stub='''def look(q, k):
-    """Return the weights with which each token looks at itself and at those before it."""
+    """Return the weights of each token on itself and on those before it."""
     ...''',
-        solution='''import numpy as np
-
-from llmnotes.attention import softmax
-
-
-def look(q, k):
-    """Return the weights with which each token looks at itself and at those before it."""
+        solution='''def look(q, k):
+    """Return the weights of each token on itself and on those before it."""
     scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
     sees = np.tri(scores.shape[-1], dtype=bool)
     return softmax(np.where(sees, scores, -np.inf))''',
+        given="import numpy as np\n\nfrom llmnotes.attention import softmax",
         check=check_look,
         kept=True,
         hints={
@@ -239,21 +230,16 @@ the model talks nonsense. There are two faults. Mend `heads_for`, and return `he
         clue="Try it on `np.arange(24).reshape(3, 8)`, with `queries=4` and `size=4`. Head 0 should hold columns 0 "
         "to 3 of every row, and so should head 1.",
         name="heads_for",
-        stub='''import numpy as np
-
-
-def heads_for(x, queries, size):
+        stub='''def heads_for(x, queries, size):
     """Cut x (tokens, columns) into heads; neighbouring queries share one."""
     heads = x.reshape(-1, len(x), size)
     heads = np.tile(heads, (queries // len(heads), 1, 1))
     return ...  # heads, when both faults are mended''',
-        solution='''import numpy as np
-
-
-def heads_for(x, queries, size):
+        solution='''def heads_for(x, queries, size):
     """Cut x (tokens, columns) into heads; neighbouring queries share one."""
     heads = x.reshape(len(x), -1, size).swapaxes(0, 1)
     return np.repeat(heads, queries // len(heads), axis=0)''',
+        given="import numpy as np",
         check=check_heads_for,
         hints={
             "both": "both faults are still there. Print head 0 of the clue's table: which columns should it hold?",
@@ -270,8 +256,8 @@ def heads_for(x, queries, size):
         level="hard",
         minutes=20,
         task="""Write `rotate(x, start=0)` as Pebble and Llama do it. `x` is `(tokens, d)` or `(heads, tokens, d)`, and
-its first token stands at position `start`. Numbers `i` and `i + d/2` of a token are the two coordinates of one arrow; it
-turns by its position times `10000 ** (-2 * i / d)`. If yours is right, the lesson goes on with it.""",
+its first token stands at position `start`. Numbers `i` and `i + d/2` of a token are the two coordinates of one arrow.
+It turns by its position times `10000 ** (-2 * i / d)`. If yours is right, the lesson goes on with it.""",
         clue="The angles are a table `(tokens, d/2)`: `positions[:, None] * speeds`. `x[..., :half]` are all first "
         "coordinates, `x[..., half:]` all second ones; turn them as `turn` does, and join them with `np.concatenate`.",
         name="rotate",
@@ -279,10 +265,7 @@ turns by its position times `10000 ** (-2 * i / d)`. If yours is right, the less
     """Return x with each pair of every token turned by the token's position."""
     half = x.shape[-1] // 2
     ...''',
-        solution='''import numpy as np
-
-
-def rotate(x, start=0):
+        solution='''def rotate(x, start=0):
     """Return x with each pair of every token turned by the token's position."""
     half = x.shape[-1] // 2
     positions = start + np.arange(x.shape[-2])
@@ -291,6 +274,7 @@ def rotate(x, start=0):
     first, second = x[..., :half], x[..., half:]
     pairs = [first * cos - second * sin, first * sin + second * cos]
     return np.concatenate(pairs, axis=-1)''',
+        given="import numpy as np",
         check=check_rotate,
         kept=True,
         hints={

@@ -1,4 +1,4 @@
-"""The figures of notebook 02: arrows, dot products against angles, timings, attention."""
+"""The pictures of lesson 03: three words that look at each other, and the same in Pebble."""
 
 from __future__ import annotations
 
@@ -11,52 +11,566 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import ArrayLike
 
-from llmnotes.plots import BLUE, ORANGE, blank, several_panels
+from llmnotes.plots import blank
+from llmnotes.plots.drawing import (
+    FAINT,
+    NORMAL,
+    SMALL,
+    THINGS,
+    Spot,
+    arrow,
+    bars,
+    box,
+    canvas,
+    cell,
+    chart,
+    line,
+    matrix,
+    note,
+    show,
+    signed,
+    vector,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Interactive
 
 
-def _arrow(panel: Axes, end: Any, colour: str, start: Any = (0, 0), **style: Any) -> None:
-    """Draw an arrow from `start` to `end`, both (2,)."""
-    panel.annotate(
+def _seen(token: str) -> str:
+    """Return a token so that its leading space can be seen."""
+    return {"<|bos|>": "‹start›"}.get(token, token.replace(" ", "␣"))
+
+
+def _grid(
+    ax: Axes,
+    x: float,
+    top: float,
+    table: Any,
+    thing: str,
+    w: float = 5,
+    h: float = 3.2,
+    form: str = "{:+.0f}",
+    most: float | None = None,
+) -> Spot:
+    """Draw a table of numbers as cells, its upper left corner at (x, top); `most` is the size that is darkest."""
+    table = np.asarray(table, dtype=float)
+    most = most or float(np.abs(table[np.isfinite(table)]).max())
+    for i, row in enumerate(table):
+        for j, value in enumerate(row):
+            at = (x + w * j, top - h * (i + 1), w, h)
+            if np.isfinite(value):
+                cell(ax, *at, signed(value, form), thing, abs(value) / most)
+            else:
+                cell(ax, *at, "−∞", "alarm", 0.12)
+    rows, cols = table.shape
+    return Spot(x, top - h * rows, w * cols, h * rows)
+
+
+def _words(ax: Axes, x: float, spot: Spot, words: Sequence[str], ha: str = "right", rows: int | None = None) -> None:
+    """Write a word beside every row of a grid."""
+    step = spot.h / (rows or len(words))
+    for i, word in enumerate(words):
+        note(ax, x, spot.y + spot.h - step * (i + 0.5), word, ha=ha, code=True)
+
+
+def _plane(ax: Axes, place: tuple, xlim: tuple, ylim: tuple, xlabel: str, ylabel: str) -> Axes:
+    """Return a plane with axes through zero, where a unit is equally long across and up."""
+    plane = chart(ax, *place, xlim=xlim, ylim=ylim, aspect="equal", xticks=[], yticks=[])
+    plane.spines[["left", "bottom"]].set_visible(False)
+    plane.axhline(0, color=FAINT, linewidth=0.8)
+    plane.axvline(0, color=FAINT, linewidth=0.8)
+    plane.text(xlim[1], 0.13, f"{xlabel} →", size=SMALL, color=FAINT, ha="right", va="bottom")
+    plane.text(-0.15, ylim[1], f"{ylabel} →", size=SMALL, color=FAINT, ha="right", va="top", rotation=90)
+    return plane
+
+
+def _from_zero(plane: Axes, end: Any, thing: str, width: float = 2.4, style: str = "-", alpha: float = 1) -> None:
+    """Draw a vector as an arrow from zero."""
+    plane.annotate(
         "",
-        xy=end,
-        xytext=start,
-        arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2, "shrinkA": 0, "shrinkB": 0} | style,
+        xy=(float(end[0]), float(end[1])),
+        xytext=(0, 0),
+        arrowprops={
+            "arrowstyle": "-|>,head_length=0.6,head_width=0.3",
+            "color": THINGS[thing][0],
+            "lw": width,
+            "ls": style,
+            "alpha": alpha,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        },
     )
 
 
-def shares(rows: dict[str, np.ndarray]) -> Figure:
-    """Return the figure of softmax weights, largest first, one panel for each entry of `rows`."""
-    figure, panels = several_panels(7.4, 2.8, columns=len(rows))
-    for panel, (title, weights), colour in zip(panels, rows.items(), (ORANGE, BLUE), strict=False):
-        panel.bar(range(1, len(weights) + 1), np.sort(weights)[::-1], color=colour)
-        panel.set(title=title, xlabel="key, by its weight", xticks=(1, len(weights)), ylim=(0, 1), ylabel="weight")
-    return figure
+def two_sentences(first: Sequence[str], second: Sequence[str], row: np.ndarray) -> None:
+    """Draw two sentences whose last token has the same row."""
+    ax = canvas(27)
+    ends = []
+    for tokens, y in ((first, 21.4), (second, 2)):
+        x = 1.0
+        for i, token in enumerate(tokens):
+            differs = first[i] != second[i]
+            spot = box(ax, x, y, len(_seen(token)) + 3.4, 3.8, _seen(token), "alarm" if differs else "token")
+            x = spot.x + spot.w + 0.5
+        ends.append(spot)
+    cells = vector(ax, 32.6, 11.9, [*row[:3], row[-1]], "stream", 6.6, dots=True)
+    note(ax, 31.4, cells.left[1], f"the row of {_seen(first[-1])}, {len(row)} numbers", ha="right", bold=True)
+    arrow(ax, ends[0].bottom, (ends[0].bottom[0], 15.4), thing="table")
+    arrow(ax, ends[1].top, (ends[1].top[0], 11.6), thing="table")
+    show(
+        ax,
+        "Two sentences that must go on differently. Their last token is the same, so it fetches the same row.",
+        "Two rows of tokens that differ in cat and dog. From the last token of both, an arrow leads to one row of "
+        "numbers.",
+    )
 
 
-def clock_hands(frequencies: Sequence[float], positions: Sequence[int]) -> Figure:
-    """Return the figure of how far each pair of a head has turned at a few positions, as hands of clocks.
+def average(words: Sequence[str], columns: Sequence[str], x: np.ndarray, weights: np.ndarray) -> None:
+    """Draw the rows of the words, each with its weight, and their weighted sum."""
+    ax = canvas(26)
+    for j, column in enumerate(columns):
+        note(ax, 27 + 9 * j, 24, column, colour=FAINT)
+    spot = _grid(ax, 22.5, 22.4, x, "stream", w=9)
+    for i, (word, weight) in enumerate(zip(words, weights, strict=True)):
+        y = 20.8 - 3.2 * i
+        box(ax, 1, y - 1.5, 8, 3, word)
+        cell(ax, 12, y - 1.6, 6.4, 3.2, f"{weight:.2f}", "attention", weight)
+        note(ax, 20.4, y, "×", NORMAL)
+    note(ax, 15.2, 24, "weight", colour=FAINT)
+    note(ax, 51, spot.centre[1], f"x {x.shape}", NORMAL, "stream", ha="left", bold=True)
+    arrow(ax, (36, 12.4), (36, 8.2), "add up", side="right")
+    _grid(ax, 22.5, 7.6, [weights @ x], "stream", w=9, form="{:+.2f}", most=float(np.abs(x).max()))
+    note(ax, 20.8, 6, f"{words[-1]} receives", ha="right", bold=True)
+    note(ax, 51, 6, f"({x.shape[1]},)", NORMAL, "stream", ha="left", bold=True)
+    show(
+        ax,
+        "The laziest attention: each row times the same weight, then add up. There is some cat in it, but cat counts "
+        "no more than any other word.",
+        "Three words with a weight of one third each and their rows of three numbers, and below the sum.",
+    )
 
-    `frequencies` are radians per position, one panel each; `positions` are drawn as hands, later ones darker.
+
+def softmax_steps(words: Sequence[str], scores: np.ndarray) -> None:
+    """Draw scores, their exponentials, and the shares."""
+    ax = canvas(20)
+    powers = np.exp(scores)
+    shares = powers / powers.sum()
+    bars(ax, 19, 15, words, scores, "old", length=5.6, form="{:.0f}")
+    bars(ax, 33.4, 15, [""] * len(words), powers, "attention", length=7, form="{:.2f}")
+    bars(ax, 52, 15, [""] * len(words), shares, "attention", length=5, form="{:.1%}")
+    note(ax, 18, 17.6, "scores", NORMAL, bold=True)
+    note(ax, 37, 17.6, "exp(score)", NORMAL, bold=True)
+    note(ax, 56, 17.6, "shares", NORMAL, bold=True)
+    arrow(ax, (26.6, 3.6), (32.4, 3.6), "exp", thing="attention")
+    arrow(ax, (44, 3.6), (52, 3.6), "÷ sum", thing="attention")
+    note(ax, 18, 3.4, f"sum {signed(scores.sum(), '{:.0f}')}", colour=FAINT)
+    note(ax, 38, 3.4, f"sum {powers.sum():.2f}", colour=FAINT)
+    note(ax, 57, 3.4, f"sum {shares.sum():.0%}", colour=FAINT)
+    show(
+        ax,
+        f"Softmax on the scores of “{words[-1]}”. exp makes every score positive and keeps their order. The division "
+        "turns them into shares.",
+        "Three columns of bars: the scores, two of them negative; their exponentials, all positive; the shares.",
+    )
+
+
+def three_matrices(
+    words: Sequence[str], x: np.ndarray, matrices: Sequence[np.ndarray], meanings: Sequence[Sequence[str]]
+) -> None:
+    """Draw how three matrices make a query, a key and a value of every word."""
+    ax = canvas(50)
+    rows = _grid(ax, 8, 29.6, x, "stream", w=4)
+    _words(ax, 7.4, rows, words)
+    note(ax, rows.centre[0], 31.4, f"x {x.shape}", NORMAL, "stream", bold=True)
+    heads = (("q", "what do I look for?"), ("k", "what am I found by?"), ("v", "what do I hand out?"))
+    for i, ((name, question), weights, means) in enumerate(zip(heads, matrices, meanings, strict=True)):
+        top = 44.6 - 16.4 * i
+        note(ax, 43.4, top + 4, question, NORMAL, "attention", bold=True)
+        spot = _grid(ax, 26.6, top - 1.6, weights, "old", w=4)
+        note(ax, spot.centre[0], top + 0.2, f"$W_{name}$ {weights.shape}", NORMAL, bold=True)
+        result = _grid(ax, 50, top, x @ weights.T, "attention", w=4)
+        note(ax, result.centre[0], top + 1.7, f"{name} {(x @ weights.T).shape}", NORMAL, bold=True)
+        _words(ax, 58.6, result, words, ha="left")
+        for j, mean in enumerate(means):
+            note(ax, 39.2, top - 1.6 - 3.2 * (j + 0.5), mean, ha="left", colour=FAINT, room=10)
+        arrow(ax, (20.4, rows.centre[1]), (26.2, spot.left[1]), thing="stream")
+    show(
+        ax,
+        "Three matrices, three views of the same rows. Each row of a matrix takes the dot product with each word: "
+        "it becomes one column of the result.",
+        "The rows of the three words at the left; arrows to three small matrices, and at the right the queries, keys "
+        "and values that come out, with their shapes.",
+    )
+
+
+def arrows(words: Sequence[str], q: np.ndarray, k: np.ndarray, v: np.ndarray, weights: np.ndarray) -> None:
+    """Draw one query among the keys, and what it receives among the values."""
+    ax = canvas(34)
+    received = weights @ v
+    left = _plane(ax, (1, 1, 30, 29), (-1.7, 2.9), (-1.6, 2.85), "animal", "age")
+    for word, key in zip(words, k, strict=True):
+        _from_zero(left, key, "token", 1.8)
+        below = -0.32 if key[1] <= 0 else 0.12
+        left.text(
+            key[0] + 0.1,
+            key[1] + below,
+            f"key of {word}",
+            size=SMALL,
+            va="center",
+            ha="center" if key[0] < 0 else ("right" if key[0] else "left"),
+        )
+    _from_zero(left, q, "attention", 3.2)
+    left.text(
+        q[0] - 0.1,
+        q[1] + 0.22,
+        f"query of {words[-1]}",
+        size=SMALL,
+        color=THINGS["attention"][0],
+        weight="bold",
+        ha="center",
+        va="center",
+    )
+    right = _plane(ax, (33, 1, 30, 29), (-3.2, 5.6), (-3, 5.6), "furry", "small")
+    for word, value, weight in zip(words, v, weights, strict=True):
+        _from_zero(right, value, "token", 1.8, alpha=0.35)
+        _from_zero(right, weight * value, "token", 1.8)
+        below = -0.65 if value[1] <= 0 else 0.1
+        right.text(
+            value[0] + 0.25,
+            value[1] + below,
+            f"{weight:.2f} × {word}",
+            size=SMALL,
+            va="center",
+            ha="center" if value[0] < 0 else ("right" if value[0] else "left"),
+        )
+    _from_zero(right, received, "stream", 3.2)
+    right.text(
+        received[0] + 0.1,
+        received[1] + 0.55,
+        f"{words[-1]} receives",
+        size=SMALL,
+        color=THINGS["stream"][0],
+        weight="bold",
+        ha="center",
+    )
+    note(ax, 16, 32.4, "who matches the query?", NORMAL, bold=True)
+    note(ax, 48, 32.4, "what is handed out?", NORMAL, bold=True)
+    show(
+        ax,
+        "Left: the query of “a” points mostly the way that the key of “cat” points. Right: the values (pale) are "
+        "multiplied by their weights (dark) and added; the blue arrow is what “a” receives.",
+        "Two planes with arrows. In the left one a query lies between two keys, nearer to that of cat. In the right "
+        "one the result lies near the value of cat.",
+    )
+
+
+def one_look(words: Sequence[str], q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
+    """Draw the whole computation for one query, number by number."""
+    ax = canvas(31)
+    scores = k @ q
+    divided = scores / np.sqrt(len(q))
+    weights = np.exp(divided) / np.exp(divided).sum()
+    columns = ((14.3, "key"), (25, "· q"), (34.4, f"÷ √{len(q)}"), (44, "softmax"), (57.2, "× value"))
+    for at, name in columns:
+        note(ax, at, 23.4, name, NORMAL, bold=True)
+    note(ax, 8.6, 28.2, f"query of {words[-1]}", ha="left", bold=True, colour="attention")
+    vector(ax, 28, 26.6, q, "attention", 4.6, form="{:+.0f}")
+    for i, word in enumerate(words):
+        y = 17.8 - 4.4 * i
+        note(ax, 8.2, y + 1.6, word, ha="right", code=True)
+        vector(ax, 9.7, y, k[i], "old", 4.6, form="{:+.0f}")
+        cell(ax, 21.6, y, 6.8, 3.2, signed(scores[i], "{:+.0f}"), "old")
+        cell(ax, 31, y, 6.8, 3.2, signed(divided[i]), "old")
+        cell(ax, 40.6, y, 6.8, 3.2, f"{weights[i]:.2f}", "attention", weights[i])
+        note(ax, 49.6, y + 1.6, "×", NORMAL)
+        vector(ax, 52, y, v[i], "old", 5.2, form="{:+.0f}")
+        for start, end in ((19.1, 21.4), (28.6, 30.8), (38, 40.4)):
+            arrow(ax, (start, y + 1.6), (end, y + 1.6))
+    arrow(ax, (57.2, 8.6), (57.2, 5.6), "add up", side="left")
+    vector(ax, 52, 2, weights @ v, "stream", 5.2, form="{:+.1f}")
+    note(ax, 51, 3.6, f"{words[-1]} receives", ha="right", bold=True, colour="stream")
+    show(
+        ax,
+        "Attention for one word, from left to right: keys times query, divided by the root of d, softmax, and the sum "
+        "of the weighted values.",
+        "For each of three words its key, the dot product with the query, the divided score, the weight and the value; "
+        "below, the weighted sum.",
+    )
+
+
+def too_sharp(sizes: Sequence[int], raw: Sequence[float], divided: Sequence[float]) -> None:
+    """Draw the average largest weight of three against d, with and without the division."""
+    ax = canvas(26)
+    plot = chart(ax, 8, 5.4, 54, 18, xscale="log", ylim=(0.3, 1.04), xlim=(sizes[0] / 1.3, sizes[-1] * 1.3))
+    plot.plot(sizes, raw, "o-", color=THINGS["alarm"][0], linewidth=2.4)
+    plot.plot(sizes, divided, "s-", color=THINGS["attention"][0], linewidth=2.4)
+    plot.axhline(1 / 3, color=FAINT, linewidth=1, linestyle="--")
+    plot.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    plot.minorticks_off()
+    plot.set_yticks([1 / 3, 0.5, 0.75, 1], ["33%", "50%", "75%", "100%"])
+    middle = len(sizes) // 2
+    plot.text(
+        sizes[middle],
+        raw[middle] - 0.11,
+        "scores as they are",
+        size=SMALL,
+        color=THINGS["alarm"][0],
+        weight="bold",
+        ha="left",
+    )
+    plot.text(
+        sizes[middle],
+        divided[middle] + 0.06,
+        "divided by √d",
+        size=SMALL,
+        color=THINGS["attention"][0],
+        weight="bold",
+        ha="left",
+    )
+    plot.text(sizes[-1], 0.35, "all three equal", size=SMALL, color=FAINT, ha="right")
+    note(ax, 35, 1.6, "d, the numbers in a query and in a key", colour=FAINT)
+    note(ax, 8, 24.8, "largest of three weights, on average", ha="left", bold=True)
+    show(
+        ax,
+        "One random query looks at three random keys. Without the division, long vectors give nearly everything to "
+        "one key. With it, d makes hardly any difference.",
+        "Two curves against d. The upper climbs to nearly 100%, the lower stays almost level.",
+    )
+
+
+def mask(words: Sequence[str], scores: np.ndarray, weights: np.ndarray) -> None:
+    """Draw the scores of all words, the same with the future at minus infinity, and the weights."""
+    ax = canvas(21)
+    sees = np.tri(len(words), dtype=bool)
+    tables = (
+        (scores, "token", "{:+.1f}", "scores"),
+        (np.where(sees, scores, -np.inf), "token", "{:+.1f}", "no looking ahead"),
+        (weights, "attention", "{:.2f}", "weights"),
+    )
+    for i, (table, thing, form, name) in enumerate(tables):
+        x = 7 + 19.6 * i
+        spot = _grid(ax, x, 13.8, table, thing, w=5, h=3.4, form=form, most=1 if thing == "attention" else 1e9)
+        note(ax, spot.centre[0], 19, name, NORMAL, bold=True)
+        for j, word in enumerate(words):
+            note(ax, x + 5 * (j + 0.5), 15.4, word, code=True, colour=FAINT)
+        if i:
+            arrow(ax, (x - 4, spot.left[1]), (x - 0.6, spot.left[1]), thing="attention")
+    _words(ax, 6.4, Spot(7, 3.6, 15, 10.2), words)
+    note(ax, 53.7, 1.8, "each row: sum 1", colour=FAINT)
+    note(ax, 34, 1.8, f"{tables[0][0].shape}", colour=FAINT)
+    note(ax, 14.5, 1.8, "a row: one word asks", colour=FAINT)
+    show(
+        ax,
+        "Every row is a word that asks, every column a word that is asked. Scores above the diagonal belong to later "
+        "words. They become −∞ before the softmax, so their weight is 0.",
+        "Three tables of three by three numbers: scores, scores with minus infinity above the diagonal, weights with "
+        "zeros there.",
+    )
+
+
+def two_heads(words: Sequence[str], weights: np.ndarray, received: np.ndarray, output: np.ndarray) -> None:
+    """Draw two heads of the last word, their results side by side, and the output matrix."""
+    ax = canvas(46)
+    for h in range(2):
+        left = 2 + 32 * h
+        note(ax, left + 14, 44, f"head {h}", NORMAL, "attention", bold=True)
+        asks = box(ax, left + 9.4, 23.6, 9.2, 3.6, words[-1])
+        for j, word in enumerate(words):
+            spot = box(ax, left + 10 * j, 37, 8, 3.6, word)
+            width = 0.4 + 9 * weights[h, j]
+            line(ax, [spot.bottom, (asks.centre[0] + 2.4 * (j - 1), 27.4)], "attention", width)
+            at = (asks.centre[0] * 0.4 + spot.bottom[0] * 0.6) + (-2.6, 1.2, 1.6)[j]
+            note(ax, at, 33, f"{weights[h, j]:.2f}", ha=("right", "left", "left")[j])
+        vector(ax, left + 8.4, 17.2, received[h], "attention", 5.6, form="{:+.1f}")
+        arrow(ax, asks.bottom, (asks.bottom[0], 20.7), thing="attention")
+        arrow(ax, (left + 14, 17), (32 + 5.6 * (2 * h - 1), 13.2), thing="attention")
+    joined = vector(ax, 20.8, 9.8, received.reshape(-1), "attention", 5.6, form="{:+.1f}")
+    note(ax, 19.8, joined.left[1], "side by side (4,)", ha="right")
+    arrow(ax, joined.bottom, (32, 5.8), f"times $W_o$, {output.shape}", thing="attention", side="right")
+    handed = output @ received.reshape(-1)
+    vector(ax, 23.6, 2.2, handed, "stream", 5.6, form="{:+.1f}")
+    note(ax, 22.6, 3.8, f"to be added to the row of {words[-1]}", ha="right")
+    note(ax, 41.6, 3.8, "(animal, young, small word)", ha="left", colour=FAINT)
+    show(
+        ax,
+        "Two heads look at the same three words and ask different things. Their results stand side by side, and one "
+        "more matrix turns them into a row as long as x.",
+        "Two heads, each with thick and thin lines from the words to a; the first is thickest from cat, the second "
+        "from baby. Below, four numbers side by side, then three.",
+    )
+
+
+def split_heads(tokens: int, heads: int, size: int) -> None:
+    """Draw how the columns of a wide table become heads."""
+    ax = canvas(25)
+    strip = 5.2
+    for h in range(heads):
+        matrix(ax, 6 + strip * h, 6, strip, 10, f"{h}", "attention")
+    note(ax, 16.4, 18, f"{heads} × {size} = {heads * size} columns")
+    note(ax, 5, 11, f"{tokens}", ha="right")
+    note(ax, 16.4, 3.4, f"({tokens}, {heads * size})", NORMAL, bold=True)
+    arrow(ax, (28.6, 11), (35, 11), thing="attention")
+    for h in range(heads):
+        matrix(ax, 37 + 4.8 * h, 13 - 3 * h, strip, 10, "", "attention")
+        note(ax, 37 + 4.8 * h + 2.6, 21.4 - 3 * h, f"{h}", NORMAL, bold=True)
+    note(ax, 44, 2.2, f"({heads}, {tokens}, {size})", NORMAL, bold=True)
+    note(ax, 62.6, 19.4, f"head {heads - 1}: the\nlast {size} columns", ha="right")
+    show(
+        ax,
+        f"One wide matrix product makes the queries of all heads. Head 0 owns the first {size} columns, head 1 the "
+        "next, and so on. Cutting means: stand them behind each other.",
+        "A wide table in four strips, and an arrow to four narrow tables, one behind the other.",
+    )
+
+
+def sharing(models: dict[str, tuple[int, int, int, int, int]]) -> None:
+    """Draw how heads of the first model share keys and values, and count what each model keeps for a token.
+
+    A model is its layers, heads, heads of keys and values, numbers in a head, and bytes for a number.
     """
-    figure, panels = several_panels(8.4, 2.4, columns=len(frequencies))
-    for panel, frequency in zip(panels, frequencies, strict=True):
-        panel.add_artist(Circle((0, 0), 1, fill=False, color="#bbbbbb"))
+    ax = canvas(36)
+    _, heads, key_heads, *_ = next(iter(models.values()))
+    for start, pairs, title in ((2, heads, "each its own"), (34, key_heads, "shared")):
+        note(ax, start + 14, 34.2, title, NORMAL, bold=True)
+        step = 28 / pairs
+        spots = [
+            box(ax, start + step * (p + 0.5) - 3, 20, 6, 5, f"k v {p}", "attention", size=SMALL) for p in range(pairs)
+        ]
+        for h in range(heads):
+            asks = box(ax, start + 7 * h, 28.4, 6.6, 3.8, f"q {h}", "stream", size=SMALL)
+            arrow(ax, asks.bottom, (spots[h * pairs // heads].top[0], 25.2), thing="attention")
+    note(ax, 2, 16.4, "keys and values of one token, in bytes, all layers together", ha="left", bold=True)
+    for i, (name, (layers, own, shared, size, width)) in enumerate(models.items()):
+        y = 12.6 - 4.6 * i
+        counts = f"{own} heads", f"{shared} for k, v"
+        note(ax, 2, y, name, ha="left")
+        note(ax, 29, y + 0.9, f"{2 * layers * own * size * width:,}", ha="right")
+        note(ax, 29, y - 1.1, counts[0], ha="right", colour=FAINT)
+        arrow(ax, (34, y), (40, y), thing="attention")
+        note(ax, 56, y + 0.9, f"{2 * layers * shared * size * width:,}", ha="right")
+        note(ax, 56, y - 1.1, counts[1], ha="right", colour=FAINT)
+    show(
+        ax,
+        f"Left: {heads} heads with keys and values of their own. Right, as in Pebble: neighbours share. A model keeps "
+        "the keys and values of every token, so sharing saves memory.",
+        "Four boxes for queries above four boxes for keys and values, and beside it four above two. Below, the bytes "
+        "for each token in three models.",
+    )
+
+
+def turned(words: Sequence[str], q: np.ndarray, k: np.ndarray, angle: float, starts: Sequence[int]) -> None:
+    """Draw a query and two keys, turned by their positions, for two places in a text."""
+    ax = canvas(34)
+
+    def turn(p: np.ndarray, by: float) -> np.ndarray:
+        cos, sin = np.cos(by), np.sin(by)
+        return np.array([p[0] * cos - p[1] * sin, p[0] * sin + p[1] * cos])
+
+    last = len(words) - 1
+    for i, start in enumerate(starts):
+        left = 1 + 32 * i
+        plane = _plane(ax, (left, 5, 30, 25.4), (-2.6, 3.0), (-0.9, 3.0), "", "")
+        for text in list(plane.texts):
+            text.remove()
+        asked = [(f"key of {words[j]}", k[j], j, "token") for j in range(last)]
+        scores = []
+        for name, arm, place, thing in [*asked, (f"query of {words[last]}", q, last, "attention")]:
+            _from_zero(plane, arm, thing, 1.2, "--", 0.5)
+            end = turn(arm, angle * (start + place))
+            _from_zero(plane, end, thing, 3.2 if thing == "attention" else 2)
+            scores.append(float(turn(q, angle * (start + last)) @ end))
+            x, y = end * (1 + 0.24 / np.linalg.norm(end))
+            low = y < 0.5
+            plane.text(x, y - 0.75 * low, name, size=SMALL, color=THINGS[thing][0], ha="center", va="center")
+        note(ax, left + 15, 32, f"positions {start}, {start + 1}, {start + 2}", NORMAL, bold=True)
+        pairs = zip(words, scores[:-1], strict=False)
+        note(ax, left + 15, 2.4, "scores: " + "   ".join(f"{word} {score:.2f}" for word, score in pairs))
+    show(
+        ax,
+        f"Each query and key is turned by {angle} radians times its position (dashed: before). Ten positions later "
+        "all are turned further, but the angles between them are the same, and so are the scores.",
+        "Two planes. In both, a query and two keys are turned away from their dashed originals, in the right one much "
+        "further; the scores below are equal.",
+    )
+
+
+def clocks(frequencies: Sequence[float], pairs: Sequence[int], positions: Sequence[int]) -> None:
+    """Draw how far a few pairs of a head have turned at a few positions, as hands of clocks."""
+    ax = canvas(24)
+    step = 62 / len(pairs)
+    for i, (pair, frequency) in enumerate(zip(pairs, frequencies, strict=True)):
+        dial = chart(ax, 1 + step * i, 6, step, 15, xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal")
+        dial.axis("off")
+        dial.add_artist(Circle((0, 0), 1, fill=False, color=THINGS["old"][0]))
         for place, position in enumerate(positions):
             angle = position * frequency
-            shade = 0.25 + 0.75 * (place + 1) / len(positions)
-            _arrow(panel, (np.cos(angle), np.sin(angle)), BLUE, alpha=shade)
-            if place == len(positions) - 1 or frequency * (positions[place + 1] - position) > 0.2:  # room for a number
-                panel.annotate(
-                    str(position), xy=(1.2 * np.cos(angle), 1.2 * np.sin(angle)), ha="center", va="center", fontsize=8
+            _from_zero(dial, (np.cos(angle), np.sin(angle)), "attention", 2, alpha=0.3 + 0.7 * place / len(positions))
+            if frequency > 0.3 or position == positions[-1]:
+                dial.text(
+                    1.25 * np.cos(angle), 1.25 * np.sin(angle), str(position), size=SMALL, ha="center", va="center"
                 )
-        panel.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), title=f"turns by {frequency:.3g} rad per token")
-        panel.title.set_fontsize(9)
-        panel.set_aspect("equal")
-        panel.axis("off")
-    return figure
+        note(ax, 1 + step * (i + 0.5), 22, f"pair {pair}", NORMAL, bold=True)
+        note(ax, 1 + step * (i + 0.5), 4.6, f"{frequency:.2g} radians", colour=FAINT)
+    note(ax, 32, 2, "per position", colour=FAINT)
+    show(
+        ax,
+        f"Four of the 32 pairs in a head of Pebble, at positions {positions[0]} to {positions[-1]}. The first turns "
+        "fast and tells neighbours apart. The last ones hardly move.",
+        "Four dials with a hand for each position; on the first the hands are spread out, on the last they coincide.",
+    )
+
+
+def layer(tokens: int, hidden: int, heads: int, key_heads: int, size: int) -> None:
+    """Draw one attention layer with its shapes."""
+    ax = canvas(58)
+    rows = box(ax, 20, 53.4, 24, 4, f"x ({tokens}, {hidden})", "stream")
+    for x, name, count, turns in ((11, "q", heads, True), (32, "k", key_heads, True), (53, "v", key_heads, False)):
+        spot = box(ax, x - 9, 45.4, 18, 4.4, f"$W_{name}$ ({count * size}, {hidden})", "attention", size=SMALL)
+        arrow(ax, (x * 0.4 + 19.2, 53.2), spot.top, thing="stream")
+        cut = box(ax, x - 9, 38, 18, 4.4, f"split ({count}, {tokens}, {size})", "attention", size=SMALL)
+        arrow(ax, spot.bottom, cut.top, thing="attention")
+        if turns:
+            turn = box(ax, x - 9, 30.6, 18, 4.4, "turn by position", "attention", size=SMALL)
+            arrow(ax, cut.bottom, turn.top, thing="attention")
+    box(ax, 2, 20, 39, 6.6, "scores ÷ √d, mask, softmax", "attention", f"({heads}, {tokens}, {tokens})")
+    arrow(ax, (11, 30.4), (11, 26.9), "q", thing="attention", side="right")
+    arrow(ax, (32, 30.4), (32, 26.9), "k, repeated", thing="attention", side="right")
+    mixed = box(ax, 20, 11.6, 42, 4.6, f"weights times values ({heads}, {tokens}, {size})", "attention", size=SMALL)
+    arrow(ax, (30.5, 19.8), (30.5, 16.5), "weights", thing="attention", side="right")
+    arrow(ax, (53, 37.8), (53, 16.5), "v, repeated", thing="attention", side="left")
+    joined = box(ax, 20, 4.6, 42, 4.2, f"side by side, times $W_o$ ({hidden}, {heads * size})", "attention", size=SMALL)
+    arrow(ax, mixed.bottom, joined.top, thing="attention")
+    arrow(ax, (41, 4.4), (41, 1), thing="stream", width=2.4)
+    note(ax, 43, 1.8, f"({tokens}, {hidden})", ha="left", colour="stream", bold=True)
+    note(ax, 1.4, rows.left[1], f"d = {size}", ha="left", colour=FAINT)
+    show(
+        ax,
+        "The class you build, with Pebble's shapes. Rows come in at the top and leave at the bottom with the same "
+        "shape, so the result can be added to x.",
+        "From top to bottom: x, three matrices, split into heads, queries and keys turned, scores with mask and "
+        "softmax, the mixture of values, the output matrix.",
+    )
+
+
+def last_looks(tokens: Sequence[str], weights: np.ndarray, where: str) -> None:
+    """Draw how each head of one layer shares out the last token's look."""
+    ax = canvas(10 + 4.2 * len(weights))
+    top = 4.6 + 4.2 * len(weights)
+    for j, token in enumerate(tokens):
+        note(ax, 14 + 8 * (j + 0.5), top + 2.2, _seen(token), code=True)
+    for h, row in enumerate(weights):
+        y = top - 4.2 * (h + 1) + 0.6
+        note(ax, 12.6, y + 1.6, f"head {h}", ha="right", bold=True)
+        for j, weight in enumerate(row):
+            cell(ax, 14 + 8 * j, y, 8, 3.2, f"{weight:.2f}", "attention", weight)
+    note(ax, 38, 2, f"who is looked at by {_seen(tokens[-1])}, {where}", colour=FAINT)
+    show(
+        ax,
+        f"{where.capitalize()}, the four heads of Pebble give {_seen(tokens[-1])} what it needs: two look at ␣baby and "
+        "two at ␣cat. Each row of weights sums to 1.",
+        "A table with a row for each head and a column for each token; two heads have their weight on baby, two on "
+        "cat.",
+    )
 
 
 def all_heads(weights: ArrayLike) -> Figure:
