@@ -157,8 +157,7 @@ largest score of each row away first. If yours is right, the lesson goes on with
         name="softmax",
         stub='''def softmax(scores):
     """Return the softmax of each row of scores: none negative, each row sums to 1."""
-    powers = np.exp(scores)  # 1,000 would be too much for it
-    return ...''',
+    ...''',
         solution='''def softmax(scores):
     """Return the softmax of each row of scores: none negative, each row sums to 1."""
     powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -263,7 +262,6 @@ It turns by its position times `10000 ** (-2 * i / d)`. If yours is right, the l
         name="rotate",
         stub='''def rotate(x, start=0):
     """Return x with each pair of every token turned by the token's position."""
-    half = x.shape[-1] // 2
     ...''',
         solution='''def rotate(x, start=0):
     """Return x with each pair of every token turned by the token's position."""
