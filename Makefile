@@ -1,4 +1,4 @@
-# make course  runs every notebook and writes its pages to build/course
+# make course  runs every notebook, two side by side, and writes its pages to build/course
 # make quick   lint, types, the fast tests and the notebooks' static checks: under a minute
 # make test    proves that the course is true
 # make lab     opens JupyterLab at the first notebook
@@ -17,6 +17,8 @@ else
 BIN := .venv/bin
 endif
 READY := .venv/installed
+# What the lessons need, without what tests them: the first page comes sooner.
+LESSONS := .venv/lessons-installed
 
 export OMP_WAIT_POLICY := PASSIVE
 # Two workers share two cores, so threads that wait sleep at once, and do not spin as llmnotes sets them to.
@@ -34,7 +36,7 @@ ENGINES := $(wildcard build/peers/engines/lib/python*/site-packages)
 
 .PHONY: course quick fast test types lint lab browser fuzz peers engines bench pebble vision
 
-course: $(READY)
+course: $(LESSONS)
 	@$(BIN)/llmnotes run --pages build/course
 
 # The types are checked on one core while the tests run on the other.
@@ -65,7 +67,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-lab: $(READY)
+lab: $(LESSONS)
 	@$(BIN)/llmnotes lab
 
 # Every notebook run by a reader in a real browser; `make test` runs three of them there and looks at the others.
@@ -128,10 +130,13 @@ pebble: $(READY)
 vision: $(READY)
 	$(BIN)/python -m recipes.vision
 
-$(READY): requirements.txt requirements-real.txt pyproject.toml
+$(READY): $(LESSONS)
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
+
+$(LESSONS): requirements.txt requirements-real.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "llmnotes needs Python 3.11, 3.12 or 3.13; run: make PYTHON=python3.13")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable ".[course,lab]"
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-real.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@

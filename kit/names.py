@@ -54,7 +54,7 @@ class Names(ast.NodeVisitor):
     visit_ImportFrom = visit_Import
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:  # noqa: N802
-        self.bound |= {node.name} - {None}
+        self.bound |= {node.name} if node.name else set()
         self.generic_visit(node)
 
     def visit_FunctionDef(self, node: Scope) -> None:  # noqa: N802

@@ -87,6 +87,7 @@ def mathml(latex: str, block: bool = False) -> str:
         raise ValueError(f"The formula {latex} cannot be read: {type(error).__name__} {error}.") from error
     if unknown := re.search(r"\\\w*|&", html.unescape(re.sub(r"<[^>]*>", " ", formula))):
         raise ValueError(f"The formula {latex} has {unknown[0]}, which is not known.")
+    formula = formula.replace('<mo stretchy="false">&#x0007C;', '<mo stretchy="false" lspace="0" rspace="0">&#x0007C;')
     return re.sub(r"(<mi>[a-z]{2,}</mi>)(?=<(?:mi|mn|msub|msup|mfrac|msqrt)\b)", r'\1<mspace width="0.17em"/>', formula)
 
 
