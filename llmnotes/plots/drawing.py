@@ -51,6 +51,9 @@ THINGS = {  # thing: (strong, pale)
     "token": (INK, "#ffffff"),
     "old": ("#8b95a1", "#eceff2"),  # computed before, or of no interest now
     "alarm": ("#b3261e", "#fbe0dd"),  # something is wrong here
+    "loss": ("#b3261e", "#fbe0dd"),  # how wrong a guess is
+    "gradient": ("#0f7c86", "#d7eff1"),  # which way to turn a number, and how far
+    "held out": ("#a3357a", "#f6dcea"),  # text that a training never sees
 }
 
 

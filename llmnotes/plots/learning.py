@@ -1,0 +1,407 @@
+"""The pictures of notebook 07, learning from mistakes: what a guess costs, which way to turn a number, how far."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from llmnotes.plots.drawing import (
+    FAINT,
+    INK,
+    LARGE,
+    NORMAL,
+    SMALL,
+    THINGS,
+    arrow,
+    bars,
+    box,
+    canvas,
+    cell,
+    chart,
+    line,
+    note,
+    show,
+    signed,
+)
+
+GREY = THINGS["old"][0]
+Losses = Sequence[float]
+
+
+def plot_at(ax: Axes, x: float, y: float, w: float, h: float, **limits: Any) -> Axes:
+    """Return a chart without a background, so that notes can be written into it."""
+    plot = chart(ax, x, y, w, h, **limits)
+    plot.set_facecolor("none")
+    plot.set_zorder(-1)
+    ax.set_zorder(1)
+    ax.patch.set_alpha(0)
+    return plot
+
+
+def question(sentence: Sequence[str], size: int) -> None:
+    """Draw the beginning of a sentence, a box of zeros, and the word that should come out."""
+    ax = canvas(14)
+    at = 0.5
+    for word in sentence[:-2]:
+        wide = max(3.2, 0.95 * len(word) + 1.2)
+        box(ax, at, 5.2, wide, 4, word, size=SMALL)
+        at += wide + 0.3
+    arrow(ax, (at, 7.2), (36.4, 7.2))
+    box(ax, 36.6, 1.6, 15, 11.2, "", "table")
+    note(ax, 44.1, 9.8, f"{size:,}", LARGE, bold=True)
+    note(ax, 44.1, 6.9, "numbers,")
+    note(ax, 44.1, 4.3, "all zero", bold=True, colour="loss")
+    arrow(ax, (51.8, 7.2), (54.4, 7.2))
+    box(ax, 54.6, 5.2, 8.8, 4, sentence[-2], size=SMALL)
+    note(ax, 59, 3.4, "?", LARGE, bold=True, colour="loss")
+    show(
+        ax,
+        "What we want: a box full of numbers that goes on with the right word. What we have: a box full of zeros, "
+        "and some text.",
+        "The beginning of a sentence goes into a box of zeros, and kitten should come out.",
+    )
+
+
+def pairs(sentence: Sequence[str]) -> None:
+    """Draw a sentence as a row of words, with an arrow from each to the next."""
+    ax = canvas(19.4)
+    words = [".", *sentence]
+    step = 62 / len(words)
+    spots = [box(ax, 1 + step * i, 9, step - 0.4, 4, word, size=SMALL) for i, word in enumerate(words)]
+    for i, (one, two) in enumerate(zip(spots[:-1], spots[1:], strict=True)):
+        low = i % 2
+        y = 8.8 if low else 13.2
+        bend = 0.55 if low else -0.55
+        arrow(ax, (one.centre[0], y), (two.centre[0] - 0.4, y), thing="gradient", bend=bend)
+        middle = (one.centre[0] + two.centre[0]) / 2
+        note(ax, middle, 4.4 if low else 17.4, str(i + 1), NORMAL, bold=True, colour="gradient")
+    note(ax, 32, 1.4, f"{len(sentence)} questions: this word is there, which one comes next?", colour=FAINT)
+    show(
+        ax,
+        f"One sentence is {len(sentence)} small questions, and the text itself holds the answers. Nobody has to "
+        "write them down.",
+        "The words of the running example in a row, after a full stop; an arrow goes from each word to the next.",
+    )
+
+
+def counts(words: Sequence[str], table: Any, rows: Sequence[str], cols: Sequence[str], strong: tuple[str, str]) -> None:
+    """Draw a corner of the table of counts; `words` are all its words in order, `strong` is the pair with a frame."""
+    number = {word: i for i, word in enumerate(words)}
+    top = max(int(table[number[row], number[col]]) for row in rows for col in cols)
+    ax = canvas(6 + 3.6 * len(rows) + 3)
+    high = 3.6 * len(rows)
+    wide = 50 / len(cols)
+    for j, col in enumerate(cols):
+        note(ax, 11 + wide * (j + 0.5), high + 4.2, col, code=True)
+    for i, row in enumerate(rows):
+        y = high - 3.6 * (i + 1) + 2.4
+        note(ax, 10, y + 1.7, row, ha="right", code=True)
+        for j, col in enumerate(cols):
+            value = int(table[number[row], number[col]])
+            text = str(value) if value else ""
+            cell(ax, 11 + wide * j, y, wide, 3.4, text, "table", value / top, strong=(row, col) == strong)
+    note(ax, 36, high + 7.2, "next word", bold=True)
+    note(ax, 10, high + 7.2, "this word", bold=True, ha="right")
+    show(
+        ax,
+        f"A corner of the count table ({len(rows)} of {len(words)} rows, {len(cols)} of {len(words)} columns). "
+        f"The darker a cell, the more often that pair occurs. Framed: “{strong[0]}” followed by “{strong[1]}”.",
+        "A grid of counts; rows are the present word, columns the next word.",
+    )
+
+
+def loss_curve(points: Sequence[tuple[float, str]]) -> None:
+    """Draw -ln p; `points` are (p, what it is), three of them from unlikely to likely."""
+    ax = canvas(33)
+    plot = plot_at(ax, 7, 6, 54, 24, xlim=(0, 1.02), ylim=(0, 7.4))
+    p = np.linspace(0.0006, 1, 800)
+    plot.plot(p, -np.log(p), color=THINGS["loss"][0], linewidth=2.4)
+    for (chance, what), (dx, dy, ha) in zip(points, ((2, 0.8, "left"), (1, 2, "left"), (0, 4.6, "right")), strict=True):
+        height = -math.log(chance)
+        plot.plot(chance, height, "o", color=INK, markersize=7, zorder=5)
+        x, y = 7 + 54 * chance / 1.02, 6 + 24 * height / 7.4
+        note(ax, x + dx, y + dy, f"{what}: {chance:.3f} → {height:.2f}", ha=ha)
+    last = points[-1][0]
+    x, y = 7 + 54 * last / 1.02, 6 + 24 * -math.log(last) / 7.4
+    line(ax, [(x - 0.6, y + 3.4), (x, y + 0.9)], "old", 1.2)
+    note(ax, 34, 1.6, "p: the probability that we gave to the word that came")
+    note(ax, 8, 31.6, "loss = −ln p", bold=True, ha="left", colour="loss")
+    show(
+        ax,
+        "The loss of one prediction. Sure and right costs nothing; the less you believed in what then happens, the "
+        "more you pay, without limit.",
+        "A curve that falls steeply from the upper left to 0 at the right, with dots for three guesses.",
+    )
+
+
+def sentence_losses(words: Sequence[str], chances: Sequence[float], blank: float) -> None:
+    """Draw what each word of a sentence costs; `blank` is the chance that somebody gives who knows nothing."""
+    names, chances = [*words, "no idea"], [*chances, blank]
+    high = 3.2 * len(names)
+    ax = canvas(high + 4.6)
+    note(ax, 12, high + 2.9, "next word", bold=True, ha="right")
+    note(ax, 18, high + 2.9, "p", bold=True)
+    note(ax, 24, high + 2.9, "−ln p", bold=True, colour="loss", ha="left")
+    things = ["loss"] * len(words) + ["old"]
+    losses = [abs(math.log(p)) for p in chances]
+    bars(ax, 24, high + 0.8, ["" for _ in names], losses, things, length=30, form="{:.2f}")
+    for i, (word, p) in enumerate(zip(names, chances, strict=True)):
+        last = i == len(words)
+        y = high + 0.8 - 3.2 * (i + 0.5)
+        note(ax, 12, y, word, ha="right", code=not last, colour=FAINT if last else INK)
+        note(ax, 18, y, f"{p:.3f}", colour=FAINT if last else INK)
+    mean = -np.mean(np.log(chances[:-1]))
+    show(
+        ax,
+        f"What the counted table pays for each word of our sentence, {mean:.2f} on average. After “called” only “a” or "
+        "“an” can follow, which costs next to nothing. Which animal it is, and “kitten”, are expensive.",
+        "Eight bars, one for each word of the sentence, as long as its loss, and one for knowing nothing.",
+    )
+
+
+def wiggle(xs: Losses, losses: Losses, slope: float, height: float) -> None:
+    """Draw a loss over the one number that is turned, with its tangent at 0, where the loss is `height`."""
+    ax = canvas(31)
+    plot = plot_at(ax, 8, 6, 38, 22, xlim=(min(xs), max(xs)), ylim=(min(losses) - 0.4, max(losses) + 0.5))
+    plot.plot(xs, losses, color=THINGS["loss"][0], linewidth=2.4)
+    near = np.array([-1.6, 1.6])
+    plot.plot(near, height + slope * near, color=THINGS["gradient"][0], linewidth=2.4)
+    plot.plot(0, height, "o", color=INK, markersize=8, zorder=5)
+    note(ax, 27, 1.6, "the one number that we turn: row a, column kitten")
+    note(ax, 8, 29.4, "loss of “a → kitten”", bold=True, ha="left", colour="loss")
+    note(ax, 47, 22, f"slope here:\n{signed(slope, '{:+.3f}')}", NORMAL, ha="left", bold=True, colour="gradient")
+    note(ax, 47, 14.6, f"on the straight line:\none to the right,\n{-slope:.3f} down", ha="left")
+    show(
+        ax,
+        "Everything stays as it is, only one number moves. Where we stand (the dot), the curve goes down to the right: "
+        "make this number larger.",
+        "The loss as a falling curve, with its tangent at the number 0.",
+    )
+
+
+def p_minus_onehot(names: Sequence[str], p: Losses, target: Losses, gradient: Losses) -> None:
+    """Draw three strips of numbers, one under the other: guess, truth, difference."""
+    ax = canvas(23)
+    wide = 46 / len(names)
+    for j, name in enumerate(names):
+        note(ax, 15 + wide * (j + 0.5), 20.8, name, code=True)
+    for y, label, values, thing, form in (
+        (15.4, "our guess p", p, "table", "{:.3f}"),
+        (10, "− truth y", target, "old", "{:.0f}"),
+        (3.4, "= gradient", gradient, "gradient", "{:+.3f}"),
+    ):
+        note(ax, 14, y + 1.7, label, ha="right", bold=True, colour=thing if thing != "old" else INK)
+        for j, value in enumerate(values):
+            text = form.format(float(value)).replace("-", "−")
+            cell(ax, 15 + wide * j, y, wide, 3.4, text, thing, abs(float(value)))
+    line(ax, [(2, 8.4), (61, 8.4)], "token", 1.2)
+    note(ax, 38, 1.2, f"… and the same {gradient[-1]:+.3f} for all other words", colour=FAINT)
+    show(
+        ax,
+        "The gradient of one prediction is guess minus truth. To descend, we go against it: “kitten” is pushed up with "
+        "all strength, every other word a little down.",
+        "Three strips of numbers: probabilities, a one at kitten and zeros elsewhere, and their difference.",
+    )
+
+
+def backward(stations: Sequence[tuple[str, float]], slopes: Sequence[float]) -> None:
+    """Draw a chain of numbers, (name, value), with the slope of each step; the first is the weight, the last the loss.
+
+    Arrows lead forward with what is done, and backward with the slope.
+    """
+    ax = canvas(25)
+    things = ["table", "old", "old", "loss"]
+    forms = ["{:.0f}", "{:.0f}", "{:.4f}", "{:.3f}"]
+    spots = [
+        box(ax, 1 + 16.8 * i, 10.4, 11, 6.4, name, thing, form.format(value))
+        for i, ((name, value), thing, form) in enumerate(zip(stations, things, forms, strict=True))
+    ]
+    for one, two, slope in zip(spots[:-1], spots[1:], slopes, strict=True):
+        arrow(ax, (one.right[0] + 0.2, 15.2), (two.left[0] - 0.2, 15.2))
+        arrow(ax, (two.left[0] - 0.2, 12), (one.right[0] + 0.2, 12), thing="gradient")
+        middle = (one.right[0] + two.left[0]) / 2
+        form = "{:.4f}" if abs(slope) < 1 else "{:.0f}"
+        note(ax, middle, 8, "× " + form.format(slope).replace("-", "−"), colour="gradient", bold=True)
+    note(ax, 32, 20.6, "forward: compute, and remember every step", bold=True)
+    whole = signed(math.prod(slopes), "{:.3f}")
+    note(ax, 32, 3.4, f"backward, from right to left: the slopes multiply to {whole}", bold=True, colour="gradient")
+    show(
+        ax,
+        "How autograd finds a slope. Forward, from the logit of “kitten” to the loss, it remembers each step. On the "
+        "way back it multiplies the slopes of the steps, and at the left stands the slope of the whole.",
+        "Four boxes in a row with arrows forward in black and backward in teal, and a slope at each arrow.",
+    )
+
+
+def circle(size: int) -> None:
+    """Draw the loop of training; `size` is how many numbers our table has."""
+    ax = canvas(24)
+    places = {
+        "guess": (1, 14.6, "stream", "model(now)"),
+        "loss": (45, 14.6, "loss", "cross_entropy"),
+        "gradient": (45, 2.4, "gradient", "backward()"),
+        "step": (1, 2.4, "table", "− lr · gradient"),
+    }
+    for name, (x, y, thing, small) in places.items():
+        box(ax, x, y, 18, 7, name, thing, small)
+    arrow(ax, (19.4, 18.1), (44.6, 18.1), "compare with the text")
+    arrow(ax, (54, 14.2), (54, 9.8), "which way?", side="left")
+    arrow(ax, (44.6, 5.9), (19.4, 5.9), "turn all the numbers")
+    arrow(ax, (10, 9.8), (10, 14.2), "and again", side="right")
+    show(
+        ax,
+        f"All of training is this circle, for a table of {size:,} numbers and for a model of many billions.",
+        "Four boxes in a circle: guess, loss, gradient, step.",
+    )
+
+
+def _curves(
+    runs: Sequence[tuple[str, Losses, str, float]],
+    caption: str,
+    alt: str,
+    floor: tuple[float, str, float] | None = None,
+    top: float = 4.6,
+) -> None:
+    """Draw runs, (label, losses, thing, nudge): one line each, labelled at its right end, `nudge` units higher."""
+    ax = canvas(32)
+    steps = max(len(losses) for _, losses, *_ in runs)
+    plot = plot_at(ax, 6.5, 6, 39, 23, xlim=(0, steps), ylim=(0, top))
+    for label, losses, thing, nudge in runs:
+        plot.plot(losses, color=THINGS[thing][0], linewidth=2)
+        y = 6 + 23 * min(losses[-1], top) / top
+        note(ax, 46.2, y + nudge, label, ha="left", bold=True, colour=thing)
+    if floor is not None:
+        plot.axhline(floor[0], color=GREY, linestyle=(0, (4, 3)), linewidth=1.6)
+        note(ax, 46.2, 6 + 23 * floor[0] / top + floor[2], floor[1], ha="left", colour=FAINT)
+    note(ax, 26, 1.6, "steps")
+    note(ax, 6.5, 30.4, "loss", bold=True, ha="left", colour="loss")
+    show(ax, caption, alt)
+
+
+def loss_over_steps(losses: Losses, counting: float) -> None:
+    """Draw one run above the loss of the counted table."""
+    _curves(
+        [("our loop", losses, "stream", 1.2)],
+        "The loss curve: fast at first, then slower and slower. It never gets below what counting pays.",
+        "A curve that falls steeply and flattens out just above a dashed line.",
+        floor=(counting, "counting", -1.2),
+    )
+
+
+def three_rates(runs: Mapping[int, Losses], counting: float) -> None:
+    """Draw a run for each of three learning rates, from small to large."""
+    small, good, large = runs
+    _curves(
+        [
+            (f"lr = {large}", runs[large], "loss", 0),
+            (f"lr = {small}", runs[small], "old", 0),
+            (f"lr = {good}", runs[good], "stream", 1.4),
+        ],
+        "Too small (grey): the right way, but it would take thousands of steps. Too large (red): it never settles. In "
+        "between there is room.",
+        "Three loss curves: one slow, one fast and smooth, one jumping.",
+        floor=(counting, "counting", -1.6),
+    )
+
+
+def noisy_and_smooth(noisy: Losses, smooth: Losses, batch: int, everything: int, lr: float) -> None:
+    """Draw a run on batches and a run on all pairs at the same rate."""
+    _curves(
+        [(f"batch of {batch}", noisy, "old", 1.0), (f"all {everything:,}", smooth, "stream", -1.2)],
+        f"The same learning rate, {lr:.0f}, with {batch} pairs a step and with all {everything:,} (seed 0). The noisy "
+        f"curve does {everything // batch} times less work for each step and gets nearly as far.",
+        "A smooth loss curve and a jagged one around it.",
+    )
+
+
+def valley(xs: Losses, losses: Losses, walks: Mapping[int, tuple[Losses, Losses]]) -> None:
+    """Draw a loss over one number, once for each learning rate, with the steps of a walk: {lr: (numbers, losses)}."""
+    ax = canvas(24)
+    low, high = min(losses), max(losses)
+    room = (high - low) * 0.12
+    for i, (lr, (numbers, heights)) in enumerate(walks.items()):
+        x = 1.6 + 20.9 * i
+        limits = {"xlim": (min(xs), max(xs)), "ylim": (low - room, high + room), "yticks": ()}
+        plot = plot_at(ax, x, 5.4, 19, 13.6, **limits)
+        plot.plot(xs, losses, color=THINGS["loss"][0], linewidth=2)
+        plot.plot(numbers, heights, color=INK, linewidth=1, linestyle=(0, (2, 2)))
+        plot.plot(numbers, heights, "o", color=INK, markersize=4.5)
+        plot.plot(numbers[0], heights[0], "o", color=INK, markersize=8)
+        note(ax, x + 9.5, 21.4, f"lr = {lr}", NORMAL, bold=True)
+    note(ax, 32, 1.4, "the number in row a, column young", colour=FAINT)
+    show(
+        ax,
+        f"A valley: the loss over all pairs, while only one number moves. The large dot is the start, each small one "
+        f"a step, {len(next(iter(walks.values()))[0]) - 1} in all. Left: hardly any way. Middle: down, and calm. "
+        "Right: across the valley to the other side, and back.",
+        "The same valley three times with dots on it: close together, running down to the bottom, and jumping across.",
+    )
+
+
+def learned_against_counted(learned: np.ndarray, counted: np.ndarray) -> None:
+    """Draw a dot for each pair of words, by its counted and its learned share."""
+    ax = canvas(37)
+    plot = plot_at(ax, 9, 6, 30, 27, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    plot.plot((0, 1), (0, 1), color=GREY, linewidth=1.4, linestyle=(0, (4, 3)))
+    plot.plot(counted, learned, "o", color=THINGS["table"][0], markersize=5, alpha=0.5, markeredgewidth=0)
+    note(ax, 24, 1.6, "share, counted")
+    note(ax, 10, 34.6, "share, learned", ha="left")
+    note(ax, 42, 25, f"{len(learned):,} dots: one for\neach pair that occurs", ha="left")
+    note(ax, 42, 17, f"furthest from the line:\n{np.abs(learned - counted).max():.3f}", ha="left")
+    show(
+        ax,
+        "Every pair of words that occurs: what the loop found against what counting says. They lie on the diagonal. "
+        "The loop never counted.",
+        "Dots along the diagonal of a square.",
+    )
+
+
+def noise(batches: Sequence[int], errors: Losses, full: float) -> None:
+    """Draw how far the gradient of a batch is from that of all pairs, whose length is `full`."""
+    names = [f"batch of {batch}" for batch in batches] + ["true gradient"]
+    high = 3.4 * len(names)
+    ax = canvas(high + 4.4)
+    note(ax, 2, high + 2.8, "error of the batch's gradient (length of the difference)", bold=True, ha="left")
+    things = ["gradient"] * len(errors) + ["old"]
+    bars(ax, 17, high + 0.8, names, [*errors, full], things, length=38, form="{:.3f}", step=3.4, code=False)
+    show(
+        ax,
+        "Four times as many pairs, half the error. Small batches are off by more than the whole true gradient is "
+        "long (grey). Training works all the same, because the errors of many steps cancel.",
+        "Bars that halve with each step to a larger batch, and a grey bar for the length of the true gradient.",
+    )
+
+
+def four_runs(runs: Mapping[str, Losses]) -> None:
+    """Draw four small charts of a loss, {name of the run: losses}."""
+    ax = canvas(43)
+    for number, (name, losses) in enumerate(runs.items()):
+        x, y = 6 + 31 * (number % 2), 26 - 19 * (number // 2)
+        plot = plot_at(ax, x, y, 25, 12.4, xlim=(0, len(losses)), ylim=(0, 9))
+        plot.plot(losses, color=THINGS["stream"][0], linewidth=1.8)
+        gone = next((i for i, loss in enumerate(losses) if loss > 9), None)
+        if gone is not None:
+            note(ax, x + 25 * gone / len(losses) + 1, y + 11.4, "leaves the picture", ha="left", colour=FAINT)
+        note(ax, x + 12.5, y + 14, f"run {name}", NORMAL, bold=True)
+    note(ax, 32, 1.7, "steps to the right, loss upwards", colour=FAINT)
+    show(
+        ax,
+        "Four runs of four colleagues, on the same table and the same text.",
+        "Four small charts of a loss, named A, B, C and D.",
+    )
+
+
+def blind(names: Sequence[str], learned: Losses, truth: str, prompt: str) -> None:
+    """Draw the words that a trained table finds likeliest, and the one that we wanted."""
+    ax = canvas(3.2 * len(names) + 5)
+    note(ax, 16, 3.2 * len(names) + 3.2, f"after “{prompt}”", bold=True, ha="left")
+    things = ["loss" if name == truth else "table" for name in names]
+    bars(ax, 16, 3.2 * len(names) + 1.2, names, learned, things, length=34, form="{:.1%}")
+    show(
+        ax,
+        f"What the trained table expects after “{prompt}”. It sees only the last word, “a”, and so it "
+        "cannot know which animal we speak of. Red: what we wanted.",
+        "Bars of probabilities after the word a; kitten is far down.",
+    )
