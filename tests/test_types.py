@@ -15,7 +15,7 @@ LAYERS = (
     ("quantization",),
     ("formats",),
     ("pebble",),
-    ("evaluation",),
+    ("evaluation", "little"),
     ("llama_cpp",),
     ("fit",),
     ("models",),

@@ -1,6 +1,6 @@
 """The text of the lessons on training: short sentences about the animals of Pebble's world, cut into words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -128,3 +128,19 @@ def questions(found: Sequence[Statement], words: Words) -> torch.Tensor:
         if name in line and answer in line[line.index(name) + 1 :]:
             asked.append((row, len(line) - 1 - line[::-1].index(answer), words.number[answer]))
     return torch.tensor(asked)
+
+
+def write(shares: Callable[[list[int]], torch.Tensor], words: Words, seed: int, longest: int = 16) -> str:
+    """Return a sentence, drawn word after word up to the full stop.
+
+    `shares` gets the numbers of all words so far, beginning with the full stop before the first, and returns the
+    probability of each word to come next.
+
+    >>> words = Words(["A cat."])
+    >>> write(lambda line: torch.eye(3)[(line[-1] + 1) % 3], words, seed=0)
+    'a cat .'
+    """
+    random, line = torch.Generator().manual_seed(seed), [0]
+    while len(line) == 1 or (line[-1] != 0 and len(line) < longest):
+        line.append(int(torch.multinomial(shares(line), 1, generator=random)))
+    return words.decode(line[1:])

@@ -1,7 +1,7 @@
 """The pictures of notebook 07, learning from mistakes: what a guess costs, which way to turn a number, how far."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,14 +118,14 @@ def loss_curve(points: Sequence[tuple[float, str]]) -> None:
     plot = plot_at(ax, 7, 6, 54, 24, xlim=(0, 1.02), ylim=(0, 7.4))
     p = np.linspace(0.0006, 1, 800)
     plot.plot(p, -np.log(p), color=THINGS["loss"][0], linewidth=2.4)
-    for (chance, what), (dx, dy, ha) in zip(points, ((2, 0.8, "left"), (1, 2, "left"), (0, 4.6, "right")), strict=True):
+    for (chance, what), (dx, dy, ha) in zip(points, ((2, 0.8, "left"), (1, 4.4, "left"), (0, 4, "right")), strict=True):
         height = -math.log(chance)
         plot.plot(chance, height, "o", color=INK, markersize=7, zorder=5)
         x, y = 7 + 54 * chance / 1.02, 6 + 24 * height / 7.4
         note(ax, x + dx, y + dy, f"{what}: {chance:.3f} → {height:.2f}", ha=ha)
     last = points[-1][0]
     x, y = 7 + 54 * last / 1.02, 6 + 24 * -math.log(last) / 7.4
-    line(ax, [(x - 0.6, y + 3.4), (x, y + 0.9)], "old", 1.2)
+    line(ax, [(x - 0.6, y + 3), (x, y + 0.9)], "old", 1.2)
     note(ax, 34, 1.6, "p: the probability that we gave to the word that came")
     note(ax, 8, 31.6, "loss = −ln p", bold=True, ha="left", colour="loss")
     show(
@@ -206,8 +206,8 @@ def p_minus_onehot(names: Sequence[str], p: Losses, target: Losses, gradient: Lo
     )
 
 
-def backward(stations: Sequence[tuple[str, float]], slopes: Sequence[float]) -> None:
-    """Draw a chain of numbers, (name, value), with the slope of each step; the first is the weight, the last the loss.
+def backward(names: Sequence[str], values: Losses, slopes: Losses) -> None:
+    """Draw a chain of numbers with the slope of each step; the first is the weight, the last the loss.
 
     Arrows lead forward with what is done, and backward with the slope.
     """
@@ -216,7 +216,7 @@ def backward(stations: Sequence[tuple[str, float]], slopes: Sequence[float]) -> 
     forms = ["{:.0f}", "{:.0f}", "{:.4f}", "{:.3f}"]
     spots = [
         box(ax, 1 + 16.8 * i, 10.4, 11, 6.4, name, thing, form.format(value))
-        for i, ((name, value), thing, form) in enumerate(zip(stations, things, forms, strict=True))
+        for i, (name, value, thing, form) in enumerate(zip(names, values, things, forms, strict=True))
     ]
     for one, two, slope in zip(spots[:-1], spots[1:], slopes, strict=True):
         arrow(ax, (one.right[0] + 0.2, 15.2), (two.left[0] - 0.2, 15.2))
@@ -257,37 +257,46 @@ def circle(size: int) -> None:
     )
 
 
+def apart(heights: Sequence[float], gap: float = 2.5) -> list[float]:
+    """Return heights for labels that would like to stand at `heights`, moved so that no two are nearer than `gap`.
+
+    >>> apart([1.0, 9.0, 2.0])
+    [0.25, 9.0, 2.75]
+    """
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    placed = {i: heights[i] for i in order}
+    for _ in range(50):
+        for low, high in zip(order[:-1], order[1:], strict=True):
+            short = gap - (placed[high] - placed[low])
+            if short > 1e-9:
+                placed[low], placed[high] = placed[low] - short / 2, placed[high] + short / 2
+    return [placed[i] for i in range(len(heights))]
+
+
 def _curves(
-    runs: Sequence[tuple[str, Losses, str, float]],
+    runs: Sequence[tuple[str, Losses, str]],
     caption: str,
     alt: str,
-    floor: tuple[float, str, float] | None = None,
+    floor: tuple[float, str] | None = None,
     top: float = 4.6,
 ) -> None:
-    """Draw runs, (label, losses, thing, nudge): one line each, labelled at its right end, `nudge` units higher."""
+    """Draw runs, (label, losses, thing): one line each, labelled at its right end; `floor` is a dashed line."""
     ax = canvas(32)
-    steps = max(len(losses) for _, losses, *_ in runs)
+    steps = max(len(losses) for _, losses, _ in runs)
     plot = plot_at(ax, 6.5, 6, 39, 23, xlim=(0, steps), ylim=(0, top))
-    for label, losses, thing, nudge in runs:
+    ends = [min(losses[-1], top) for _, losses, _ in runs]
+    labels = [(label, thing) for label, _, thing in runs]
+    for _, losses, thing in runs:
         plot.plot(losses, color=THINGS[thing][0], linewidth=2)
-        y = 6 + 23 * min(losses[-1], top) / top
-        note(ax, 46.2, y + nudge, label, ha="left", bold=True, colour=thing)
     if floor is not None:
         plot.axhline(floor[0], color=GREY, linestyle=(0, (4, 3)), linewidth=1.6)
-        note(ax, 46.2, 6 + 23 * floor[0] / top + floor[2], floor[1], ha="left", colour=FAINT)
+        ends.append(floor[0] - 1e-6)
+        labels.append((floor[1], ""))
+    for (label, thing), y in zip(labels, apart([6 + 23 * end / top for end in ends]), strict=True):
+        note(ax, 46.2, y, label, ha="left", bold=bool(thing), colour=thing or FAINT)
     note(ax, 26, 1.6, "steps")
     note(ax, 6.5, 30.4, "loss", bold=True, ha="left", colour="loss")
     show(ax, caption, alt)
-
-
-def loss_over_steps(losses: Losses, counting: float) -> None:
-    """Draw one run above the loss of the counted table."""
-    _curves(
-        [("our loop", losses, "stream", 1.2)],
-        "The loss curve: fast at first, then slower and slower. It never gets below what counting pays.",
-        "A curve that falls steeply and flattens out just above a dashed line.",
-        floor=(counting, "counting", -1.2),
-    )
 
 
 def three_rates(runs: Mapping[int, Losses], counting: float) -> None:
@@ -295,82 +304,59 @@ def three_rates(runs: Mapping[int, Losses], counting: float) -> None:
     small, good, large = runs
     _curves(
         [
-            (f"lr = {large}", runs[large], "loss", 0),
-            (f"lr = {small}", runs[small], "old", 0),
-            (f"lr = {good}", runs[good], "stream", 1.4),
+            (f"lr = {large}", runs[large], "loss"),
+            (f"lr = {small}", runs[small], "old"),
+            (f"lr = {good}", runs[good], "stream"),
         ],
-        "Too small (grey): the right way, but it would take thousands of steps. Too large (red): it never settles. In "
-        "between there is room.",
+        "Blue falls fast at first, then slower and slower, down to what counting pays. Too small a rate (grey) "
+        "goes the same way and would take thousands of steps. Too large a rate (red) never settles.",
         "Three loss curves: one slow, one fast and smooth, one jumping.",
-        floor=(counting, "counting", -1.6),
+        floor=(counting, "counting"),
     )
 
 
 def noisy_and_smooth(noisy: Losses, smooth: Losses, batch: int, everything: int, lr: float) -> None:
     """Draw a run on batches and a run on all pairs at the same rate."""
     _curves(
-        [(f"batch of {batch}", noisy, "old", 1.0), (f"all {everything:,}", smooth, "stream", -1.2)],
+        [(f"batch of {batch}", noisy, "old"), (f"all {everything:,}", smooth, "stream")],
         f"The same learning rate, {lr:.0f}, with {batch} pairs a step and with all {everything:,} (seed 0). The noisy "
         f"curve does {everything // batch} times less work for each step and gets nearly as far.",
         "A smooth loss curve and a jagged one around it.",
     )
 
 
-def valley(xs: Losses, losses: Losses, walks: Mapping[int, tuple[Losses, Losses]]) -> None:
-    """Draw a loss over one number, once for each learning rate, with the steps of a walk: {lr: (numbers, losses)}."""
+def valley(loss_at: Callable[[float], float], rates: Sequence[float], steps: int, number: str) -> None:
+    """Draw a loss over one number, once for each learning rate, with the steps of a descent that starts at 0."""
+    tiny = 1e-4
+    walks = []
+    for rate in rates:
+        places = [0.0]
+        for _ in range(steps):
+            slope = (loss_at(places[-1] + tiny) - loss_at(places[-1] - tiny)) / (2 * tiny)
+            places.append(places[-1] - rate * slope)
+        walks.append((places, [loss_at(place) for place in places]))
+    least, most = (f(place for places, _ in walks for place in places) for f in (min, max))
+    xs = np.linspace(1.3 * least, 1.3 * most, 120)
+    curve = [loss_at(float(x)) for x in xs]
+    low, high = min(curve), max(curve)
     ax = canvas(24)
-    low, high = min(losses), max(losses)
-    room = (high - low) * 0.12
-    for i, (lr, (numbers, heights)) in enumerate(walks.items()):
+    for i, (rate, (places, heights)) in enumerate(zip(rates, walks, strict=True)):
         x = 1.6 + 20.9 * i
-        limits = {"xlim": (min(xs), max(xs)), "ylim": (low - room, high + room), "yticks": ()}
+        room = (high - low) * 0.12
+        limits = {"xlim": (xs[0], xs[-1]), "ylim": (low - room, high + room), "yticks": ()}
         plot = plot_at(ax, x, 5.4, 19, 13.6, **limits)
-        plot.plot(xs, losses, color=THINGS["loss"][0], linewidth=2)
-        plot.plot(numbers, heights, color=INK, linewidth=1, linestyle=(0, (2, 2)))
-        plot.plot(numbers, heights, "o", color=INK, markersize=4.5)
-        plot.plot(numbers[0], heights[0], "o", color=INK, markersize=8)
-        note(ax, x + 9.5, 21.4, f"lr = {lr}", NORMAL, bold=True)
-    note(ax, 32, 1.4, "the number in row a, column young", colour=FAINT)
+        plot.plot(xs, curve, color=THINGS["loss"][0], linewidth=2)
+        plot.plot(places, heights, color=INK, linewidth=1, linestyle=(0, (2, 2)))
+        plot.plot(places, heights, "o", color=INK, markersize=4.5)
+        plot.plot(places[0], heights[0], "o", color=INK, markersize=8)
+        note(ax, x + 9.5, 21.4, f"lr = {rate}", NORMAL, bold=True)
+    note(ax, 32, 1.4, number, colour=FAINT)
     show(
         ax,
         f"A valley: the loss over all pairs, while only one number moves. The large dot is the start, each small one "
-        f"a step, {len(next(iter(walks.values()))[0]) - 1} in all. Left: hardly any way. Middle: down, and calm. "
-        "Right: across the valley to the other side, and back.",
+        f"a step, {steps} in all. Left: hardly any way. Middle: down, and calm. Right: across the valley to the other "
+        "side, and back.",
         "The same valley three times with dots on it: close together, running down to the bottom, and jumping across.",
-    )
-
-
-def learned_against_counted(learned: np.ndarray, counted: np.ndarray) -> None:
-    """Draw a dot for each pair of words, by its counted and its learned share."""
-    ax = canvas(37)
-    plot = plot_at(ax, 9, 6, 30, 27, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    plot.plot((0, 1), (0, 1), color=GREY, linewidth=1.4, linestyle=(0, (4, 3)))
-    plot.plot(counted, learned, "o", color=THINGS["table"][0], markersize=5, alpha=0.5, markeredgewidth=0)
-    note(ax, 24, 1.6, "share, counted")
-    note(ax, 10, 34.6, "share, learned", ha="left")
-    note(ax, 42, 25, f"{len(learned):,} dots: one for\neach pair that occurs", ha="left")
-    note(ax, 42, 17, f"furthest from the line:\n{np.abs(learned - counted).max():.3f}", ha="left")
-    show(
-        ax,
-        "Every pair of words that occurs: what the loop found against what counting says. They lie on the diagonal. "
-        "The loop never counted.",
-        "Dots along the diagonal of a square.",
-    )
-
-
-def noise(batches: Sequence[int], errors: Losses, full: float) -> None:
-    """Draw how far the gradient of a batch is from that of all pairs, whose length is `full`."""
-    names = [f"batch of {batch}" for batch in batches] + ["true gradient"]
-    high = 3.4 * len(names)
-    ax = canvas(high + 4.4)
-    note(ax, 2, high + 2.8, "error of the batch's gradient (length of the difference)", bold=True, ha="left")
-    things = ["gradient"] * len(errors) + ["old"]
-    bars(ax, 17, high + 0.8, names, [*errors, full], things, length=38, form="{:.3f}", step=3.4, code=False)
-    show(
-        ax,
-        "Four times as many pairs, half the error. Small batches are off by more than the whole true gradient is "
-        "long (grey). Training works all the same, because the errors of many steps cancel.",
-        "Bars that halve with each step to a larger batch, and a grey bar for the length of the true gradient.",
     )
 
 

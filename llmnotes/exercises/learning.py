@@ -1,0 +1,247 @@
+"""The exercises of notebook 07: cross-entropy in one line, a training loop, and four curves to diagnose."""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from llmnotes.exercises.exercise import Answer, Exercise, Verdict, judge
+from llmnotes.little import Descent, Table, Words, cross_entropy, statements, train
+
+PREDICTIONS = (  # logits, and the number of the right word in each row
+    ([[0.5, -1.2, 2.0, 0.1], [1.0, 0.0, 0.3, -0.7], [-2.0, 1.5, 0.2, 0.0]], [2, 1, 1]),
+    ([[3.0, 0.0], [0.0, 1.0], [0.5, 0.5], [-1.0, 2.0]], [1, 1, 0, 1]),
+    ([[0.1, 0.2, 0.3]], [0]),
+)
+RATES = {"A": (200.0, "too large"), "B": (-5.0, "wrong sign"), "C": (30.0, "fine"), "D": (0.3, "too small")}
+
+
+def _on_tensors(function: Callable[[torch.Tensor, torch.Tensor], Any]) -> Answer:
+    def call(logits: list, targets: list) -> Any:
+        return function(torch.tensor(logits, dtype=torch.float64), torch.tensor(targets))
+
+    return call
+
+
+def _from_chances(how: Callable[[torch.Tensor], Any]) -> Answer:
+    def call(logits: torch.Tensor, targets: torch.Tensor) -> Any:
+        return how(torch.softmax(logits, dim=-1)[torch.arange(len(targets)), targets])
+
+    return _on_tensors(call)
+
+
+def check_cross_entropy(answer: Answer) -> str | Verdict | None:
+    """Return None for the mean of -ln p, or which mistake the numbers come from."""
+    mistakes = {
+        "sign": _from_chances(lambda right: right.log().mean()),
+        "sum": _from_chances(lambda right: -right.log().sum()),
+        "each": _from_chances(lambda right: -right.log()),
+        "late_log": _from_chances(lambda right: -right.mean().log()),
+        "no_log": _from_chances(lambda right: -right.mean()),
+        "chance": _from_chances(lambda right: right.mean()),
+        "not_right": _from_chances(lambda right: 1 - right.mean()),
+        "base": _from_chances(lambda right: -right.log2().mean()),
+        "base_10": _from_chances(lambda right: -right.log10().mean()),
+        "perplexity": _from_chances(lambda right: (-right.log().mean()).exp()),
+    }
+    return judge(_on_tensors(answer), _on_tensors(cross_entropy), PREDICTIONS, mistakes)
+
+
+class _NoGradient(Exception):
+    """`step` was called while a weight had no gradient."""
+
+
+class _Watchful(Descent):
+    def step(self) -> None:
+        if any(weight.grad is None for weight in self.weights):
+            raise _NoGradient
+        super().step()
+
+
+def _losses(loop: Callable[..., Any]) -> Answer:
+    """Return a function of (rate, steps, batch, seed) that runs a loop on a little table and returns its losses."""
+
+    def call(rate: float, steps: int, batch: int | None, seed: int) -> Any:
+        random = torch.Generator().manual_seed(7)
+        table, data = Table(6), torch.randint(6, (2, 40), generator=random)
+        optimizer = _Watchful(table.parameters(), rate)
+        found = loop(table, (data[0], data[1]), optimizer, steps, batch=batch, seed=seed)
+        return None if found is None else [float(loss) for loss in found]
+
+    return call
+
+
+def _forgetful(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
+    optimizer.zero_grad = lambda: None
+    return train(model, data, optimizer, steps, batch, seed)
+
+
+def _hasty(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
+    return [train(model, data, optimizer, 1, batch, seed)[0] for _ in range(steps)]  # draws the same rows each time
+
+
+RUNS = ((3.0, 4, None, 0), (1.0, 5, None, 0), (2.0, 4, 8, 3))
+
+
+def check_train(answer: Answer) -> str | Verdict | None:
+    """Return None for a loop that follows the gradient, or what keeps it from learning."""
+    try:
+        first = _losses(answer)(*RUNS[0])
+    except _NoGradient:
+        return "no_gradient"
+    if len(first) == RUNS[0][1] and math.isclose(min(first), max(first)):
+        return Verdict("to do", "still to do: the loss stays what it is, so the weights do not change yet")
+    return judge(_losses(answer), _losses(train), RUNS, {"not_cleared": _losses(_forgetful), "rows": _losses(_hasty)})
+
+
+@lru_cache
+def colleagues(steps: int = 120) -> dict[str, list[float]]:
+    """Return the losses of four runs by their name; something is wrong in three of them."""
+    texts = [one.text for one in statements(["young"])]
+    words = Words(texts)
+    lines = [[0, *words.encode(text)] for text in texts]
+    now = torch.tensor([token for line in lines for token in line[:-1]])
+    after = torch.tensor([token for line in lines for token in line[1:]])
+    runs = {}
+    for name, (rate, _) in RATES.items():
+        table = Table(len(words))
+        runs[name] = train(table, (now, after), Descent(table.parameters(), rate), steps)
+    return runs
+
+
+def check_curves(answer: Any) -> str | Verdict | None:
+    """Return None if all four runs are named rightly, else say which to look at again."""
+    if not isinstance(answer, dict) or set(answer) != set(RATES):
+        return "keys"
+    left = [run for run, said in answer.items() if said is None]
+    if left:
+        return Verdict("to do", f"still to do: run {', '.join(left)}")
+    known = sorted({fact for _, fact in RATES.values()})
+    if any(said not in known for said in answer.values()):
+        return "words"
+    wrong = [run for run, (_, fact) in RATES.items() if answer[run] != fact]
+    if not wrong:
+        return None
+    if set(wrong) == {"A", "B"} and answer["A"] == "wrong sign" and answer["B"] == "too large":
+        return "swapped"
+    return Verdict("other", f"look again at run {', '.join(wrong)}; the others are right")
+
+
+EXERCISES = [
+    Exercise(
+        id="07.1",
+        title="One line",
+        level="easy",
+        minutes=4,
+        task="""Complete the last line: the mean of $-\\ln p$ over all predictions. `logits` has one row for each
+prediction, and `targets` the number of the word that really came. The line in the middle picks one number from each
+row: `p[[0, 1, 2], [5, 3, 5]]` is row 0 column 5, row 1 column 3, row 2 column 5. So `right` holds the probability that
+each row gave to the word that came.""",
+        clue="`right.log()` is the natural logarithm of each number, and `.mean()` their mean.",
+        name="cross_entropy",
+        stub='''import torch
+
+
+def cross_entropy(logits, targets):
+    """Return the mean of -ln p of the right words."""
+    p = torch.softmax(logits, dim=-1)
+    right = p[torch.arange(len(targets)), targets]
+    return ...''',
+        solution='''import torch
+
+
+def cross_entropy(logits, targets):
+    """Return the mean of -ln p of the right words."""
+    p = torch.softmax(logits, dim=-1)
+    right = p[torch.arange(len(targets)), targets]
+    return -right.log().mean()''',
+        check=check_cross_entropy,
+        hints={
+            "sign": "only the sign is wrong. The logarithm of a probability is negative, and a loss is not.",
+            "sum": "this is the sum. We want the mean, so that long and short texts can be compared.",
+            "each": "this is one loss for each prediction. We want a single number: their mean.",
+            "late_log": "here the mean comes first and the logarithm second. It must be the other way round.",
+            "no_log": "this is minus the mean of p; the logarithm is missing.",
+            "chance": "this is the mean of p; minus and logarithm are missing.",
+            "not_right": "this is how much belief went to wrong words. It never exceeds 1; the logarithm is missing.",
+            "base": "this logarithm has the base 2. Ours is the natural one, `log`.",
+            "base_10": "this logarithm has the base 10. Ours is the natural one, `log`.",
+            "perplexity": "this is e to the loss, the perplexity, which comes a little later. Leave out the last step.",
+        },
+        kept=True,
+    ),
+    Exercise(
+        id="07.2",
+        title="Your own train",
+        level="medium",
+        minutes=8,
+        task="""Put the loop into a function for *any* model and *any* optimizer. In its body three lines are
+missing: get the gradients, change the weights, clear the gradients. (`batch` is for section 07.5: with a number,
+each step uses that many pairs, drawn at random.)""",
+        clue="The first of the three is `loss.backward()`, as above. The others are methods of `optimizer`.",
+        name="train",
+        stub='''import torch
+
+
+def train(model, data, optimizer, steps, batch=None, seed=0):
+    """Take some steps on data, (inputs, targets), and return the loss before each."""
+    inputs, targets = data
+    random = torch.Generator().manual_seed(seed)
+    losses = []
+    for _ in range(steps):
+        rows = slice(None)  # all of them
+        if batch is not None:
+            rows = torch.randint(len(inputs), (batch,), generator=random)
+        loss = model.loss(inputs[rows], targets[rows])
+        # your three lines
+        losses.append(loss.item())
+    return losses''',
+        solution='''import torch
+
+
+def train(model, data, optimizer, steps, batch=None, seed=0):
+    """Take some steps on data, (inputs, targets), and return the loss before each."""
+    inputs, targets = data
+    random = torch.Generator().manual_seed(seed)
+    losses = []
+    for _ in range(steps):
+        rows = slice(None)  # all of them
+        if batch is not None:
+            rows = torch.randint(len(inputs), (batch,), generator=random)
+        loss = model.loss(inputs[rows], targets[rows])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses''',
+        check=check_train,
+        hints={
+            "not_cleared": "the old gradients are still there. backward() adds to them, so clear them in every step.",
+            "no_gradient": "step() finds no gradients. backward() makes them, so it comes before step(); and "
+            "zero_grad() throws them away, so it does not stand between the two.",
+            "rows": "each step draws the same rows. Make the generator once, before the loop.",
+        },
+        kept=True,
+    ),
+    Exercise(
+        id="07.3",
+        title="Read the curves",
+        level="easy",
+        minutes=5,
+        task="""*A task from work.* Four colleagues trained the same table on the same text, and something is wrong in
+three of the runs. Their curves are below. Write for each run `"fine"`, or what is wrong with its learning rate:
+`"too small"`, `"too large"`, or `"wrong sign"` (the step was added, not subtracted).""",
+        clue="A table that knows nothing pays ln 78 = 4.36. Which run grows from its first step on, far above that?",
+        name="diagnosis",
+        stub='diagnosis = {"A": None, "B": None, "C": None, "D": None}',
+        solution='diagnosis = {"A": "too large", "B": "wrong sign", "C": "fine", "D": "too small"}',
+        check=check_curves,
+        hints={
+            "keys": "it should stay a dictionary with the four names A, B, C and D.",
+            "words": 'write one of "fine", "too small", "too large", "wrong sign" for each run.',
+            "swapped": "C and D are right. Too large a rate jumps up and down; the wrong sign goes up only.",
+        },
+    ),
+]
