@@ -10,7 +10,7 @@ PACKAGE = ROOT / "llmnotes"
 
 # The order of CONTRIBUTING, lowest first. A module belongs to the entry with the longest name that begins its own.
 LAYERS = (
-    ("errors", "claims", "hardware", "packing", "training"),
+    ("errors", "claims", "hardware", "home", "packing", "training"),
     ("attention", "embeddings"),
     ("quantization",),
     ("formats",),

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from llmnotes.plots.drawing import (
     FAINT,
     INK,
-    LARGE,
     NORMAL,
     SMALL,
     THINGS,
@@ -38,30 +37,6 @@ def plot_at(ax: Axes, x: float, y: float, w: float, h: float, **limits: Any) -> 
     ax.set_zorder(1)
     ax.patch.set_alpha(0)
     return plot
-
-
-def question(sentence: Sequence[str], size: int) -> None:
-    """Draw the beginning of a sentence, a box of zeros, and the word that should come out."""
-    ax = canvas(14)
-    at = 0.5
-    for word in sentence[:-2]:
-        wide = max(3.2, 0.95 * len(word) + 1.2)
-        box(ax, at, 5.2, wide, 4, word, size=SMALL)
-        at += wide + 0.3
-    arrow(ax, (at, 7.2), (36.4, 7.2))
-    box(ax, 36.6, 1.6, 15, 11.2, "", "table")
-    note(ax, 44.1, 9.8, f"{size:,}", LARGE, bold=True)
-    note(ax, 44.1, 6.9, "numbers,")
-    note(ax, 44.1, 4.3, "all zero", bold=True, colour="loss")
-    arrow(ax, (51.8, 7.2), (54.4, 7.2))
-    box(ax, 54.6, 5.2, 8.8, 4, sentence[-2], size=SMALL)
-    note(ax, 59, 3.4, "?", LARGE, bold=True, colour="loss")
-    show(
-        ax,
-        "What we want: a box full of numbers that goes on with the right word. What we have: a box full of zeros, "
-        "and some text.",
-        "The beginning of a sentence goes into a box of zeros, and kitten should come out.",
-    )
 
 
 def pairs(sentence: Sequence[str]) -> None:
