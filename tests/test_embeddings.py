@@ -1,5 +1,4 @@
 import importlib.util
-import json
 import subprocess
 import sys
 from itertools import permutations
@@ -14,7 +13,7 @@ import sklearn.neighbors
 
 from llmnotes import embeddings
 from llmnotes.errors import MissingPart, UnknownName
-from llmnotes.plots import embeddings as plots
+from llmnotes.models import open_model
 
 
 @pytest.fixture(scope="module")
@@ -202,19 +201,38 @@ def test_pca_turns_each_axis_so_that_its_largest_entry_is_positive(rng):
         assert (axes[np.arange(5), np.abs(axes).argmax(axis=1)] > 0).all()
 
 
-@pytest.mark.parametrize("dimensions", [2, 3])
-def test_the_map_holds_every_word_in_its_group(rng, dimensions):
-    words, groups = ["a", "b", "c"], {"first": ["a", "c"], "second": ["b"]}
-    points = rng.normal(size=(3, dimensions))
-    figure, static = plots.word_map(points, words, groups, np.array([0.5, 0.25, 0.1])[:dimensions])
-    data = json.loads(figure.to_json())["data"]
-    assert [(trace["name"], trace["text"]) for trace in data] == [("first", ["a", "c"]), ("second", ["b"])]
-    assert {trace["type"] for trace in data} == {"scatter" if dimensions == 2 else "scatter3d"}
-    assert data[0]["x"] == [round(points[0, 0], 3), round(points[2, 0], 3)]
-    assert static.axes[0].get_xlabel() == "axis 1 (50%)"
+def test_a_models_own_table_and_its_words():
+    lm = open_model("pebble", say=lambda line: None)
+    pebble = embeddings.vectors_of(lm)
+    assert np.array_equal(pebble.table, lm.model.get_input_embeddings().weight.detach().numpy())
+    assert pebble.ids("A baby cat") == lm.tokenizer("A baby cat", add_special_tokens=False)["input_ids"]
+    assert pebble.tokens[pebble.row("cat")] == "Ġcat" and "Monday" in pebble.spelled
+    with pytest.raises(UnknownName, match="k \\+ itt \\+ en"):
+        pebble.row("kitten")
 
 
-def test_labels_on_a_map_make_room_for_each_other():
-    words = ["left", "right", "alone"]
-    sides = plots.label_sides(np.array([[0.5, 0.5], [0.51, 0.5], [0.0, 1.0]]), words)
-    assert sides[0] != sides[1] and sides[2] == plots.label_sides(np.array([[0.0, 1.0]]), ["alone"])[0]
+def test_any_spelling_of_a_question_is_left_out(vectors):
+    questions = [("Paris", "France", "Rome"), ("France", "French", "Germany")]
+    assert embeddings.analogies(vectors, questions, spellings=True)[1] == "german"
+    for one, answer in zip(questions, embeddings.analogies(vectors, questions, spellings=True), strict=True):
+        assert answer not in [word.lower() for word in one]
+
+
+def test_questions_of_analogies_have_a_token_for_every_word(vectors):
+    for relation, questions in embeddings.analogy_questions(vectors).items():
+        assert len(questions) == len(set(questions)) > 100, relation
+        assert all(vectors.row(word) >= 0 for question in questions for word in question)
+
+
+def test_place_counts_the_neighbours_without_the_word_itself(vectors):
+    units = embeddings.unit(vectors.table)
+    near = [vectors.tokens[row] for row, _ in embeddings.neighbours(vectors.vector("king"), vectors.table, 20)]
+    assert embeddings.place(vectors, "king", "throne", units) == near.index("▁throne")
+
+
+def test_the_exam_of_the_search_and_its_traps_are_sound():
+    sentences, questions = embeddings.search_exam()
+    assert len(set(sentences)) == 28 and len({question for question, _ in questions}) == 24
+    assert all(0 <= number < 28 for _, right in questions for number in right)
+    for cases in embeddings.traps().values():
+        assert all(right != wrong for _, right, wrong in cases)

@@ -11,7 +11,6 @@ from llmnotes.exercises import (
     attention,
     calibrated_quantization,
     dot_products,
-    embeddings,
     fine_tuning,
     gguf_and_llama_cpp,
     learning,
@@ -21,6 +20,7 @@ from llmnotes.exercises import (
     scaling_out,
     serving,
     start_here,
+    tokens_and_embeddings,
     vision_language,
 )
 from llmnotes.exercises.exercise import Exercise, assess
@@ -29,7 +29,7 @@ from llmnotes.exercises.progress import remember
 # number of the notebook -> its exercises, in order
 BY_NOTEBOOK: dict[str, list[Exercise]] = {
     "00": start_here.EXERCISES,
-    "01": embeddings.EXERCISES,
+    "01": tokens_and_embeddings.EXERCISES,
     "02": dot_products.EXERCISES,
     "03": attention.EXERCISES,
     "07": learning.EXERCISES,

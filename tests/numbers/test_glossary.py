@@ -110,7 +110,6 @@ def test_the_little_sums():
     says("perplexity", "a perplexity of {:.0f}", math.exp(math.log(4)))
     says("standard error", "give or take {:.0f}", 100 * math.sqrt(0.9 * 0.1 / 100))
     says("confidence interval", "{:.0%} to 100%", 50 / (50 + 1.96**2))
-    says("F1", "about {:.0%}", 2 * 0.8 * 0.5 / (0.8 + 0.5))
     says("bfloat16", "{}", torch.tensor(3.14159).bfloat16().item())
     says("float16", "{:,.0f}", torch.finfo(torch.float16).max)
     says("bits per weight", "makes {}", 4 + 16 / 32)

@@ -4,7 +4,6 @@ from . import (
     attention,
     calibrated_quantization,
     dot_products,
-    embeddings,
     fine_tuning,
     gguf_and_llama_cpp,
     learning,
@@ -14,12 +13,13 @@ from . import (
     scaling_out,
     serving,
     start_here,
+    tokens_and_embeddings,
     vision_language,
 )
 
 WRONG: dict[str, dict[str, str]] = {
     **start_here.WRONG,
-    **embeddings.WRONG,
+    **tokens_and_embeddings.WRONG,
     **dot_products.WRONG,
     **attention.WRONG,
     **learning.WRONG,

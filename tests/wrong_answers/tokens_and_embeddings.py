@@ -1,0 +1,105 @@
+"""Typical wrong answers to the exercises of notebook 01: {exercise: {key of its hint: source}}."""
+
+MERGE = "merge(tokens, pair)"
+PRICE = "price(count, instructions, questions, answers, inward, out)"
+SEARCH = "search(query, rows, k)"
+
+
+def _code(signature: str, *body: str) -> str:
+    lines = (f"    {line}".rstrip() + "\n" for line in body)
+    return f"import numpy as np\n\n\ndef {signature}:\n" + "".join(lines)
+
+
+def _merge(
+    step: str, *, test: str = "tokens[i:i + 2] == list(pair)", end: str = "len(tokens)", new: str = "pair[0] + pair[1]"
+):
+    return _code(
+        MERGE,
+        "found, i = [], 0",
+        f"while i < {end}:",
+        f"    if {test}:",
+        f"        found.append({new})",
+        f"        i += {step}",
+        "    else:",
+        "        found.append(tokens[i])",
+        "        i += 1",
+        "return found",
+    )
+
+
+WRONG = {
+    "01.1": {
+        "first_only": _code(
+            MERGE,
+            "for i in range(len(tokens) - 1):",
+            "    if (tokens[i], tokens[i + 1]) == pair:",
+            "        return tokens[:i] + [pair[0] + pair[1]] + tokens[i + 2:]",
+            "return tokens",
+        ),
+        "keeps_second": _merge("1"),
+        "loses_last": _merge("2", end="len(tokens) - 1"),
+        "either_way": _merge(
+            "2", test="set(tokens[i:i + 2]) == set(pair) and len(tokens[i:i + 2]) == 2", new="''.join(tokens[i:i + 2])"
+        ),
+        "as_pair": _merge("2", new="pair"),
+        "text": _code(MERGE, "return ''.join(tokens)"),
+    },
+    "01.2": {
+        "letters": _code(
+            PRICE,
+            "read = sum(len(instructions) + len(q) for q in questions)",
+            "return (read * inward + sum(len(a) for a in answers) * out) / 1e6",
+        ),
+        "once": _code(
+            PRICE,
+            "read = count(instructions) + sum(count(q) for q in questions)",
+            "return (read * inward + sum(count(a) for a in answers) * out) / 1e6",
+        ),
+        "no_rules": _code(
+            PRICE,
+            "read = sum(count(q) for q in questions)",
+            "return (read * inward + sum(count(a) for a in answers) * out) / 1e6",
+        ),
+        "swapped": _code(
+            PRICE,
+            "read = sum(count(instructions) + count(q) for q in questions)",
+            "return (read * out + sum(count(a) for a in answers) * inward) / 1e6",
+        ),
+        "per_token": _code(
+            PRICE,
+            "read = sum(count(instructions) + count(q) for q in questions)",
+            "return read * inward + sum(count(a) for a in answers) * out",
+        ),
+        "per_thousand": _code(
+            PRICE,
+            "read = sum(count(instructions) + count(q) for q in questions)",
+            "return (read * inward + sum(count(a) for a in answers) * out) / 1000",
+        ),
+        "one_price": _code(
+            PRICE,
+            "texts = [instructions + ' ' + q for q in questions] + answers",
+            "read = sum(count(instructions) + count(q) for q in questions)",
+            "return (read + sum(count(a) for a in answers)) * inward / 1e6",
+        ),
+        "texts": _code(PRICE, "return (len(questions) * inward + len(answers) * out) / 1e6"),
+    },
+    "01.3": {
+        "dot": _code(SEARCH, "scores = rows @ query / np.linalg.norm(query)", "return np.argsort(-scores)[:k]"),
+        "columns": _code(
+            SEARCH, "scores = rows / np.linalg.norm(rows, axis=0) @ query", "return np.argsort(-scores)[:k]"
+        ),
+        "squared": _code(SEARCH, "scores = rows @ query / (rows ** 2).sum(axis=1)", "return np.argsort(-scores)[:k]"),
+        "distance": _code(SEARCH, "return np.argsort(np.linalg.norm(rows - query, axis=1))[:k]"),
+        "farthest": _code(
+            SEARCH, "scores = rows @ query / np.linalg.norm(rows, axis=1)", "return np.argsort(scores)[:k]"
+        ),
+        "backwards": _code(
+            SEARCH, "scores = rows @ query / np.linalg.norm(rows, axis=1)", "return np.argsort(scores)[-k:]"
+        ),
+        "scores": _code(
+            SEARCH,
+            "scores = rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)",
+            "return np.sort(scores)[::-1][:k]",
+        ),
+    },
+}
