@@ -28,7 +28,7 @@ from llmnotes.course.run import execute, save, save_costs
 FIRST_CELLS = ["title", "box", "setup", "imports"]  # tags
 LAST_PARTS = ["You may have read", "For real", "On a bigger model", "Exercises", "Recap"]  # in this order, if there
 WIDTH = 88  # letters of a code line, which a page of 1,100 pixels shows whole
-STILL_WIDE = {"00", "09", "11", "13", "15", "17", "20", "21", "23", "24"}  # lessons older than this rule
+STILL_WIDE = {"09", "11", "13", "15", "17", "20", "21", "23", "24"}  # lessons older than this rule
 MACHINE_PATH = r"(/root|/home|/Users|/tmp|/work|[A-Z]:\\\\Users)[/\\]"
 
 

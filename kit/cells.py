@@ -117,6 +117,25 @@ def cost_table() -> str:
     return "\n".join(lines)
 
 
+def course_map(columns: int = 3) -> str:
+    """Return the map of the course as a table of links, a row of `columns` lessons at a time; for notebook 00.
+
+    It is HTML without styles, which JupyterLab, Colab, GitHub and the pages all show.
+    """
+    rows = []
+    for part in PARTS:
+        cells = [
+            f'<td align="center"><a href="{name}.ipynb"><b>{name[:2]}</b><br>{title}</a></td>'
+            for name, title in part.lessons.items()
+        ]
+        lines = [cells[at : at + columns] for at in range(0, len(cells), columns)]
+        for i, line in enumerate(lines):
+            head = f'<th rowspan="{len(lines)}">Part {part.number}<br>{part.title}</th>' if i == 0 else ""
+            empty = ["<td></td>"] * (columns - len(line))
+            rows.append(f"<tr>{head}{''.join(line + empty)}</tr>")
+    return "<table>\n" + "\n".join(rows) + "\n</table>"
+
+
 def exercise_text(exercise: Exercise, name: str, sections: set[str], folder: str = "") -> str:
     """Return the markdown of an exercise of lesson `name`: what to do, how hard it is, and a folded clue.
 
@@ -153,13 +172,19 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
                 cell.source = setup_code(notebook.cells)
             elif tag == "costs":
                 cell.source = cost_table()
+            elif tag == "map":
+                cell.source = course_map()
             elif tag == "next" and name in TITLES:
                 cell.source = links.last_links(name)
             elif tag.startswith("exercise-text-") and exercise:
                 cell.source = exercise_text(exercise, name, sections)
             elif tag.startswith("exercise-") and exercise:
                 cell.source = exercise_code(exercise, exercise.stub)
-        if cell.cell_type == "markdown" and not _is_exercise(cell) and not {"title", "costs", "next"} & tags(cell):
+        if (
+            cell.cell_type == "markdown"
+            and not _is_exercise(cell)
+            and not {"title", "costs", "map", "next"} & tags(cell)
+        ):
             cell.source = links.link_references(links.anchored(source(cell), number), name, sections)
     for cell in notebook.cells:  # last, since they tell of all the others
         if "title" in tags(cell):

@@ -28,10 +28,10 @@ bits of the file fall to each weight. For a file of 100 bytes that holds 200 wei
         clue="How many bits are in a byte? And which of the two numbers shares out the other?",
         name="bits_per_weight",
         stub='''def bits_per_weight(size, parameters):
-    """Return the bits of a file of `size` bytes that fall to each of its `parameters`."""
+    """Return the bits of a file of `size` bytes for each of its `parameters`."""
     ...''',
         solution='''def bits_per_weight(size, parameters):
-    """Return the bits of a file of `size` bytes that fall to each of its `parameters`."""
+    """Return the bits of a file of `size` bytes for each of its `parameters`."""
     return 8 * size / parameters''',
         check=check_bits_per_weight,
         hints={

@@ -1,0 +1,42 @@
+"""Every number that notebook 00 says in words is computed again."""
+
+import numpy as np
+
+from tests.numbers.prose import WORDS, Prose
+
+
+def test_every_number_in_the_prose_is_computed_again():
+    lesson = Prose("00")
+    values = lesson.run()
+    lm, names, top, tokens = (values[name] for name in ("lm", "names", "top", "tokens"))
+    says = lesson.says
+
+    def seen(token):
+        return token.replace(" ", "␣")
+
+    says("into {:.0f} MB", values["size"] / 1e6)
+    says("with the token that the model writes next: {}", ", ".join(map(seen, tokens[values["start"] :])))
+    shares = [f"{seen(name)} {share:.1%}" for name, share in zip(names, top.values, strict=True)]
+    says("Bars: {}, others {:.1%}", ", ".join(shares), 1 - float(top.values.sum()))
+    says("There are {:,} in all", len(values["chances"]))
+    says("a share of {:.0%} is taken in {:.0f} of 100 cases", top.values[0], 100 * top.values[0])
+    prompt, table = values["prompt"], values["table"]
+    says("our {} words", WORDS[len(values["beginning"].split())])
+    says("to {} ids, a vector of {} numbers, {} blocks", len(prompt), table.shape[1], lm.model.config.num_hidden_layers)
+    says("A matrix of {:,} numbers; five of them", values["parameters"])
+    says("{:,} bytes in all", values["size"])
+    large = int((values["chances"] > 0.005).sum())
+    says("all tokens; {} of them have more than 0.5%. The darts hit {}", large, ", ".join(map(seen, values["drawn"])))
+    says("{} of {} squares are green", sum(values["result"].correct), len(values["questions"]))
+    assert values["answer"] == "Dumplinton."
+    ids = lm.tokenizer(" ".join(values["words"]), return_tensors="pt")["input_ids"]
+    given = lm.model(ids).logits[0, :-1].softmax(-1).detach().numpy()[np.arange(ids.shape[1] - 1), ids[0, 1:]]
+    pieces = [f"{seen(lm.tokenizer.decode([i]))} {p:.0%}" for i, p in zip(ids[0, 1:], given, strict=True)]
+    says("for the tokens of a sentence: {}", ", ".join(pieces))
+    billions = 3.1
+    says("that model has {} billion weights, so it takes {:.1f} GB or {:.1f} GB", billions, 4 * billions, 2 * billions)
+    lesson.finish(
+        *(r"sum to 100%", r"of the 100%", r"perplexity of 8 means", r"among 8 equally", r"Qwen2\.5-3B", r"135 million"),
+        *(r"a file of 100 bytes that holds 200 weights, the answer is 4", r"a random number between 0 and 1"),
+        *(r"How a model works00[\s\S]*?And this is what", r"^\|.*$", r"3rd edition"),
+    )
