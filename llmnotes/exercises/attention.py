@@ -150,7 +150,7 @@ EXERCISES = [
         title="A softmax for many rows",
         level="easy",
         minutes=8,
-        task="""Complete `softmax(scores)`. From now on there is a row of scores for each word that asks, and later
+        task="""Write `softmax(scores)`. From now on there is a row of scores for each word that asks, and later
 several such tables: `scores` is `(queries, keys)` or `(heads, queries, keys)`. Each row of keys must sum to 1. Take the
 largest score of each row away first. If yours is right, the lesson goes on with it.""",
         clue="`scores.max(axis=-1, keepdims=True)` is the largest of each row, with a shape that can be subtracted.",

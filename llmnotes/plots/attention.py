@@ -127,21 +127,21 @@ def two_sentences(first: Sequence[str], second: Sequence[str], row: np.ndarray) 
 
 def average(words: Sequence[str], columns: Sequence[str], x: np.ndarray, weights: np.ndarray) -> None:
     """Draw the rows of the words, each with its weight, and their weighted sum."""
-    ax = canvas(26)
+    ax = canvas(22)
     for j, column in enumerate(columns):
-        note(ax, 27 + 9 * j, 24, column, colour=FAINT)
-    spot = _grid(ax, 22.5, 22.4, x, "stream", w=9)
+        note(ax, 27 + 9 * j, 20, column, colour=FAINT)
+    spot = _grid(ax, 22.5, 18.4, x, "stream", w=9)
     for i, (word, weight) in enumerate(zip(words, weights, strict=True)):
-        y = 20.8 - 3.2 * i
-        box(ax, 1, y - 1.5, 8, 3, word)
+        y = 16.8 - 3.2 * i
+        note(ax, 9, y, word, ha="right", code=True)
         cell(ax, 12, y - 1.6, 6.4, 3.2, f"{weight:.2f}", "attention", weight)
         note(ax, 20.4, y, "×", NORMAL)
-    note(ax, 15.2, 24, "weight", colour=FAINT)
+    note(ax, 15.2, 20, "weight", colour=FAINT)
     note(ax, 51, spot.centre[1], f"x {x.shape}", NORMAL, "stream", ha="left", bold=True)
-    arrow(ax, (36, 12.4), (36, 8.2), "add up", side="right")
-    _grid(ax, 22.5, 7.6, [weights @ x], "stream", w=9, form="{:+.2f}", most=float(np.abs(x).max()))
-    note(ax, 20.8, 6, f"{words[-1]} receives", ha="right", bold=True)
-    note(ax, 51, 6, f"({x.shape[1]},)", NORMAL, "stream", ha="left", bold=True)
+    arrow(ax, (36, 8.4), (36, 5), "add up", side="right")
+    _grid(ax, 22.5, 4.4, [weights @ x], "stream", w=9, form="{:+.2f}", most=float(np.abs(x).max()))
+    note(ax, 20.8, 2.8, f"{words[-1]} receives", ha="right", bold=True)
+    note(ax, 51, 2.8, f"({x.shape[1]},)", NORMAL, "stream", ha="left", bold=True)
     show(
         ax,
         "The laziest attention: each row times the same weight, then add up. There is some cat in it, but cat counts "
@@ -273,7 +273,7 @@ def one_look(words: Sequence[str], q: np.ndarray, k: np.ndarray, v: np.ndarray) 
     columns = ((14.3, "key"), (25, "· q"), (34.4, f"÷ √{len(q)}"), (44, "softmax"), (57.2, "× value"))
     for at, name in columns:
         note(ax, at, 23.4, name, NORMAL, bold=True)
-    note(ax, 8.6, 28.2, f"query of {words[-1]}", ha="left", bold=True, colour="attention")
+    note(ax, 27, 28.2, f"query of {words[-1]}", ha="right", bold=True, colour="attention")
     vector(ax, 28, 26.6, q, "attention", 4.6, form="{:+.0f}")
     for i, word in enumerate(words):
         y = 17.8 - 4.4 * i
@@ -437,7 +437,7 @@ def sharing(models: dict[str, tuple[int, int, int, int, int]]) -> None:
             box(ax, start + step * (p + 0.5) - 3, 20, 6, 5, f"k v {p}", "attention", size=SMALL) for p in range(pairs)
         ]
         for h in range(heads):
-            asks = box(ax, start + 7 * h, 28.4, 6.6, 3.8, f"q {h}", "stream", size=SMALL)
+            asks = box(ax, start + 7 * h, 28.4, 6.6, 3.8, f"q {h}", "attention", size=SMALL, fill="white")
             arrow(ax, asks.bottom, (spots[h * pairs // heads].top[0], 25.2), thing="attention")
     note(ax, 2, 16.4, "keys and values of one token, in bytes, all layers together", ha="left", bold=True)
     for i, (name, (layers, own, shared, size, width)) in enumerate(models.items()):
@@ -452,7 +452,8 @@ def sharing(models: dict[str, tuple[int, int, int, int, int]]) -> None:
     show(
         ax,
         f"Left: {heads} heads with keys and values of their own. Right, as in Pebble: neighbours share. A model keeps "
-        "the keys and values of every token, so sharing saves memory.",
+        "the keys and values of every token, so sharing saves memory. Pebble's numbers have "
+        f"{next(iter(models.values()))[-1]} bytes, the others' {list(models.values())[-1][-1]}.",
         "Four boxes for queries above four boxes for keys and values, and beside it four above two. Below, the bytes "
         "for each token in three models.",
     )
@@ -460,7 +461,7 @@ def sharing(models: dict[str, tuple[int, int, int, int, int]]) -> None:
 
 def turned(words: Sequence[str], q: np.ndarray, k: np.ndarray, angle: float, starts: Sequence[int]) -> None:
     """Draw a query and two keys, turned by their positions, for two places in a text."""
-    ax = canvas(34)
+    ax = canvas(29)
 
     def turn(p: np.ndarray, by: float) -> np.ndarray:
         cos, sin = np.cos(by), np.sin(by)
@@ -469,9 +470,9 @@ def turned(words: Sequence[str], q: np.ndarray, k: np.ndarray, angle: float, sta
     last = len(words) - 1
     for i, start in enumerate(starts):
         left = 1 + 32 * i
-        plane = _plane(ax, (left, 5, 30, 25.4), (-2.6, 3.0), (-0.9, 3.0), "", "")
-        for text in list(plane.texts):
-            text.remove()
+        plane = _plane(ax, (left, 4.4, 30, 20.6), (-2.7, 3.1), (-0.75, 2.75), "", "")
+        for mark in [*plane.texts, *plane.lines]:  # the dashed arrows are enough
+            mark.remove()
         asked = [(f"key of {words[j]}", k[j], j, "token") for j in range(last)]
         scores = []
         for name, arm, place, thing in [*asked, (f"query of {words[last]}", q, last, "attention")]:
@@ -482,7 +483,7 @@ def turned(words: Sequence[str], q: np.ndarray, k: np.ndarray, angle: float, sta
             x, y = end * (1 + 0.24 / np.linalg.norm(end))
             low = y < 0.5
             plane.text(x, y - 0.75 * low, name, size=SMALL, color=THINGS[thing][0], ha="center", va="center")
-        note(ax, left + 15, 32, f"positions {start}, {start + 1}, {start + 2}", NORMAL, bold=True)
+        note(ax, left + 15, 27, f"positions {start}, {start + 1}, {start + 2}", NORMAL, bold=True)
         pairs = zip(words, scores[:-1], strict=False)
         note(ax, left + 15, 2.4, "scores: " + "   ".join(f"{word} {score:.2f}" for word, score in pairs))
     show(
