@@ -137,6 +137,6 @@ $(READY): $(LESSONS)
 $(LESSONS): requirements.txt requirements-real.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "llmnotes needs Python 3.11, 3.12 or 3.13; run: make PYTHON=python3.13")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable ".[course,lab]"
+	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable ".[course,lab,onnx]"
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-real.txt
 	@touch $@
