@@ -22,7 +22,7 @@ from nbformat import NotebookNode
 from kit import readme, solutions
 from kit.cells import exercises_of, fill
 from kit.names import not_twice
-from llmnotes.course import notebooks, root, source, tags
+from llmnotes.course import TITLES, notebooks, root, source, tags
 from llmnotes.course.run import execute, save, save_costs
 
 FIRST_CELLS = ["title", "box", "setup", "imports"]  # tags
@@ -44,6 +44,8 @@ def frame(notebook: NotebookNode, name: str) -> Iterator[str]:
         yield f"starts with {order} in place of {', '.join(FIRST_CELLS)}"
     if not re.match(rf"# {name[:2]} · .+\n\n.+", source(notebook.cells[0])):
         yield "has no title “# NN · Title” with a sentence under it"
+    elif (title := source(notebook.cells[0]).splitlines()[0][7:]) != TITLES.get(name):
+        yield f"is called “{title}”, and “{TITLES.get(name)}” in PARTS of llmnotes/course/__init__.py"
     if not notebook.metadata.get("level"):
         yield "has no level in its metadata, such as beginner, intermediate or advanced"
 

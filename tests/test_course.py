@@ -220,6 +220,7 @@ def test_the_root_is_found_from_below_and_missed_from_elsewhere(tmp_path):
 FAULTS = {
     "no level": lambda nb: nb.metadata.pop("level"),
     "no title “# NN": lambda nb: nb.cells[0].update(source="# Start"),
+    "is called “Start”": lambda nb: nb.cells[0].update(source=nb.cells[0].source.replace("Start here", "Start")),
     "starts with": lambda nb: nb.cells.pop(1),
     "no part “Recap”": lambda nb: [c.update(source=c.source.replace("## Recap", "## End")) for c in nb.cells],
     "sections numbered 1, 3": lambda nb: [c.update(source=c.source.replace("## 00.2", "## Two")) for c in nb.cells],
