@@ -1,6 +1,7 @@
 """`llmnotes new-notebook` makes a lesson that is green at once."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_a_name_that_cannot_be_used_changes_nothing(tmp_path):
         ("22-topic", "two digits"),
         ("../22_topic", "two digits"),
         ("00_topic", "00_start_here.ipynb already"),
-        ("22_embeddings", "embeddings.py already"),
+        ("22_serving", "serving.py already"),
     ):
         with pytest.raises(UnknownName, match=says):
             add(ROOT, name)
@@ -75,4 +76,4 @@ def test_the_order_is_that_of_the_numbers(clone):
     _enter(copy, "aardvark", '    "02": aardvark.EXERCISES,\n', place=2)
     text = copy.read_text(encoding="utf-8")
     assert "import (\n    aardvark,\n" in text
-    assert '"01": embeddings.EXERCISES,\n    "02": aardvark.EXERCISES,\n' in text
+    assert re.search(r'"01": \w+\.EXERCISES,\n    "02": aardvark\.EXERCISES,\n', text)

@@ -79,6 +79,7 @@ class Descent:
         """Change every weight."""
         with torch.no_grad():
             for weight in self.weights:
+                assert weight.grad is not None, "call backward first"
                 weight -= self.lr * weight.grad
 
     def zero_grad(self) -> None:
@@ -140,6 +141,7 @@ class AdamW:
         b1, b2 = self.betas
         for weight, m, v in zip(self.weights, self.m, self.v, strict=True):
             g = weight.grad
+            assert g is not None, "call backward first"
             m.copy_(b1 * m + (1 - b1) * g)
             v.copy_(b2 * v + (1 - b2) * g**2)
             m_hat = m / (1 - b1**self.t)

@@ -46,7 +46,7 @@ def _plane(ax: Axes, x: float, y: float, w: float, xlim: tuple, ylim: tuple, lab
 def _arrow(plot: Axes, end: Numbers, thing: str, start: Numbers = (0, 0), width: float = 2.4, dashed: bool = False):
     style = {"arrowstyle": "-|>,head_length=0.5,head_width=0.25", "color": THINGS[thing][0], "lw": width}
     style |= {"shrinkA": 0, "shrinkB": 0, "linestyle": (0, (4, 3)) if dashed else "-"}
-    plot.annotate("", xy=tuple(end), xytext=tuple(start), arrowprops=style, zorder=4)
+    plot.annotate("", xy=(end[0], end[1]), xytext=(start[0], start[1]), arrowprops=style, zorder=4)
 
 
 def _word(plot: Axes, x: float, y: float, text: str, thing: str = "token", ha: str = "left", bold: bool = True) -> None:
@@ -219,8 +219,9 @@ def unit_circle(names: Sequence[str], table: np.ndarray, cosines: Numbers) -> No
     plot.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     note(ax, 49.6, 30, "angle to Ada", bold=True)
     note(ax, 60, 30, "cosine", bold=True)
-    for i in np.argsort(-np.asarray(cosines), kind="stable"):
-        y = 26 - 5 * float(np.flatnonzero(np.argsort(-np.asarray(cosines), kind="stable") == i)[0])
+    best_first = sorted(range(len(names)), key=lambda i: -float(cosines[i]))
+    for place, i in enumerate(best_first):
+        y = 26 - 5 * place
         note(ax, 41.6, y, names[i], NORMAL, ASKED if i == 0 else "token", bold=True, ha="right")
         note(ax, 49.6, y, f"{np.degrees(np.arccos(min(float(cosines[i]), 1.0))):.0f}°", NORMAL)
         note(ax, 60, y, f"{cosines[i]:.2f}", NORMAL)
@@ -422,7 +423,7 @@ def random_cosines(samples: Mapping[int, np.ndarray]) -> None:
     for i, (dim, values) in enumerate(samples.items()):
         y = 5.6 + 12 * (len(samples) - 1 - i)
         plot = chart(ax, 4, y, 58, 9, xlim=(-1, 1), yticks=[])
-        plot.hist(values, edges, color=THINGS[ASKED][0], density=True, edgecolor="white", linewidth=0.3)
+        plot.hist(values, edges.tolist(), color=THINGS[ASKED][0], density=True, edgecolor="white", linewidth=0.3)
         plot.spines["left"].set_visible(False)
         plot.patch.set_visible(False)  # the words of the canvas lie below
         plot.axvline(0, color=INK, linewidth=0.8)
@@ -446,7 +447,8 @@ def one_row(name: str, cosines: Numbers, mates: Mapping[str, float], spread: flo
     """Show the cosines of one token with all others, the marked ones by name, beside what chance would give."""
     ax = canvas(34)
     plot = chart(ax, 4, 6, 58, 22, xlim=(-0.25, 0.75), yticks=[])
-    counts, _, _ = plot.hist(cosines, np.linspace(-0.25, 0.75, 81), color=THINGS[OTHERS][0], zorder=2)
+    counts, edges = np.histogram(cosines, np.linspace(-0.25, 0.75, 81))
+    plot.stairs(counts, edges, fill=True, color=THINGS[OTHERS][0], zorder=2)
     x = np.linspace(-0.25, 0.75, 300)
     bell = np.exp(-(x**2) / (2 * spread**2)) / (spread * np.sqrt(2 * np.pi)) * len(cosines) / 80
     plot.plot(x, bell, color=THINGS[ASKED][0], linewidth=2)
