@@ -124,15 +124,13 @@ def course_map(columns: int = 3) -> str:
     """
     rows = []
     for part in PARTS:
+        rows.append(f'<tr><th colspan="{columns}" align="center">{part.heading}</th></tr>')
         cells = [
             f'<td align="center"><a href="{name}.ipynb"><b>{name[:2]}</b><br>{title}</a></td>'
             for name, title in part.lessons.items()
         ]
-        lines = [cells[at : at + columns] for at in range(0, len(cells), columns)]
-        for i, line in enumerate(lines):
-            head = f'<th rowspan="{len(lines)}">Part {part.number}<br>{part.title}</th>' if i == 0 else ""
-            empty = ["<td></td>"] * (columns - len(line))
-            rows.append(f"<tr>{head}{''.join(line + empty)}</tr>")
+        cells += ["<td></td>"] * (-len(cells) % columns)
+        rows += [f"<tr>{''.join(cells[at : at + columns])}</tr>" for at in range(0, len(cells), columns)]
     return "<table>\n" + "\n".join(rows) + "\n</table>"
 
 
