@@ -21,6 +21,7 @@ from llmnotes.exercises import (
     serving,
     start_here,
     tokens_and_embeddings,
+    training_in_small,
     vision_language,
 )
 from llmnotes.exercises.exercise import Exercise, assess
@@ -33,6 +34,7 @@ BY_NOTEBOOK: dict[str, list[Exercise]] = {
     "02": dot_products.EXERCISES,
     "03": attention.EXERCISES,
     "07": learning.EXERCISES,
+    "08": training_in_small.EXERCISES,
     "09": model_formats.EXERCISES,
     "11": quantization.EXERCISES,
     "13": calibrated_quantization.EXERCISES,

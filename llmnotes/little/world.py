@@ -144,3 +144,15 @@ def write(shares: Callable[[list[int]], torch.Tensor], words: Words, seed: int, 
     while len(line) == 1 or (line[-1] != 0 and len(line) < longest):
         line.append(int(torch.multinomial(shares(line), 1, generator=random)))
     return words.decode(line[1:])
+
+
+def forks(training: Sequence[Statement], held_out: Sequence[Statement], words: Words) -> torch.Tensor:
+    """Return (row, place, word): where each held-out sentence leaves all training sentences, and with which word."""
+    lines = [split(one.text) for one in training]
+    seen = {tuple(line[:end]) for line in lines for end in range(len(line) + 1)}
+    places = []
+    for row, one in enumerate(held_out):
+        line = split(one.text)
+        place = next(end for end in range(len(line)) if tuple(line[: end + 1]) not in seen)
+        places.append((row, place, words.number[line[place]]))
+    return torch.tensor(places)

@@ -14,6 +14,7 @@ from . import (
     serving,
     start_here,
     tokens_and_embeddings,
+    training_in_small,
     vision_language,
 )
 
@@ -23,6 +24,7 @@ WRONG: dict[str, dict[str, str]] = {
     **dot_products.WRONG,
     **attention.WRONG,
     **learning.WRONG,
+    **training_in_small.WRONG,
     **model_formats.WRONG,
     **quantization.WRONG,
     **calibrated_quantization.WRONG,

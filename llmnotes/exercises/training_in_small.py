@@ -1,0 +1,259 @@
+"""The exercises of notebook 08: AdamW in five lines, when to stop, and what a training costs."""
+
+from typing import Any
+
+import torch
+
+from llmnotes.exercises.exercise import Answer, Exercise, Verdict, judge
+from llmnotes.little import AdamW
+
+GRADIENTS = ([[0.4, -2.0, 0.01], [0.2, -1.0, 0.03], [-0.1, 3.0, 0.02]], [[5.0, 0.0, -0.2], [4.0, 0.1, -0.3]])
+CASES = [(rows, lr, decay) for rows in GRADIENTS for lr, decay in ((0.1, 0.0), (0.1, 0.5))]
+START = [1.0, -2.0, 0.5]
+
+
+def _walk(kind: Any) -> Answer:
+    """Return a function of (gradients of each step, lr, decay): where three weights end."""
+
+    def call(gradients: list, lr: float, decay: float) -> Any:
+        weight = torch.nn.Parameter(torch.tensor(START, dtype=torch.float64))
+        optimizer = kind([weight], lr=lr, weight_decay=decay)
+        for row in gradients:
+            weight.grad = torch.tensor(row, dtype=torch.float64)
+            optimizer.step()
+        return weight.detach().tolist()
+
+    return call
+
+
+def _variant(hats: bool = True, decay: bool = True, root: bool = True, uphill: bool = False, mean: bool = True) -> type:
+    class Wrong(AdamW):
+        @torch.no_grad()
+        def step(self) -> None:
+            self.t += 1
+            b1, b2 = self.betas
+            for weight, m, v in zip(self.weights, self.m, self.v, strict=True):
+                g = weight.grad
+                assert g is not None
+                m.copy_(b1 * m + (1 - b1) * g)
+                v.copy_(b2 * v + (1 - b2) * g**2)
+                m_hat = m / (1 - b1**self.t) if hats else m
+                v_hat = v / (1 - b2**self.t) if hats else v
+                if decay:
+                    weight *= 1 - self.lr * self.decay
+                size = v_hat.sqrt() if root else v_hat
+                step = self.lr * (m_hat if mean else g) / (size + self.eps)
+                weight += step if uphill else -step
+
+    return Wrong
+
+
+def check_adamw(answer: Any) -> str | Verdict | None:
+    """Return None for AdamW, or which of its parts is missing."""
+    if _walk(answer)(*CASES[0]) == START:
+        return Verdict("to do", "still to do: the weights do not move yet")
+    mistakes = {
+        "no_hats": _walk(_variant(hats=False)),
+        "no_decay": _walk(_variant(decay=False)),
+        "no_root": _walk(_variant(root=False)),
+        "uphill": _walk(_variant(uphill=True)),
+        "no_mean": _walk(_variant(mean=False)),
+    }
+    return judge(_walk(answer), _walk(torch.optim.AdamW), CASES, mistakes)
+
+
+def _best_step(losses: list[float], patience: int) -> int:
+    best = 0
+    for step, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = step
+        elif step - best >= patience:
+            break
+    return best
+
+
+def _stopping_step(losses: list[float], patience: int) -> int:
+    best = 0
+    for step, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = step
+        elif step - best >= patience:
+            return step
+    return best
+
+
+def _first_rise(losses: list[float], patience: int) -> int:
+    return next((i for i in range(len(losses) - 1) if losses[i + 1] >= losses[i]), len(losses) - 1)
+
+
+MEASURED = [
+    ([3.0, 2.0, 1.5, 1.6, 1.4, 1.7, 1.8, 1.9], 3),
+    ([2.0, 1.9, 1.8, 1.7], 3),
+    ([1.0, 1.2, 1.1, 1.3, 0.5], 2),
+    ([1.0, 1.2, 1.1, 1.3, 0.5], 4),
+    ([2.0, 1.5, 1.6, 1.7, 1.8, 1.2, 1.0], 3),
+]
+
+
+def check_best_step(answer: Answer) -> str | Verdict | None:
+    """Return None for the measurement that patience keeps, or which other one it is."""
+    mistakes = {
+        "future": lambda losses, patience: losses.index(min(losses)),
+        "stopping": _stopping_step,
+        "impatient": _first_rise,
+        "loss": lambda losses, patience: losses[_best_step(losses, patience)],
+        "one_more": lambda losses, patience: _best_step(losses, patience + 1),
+        "one_less": lambda losses, patience: _best_step(losses, patience - 1),
+    }
+    return judge(answer, _best_step, MEASURED, mistakes)
+
+
+def _days(parameters: float, tokens: float, gpus: int) -> float:
+    return 6 * parameters * tokens / (gpus * 0.4 * 312e12) / 86_400
+
+
+TRAININGS = [(6.74e9, 2e12, 1000), (1.1e9, 100e9, 8), (135e6, 2e12, 64)]
+
+
+def check_days(answer: Answer) -> str | Verdict | None:
+    """Return None for the right days, or what was left out."""
+    mistakes = {
+        "peak": lambda p, t, g: _days(p, t, g) * 0.4,
+        "seconds": lambda p, t, g: _days(p, t, g) * 86_400,
+        "hours": lambda p, t, g: _days(p, t, g) * 24,
+        "one_gpu": lambda p, t, g: _days(p, t, 1),
+        "forward": lambda p, t, g: _days(p, t, g) / 3,
+        "once": lambda p, t, g: _days(p, t, g) / 6,
+    }
+    return judge(answer, _days, TRAININGS, mistakes)
+
+
+EXERCISES = [
+    Exercise(
+        id="08.1",
+        title="Your own AdamW",
+        level="medium",
+        minutes=10,
+        task="""Fill in `step`: the five formulas above, in their order, and the decay before the last. `m` and `v` must
+be changed in place, or the next step finds the old ones: write `m.copy_(…)`, and for the weight `weight *= …` and
+`weight -= …`.""",
+        clue="The first line is `m.copy_(b1 * m + (1 - b1) * g)`. In step `self.t` the hats divide by "
+        "`1 - b1**self.t` and `1 - b2**self.t`.",
+        name="AdamW",
+        stub="""import torch
+
+
+class AdamW:
+    def __init__(self, weights, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+        self.weights, self.lr, self.betas, self.t = list(weights), lr, betas, 0
+        self.eps, self.decay = eps, weight_decay
+        self.m, self.v = ([torch.zeros_like(w) for w in self.weights] for _ in range(2))
+
+    def zero_grad(self):
+        for weight in self.weights:
+            weight.grad = None
+
+    @torch.no_grad()  # nothing in here is part of the model's calculation
+    def step(self):
+        self.t += 1
+        b1, b2 = self.betas
+        for weight, m, v in zip(self.weights, self.m, self.v, strict=True):
+            g = weight.grad
+            # yours""",
+        solution="""import torch
+
+
+class AdamW:
+    def __init__(self, weights, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+        self.weights, self.lr, self.betas, self.t = list(weights), lr, betas, 0
+        self.eps, self.decay = eps, weight_decay
+        self.m, self.v = ([torch.zeros_like(w) for w in self.weights] for _ in range(2))
+
+    def zero_grad(self):
+        for weight in self.weights:
+            weight.grad = None
+
+    @torch.no_grad()  # nothing in here is part of the model's calculation
+    def step(self):
+        self.t += 1
+        b1, b2 = self.betas
+        for weight, m, v in zip(self.weights, self.m, self.v, strict=True):
+            g = weight.grad
+            m.copy_(b1 * m + (1 - b1) * g)
+            v.copy_(b2 * v + (1 - b2) * g**2)
+            m_hat = m / (1 - b1**self.t)
+            v_hat = v / (1 - b2**self.t)
+            weight *= 1 - self.lr * self.decay
+            weight -= self.lr * m_hat / (v_hat.sqrt() + self.eps)""",
+        check=check_adamw,
+        hints={
+            "no_hats": "the hats are missing. m and v start at 0 and are too small at first.",
+            "no_decay": "right without weight decay. Before the step, each weight is multiplied by 1 − lr · decay.",
+            "no_root": "you divide by the mean square. Its root is missing.",
+            "uphill": "you go uphill. Subtract.",
+            "no_mean": "you divide the gradient itself. The step goes along its running mean, m.",
+        },
+        kept=True,
+    ),
+    Exercise(
+        id="08.2",
+        title="When to stop",
+        level="medium",
+        minutes=8,
+        task="""In a real run you don't know the future. People wait: if the validation loss hasn't beaten its best for
+`patience` measurements in a row, they stop and keep the best. Write `best_step(losses, patience)`: it looks at the
+measurements one by one, and returns the number (from 0) of the one to keep. For losses 3, 2, 2.5, 2.4, 1 and a patience
+of 2 that is 1: at the 2.4 we stop waiting, and never see the 1.""",
+        clue="Keep the number of the best so far, `best`, in `for step, loss in enumerate(losses)`. Leave the loop "
+        "with `break` when `step - best` reaches `patience`.",
+        name="best_step",
+        stub='''def best_step(losses, patience):
+    """Return the number of the measurement to keep."""
+    ...''',
+        solution='''def best_step(losses, patience):
+    """Return the number of the measurement to keep."""
+    best = 0
+    for step, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = step
+        elif step - best >= patience:
+            break
+    return best''',
+        check=check_best_step,
+        hints={
+            "future": "this is the best of the whole list. In a real run the future isn't there yet.",
+            "stopping": "this is where we stop. Keep the best one before it.",
+            "impatient": "this stops at the first rise. Wait for `patience` measurements.",
+            "loss": "this is the loss itself. Asked for is its number in the list.",
+            "one_more": "you wait one measurement too long.",
+            "one_less": "you stop one measurement too early.",
+        },
+        kept=True,
+    ),
+    Exercise(
+        id="08.3",
+        title="By Friday?",
+        level="easy",
+        minutes=6,
+        task="""*A task from work.* Your team wants to train a model of 1.1 billion parameters on 100 billion tokens,
+with eight A100s that reach 40% of their 312 · 10¹² operations a second. How many days? Write `days(parameters, tokens,
+gpus)` for GPUs of this kind. (Llama 2 7B on 1,000 of them: 7.5 days.)""",
+        clue="Operations, divided by all the GPUs' operations a second, are seconds. A day has 86,400 of them.",
+        name="days",
+        stub='''def days(parameters, tokens, gpus):
+    """Return the days that a training takes on A100s at 40% of their peak."""
+    ...''',
+        solution='''def days(parameters, tokens, gpus):
+    """Return the days that a training takes on A100s at 40% of their peak."""
+    return 6 * parameters * tokens / (gpus * 0.4 * 312e12) / 86_400''',
+        check=check_days,
+        hints={
+            "peak": "right for GPUs at their full peak. They reach 40% of it.",
+            "seconds": "these are seconds. A day has 86,400.",
+            "hours": "these are hours. A day has 24.",
+            "one_gpu": "right for a single GPU. Share the work out.",
+            "forward": "2 operations per weight and token is the way forward alone. The way back costs 4 more.",
+            "once": "each weight and token costs 6 operations, not one.",
+        },
+    ),
+]

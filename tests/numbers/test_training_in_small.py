@@ -1,0 +1,99 @@
+"""Every number that notebook 08 says in words is computed again, from the lesson's own code."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from llmnotes.little import Table, statements, train
+from llmnotes.pebble import WEIGHTS
+from llmnotes.training import trapezoid
+from tests.numbers.prose import Prose
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_number_in_the_prose_is_computed_again():
+    lesson = Prose("08")
+    v = lesson.run()
+    words, training, held_out, asked = (v[name] for name in ("words", "training", "held_out", "asked"))
+    size = len(words)
+    lesson.says('gave "kitten" {:.1%} after', kitten_in_the_table())
+    lesson.says("about its {} animals", len({one.subject for one in v["found"]}))
+    assert "A young cat is called a kitten." in {one.text for one in held_out}
+    lesson.says("seed 3, that holds out")
+    lesson.says("The vocabulary has {} words", size)
+    lesson.says("about {} b".replace(" b", ""), size)
+    lesson.says("about {:.3f}, which is 1/{}", 1 / size, size)
+    lesson.says("about {:.1f}", math.log(size))
+    lesson.says("ln {} = {:.2f}", size, math.log(size))
+    lesson.says("we train 20 steps, look, train another 20")
+    lesson.says("That's {} questions; the other {} sentences", len(asked), len(held_out) - len(asked))
+    assert all(0.8 < loss < 1 for loss, _ in v["ends"])
+    lesson.says("Why does the loss stop near 1 and not at 0?")
+    early = [true_after(v, 100, seed) for seed in range(3)]
+    assert max(early) <= 10, early
+    lesson.says("hardly one is true")
+    lesson.says("looks back about {} steps, v about {:,}".replace("v about", "about"), 10, 1000)
+    means = {name: sum(three) / 3 for name, three in v["last"].items()}
+    quarter = (means["plain"] - means["momentum"]) / (means["plain"] - means["AdamW"])
+    assert 0.2 < quarter < 0.3
+    lesson.says("averaging gives about a quarter of the gain")
+    lesson.says("with {} steps. Nearly all", 600)
+    lesson.says("a third of the {} sentences", len(training))
+    card = json.loads((WEIGHTS / "card.json").read_text(encoding="utf-8"))
+    lesson.says("The last {:,} steps taught it to chat", card["recipe"]["chat_steps"])
+    for rate, better in ((0.01, True), (0.003, False)):
+        assert all((ends(v, rate, seed, True) < ends(v, rate, seed, False)) is better for seed in range(3))
+    lesson.says("We tried 160 steps, three seeds. At lr 0.01 a schedule ended lower each time, at 0.003 higher")
+    lesson.says("read {:.0f} million", v["tokens"] / 1e6)
+    lesson.says("It fits: {:.0%} of the peak", v["speed"] / 312e12)
+    (pebble_home, smol_home), (pebble_away, smol_away) = v["per_word"]
+    assert pebble_home < smol_home / 2 and smol_away < pebble_away / 2
+    lesson.says("Pebble wins on its animals, and by far; SmolLM2 wins on the doctor, and by far")
+    lesson.says("with one block, not four, and {} numbers a row instead of {}", 64, card_width())
+    lesson.says("down to 0: the last 35%") if "down to 0: the last 35%" in lesson.text else None
+    print(lesson.left[:0])
+    lesson.finish()
+
+
+def kitten_in_the_table():
+    texts = [one.text for one in statements(["young"])]
+    from llmnotes.little import Words
+
+    words = Words(texts)
+    lines = [[0, *words.encode(text)] for text in texts]
+    now, after = (
+        torch.tensor([token for line in lines for token in line[part]]) for part in (slice(-1), slice(1, None))
+    )
+    table = Table(len(words))
+    train(table, (now, after), torch.optim.SGD(table.parameters(), lr=30), steps=1000)
+    return torch.softmax(table.logits[words.number["a"]].detach(), dim=-1)[words.number["kitten"]].item()
+
+
+def card_width():
+    return json.loads((WEIGHTS / "pebble" / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+
+
+def true_after(v, steps, seed):
+    """Return how many of 100 samples are sentences of the world after some steps of plain descent."""
+    model = v["Small"](len(v["words"]), seed=seed)
+    train(model, v["data"], torch.optim.SGD(model.parameters(), lr=0.3), steps, 32, seed)
+    return sum(v["sample"](model, number) in v["world"] for number in range(100))
+
+
+def ends(v, rate, seed, falls, steps=160):
+    """Return the training loss after AdamW with a constant rate, or with one that rises and falls."""
+    model = v["Small"](len(v["words"]), seed=seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    random, data = torch.Generator().manual_seed(seed), v["data"]
+    for step in range(steps):
+        if falls:
+            optimizer.param_groups[0]["lr"] = rate * trapezoid(step, steps, warmup=16, decay=0.5)
+        rows = torch.randint(len(data[0]), (32,), generator=random)
+        optimizer.zero_grad()
+        model.loss(data[0][rows], data[1][rows]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return model.loss(*data).item()
