@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from llmnotes.errors import MissingPart, UnknownName
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
 
     from llmnotes.models import LanguageModel
@@ -121,8 +122,9 @@ def vectors_of(lm: "LanguageModel") -> WordVectors:
     >>> vectors_of(open_model("pebble", say=lambda line: None)).table.shape
     (2048, 256)
     """
-    table = lm.model.get_input_embeddings().weight.detach().float().cpu().numpy()
-    tokenizer = lm.tokenizer.backend_tokenizer
+    layer = cast("torch.nn.Embedding", lm.model.get_input_embeddings())
+    table = layer.weight.detach().float().cpu().numpy()
+    tokenizer = cast("Tokenizer", lm.tokenizer.backend_tokenizer)
     return WordVectors(table, tuple(tokenizer.id_to_token(row) or "" for row in range(len(table))), tokenizer, "Ġ")
 
 
@@ -318,9 +320,9 @@ def analogy_scores(vectors: WordVectors) -> dict[str, tuple[int, list[float]]]:
     """Return by relation (how many questions, [shares of right answers]) for three ways to count.
 
     The ways: the question's three words left out, as is usual; the same without arithmetic, which takes the nearest to
-    c; and nothing left out. A word counts in any spelling.
+    c; and nothing left out. A word counts in any spelling. The last entry is "all of them".
     """
-    found = {}
+    found: dict[str, tuple[int, list[float]]] = {}
     for relation, questions in analogy_questions(vectors).items():
         shares = []
         for exclude, arithmetic in ((True, True), (True, False), (False, True)):
@@ -329,7 +331,9 @@ def analogy_scores(vectors: WordVectors) -> dict[str, tuple[int, list[float]]]:
             right = sum(answer == question[3].lower() for answer, question in zip(answers, questions, strict=True))
             shares.append(right / len(questions))
         found[relation] = len(questions), shares
-    return found
+    total = sum(count for count, _ in found.values())
+    sums = [sum(count * shares[way] for count, shares in found.values()) for way in range(3)]
+    return found | {"all of them": (total, [part / total for part in sums])}
 
 
 def mean_pool(table: np.ndarray, ids: list[int]) -> np.ndarray:

@@ -119,10 +119,10 @@ def check_price(answer: Answer) -> str | Verdict | None:
         "letters": letters,
         "once": once,
         "no_rules": no_rules,
-        "swapped": lambda *given: price(*given[:4], given[5], given[4]),
+        "swapped": lambda count, rules, asked, said, inward, out: price(count, rules, asked, said, out, inward),
         "per_token": lambda *given: 1e6 * price(*given),
         "per_thousand": lambda *given: 1e3 * price(*given),
-        "one_price": lambda *given: price(*given[:5], given[4]),
+        "one_price": lambda count, rules, asked, said, inward, out: price(count, rules, asked, said, inward, inward),
         "texts": lambda count, rules, questions, answers, inward, out: (
             (len(questions) * inward + len(answers) * out) / 1e6
         ),
