@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 
 from llmnotes.course import notebooks, root, source, tags
-from llmnotes.course.glossary import FILE, entries, find
+from llmnotes.course.glossary import FILE, Entry, entries, find
 
 NO_PROSE = r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]+\$|<pre\b.*?</pre>|<code>.*?</code>"
 SECTION = r"(?m)^## (?:(\d\d\.\d+) )?.*$"
@@ -66,39 +66,74 @@ def introductions(folder: Path) -> dict[str, str]:
     return places
 
 
+def sections(path: Path) -> dict[str, str]:
+    """Return {number of a section: all its text and code, in small letters without markup} for a lesson."""
+    texts, section = {}, ""
+    for cell in nbformat.read(path, as_version=4).cells:
+        for part in re.split(r"(?m)^(?=## )", source(cell)):
+            if cell.cell_type == "markdown" and (heading := re.match(SECTION, part)):
+                section = heading[1] or ""
+            if section:
+                texts[section] = texts.get(section, "") + re.sub(r"[*`\s]+", " ", part.lower()) + " "
+    return texts
+
+
+def speaks_of(text: str, entry: Entry) -> bool:
+    """Return whether a section's text has a term, another word for it, or their plural."""
+    words = "|".join(re.escape(word.lower()) for word in (entry.term, *entry.also))
+    return bool(re.search(rf"(?<!\w)({words})(e?s|ing|ed)?(?!\w)", text))
+
+
 def faults(folder: Path) -> list[str]:
     """Return what does not agree between the glossary and the lessons in `folder`, a sentence each."""
-    found, sections, numbers, lessons = [], set(), set(), {}
+    found, lessons = [], {}
     for path in notebooks(folder):
-        numbers.add(path.name[:2])
-        sections |= set(re.findall(r"## (\d\d\.\d+) ", path.read_text(encoding="utf-8")))
         for bold in bold_terms(path):
             entry = find(bold.words)
-            if entry is None:
-                if bold.section:
-                    found.append(f"{bold.section} has **{bold.words}**, which the glossary lacks")
-            elif bold.section and bold.lesson < "09":
+            if entry is None and bold.section:
+                found.append(f"{bold.section} has **{bold.words}**, which the glossary lacks")
+            elif entry and bold.section and bold.lesson < "09":
                 lessons.setdefault(entry.term, {}).setdefault(bold.lesson, f"{bold.section} (**{bold.words}**)")
     for term, places in lessons.items():
         if len(places) > 1:
             found.append(f"{term} is introduced more than once: {', '.join(places.values())}; keep the first in bold")
+    return found + [
+        f"{term} is introduced in {right or 'no lesson'}, not in {wrong or 'none'}: --write mends it"
+        for term, (wrong, right) in misplaced(folder).items()
+    ]
+
+
+def misplaced(folder: Path) -> dict[str, tuple[str, str]]:
+    """Return {term: (the section in the glossary, the right one)} for the entries that lead to the wrong place.
+
+    The right section is the first that has the term in bold. Where none has, the one that the glossary names stands,
+    unless its lesson has no such section: then it is the first of that lesson that speaks of the term, or none.
+    """
     places = introductions(folder)
+    texts = {path.name[:2]: sections(path) for path in notebooks(folder)}
+    found = {}
     for entry in entries():
-        if entry.term in places and entry.section != places[entry.term]:
-            found.append(
-                f"{entry.term} is introduced in {places[entry.term]}, not in {entry.section}: --write mends it"
-            )
-        elif entry.section[:2] in numbers and entry.section not in sections:
-            found.append(f"{entry.term} is said to be introduced in {entry.section}, which does not exist")
+        number = entry.section[:2]
+        right = places.get(entry.term)
+        if right is None and number and number not in texts:
+            continue
+        if right is None and number and entry.section not in texts[number]:
+            right = next((section for section, text in texts[number].items() if speaks_of(text, entry)), "")
+        if right is not None and right != entry.section:
+            found[entry.term] = (entry.section, right)
     return found
 
 
 def write_sections(folder: Path) -> None:
-    """Write into the glossary where the lessons introduce its terms; a term that is nowhere bold keeps its section."""
-    places = introductions(folder)
+    """Write into the glossary where the lessons introduce its terms."""
+    wrong = misplaced(folder)
+
+    def mended(head: re.Match[str]) -> str:
+        section = wrong[head[1]][1] if head[1] in wrong else head[2]
+        return f"### {head[1]} · {section}" if section else f"### {head[1]}"
+
     text = FILE.read_text(encoding="utf-8")
-    text = re.sub(r"(?m)^### (.+) · (\S+)$", lambda head: f"### {head[1]} · {places.get(head[1], head[2])}", text)
-    FILE.write_text(text, encoding="utf-8")
+    FILE.write_text(re.sub(r"(?m)^### (.+?)(?: · (\d\d\.\d+))?$", mended, text), encoding="utf-8")
     entries.cache_clear()
 
 

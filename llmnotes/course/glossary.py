@@ -8,7 +8,7 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("glossary.md")
 ENTRY = re.compile(
-    r"### (?P<term>[^\n]+) · (?P<section>\d\d\.\d+)\n\n(?:\*Also:\* (?P<also>.+?)\n\n)?"
+    r"### (?P<term>[^\n]+?)(?: · (?P<section>\d\d\.\d+))?\n\n(?:\*Also:\* (?P<also>.+?)\n\n)?"
     r"(?P<says>.+?)\n\n\*Example\.\* (?P<example>.+?)\n(?:\n|$)",
     re.DOTALL,
 )
@@ -16,7 +16,7 @@ ENTRY = re.compile(
 
 @dataclass(frozen=True)
 class Entry:
-    """A term of the field: where it is introduced ("04.3"), what it is, an example, and other words for it."""
+    """A term of the field: where it is introduced ("04.3", or ""), what it is, an example, and other words for it."""
 
     term: str
     section: str
@@ -74,9 +74,10 @@ def page(names: list[str]) -> str:
         where = entry.section
         if where[:2] in pages:
             where = f'<a href="{pages[where[:2]]}#{where}">{where}</a>'
+        where = f" <small>Introduced in {where}.</small>" if where else ""
         items.append(
             f'<dt id="{entry.anchor}"><b>{html.escape(entry.term)}</b>{also}</dt><dd>{_inline(entry.says)}</dd>'
-            f"<dd><i>Example:</i> {_inline(entry.example)} <small>Introduced in {where}.</small></dd>"
+            f"<dd><i>Example:</i> {_inline(entry.example)}{where}</dd>"
         )
         letter = entry.term[0].upper()
         if letter.isalpha() and letter not in [seen for seen, _ in letters]:
