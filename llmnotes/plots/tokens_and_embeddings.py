@@ -25,7 +25,7 @@ from llmnotes.plots.drawing import (
 )
 
 Pair = tuple[str, str]
-LETTER = 1.0  # units that a letter in a strip takes
+LETTER = 1.0  # units of the canvas that a letter in a strip takes
 
 
 def seen(token: str) -> str:
