@@ -1,5 +1,6 @@
 """The repository's own files agree with each other, and the package keeps its manners."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -97,8 +98,19 @@ def test_every_command_shows_an_example(capsys):
 
 def test_modules_are_read_in_one_sitting():
     for path in Path(ROOT / "llmnotes").rglob("*.py"):
+        if path.parent.name == "plots":
+            continue
         limit = 400 if path.parent.name == "exercises" else 320  # an exercise is mostly text
         assert len(path.read_text(encoding="utf-8").splitlines()) <= limit, path
+
+
+def test_a_picture_is_a_function_of_its_own_and_fits_on_a_screen():
+    """A module of pictures is no text to read from top to bottom: each function is looked up from its lesson."""
+    for path in Path(ROOT / "llmnotes" / "plots").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                limit = 90 if node.name == "turning" else 60  # one interactive figure with two sliders
+                assert node.end_lineno - node.lineno < limit, f"{path.name}: {node.name}"
 
 
 def test_a_notebook_host_keeps_all_it_has_and_gains_little():
