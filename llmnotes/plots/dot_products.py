@@ -24,7 +24,6 @@ from llmnotes.plots.drawing import (
     matrix,
     note,
     plus,
-    shade,
     show,
     signed,
 )
@@ -479,20 +478,30 @@ def _wrapped(words: list[str]) -> list[str]:
 
 def heat(names: Sequence[str], cosines: np.ndarray, **groups: int) -> None:
     """Show the cosines among some words as a map; `groups` says how many of them belong together, in order."""
-    ax = canvas(62)
-    step, left, top = 2.72, 10.4, 54
-    for i, name in enumerate(names):
-        y = top - step * (i + 1)
-        note(ax, left - 0.6, y + step / 2, name[:3], ha="right")
-        for j in range(len(names)):
-            fill, _ = shade("stream", 0 if i == j else max(cosines[i, j], 0) / 0.7)
-            cell_at = (left + step * j, y)
-            ax.add_patch(_square(cell_at, step, fill if i != j else "#f1f3f5"))
+    import seaborn
+
+    ax = canvas(53)
+    plot = chart(ax, 9, 2, 46, 46)
+    bar = chart(ax, 56.5, 2, 1.6, 46)
+    short = [name[:3] for name in names]
+    seaborn.heatmap(
+        cosines,
+        mask=np.eye(len(names), dtype=bool),
+        vmin=0,
+        cmap="Blues",
+        square=True,
+        linewidths=0.5,
+        xticklabels=False,
+        yticklabels=short,
+        cbar_ax=bar,
+        ax=plot,
+    )
+    plot.tick_params(length=0, labelsize=SMALL)
+    bar.tick_params(length=0, labelsize=SMALL)
     at = 0
     for group, count in groups.items():
-        note(ax, left + step * (at + count / 2), top + 3.4, group, NORMAL, bold=True)
-        size = step * count
-        ax.add_patch(_square((left + step * at, top - step * at - size), size, "none", THINGS["attention"][0], 2.4))
+        plot.add_patch(_square((at, at), count, THINGS["attention"][0]))
+        note(ax, 9 + 46 * (at + count / 2) / len(names), 50.4, group, NORMAL, bold=True)
         at += count
     show(
         ax,
@@ -502,5 +511,5 @@ def heat(names: Sequence[str], cosines: np.ndarray, **groups: int) -> None:
     )
 
 
-def _square(corner: tuple, size: float, fill: object, edge: str = "white", width: float = 0.6) -> Rectangle:
-    return Rectangle(corner, size, size, facecolor=fill, edgecolor=edge, linewidth=width, zorder=3 if width < 1 else 6)
+def _square(corner: tuple, size: float, edge: str) -> Rectangle:
+    return Rectangle(corner, size, size, facecolor="none", edgecolor=edge, linewidth=2.4, zorder=6)
