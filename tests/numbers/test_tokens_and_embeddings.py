@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from llmnotes import embeddings
+from llmnotes import word_lists
 from llmnotes.models.sentences import _opened
 from llmnotes.tokens import compare, pieces, real_tokenizers
 from tests.numbers.prose import WORDS, Prose
@@ -52,7 +52,7 @@ def test_every_number_in_the_prose_is_computed_again():
     says("needs {} tokens for the English sentence, and for the German one, without the cat, {}", len(ids), len(german))
     for text in (sentence, "Das Kätzchen trinkt Milch 🐱"):
         says("{}", "; ".join(f"{name}: {' | '.join(found)}" for name, found in compare(text).items()))
-    rate = {kind: len(compare(text)["SmolLM2"]) / len(text) for kind, text in embeddings.samples().items()}
+    rate = {kind: len(compare(text)["SmolLM2"]) / len(text) for kind, text in word_lists.samples().items()}
     assert 1.8 < rate["German"] / rate["English"] < 2
 
     says("token {:,} isn't twice token {:,}", ids[1], ids[1] // 2)
@@ -95,7 +95,7 @@ def test_every_number_in_the_prose_is_computed_again():
         says("{}: {} of {}", name, right, len(questions))
     closed, encoder = values["closed"], values["encoder"]
     says("a cosine of {:.2f}; not open has {:.2f}", *(closed @ encoder(text) for text in sentences[25:27]))
-    traps = embeddings.traps()
+    traps = word_lists.traps()
     right = {kind: sum(encoder(q) @ encoder(a) > encoder(q) @ encoder(b) for q, a, b in traps[kind]) for kind in traps}
     says("We tried {} questions about word order", len(traps["word order"]))
     says(
