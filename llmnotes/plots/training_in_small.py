@@ -226,7 +226,7 @@ def by_heart(runs: Sequence[Mapping[str, Curve]], every: int) -> None:
     """Draw training loss and answers of a model that has one wording of each fact."""
     words = (
         "One wording of every fact, three seeds. The training loss looks even better than before. The answers (dashed) "
-        "stop improving early and get worse. The training loss alone would never have told you.",
+        "stop improving early, and then get a little worse. The training loss alone would never have told you.",
         "Two bundles of curves that part early and far.",
     )
     _bundles(runs, ["training", "answers"], every, 6, words)
