@@ -77,7 +77,7 @@ def test_every_number_in_the_prose_is_computed_again():
         r"rate 0\.3 come",
         r"= 1, 2, 3…",
         r"start at 0",
-        r"divide by 0",
+        r"dividing by 0",
         r"step 1 mean",
     )
     more = (
