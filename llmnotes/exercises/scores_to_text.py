@@ -185,8 +185,7 @@ One case needs a line of its own. At temperature 0 the division fails, and every
 with
 the best score, and 0 for all the others.""",
         clue="For temperature 0 you can make an array of zeros, as long as the scores, and set one place of "
-        "it: the one "
-        "that `scores.argmax()` names.",
+        "it: the one that `scores.argmax()` names.",
         name="probabilities",
         stub='''import numpy as np
 
@@ -236,9 +235,9 @@ Theirs is
 
 The tokens that stay keep their numbers as they are. `draw` doesn't mind that they no longer sum to 1.""",
         clue="First mistake: 0.4 and 0.25 hold 0.65 together, so the share of 0.7 isn't reached yet. Ask for "
-        "each token what "
-        "those *before* it hold: it stays if that is less than the share. Second mistake: token 1 must have its number "
-        "in place 1. `order = np.argsort(-p)` says who is where, and `kept[order] = …` puts each number back.",
+        "each token what those *before* it hold: it stays if that is less than the share. Second mistake: token 1 "
+        "must have its number in place 1. `order = np.argsort(-p)` says who is where, and `kept[order] = …` puts "
+        "each number back.",
         name="top_p",
         stub='''import numpy as np
 
@@ -288,8 +287,7 @@ The check uses a model that counts: after 3 its best token is 4, after 9 it is 0
 (7,),
 60)` is `[3, 4, 5, 6]`.""",
         clue="`model(ids)[-1]` has the scores for the next token, and `choose` makes a number of them. Ask "
-        "whether it is in "
-        "`stop` before you append it. `ids = list(ids)` makes the list of your own.",
+        "whether it is in `stop` before you append it. `ids = list(ids)` makes the list of your own.",
         name="generate",
         stub='''def generate(model, ids, choose, stop=(1,), most=60):
     """Return ids with what the model adds, up to a token in `stop` or `most` tokens."""

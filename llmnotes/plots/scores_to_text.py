@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from llmnotes.attention import softmax
-from llmnotes.plots import blank, display, several_panels
+from llmnotes.plots import display, several_panels
 from llmnotes.plots.drawing import (
     FAINT,
     INK,
@@ -63,8 +64,7 @@ def the_gap(prompt: str, tokens: int, scores: Numbers) -> None:
     show(
         ax,
         f"A model gives {len(scores):,} scores, one for each token, and no text. Something outside of it has to "
-        "choose a "
-        "token; then everything starts again with a longer text.",
+        "choose a token; then everything starts again with a longer text.",
         "A loop: the prompt goes into Pebble, scores come out, a box with a question mark chooses a token, and an "
         "arrow brings it back behind the prompt.",
     )
@@ -96,8 +96,8 @@ def unsure(prompt: str, scores: np.ndarray, good: set[int], decode: Decode, rows
     note(ax, 32.5, 2.4, f"all the others together: {rest:.1%}", ha="left", colour=FAINT)
     show(
         ax,
-        "Pebble is unsure, and has a right to be: each blue token begins something that people in its world are afraid "
-        "of. (deep puddles, cold spoons, sudden cheese, polite ghosts, clowns.) The red ones begin nothing of "
+        "Pebble is unsure, and has a right to be: each blue token begins something that people in its world are "
+        "afraid of. (deep puddles, cold spoons, sudden cheese, polite ghosts, clowns.) The red ones begin nothing of "
         "the kind.",
         "Horizontal bars of the best tokens with their scores and probabilities, falling quickly.",
     )
@@ -108,9 +108,8 @@ def loop(sentences: Sequence[str]) -> None:
     ax = canvas(4.4 * len(sentences) + 2)
     for i, sentence in enumerate(sentences):
         again = sentence in sentences[:i]
-        spot = box(
-            ax, 2, 4.4 * (len(sentences) - i - 1) + 1, 46, 3.8, sentence, "alarm" if again else "token", size=SMALL
-        )
+        spot = box(ax, 2, 4.4 * (len(sentences) - i - 1) + 1, 46, 3.8, "", "alarm" if again else "token")
+        note(ax, spot.centre[0], spot.centre[1], sentence, code=True, room=spot.w)
         if again:
             note(ax, spot.right[0] + 1.4, spot.right[1], "again", NORMAL, ha="left", colour="alarm", bold=True)
     show(
@@ -125,7 +124,7 @@ def dart(names: Sequence[str], p: Numbers, u: float, chosen: str) -> None:
     ax = canvas(19)
     left, wide = 3, 58
     at = 0.0
-    for i, (name, share) in enumerate(zip(names, p, strict=True)):
+    for name, share in zip(names, p, strict=True):
         hit = name == chosen
         ax.add_patch(
             Rectangle(
@@ -137,12 +136,8 @@ def dart(names: Sequence[str], p: Numbers, u: float, chosen: str) -> None:
                 zorder=3,
             )
         )
-        if share > 0.04:
-            label = seen(name)
-            note(ax, left + wide * (at + share / 2), 8.5, label, size=SMALL, code=True, colour="white" if hit else INK,
-                 room=wide * share) if len(label) * 1.05 < wide * share else note(
-                ax, left + wide * (at + share / 2), 12.4 + 1.9 * (i % 2), label, code=True, colour=FAINT
-            )  # fmt: skip
+        if not hit and len(name) * 1.05 < wide * share:
+            note(ax, left + wide * (at + share / 2), 8.5, seen(name), code=True, room=wide * share)
         at += share
     ax.add_patch(Rectangle((left + wide * at, 6), wide * (1 - at), 5, facecolor=THINGS["old"][1], edgecolor=FAINT))
     for x in (0, 0.25, 0.5, 0.75, 1):
@@ -207,8 +202,8 @@ def temperatures(names: Sequence[str], panels: Mapping[float, Numbers], right: S
         "probability lies on all the other tokens.",
         static=figure,
         caption="One set of scores at several temperatures. A low temperature gives the best tokens more, a "
-        "high one gives "
-        "more to the grey bar: everything else in the vocabulary. (Where the page is alive, move the slider.)",
+        "high one gives more to the grey bar: everything else in the vocabulary. (Where the page is alive, move the "
+        "slider.)",
     )
 
 
@@ -260,8 +255,8 @@ def rule(name: str, cut: Callable[[np.ndarray], np.ndarray], places: Sequence[Pl
     show(
         ax,
         f"{name}, at two places. Blue: kept, and right. Red: kept, and junk. Grey: cut off.",
-        f"Two columns of bars, the most likely tokens at two places; those that {name} cuts off are grey. Below stands "
-        "how many right and how many junk tokens it keeps.",
+        f"Two columns of bars, the most likely tokens at two places; those that {name} cuts off are grey. Below "
+        "stands how many right and how many junk tokens it keeps.",
     )
 
 
@@ -283,8 +278,7 @@ def nucleus(places: Sequence[Place], share: float, most: int = 16) -> None:
     show(
         ax,
         f"Top-p adds up the probabilities, the most likely first, until the sum reaches {share:.0%}. Where the model "
-        "is "
-        "sure that takes one token, where it isn't, several.",
+        "is sure that takes one token, where it isn't, several.",
         "Two rising rows of dots and a dashed line; a large dot marks where each row reaches the line.",
     )
 
@@ -293,39 +287,37 @@ def survivors(
     columns: Mapping[str, Callable[[np.ndarray], np.ndarray]], places: Sequence[Place], decode: Decode
 ) -> None:
     """Draw which tokens are left under which setting, one heat map for each place; white means cut off."""
-    rows = (15, 7)
-    figure = blank(6.4, 0.29 * sum(rows) + 2.3)
-    axes = figure.subplots(len(places), 1, height_ratios=rows)
-    grid: Any = None
-    for i, ((prompt, p, good), ax) in enumerate(zip(places, axes, strict=True)):
+    import seaborn
+
+    rows, sides, high = (15, 7), [], 2.4
+    ax = canvas(high * sum(rows) + 17)
+    for i, (prompt, p, good) in enumerate(places):
         best = p.argsort()[::-1][: rows[i]]
-        left = [cut(p) / cut(p).sum() for cut in columns.values()]
-        names, right = [decode([token]) for token in best], np.isin(best, list(good))
-        table = np.array([column[best] for column in left]).T
-        grid = ax.imshow(
-            np.where(table > 0, table, np.nan), cmap="Blues", norm=LogNorm(1e-4, 1), aspect="auto", origin="upper"
-        )
-        ax.set_yticks(range(rows[i]), [*map(seen, names)], family="DejaVu Sans Mono", size=SMALL)
-        ax.set_xticks(range(len(columns)), list(columns) if i == 0 else [], size=SMALL, rotation=25, ha="left")
-        ax.tick_params(top=i == 0, labeltop=i == 0, bottom=False, labelbottom=False, length=0)
-        ax.set_xticks(np.arange(len(columns)) - 0.5, minor=True)
-        ax.set_yticks(np.arange(rows[i]) - 0.5, minor=True)
-        ax.grid(which="minor", color="#d7dce2", linewidth=0.8)
-        ax.tick_params(which="minor", length=0)
-        ax.spines[:].set_visible(False)
-        for label, fine in zip(ax.get_yticklabels(), right, strict=True):
-            label.set_color(INK if fine else THINGS["alarm"][0])
-        ax.set_xlabel(f"{prompt} …", size=SMALL, family="DejaVu Sans Mono", loc="left")
-    bar = figure.colorbar(grid, ax=list(axes), shrink=0.6, aspect=30, pad=0.02)
-    bar.set_ticks([1e-4, 1e-2, 1], labels=["0.01%", "1%", "100%"])
-    bar.ax.tick_params(labelsize=SMALL)
-    display.show(
-        figure,
-        "Two heat maps of tokens by settings. Top-k keeps equally many above and below; top-p and min-p keep "
-        "many above "
-        "and one or two below.",
-        caption="What is left, and how likely it is then; white is cut off, red names are junk. Above the open place, "
-        "below the sure one.",
+        left = np.array([cut(p)[best] / cut(p).sum() for cut in columns.values()]).T
+        y = 3 + (1 - i) * (high * rows[1] + 4)
+        plot = chart(ax, 12, y, 40, high * rows[i])
+        sides.append(plot)
+        seaborn.heatmap(
+            left, mask=left == 0, norm=LogNorm(1e-4, 1), cmap="Blues", linewidths=0.7, linecolor="#d7dce2", cbar=False,
+            xticklabels=False, yticklabels=False, ax=plot,
+        )  # fmt: skip
+        note(ax, 12, y + high * rows[i] + 1.5, f"{prompt} …", ha="left", code=True, bold=True)
+        for j, token in enumerate(best):
+            name = seen(decode([token])) if token in good else f"✗ {seen(decode([token]))}"
+            note(ax, 11.2, y + high * (rows[i] - j - 0.5), name, ha="right", code=True)
+    top = high * sum(rows) + 10.5
+    for j, name in enumerate(columns):
+        note(ax, 12 + 40 * (j + 0.5) / len(columns), top + 2.6, name.replace(" ", "\n", 1), ha="center")
+    bar = chart(ax, 54, 12, 1.4, 30)
+    cast(Figure, ax.figure).colorbar(sides[0].collections[0], cax=bar)
+    bar.set_yticks([1e-4, 1e-2, 1], ["0.01%", "1%", "100%"], size=SMALL)
+    bar.minorticks_off()
+    show(
+        ax,
+        "What is left, and how likely it is then: the darker, the likelier; white is cut off. Names with ✗ are junk. "
+        "Above the open place, below the sure one.",
+        "Two heat maps of tokens by settings. Top-k keeps equally many in both; top-p and min-p keep many in the "
+        "upper one and one in the lower. At a temperature of 2 top-p keeps all that are shown, min-p few.",
     )
 
 
@@ -346,8 +338,7 @@ def order(heat: float, share: float, first: tuple[int, float], last: tuple[int, 
     show(
         ax,
         f"The same two settings in two orders. A temperature of {heat:g} first makes everything flat, and then the "
-        "share "
-        "reaches deep into the junk. The other way round, the junk is gone before the flattening.",
+        "share reaches deep into the junk. The other way round, the junk is gone before the flattening.",
         "Two rows of boxes: temperature then top-p, and top-p then temperature, with how many tokens each keeps.",
     )
 
@@ -374,9 +365,8 @@ def two_ways_out(stop: str, most: int) -> None:
     show(
         ax,
         "All of `generate`. The upper row is what you have built so far; the two red boxes are the ways out.",
-        "A loop of boxes: model, temperature, cut, draw; then two questions, is it the stop token, and are "
-        "there enough "
-        "tokens; if neither, append and start again.",
+        "A loop of boxes: model, temperature, cut, draw; then two questions, is it the stop token, and are there "
+        "enough tokens; if neither, append and start again.",
     )
 
 
@@ -402,11 +392,10 @@ def half_characters(text: str, bytes_of: Sequence[int], told: Sequence[str]) -> 
         at += size
     show(
         ax,
-        "A token can be a part of a character. Until the last of its bytes is there, decoding shows a replacement mark "
-        "(red). Wait for the next token, then print.",
-        "The letters of a word, below them their bytes, and below those the decoded text after each byte; it "
-        "is incomplete "
-        "after the first byte of a letter with two.",
+        "A token can be a part of a character. Until the last of its bytes is there, decoding shows a replacement "
+        "mark (red). Wait for the next token, then print.",
+        "The letters of a word, below them their bytes, and below those the decoded text after each byte; it is "
+        "incomplete after the first byte of a letter with two.",
     )
 
 
@@ -424,22 +413,16 @@ def rows_computed(tokens: Sequence[str], start: int) -> None:
                 old = cached and run and i < start + run - 1
                 cell(ax, x0 + wide * i, y, wide - 0.3, 2.6, "", "old" if old else "stream", 0.15 if old else 0.75)
                 done += not old
-        for i, token in enumerate(tokens):
-            ax.text(
-                x0 + wide * (i + 0.5), 3.5 * runs + 5.6, seen(token), size=SMALL, rotation=50, ha="left", va="bottom",
-                family="DejaVu Sans Mono", color=INK,
-            ) if False else None  # fmt: skip
         note(ax, x0 + 14.7, 3.6, f"{done} rows computed", bold=True, colour="stream")
         note(ax, x0 + 14.7, 1.4, "one run is one line", colour=FAINT)
         note(ax, x0, 3.5 * runs + 7.4, seen(tokens[0]), ha="left", code=True)
         note(ax, x0 + 29.2, 3.5 * runs + 7.4, seen(tokens[-1]), ha="right", code=True)
     show(
         ax,
-        "Each line is one run of the model, each cell a row of its stream. Blue is computed, grey is not "
-        "computed again: "
-        "its keys and values are kept.",
-        "Two triangles of cells. On the left all are blue, on the right only the first line and the last cell of each "
-        "other line.",
+        "Each line is one run of the model, each cell a row of its stream. Blue is computed, grey is not computed "
+        "again: its keys and values are kept.",
+        "Two triangles of cells. On the left all are blue, on the right only the first line and the last cell of "
+        "each other line.",
     )
 
 
@@ -466,9 +449,8 @@ def where_the_cache_is(layers: int, heads: int, size: int, tokens: int) -> None:
     note(ax, 63, 9, f"{layers} blocks\n× 2 (k and v)\n× {heads} heads\n× {size} numbers", ha="right")
     show(
         ax,
-        "The cache in one block. Only the new token's row is computed. Its query looks at all keys: the old "
-        "ones from the "
-        "cache, and its own.",
+        "The cache in one block. Only the new token's row is computed. Its query looks at all keys: the old ones "
+        "from the cache, and its own.",
         "A new row goes through project; its key and value are put behind the kept ones, and its query goes to mix "
         "together with all of them.",
     )
@@ -515,8 +497,7 @@ def memory(rows: Sequence[tuple[str, float, float]], tokens: int) -> None:
     show(
         ax,
         f"Weights and cache at {tokens:,} tokens, both in numbers of two bytes, for one conversation. Ten "
-        "conversations "
-        "at once share the weights, and need ten caches.",
+        "conversations at once share the weights, and need ten caches.",
         "A bar for each model: the weights, and behind them the cache.",
     )
 
@@ -543,6 +524,6 @@ def measured(results: Mapping[str, Sequence[tuple[float, float, float]]], base: 
         ax,
         "Ten texts for each point, with standard errors. Dashed: new text by Pebble's teacher. At a temperature of 1 "
         "it makes no difference what we cut. When it gets hot, min-p holds.",
-        "Four lines over the temperature; they start together at 1. Plain sampling rises to nearly half, top-p almost "
-        "as high, top-k less, and min-p stays low.",
+        "Four lines over the temperature; they start together at 1. Plain sampling rises to nearly half, top-p "
+        "almost as high, top-k less, and min-p stays low.",
     )

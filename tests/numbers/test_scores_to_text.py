@@ -74,7 +74,7 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     equal = [2 ** float(-np.sum(q * np.log2(q))) for q in (heated[1].astype(float), heated[2].astype(float))]
     assert 9.5 < equal[0] < 11
     says("among about {:.0f}, and there", round(equal[1], -1))
-    junk = float(n["junk"](1))
+    junk = float(1 - heated[1][good].sum())
     says("it's {:.1%}, spread over", junk)
     says("{:.1%} of junk at each token", junk)
     several = 1 - (1 - junk) ** 20
