@@ -4,10 +4,14 @@ Shapes: q, k and v are (..., tokens, dim), where the dots stand for heads or for
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmnotes.errors import LLMNotesError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def softmax(scores: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -183,7 +187,7 @@ class CausalAttention:
         return self.mix(*self.project(x))
 
 
-def attention_weights(model, ids: Sequence[int]) -> np.ndarray:
+def attention_weights(model: "PreTrainedModel", ids: Sequence[int]) -> np.ndarray:
     """Return every attention weight of a Llama on one text, shape (layers, heads, tokens, tokens), from scratch.
 
     `model` is a transformers LlamaForCausalLM, of which only the weight matrices, the norms and the config are
@@ -224,7 +228,7 @@ def attention_weights(model, ids: Sequence[int]) -> np.ndarray:
     return np.stack(every)
 
 
-def inside(model, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def inside(model: "PreTrainedModel", ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return what every attention of a Llama reads on one text, and the weights that the model finds itself.
 
     The first is (layers, tokens, hidden): the rows that enter each attention, after the norm in front of it. The

@@ -1,6 +1,7 @@
 """The package is built in layers: what a module imports stands in its own layer or below it, and nothing goes round."""
 
 import ast
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -104,3 +105,29 @@ def test_no_modules_import_each_other_in_a_circle():
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
+
+
+def unannotated(tree: ast.AST, within_class: bool = False) -> Iterator[str]:
+    """The public functions whose arguments or results have no type; a method's first argument needs none."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from unannotated(node, within_class=True)
+        elif isinstance(node, ast.If | ast.Try | ast.With):
+            yield from unannotated(node, within_class)
+        elif isinstance(node, ast.FunctionDef) and (not node.name.startswith("_") or node.name == "__init__"):
+            static = any(isinstance(mark, ast.Name) and mark.id == "staticmethod" for mark in node.decorator_list)
+            arguments = [*node.args.posonlyargs, *node.args.args][within_class and not static :]
+            arguments += [*node.args.kwonlyargs, *filter(None, (node.args.vararg, node.args.kwarg))]
+            if any(argument.annotation is None for argument in arguments):
+                yield f"{node.name}: an argument"
+            if node.returns is None and node.name != "__init__":
+                yield f"{node.name}: its result"
+
+
+def test_every_public_function_says_what_it_takes_and_returns():
+    missing = {
+        name: found
+        for name, path in modules().items()
+        if (found := list(unannotated(ast.parse(path.read_text("utf-8")))))
+    }
+    assert missing == {}

@@ -8,9 +8,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmnotes.errors import UnknownName
 from llmnotes.models.opening import VARIABLE
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 COSTS = Path(__file__).parent / "costs.json"
 FOLDER = "llmnotes-course"  # where `llmnotes start` puts the lessons when nobody says
@@ -157,7 +161,7 @@ def environment() -> dict[str, str]:
     return variables
 
 
-def claims(notebook) -> list[str]:
+def claims(notebook: "NotebookNode") -> list[str]:
     """Return the statements that `notebook`'s saved outputs show with a tick, in order."""
     lines = [line for cell in notebook.cells if cell.cell_type == "code" for line in text_of(cell).splitlines()]
     return [line[2:] for line in lines if line.startswith("✓ ")]

@@ -78,7 +78,9 @@ def next_tokens(text: str, names: Sequence[str], chances: Numbers, vocabulary: i
     )
 
 
-def road(tokens: Sequence[str], ids: Sequence[int], row: Numbers, blocks: int, names: Sequence[str], scores: Numbers):
+def road(
+    tokens: Sequence[str], ids: Sequence[int], row: Numbers, blocks: int, names: Sequence[str], scores: Numbers
+) -> None:
     """Show the whole way from text to text with the model's own numbers; `row` is that of the last token."""
     ax = canvas(72)
     ways = [  # (y, what happens, lesson)

@@ -150,7 +150,8 @@ def race(runs: Mapping[str, Sequence[Curve]]) -> None:
         for run in curves:
             smooth = np.convolve(run, np.ones(10) / 10, mode="valid")
             plot.plot(np.arange(len(smooth)) + 9, smooth, color=THINGS[thing][0], linewidth=1.6)
-        ends.append(6 + 23 * (float(np.mean([np.mean(run[-10:]) for run in curves])) - 0.6) / 2.9)
+        last = float(np.mean([float(np.mean(run[-10:])) for run in curves]))
+        ends.append(6 + 23 * (last - 0.6) / 2.9)
     for name, thing, y in zip(runs, things, apart(ends), strict=True):
         note(ax, 46.2, y, name, ha="left", bold=True, colour=thing)
     note(ax, 26, 1.6, "steps")
