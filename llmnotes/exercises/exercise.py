@@ -143,6 +143,8 @@ def _short(value: Any) -> str:
         text = " ".join(text.split())
     elif isinstance(value, float | np.floating):
         text = f"{value:.4g}"
+    elif callable(value):
+        text = getattr(value, "__name__", repr(value))
     elif isinstance(value, list | tuple):
         text = "[" + ", ".join(map(_short, value)) + "]"
     else:

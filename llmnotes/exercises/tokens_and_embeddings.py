@@ -14,6 +14,7 @@ MERGES = [
     (["m", "i", "l", "k"], ("t", "h")),
     (["b", "a"], ("a", "b")),
     (["a", "b"], ("a", "b")),
+    (["wh", "it", "ten"], ("t", "ten")),
 ]
 RNG = np.random.default_rng(3)
 ROWS = RNG.normal(size=(9, 4)) * np.linspace(0.2, 4, 9)[:, None]  # short rows to long ones
@@ -71,9 +72,14 @@ def check_merge(answer: Answer) -> str | Verdict | None:
         "loses_last": loses_last,
         "either_way": either_way,
         "as_pair": as_pair,
+        "never": lambda tokens, pair: list(tokens),
+        "spaces": lambda tokens, pair: " ".join(tokens).replace(" ".join(pair), "".join(pair)).split(" "),
         "text": lambda tokens, pair: "".join(tokens),
     }
-    return judge(answer, merge, MERGES, mistakes)
+    try:
+        return judge(answer, merge, MERGES, mistakes)
+    except IndexError:
+        return "past_end"
 
 
 def price(
@@ -85,11 +91,11 @@ def price(
     return (read * inward + written * out) / 1e6
 
 
-def _words(text: str) -> int:
+def words(text: str) -> int:
     return len(text.split())
 
 
-def _pairs(text: str) -> int:
+def letter_pairs(text: str) -> int:
     return (len(text) + 1) // 2
 
 
@@ -101,9 +107,10 @@ def check_price(answer: Answer) -> str | Verdict | None:
         ["at home", "the shop", "no"],
     )
     cases = [
-        (_words, rules, asked, said[:2], 2e5, 6e5),
-        (_pairs, rules * 9, asked * 5, said * 3 + ["so it is"], 3e5, 3e6),
-        (_words, "go", ["one two three"], ["four"], 1e6, 5e6),
+        (words, rules, asked, said[:2], 2e5, 6e5),
+        (letter_pairs, rules * 9, asked * 5, said * 3 + ["so it is"], 3e5, 3e6),
+        (words, "go", ["one two three"], ["four"], 1e6, 5e6),
+        (words, "be brief", ["where is it"], ["here"], 500, 900),  # less than a cent
     ]
 
     def letters(count, instructions, questions, answers, inward, out):
@@ -115,7 +122,18 @@ def check_price(answer: Answer) -> str | Verdict | None:
     def no_rules(count, instructions, questions, answers, inward, out):
         return (sum(map(count, questions)) * inward + sum(map(count, answers)) * out) / 1e6
 
+    def all_each_time(count, instructions, questions, answers, inward, out):
+        read = len(questions) * (count(instructions) + sum(map(count, questions)))
+        return (read * inward + sum(map(count, answers)) * out) / 1e6
+
+    def rules_written(count, instructions, questions, answers, inward, out):
+        more = len(answers) * count(instructions) * out / 1e6
+        return price(count, instructions, questions, answers, inward, out) + more
+
     mistakes = {
+        "all_each_time": all_each_time,
+        "rules_written": rules_written,
+        "rounded": lambda *given: round(price(*given), 2),
         "letters": letters,
         "once": once,
         "no_rules": no_rules,
@@ -142,16 +160,21 @@ def check_search(answer: Answer) -> str | Verdict | None:
     def by(score: Answer) -> Answer:
         return lambda query, rows, k: np.argsort(-score(query, rows))[:k]
 
+    def cosine(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)
+
     mistakes = {
+        "keepdims": by(lambda query, rows: rows @ query / np.linalg.norm(rows, axis=1, keepdims=True)),
+        "argmax": lambda query, rows, k: np.argmax(cosine(query, rows)),
+        "all_rows": lambda query, rows, k: search(query, rows, len(rows)),
+        "absolute": by(lambda query, rows: np.abs(cosine(query, rows))),
         "dot": by(lambda query, rows: rows @ query),
         "columns": by(lambda query, rows: rows / np.linalg.norm(rows, axis=0) @ query),
         "squared": by(lambda query, rows: rows @ query / (rows**2).sum(axis=1)),
         "distance": by(lambda query, rows: -np.linalg.norm(rows - query, axis=1)),
         "farthest": lambda query, rows, k: search(query, rows, len(rows))[::-1][:k],
         "backwards": lambda query, rows, k: search(query, rows, k)[::-1],
-        "scores": lambda query, rows, k: np.sort(rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query))[
-            ::-1
-        ][:k],
+        "scores": lambda query, rows, k: np.sort(cosine(query, rows))[::-1][:k],
     }
     return judge(answer, search, SEARCHES, mistakes)
 
@@ -193,6 +216,12 @@ EXERCISES = [
             "loses_last": "You stop one token too early: a last token that belongs to no pair gets lost.",
             "either_way": "You also join the two the other way round. A pair has an order: “he” is not “eh”.",
             "as_pair": "You put the pair itself into the list. We want one text: add the two.",
+            "never": "You return the tokens as they were. A list never equals a tuple: if you compare "
+            "`tokens[i : i + 2]` with `pair`, make both of one kind, `tuple(tokens[i : i + 2])`.",
+            "spaces": "You look for the pair in one long text. But *it ten* contains *t ten*, and *it* is another "
+            "token than *t*. Compare whole tokens.",
+            "past_end": "You look for a token behind the last one (IndexError). Ask first whether `i + 1` is still "
+            "less than `len(tokens)`.",
             "text": "You join all of the tokens. Only the two of the pair become one.",
         },
     ),
@@ -228,6 +257,10 @@ EXERCISES = [
             "sent, and billed, with each question.",
             "no_rules": "Your sum leaves out the instructions. They are read with each question, and each time they "
             "cost.",
+            "all_each_time": "You bill every question in every call. Multiply only the instructions by the number of "
+            "questions.",
+            "rules_written": "You add the instructions to the answers too. The model only reads them.",
+            "rounded": "You round to cents. One call can cost less than a cent, so return the number as it is.",
             "swapped": "You have the two prices the wrong way round: `inward` is for what the model reads.",
             "per_token": "The prices are for a million tokens. Your number is a million times too large.",
             "per_thousand": "The prices are for a million tokens, not for a thousand.",
@@ -270,6 +303,11 @@ def search(query, rows, k):
             "length. "
             "(Dividing all scores by one and the same number, like the length of the query, doesn't change their "
             "order.)",
+            "keepdims": "Your scores are a square. `keepdims=True` makes the lengths a column, and (rows,) divided by "
+            "(rows, 1) gives (rows, rows). Leave it out here.",
+            "argmax": "You return only the best row. We want `k` of them, best first: `argsort`.",
+            "all_rows": "You return all of the rows. Take the first `k`.",
+            "absolute": "You ignore the sign. A cosine of −1 is the opposite direction, and the worst of all.",
             "columns": "You take the lengths of the columns. `axis=1` gives one length for each row.",
             "squared": "You divide by the length squared, so now short rows win. Take the root.",
             "distance": "You rank by the distance between the tips. For rows of different lengths that is another "

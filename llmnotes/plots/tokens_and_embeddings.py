@@ -56,8 +56,9 @@ def lines(tokens: Sequence[str], room: float = 49) -> int:
     return count
 
 
-def cuts(rows: Mapping[str, Sequence[str]], caption: str) -> None:
-    """Draw the tokens of one text in several tokenizers: the name, the tokens, their number."""
+def cuts(rows: Mapping[str, Sequence[str]], caption: str, sizes: Mapping[str, int] | None = None) -> None:
+    """Draw the tokens of one text in several tokenizers: the name, its vocabulary's size, the tokens, their number."""
+    sizes = sizes or {}
     heights = [3.6 * lines(tokens) for tokens in rows.values()]
     ax = canvas(sum(heights) + 1.6 * len(rows) + 3)
     y = ax.get_ylim()[1] - 2
@@ -65,14 +66,20 @@ def cuts(rows: Mapping[str, Sequence[str]], caption: str) -> None:
     y -= 1.4
     for (name, tokens), high in zip(rows.items(), heights, strict=True):
         y -= 3
-        note(ax, 0.8, y + 1.5, name, ha="left", bold=True)
+        note(ax, 0.8, y + (2.4 if name in sizes else 1.5), name, ha="left", bold=True)
+        if name in sizes:
+            note(ax, 0.8, y + 0.3, f"{sizes[name]:,}", ha="left", colour=FAINT)
         strip(ax, 10.4, y, [seen(token) for token in tokens])
         note(ax, 63, y + 1.5, str(len(tokens)), ha="right", bold=True)
         y -= high - 3 + 1.6
     show(
         ax,
         caption,
-        "; ".join(f"{name}: {' | '.join(map(seen, tokens))}" for name, tokens in rows.items()) + ".",
+        "; ".join(
+            f"{name}{f' ({sizes[name]:,})' if name in sizes else ''}: {' | '.join(map(seen, tokens))}"
+            for name, tokens in rows.items()
+        )
+        + ".",
     )
 
 
@@ -86,9 +93,14 @@ def three_ways(rows: Mapping[str, Sequence[str]]) -> None:
     )
 
 
-def same_sentence(rows: Mapping[str, Sequence[str]]) -> None:
-    """Draw the English sentence in real tokenizers."""
-    cuts(rows, "One sentence, four tokenizers. The larger the vocabulary, the fewer the tokens.")
+def same_sentence(rows: Mapping[str, Sequence[str]], sizes: Mapping[str, int]) -> None:
+    """Draw the English sentence in real tokenizers, with the sizes of their vocabularies."""
+    cuts(
+        rows,
+        "One sentence, four tokenizers, and how large their vocabularies are. Pebble's is the smallest, and it needs "
+        "the most tokens. But size isn't all: it also matters which text a tokenizer was trained on.",
+        sizes,
+    )
 
 
 def other_language(rows: Mapping[str, Sequence[str]]) -> None:
@@ -323,14 +335,20 @@ def angles(word: str, cosines: Mapping[str, float], lengths: Mapping[str, float]
     )
 
 
-def places(pairs: Sequence[tuple[str, str]], before: Sequence[int], after: Sequence[int], rows: int) -> None:
-    """Draw for each pair of words how far down the second stands among the first one's neighbours, twice."""
+def places(
+    pairs: Sequence[tuple[str, str]], before: Sequence[int], after: Sequence[int], rows: int, wrong: int
+) -> None:
+    """Draw for each pair how far down the second word stands among the first one's neighbours, twice.
+
+    `wrong` is the median place of wrong pairs with the direction taken out.
+    """
     ax = canvas(2.5 * len(pairs) + 10)
     plot = chart(
         ax, 19, 5, 43, 2.5 * len(pairs) + 0.4, xscale="log", xlim=(1, rows * 1.3), ylim=(len(pairs) - 0.5, -0.6)
     )
     for i, (one, other) in enumerate(zip(before, after, strict=True)):
         plot.plot((one, other), (i, i), color=THINGS["old"][0], linewidth=1.2, zorder=1)
+    plot.axvline(wrong, color=THINGS["stream"][0], linewidth=1.4, linestyle=":", zorder=0)
     plot.plot(before, range(len(pairs)), "s", color=THINGS["alarm"][0], markersize=7)
     plot.plot(after, range(len(pairs)), "o", color=THINGS["stream"][0], markersize=8)
     plot.set_yticks(range(len(pairs)), [f"{a} → {b}" for a, b in pairs])
@@ -342,8 +360,8 @@ def places(pairs: Sequence[tuple[str, str]], before: Sequence[int], after: Seque
     note(ax, 40, 1.6, "place among the neighbours of the first word", colour=FAINT)
     show(
         ax,
-        f"At which place among {rows:,} rows is the general word, counted from the special one? Squares: in the table "
-        "as it is. Dots: with the common-to-rare direction taken out.",
+        f"At which place among {rows:,} rows is the commoner word, counted from the rarer one? Squares: in the table "
+        "as it is. Dots: with the common-to-rare direction taken out. The dotted line: so far away wrong words end.",
         "A line for each pair, nearly all from the far right to the left. "
         f"{', '.join(f'{a} and {b}' for a, b in pairs)}.",
     )
@@ -375,52 +393,6 @@ def analogy_bars(results: Mapping[str, Sequence[float]]) -> None:
         "Bars by relation. "
         + "; ".join(f"{r}: " + ", ".join(f"{100 * s:.0f}" for s in shares) for r, shares in results.items())
         + " percent.",
-    )
-
-
-def mean_of_rows(tokens: Sequence[str], rows: np.ndarray) -> None:
-    """Draw the rows of a sentence's tokens and their mean."""
-    ax = canvas(3.8 * len(tokens) + 12.6)
-    y = ax.get_ylim()[1] - 2
-    note(ax, 36, y, f"the rows of its {len(tokens)} tokens", bold=True, colour="stream")
-    y -= 1.4
-    for token, row in zip(tokens, rows, strict=True):
-        y -= 3.8
-        note(ax, 17, y + 1.6, seen(token), ha="right", code=True)
-        vector(ax, 19, y, [*row[:4], row[-1]], cell_width=6.2, top=0.4, dots=True)
-    arrow(ax, (36, y - 0.4), (36, y - 4), "mean, column by column", side="right")
-    mean = rows.mean(axis=0)
-    note(ax, 17, y - 6, "the sentence", ha="right", bold=True)
-    vector(ax, 19, y - 7.6, [*mean[:4], mean[-1]], "mlp", cell_width=6.2, top=0.4, dots=True)
-    show(
-        ax,
-        f"Mean pooling: {len(tokens)} rows become one vector of the same {rows.shape[1]} numbers.",
-        "The rows of the tokens one below the other, and below them their mean.",
-    )
-
-
-def pipeline(sentences: int, width: int) -> None:
-    """Draw how a semantic search works, with the shapes on the arrows."""
-    ax = canvas(25)
-    note(ax, 1, 23, "once", ha="left", colour=FAINT)
-    texts = box(ax, 1, 16.6, 12, 5, "sentences", "old", f"{sentences} texts")
-    first = box(ax, 20, 16.6, 13, 5, "vector_of", "table", "for each")
-    store = box(ax, 41, 16.6, 22, 5, "rows", "stream", f"({sentences}, {width})")
-    arrow(ax, texts.right, first.left)
-    arrow(ax, first.right, store.left)
-    note(ax, 1, 10.4, "for every question", ha="left", colour=FAINT)
-    query = box(ax, 1, 4, 12, 5, "question", "old", "1 text")
-    second = box(ax, 20, 4, 13, 5, "vector_of", "table", "the same")
-    score = box(ax, 41, 4, 22, 5, "cosine with each row", "stream", "the best 3 win", size=11.2)
-    arrow(ax, query.right, second.left)
-    arrow(ax, second.right, score.left, f"({width},)")
-    arrow(ax, store.bottom, score.top)
-    show(
-        ax,
-        "A semantic search. The sentences are turned into vectors once; each question becomes a vector in the same "
-        "way "
-        "and is compared with all of them.",
-        "Two lines: sentences, vector_of, rows; and question, vector_of, cosine with each row.",
     )
 
 

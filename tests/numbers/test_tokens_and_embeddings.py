@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from llmnotes import word_lists
+from llmnotes import embeddings, word_lists
 from llmnotes.models.sentences import _opened
 from llmnotes.tokens import compare, pieces, real_tokenizers
 from tests.numbers.prose import WORDS, Prose
@@ -43,15 +43,22 @@ def test_every_number_in_the_prose_is_computed_again():
         a, b = (part.replace("Ġ", "␣") for part in pair)
         says("merge {:,}, {} + {}: {}", number, a, b, " ".join(left).replace("Ġ", "␣"))
     says("joins the last {}", len(values["replayed"][-1][2]))
+    special = [token for token in pebble.tokenizer.get_vocab() if token.startswith("<|")]
+    says(f"With 256 bytes and {len(special)} special tokens, that's Pebble's " + "{:,} tokens", len(pebble.tokenizer))
+    assert 256 + len(special) + len(state["model"]["merges"]) == len(pebble.tokenizer)
     assert seen["kitten"] < seen["milk"] < seen["cat"] < seen["goose"]
+    assert seen["laugh"] == 2 and pebble.tokenizer.tokenize(" laugh") == ["Ġlaugh"]
+    assert sum(count for word, count in seen.items() if "kitt" in word) == seen["kitten"]
+    says("use it too, {} times", seen["laughed"] + seen["laughs"])
     sizes = {name: tokenizer.get_vocab_size() for name, tokenizer in real_tokenizers().items()}
-    says("those of Pebble ({:,} tokens), Llama 2 ({:,})", sizes["Pebble"], sizes["Llama 2"])
-    says("we'll use from here on ({:,})", sizes["SmolLM2"])
-    says("comes at the end ({:,})", sizes["MiniLM"])
     german = pieces(real_tokenizers()["SmolLM2"], "Das Kätzchen trinkt Milch")
     says("needs {} tokens for the English sentence, and for the German one, without the cat, {}", len(ids), len(german))
-    for text in (sentence, "Das Kätzchen trinkt Milch 🐱"):
-        says("{}", "; ".join(f"{name}: {' | '.join(found)}" for name, found in compare(text).items()))
+    cut = compare("Das Kätzchen trinkt Milch 🐱")
+    says("{}", "; ".join(f"{name}: {' | '.join(found)}" for name, found in cut.items()))
+    cut = compare(sentence)
+    says("{}", "; ".join(f"{name} ({sizes[name]:,}): {' | '.join(found)}" for name, found in cut.items()))
+    assert sizes["Pebble"] == min(sizes.values()) and len(cut["Pebble"]) == max(map(len, cut.values()))
+    assert sizes["MiniLM"] < sizes["Llama 2"] and len(cut["MiniLM"]) < len(cut["Llama 2"])
     rate = {kind: len(compare(text)["SmolLM2"]) / len(text) for kind, text in word_lists.samples().items()}
     assert 1.8 < rate["German"] / rate["English"] < 2
 
@@ -69,11 +76,30 @@ def test_every_number_in_the_prose_is_computed_again():
     says("At which place among {:,} rows", len(E))
     before, after = values["before"], values["after"]
     says("From place {:,.0f} to place {}", float(f"{before[0]:.2g}"), after[0])
-    assert len(before) == 20
+    assert len(before) == 20 and all(smol.row(b) < smol.row(a) for a, b in values["pairs"])
+    assert all(np.less(after, before))
+    nearer = np.less(values["wrong_after"], values["wrong_before"]).mean()
+    says("{:.1%} of the {} wrong ones do so too", nearer, len(values["wrong"]))
+    says("at place {} in the median, against {:,}", values["middle"], values["wrong_middle"])
+    assert values["nearest"](values["units"][smol.row("king")], values["units"])[4] == "␣queen"
     results = values["results"]
     asked, shares = results["all of them"]
     says("{:,} in {} kinds", asked, WORDS[len(results) - 1])
-    says("{:.0%} are right. But {:.0%} come from nearness alone, and with nothing left out only {:.0%}", *shares)
+    says(
+        "{:.0%} are right. But nearness alone gets {:.0%}, nearly all of them among those {:.0%}",
+        *shares[:2],
+        shares[0],
+    )
+    says("With nothing left out only {:.0%} are right", shares[2])
+    asked = [question for some in embeddings.analogy_questions(smol).values() for question in some]
+    given = [question[:3] for question in asked]
+    usual, near, free = (
+        embeddings.analogies(smol, given, exclude=exclude, arithmetic=arithmetic, spellings=True)
+        for exclude, arithmetic in ((True, True), (True, False), (False, True))
+    )
+    found = [one == q[3].lower() for one, other, q in zip(usual, near, asked, strict=True) if other == q[3].lower()]
+    assert np.mean(found) > 0.9
+    says("{:.0%} of the time you land where", np.mean([a == q[2].lower() for a, q in zip(free, given, strict=True)]))
     opposite = results["word → opposite"][1]
     assert opposite[1] >= opposite[0] and results["much → more"][1][0] > 2 * results["much → more"][1][1]
     for relation, (_, three) in results.items():
@@ -81,13 +107,15 @@ def test_every_number_in_the_prose_is_computed_again():
 
     hits, questions, sentences = values["hits"], values["questions"], values["sentences"]
     says("win our {} questions", len(questions))
-    says("{} rows become one vector of the same {} numbers", len(ids), E.shape[1])
+    assert sum(sentences[0] == one for one in values["first"]) == len(questions) // 2
+    long = [len(smol.ids(one)) for one in sentences]
+    sizes = np.linalg.norm(values["sentence_rows"], axis=1)
+    assert long.count(min(long)) == 1 and np.argmin(long) == np.argmax(sizes) == 0
+    assert np.corrcoef(long, sizes)[0, 1] < -0.5
     smollm2, table, whole = hits.values()
     says("{} of {}. Guessing would give about one", smollm2, len(questions))
     assert 0.5 < sum(len(right) for _, right in questions) / len(sentences) < 1.5
-    flat = values["flat"]
-    says("rare direction gives {}", values["exam"](lambda text: flat[smol.ids(text)].mean(axis=0)))
-    says("{}. So the mean isn't hopeless", table)
+    says("That's {} of {}, so the mean isn't hopeless", table, len(questions))
     assert _opened()[0].config.num_hidden_layers == 6
     says("All {}. So does it", whole)
     says("{}, {} and {} of {} for three ways", smollm2, table, whole, len(questions))
@@ -97,11 +125,16 @@ def test_every_number_in_the_prose_is_computed_again():
     says("a cosine of {:.2f}; not open has {:.2f}", *(closed @ encoder(text) for text in sentences[25:27]))
     traps = word_lists.traps()
     right = {kind: sum(encoder(q) @ encoder(a) > encoder(q) @ encoder(b) for q, a, b in traps[kind]) for kind in traps}
-    says("We tried {} questions about word order", len(traps["word order"]))
+    orders, nots = len(traps["word order"]), len(traps["not"])
+    says("We tried {} pairs of questions about word order", orders // 2)
+    assert {(b, a) for _, a, b in traps["word order"]} == {(a, b) for _, a, b in traps["word order"]}
     says(
-        "and {} about a not. It gets {} of the first, as a coin might, and {} of the second",
-        len(traps["not"]),
-        *right.values(),
+        "and {} about a not. It gets {} of the {} and {} of the {}",
+        nots,
+        right["word order"],
+        orders,
+        right["not"],
+        nots,
     )
     lesson.finish(
         *(

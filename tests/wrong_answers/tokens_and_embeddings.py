@@ -42,6 +42,9 @@ WRONG = {
             "2", test="set(tokens[i:i + 2]) == set(pair) and len(tokens[i:i + 2]) == 2", new="''.join(tokens[i:i + 2])"
         ),
         "as_pair": _merge("2", new="pair"),
+        "never": _merge("2", test="tokens[i:i + 2] == pair"),
+        "spaces": _code(MERGE, "return ' '.join(tokens).replace(' '.join(pair), ''.join(pair)).split()"),
+        "past_end": _merge("2", test="tokens[i] == pair[0] and tokens[i + 1] == pair[1]"),
         "text": _code(MERGE, "return ''.join(tokens)"),
     },
     "01.2": {
@@ -81,6 +84,22 @@ WRONG = {
             "read = sum(count(instructions) + count(q) for q in questions)",
             "return (read + sum(count(a) for a in answers)) * inward / 1e6",
         ),
+        "all_each_time": _code(
+            PRICE,
+            "read = len(questions) * (count(instructions) + sum(count(q) for q in questions))",
+            "return (read * inward + sum(count(a) for a in answers) * out) / 1e6",
+        ),
+        "rules_written": _code(
+            PRICE,
+            "read = sum(count(instructions) + count(q) for q in questions)",
+            "written = sum(count(instructions) + count(a) for a in answers)",
+            "return (read * inward + written * out) / 1e6",
+        ),
+        "rounded": _code(
+            PRICE,
+            "read = sum(count(instructions) + count(q) for q in questions)",
+            "return round((read * inward + sum(count(a) for a in answers) * out) / 1e6, 2)",
+        ),
         "texts": _code(PRICE, "return (len(questions) * inward + len(answers) * out) / 1e6"),
     },
     "01.3": {
@@ -95,6 +114,16 @@ WRONG = {
         ),
         "backwards": _code(
             SEARCH, "scores = rows @ query / np.linalg.norm(rows, axis=1)", "return np.argsort(scores)[-k:]"
+        ),
+        "keepdims": _code(
+            SEARCH,
+            "scores = rows @ query / np.linalg.norm(rows, axis=1, keepdims=True) / np.linalg.norm(query)",
+            "return np.argsort(-scores)[:k]",
+        ),
+        "argmax": _code(SEARCH, "return np.argmax(rows @ query / np.linalg.norm(rows, axis=1))"),
+        "all_rows": _code(SEARCH, "return np.argsort(-(rows @ query) / np.linalg.norm(rows, axis=1))"),
+        "absolute": _code(
+            SEARCH, "scores = abs(rows @ query) / np.linalg.norm(rows, axis=1)", "return np.argsort(-scores)[:k]"
         ),
         "scores": _code(
             SEARCH,
