@@ -190,38 +190,6 @@ def growth(stages: Mapping[int, Sequence[Sequence[str]]]) -> None:
     )
 
 
-def tree(words: Sequence[str], merges: Sequence[Pair]) -> None:
-    """Draw which letters of two words were joined, in which order; the tokens that are left have a thick edge."""
-    ax = canvas(28.4)
-    step, at, ends = 3.95, 2.6, []
-    for word in words:
-        nodes: list[tuple[str, float, float]] = []
-        for letter in word:
-            cell(ax, at - 1.3, 1, 2.6, 3.2, seen(letter), "table", 0.06, code=True)
-            nodes.append((letter, at, 4.2))
-            at += step
-        for number, pair in enumerate(merges, 1):
-            i = 0
-            while i < len(nodes) - 1:
-                if (nodes[i][0], nodes[i + 1][0]) == pair:
-                    (left, x0, y0), (right, x1, y1) = nodes[i : i + 2]
-                    x, y, text = (x0 + x1) / 2, max(y0, y1) + 2.4, seen(left + right)
-                    line(ax, [(x0, y0), (x, y)], "table")
-                    line(ax, [(x1, y1), (x, y)], "table")
-                    wide = 1.0 * len(text) + 1
-                    cell(ax, x - wide / 2, y, wide, 3.2, text, "table", 0.06 + 0.14 * (len(text) - 1), code=True)
-                    note(ax, x + wide / 2 + 0.5, y + 2.6, str(number), ha="left", bold=True, colour="table")
-                    nodes[i : i + 2] = [(left + right, x, y + 3.2)]
-                i += 1
-        ends.append(f"{seen(word)} ends as {' '.join(seen(token) for token, _, _ in nodes)}")
-        at += 1.4
-    show(
-        ax,
-        f"Which letters were joined, and in which merge. {ends[0]}, as a whole; {ends[1]}.",
-        "Two trees that grow upwards from letters. " + "; ".join(ends) + ".",
-    )
-
-
 def replay(stages: Sequence[tuple[int, Pair, Sequence[str]]], word: str, name: str) -> None:
     """Draw what a tokenizer's merges do to one word: (number of the merge, its pair, the tokens after it)."""
     ax = canvas(5 * (len(stages) + 1) + 4)
