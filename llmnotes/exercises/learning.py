@@ -1,7 +1,7 @@
 """The exercises of notebook 07: cross-entropy in one line, a training loop, and four curves to diagnose."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -33,7 +33,7 @@ def _from_chances(how: Callable[[torch.Tensor], Any]) -> Answer:
 
 
 def check_cross_entropy(answer: Answer) -> str | Verdict | None:
-    """Return None for the mean of -ln p, or which mistake the numbers come from."""
+    """Return None for the mean of -ln p as a tensor that training can go back from, or which mistake was made."""
     mistakes = {
         "sign": _from_chances(lambda right: right.log().mean()),
         "sum": _from_chances(lambda right: -right.log().sum()),
@@ -45,30 +45,79 @@ def check_cross_entropy(answer: Answer) -> str | Verdict | None:
         "base": _from_chances(lambda right: -right.log2().mean()),
         "base_10": _from_chances(lambda right: -right.log10().mean()),
         "perplexity": _from_chances(lambda right: (-right.log().mean()).exp()),
+        "all_words": _on_tensors(lambda logits, targets: -torch.softmax(logits, dim=-1).log().mean()),
+        "twice": _on_tensors(lambda logits, targets: cross_entropy(torch.softmax(logits, dim=-1), targets)),
     }
-    return judge(_on_tensors(answer), _on_tensors(cross_entropy), PREDICTIONS, mistakes)
+    verdict = judge(_on_tensors(answer), _on_tensors(cross_entropy), PREDICTIONS, mistakes)
+    if verdict is not None:
+        return verdict
+    logits, targets = PREDICTIONS[0]
+    found = answer(torch.tensor(logits, dtype=torch.float64, requires_grad=True), torch.tensor(targets))
+    if not isinstance(found, torch.Tensor):
+        return "bare"
+    return "cut" if found.grad_fn is None else None
 
 
 class _NoGradient(Exception):
     """`step` was called while a weight had no gradient."""
 
 
+class _Elsewhere(Exception):
+    """A method was called on an object that does not have it; its text is the key of a hint."""
+
+
 class _Watchful(Descent):
+    """An optimizer that notes which of its methods were called."""
+
+    def __init__(self, weights: Iterable[torch.Tensor], lr: float) -> None:
+        super().__init__(weights, lr)
+        self.called: set[str] = set()
+
     def step(self) -> None:
+        self.called.add("step")
         if any(weight.grad is None for weight in self.weights):
             raise _NoGradient
         super().step()
+
+    def zero_grad(self) -> None:
+        self.called.add("zero_grad")
+        super().zero_grad()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "backward":
+            raise _Elsewhere("optimizer_backward")
+        raise AttributeError(f"the optimizer has no {name}; it has step() and zero_grad()")
+
+
+class _Plain(Table):
+    """A table that says what to call instead of the methods that it lacks."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "zero_grad":
+            raise _Elsewhere("model_zero_grad")
+        raise AttributeError(f"the model has no {name}; it has parameters() and loss()")
+
+
+def _attempt(loop: Callable[..., Any], rate: float, steps: int, batch: int | None, seed: int) -> tuple[Any, set[str]]:
+    """Run a loop on a little table, and return what it returns and the names of what it called."""
+    random = torch.Generator().manual_seed(7)
+    table, data = _Plain(6), torch.randint(6, (2, 40), generator=random)
+    optimizer = _Watchful(table.parameters(), rate)
+    for weight in table.parameters():
+        weight.register_hook(lambda gradient: optimizer.called.add("backward"))
+    return loop(table, (data[0], data[1]), optimizer, steps, batch=batch, seed=seed), optimizer.called
+
+
+def _numbers(losses: Any) -> list[float]:
+    return [loss.item() if isinstance(loss, torch.Tensor) else float(loss) for loss in losses]
 
 
 def _losses(loop: Callable[..., Any]) -> Answer:
     """Return a function of (rate, steps, batch, seed) that runs a loop on a little table and returns its losses."""
 
     def call(rate: float, steps: int, batch: int | None, seed: int) -> Any:
-        random = torch.Generator().manual_seed(7)
-        table, data = Table(6), torch.randint(6, (2, 40), generator=random)
-        optimizer = _Watchful(table.parameters(), rate)
-        found = loop(table, (data[0], data[1]), optimizer, steps, batch=batch, seed=seed)
-        return None if found is None else [float(loss) for loss in found]
+        found, _ = _attempt(loop, rate, steps, batch, seed)
+        return None if found is None else _numbers(found)
 
     return call
 
@@ -88,12 +137,19 @@ RUNS = ((3.0, 4, None, 0), (1.0, 5, None, 0), (2.0, 4, 8, 3))
 def check_train(answer: Answer) -> str | Verdict | None:
     """Return None for a loop that follows the gradient, or what keeps it from learning."""
     try:
-        first = _losses(answer)(*RUNS[0])
+        first, called = _attempt(answer, *RUNS[0])
+        losses = _numbers(first)
+        if len(losses) == RUNS[0][1] and math.isclose(min(losses), max(losses)) and "step" not in called:
+            if called:
+                return "no_step"
+            return Verdict("to do", "still to do: the loss stays what it is, so the weights do not change yet")
+        mistakes = {"not_cleared": _losses(_forgetful), "rows": _losses(_hasty)}
+        verdict = judge(_losses(answer), _losses(train), RUNS, mistakes)
     except _NoGradient:
         return "no_gradient"
-    if len(first) == RUNS[0][1] and math.isclose(min(first), max(first)):
-        return Verdict("to do", "still to do: the loss stays what it is, so the weights do not change yet")
-    return judge(_losses(answer), _losses(train), RUNS, {"not_cleared": _losses(_forgetful), "rows": _losses(_hasty)})
+    except _Elsewhere as error:
+        return str(error)
+    return "tensors" if verdict is None and any(isinstance(loss, torch.Tensor) for loss in first) else verdict
 
 
 @lru_cache
@@ -118,7 +174,8 @@ def check_curves(answer: Any) -> str | Verdict | None:
     left = [run for run, said in answer.items() if said is None]
     if left:
         return Verdict("to do", f"still to do: run {', '.join(left)}")
-    known = sorted({fact for _, fact in RATES.values()})
+    answer = {run: str(said).strip().lower() for run, said in answer.items()}
+    known = {fact for _, fact in RATES.values()}
     if any(said not in known for said in answer.values()):
         return "words"
     wrong = [run for run, (_, fact) in RATES.items() if answer[run] != fact]
@@ -169,6 +226,12 @@ def cross_entropy(logits, targets):
             "base": "this logarithm has the base 2. Ours is the natural one, `log`.",
             "base_10": "this logarithm has the base 10. Ours is the natural one, `log`.",
             "perplexity": "this is e to the loss, the perplexity, which comes a little later. Leave out the last step.",
+            "all_words": "this is the mean over all words of the table. Only the words that came count: use `right`.",
+            "twice": "the softmax is taken twice: PyTorch's function takes one itself. Use `right`, the line above.",
+            "bare": "the number is right, but it is a bare Python number; training needs the tensor: "
+            "leave out .item().",
+            "cut": "the number is right, but the tensor has lost its way back to the logits, and training goes back. "
+            "Leave out .detach(), .data or no_grad().",
         },
         kept=True,
     ),
@@ -221,6 +284,10 @@ def train(model, data, optimizer, steps, batch=None, seed=0):
             "not_cleared": "the old gradients are still there. backward() adds to them, so clear them in every step.",
             "no_gradient": "step() finds no gradients. backward() makes them, so it comes before step(); and "
             "zero_grad() throws them away, so it does not stand between the two.",
+            "no_step": "step() is missing: nothing changes the weights. It's a method of the optimizer, with brackets.",
+            "optimizer_backward": "the optimizer has no backward(). The loss has: it knows what it was made from.",
+            "model_zero_grad": "our model has no zero_grad(). The optimizer has: it knows which weights to clear.",
+            "tensors": "the losses are right, but append loss.item(): a tensor keeps the whole calculation alive.",
             "rows": "each step draws the same rows. Make the generator once, before the loop.",
         },
         kept=True,

@@ -93,14 +93,13 @@ def loss_curve(points: Sequence[tuple[float, str]]) -> None:
     plot = plot_at(ax, 7, 6, 54, 24, xlim=(0, 1.02), ylim=(0, 7.4))
     p = np.linspace(0.0006, 1, 800)
     plot.plot(p, -np.log(p), color=THINGS["loss"][0], linewidth=2.4)
-    for (chance, what), (dx, dy, ha) in zip(points, ((2, 0.8, "left"), (1, 4.4, "left"), (0, 4, "right")), strict=True):
+    for (chance, what), (dx, dy, ha) in zip(
+        points, ((2, 0.8, "left"), (0, 2.6, "center"), (3.2, 2.2, "right")), strict=True
+    ):
         height = -math.log(chance)
         plot.plot(chance, height, "o", color=INK, markersize=7, zorder=5)
         x, y = 7 + 54 * chance / 1.02, 6 + 24 * height / 7.4
         note(ax, x + dx, y + dy, f"{what}: {chance:.3f} → {height:.2f}", ha=ha)
-    last = points[-1][0]
-    x, y = 7 + 54 * last / 1.02, 6 + 24 * -math.log(last) / 7.4
-    line(ax, [(x - 0.6, y + 3), (x, y + 0.9)], "old", 1.2)
     note(ax, 34, 1.6, "p: the probability that we gave to the word that came")
     note(ax, 8, 31.6, "loss = −ln p", bold=True, ha="left", colour="loss")
     show(
@@ -283,7 +282,7 @@ def three_rates(runs: Mapping[int, Losses], counting: float) -> None:
             (f"lr = {small}", runs[small], "old"),
             (f"lr = {good}", runs[good], "stream"),
         ],
-        "Blue falls fast at first, then slower and slower, down to what counting pays. Too small a rate (grey) "
+        "Blue falls fast at first, then slower and slower, towards what counting pays. Too small a rate (grey) "
         "goes the same way and would take thousands of steps. Too large a rate (red) never settles.",
         "Three loss curves: one slow, one fast and smooth, one jumping.",
         floor=(counting, "counting"),
@@ -295,7 +294,7 @@ def noisy_and_smooth(noisy: Losses, smooth: Losses, batch: int, everything: int,
     _curves(
         [(f"batch of {batch}", noisy, "old"), (f"all {everything:,}", smooth, "stream")],
         f"The same learning rate, {lr:.0f}, with {batch} pairs a step and with all {everything:,} (seed 0). The noisy "
-        f"curve does {everything // batch} times less work for each step and gets nearly as far.",
+        f"curve reads {everything // batch} times fewer pairs in each step and gets nearly as far.",
         "A smooth loss curve and a jagged one around it.",
     )
 
@@ -324,6 +323,10 @@ def valley(loss_at: Callable[[float], float], rates: Sequence[float], steps: int
         plot.plot(places, heights, color=INK, linewidth=1, linestyle=(0, (2, 2)))
         plot.plot(places, heights, "o", color=INK, markersize=4.5)
         plot.plot(places[0], heights[0], "o", color=INK, markersize=8)
+        if i == len(rates) - 1:
+            for j, place in enumerate(places[:4]):
+                at = ((9, -6) if place > 0 else (-7, -9)) if j else (0, 11)
+                plot.annotate(str(j), (place, heights[j]), at, textcoords="offset points", ha="center", va="center")
         note(ax, x + 9.5, 21.4, f"lr = {rate}", NORMAL, bold=True)
     note(ax, 32, 1.4, number, colour=FAINT)
     show(

@@ -11,7 +11,7 @@ def cross_entropy(logits, targets):
     return {last}"""
 
 
-def _train(*lines: str, again: str = "") -> str:
+def _train(*lines: str, again: str = "", kept: str = "loss.item()") -> str:
     body = "\n        ".join(lines)
     return f"""import torch
 
@@ -27,7 +27,7 @@ def train(model, data, optimizer, steps, batch=None, seed=0):
             rows = torch.randint(len(inputs), (batch,), generator=random)
         loss = model.loss(inputs[rows], targets[rows])
         {body}
-        losses.append(loss.item())
+        losses.append({kept})
     return losses"""
 
 
@@ -43,10 +43,18 @@ WRONG = {
         "base": _entropy("-right.log2().mean()"),
         "base_10": _entropy("-right.log10().mean()"),
         "perplexity": _entropy("torch.exp(-right.log().mean())"),
+        "all_words": _entropy("-p.log().mean()"),
+        "twice": _entropy("torch.nn.functional.cross_entropy(p, targets)"),
+        "bare": _entropy("-right.log().mean().item()"),
+        "cut": _entropy("-right.detach().log().mean()"),
     },
     "07.2": {
         "not_cleared": _train("loss.backward()", "optimizer.step()"),
         "no_gradient": _train("optimizer.zero_grad()", "optimizer.step()"),
+        "no_step": _train("loss.backward()", "optimizer.zero_grad()"),
+        "optimizer_backward": _train("optimizer.backward()", "optimizer.step()", "optimizer.zero_grad()"),
+        "model_zero_grad": _train("loss.backward()", "optimizer.step()", "model.zero_grad()"),
+        "tensors": _train("loss.backward()", "optimizer.step()", "optimizer.zero_grad()", kept="loss"),
         "rows": _train(
             "loss.backward()",
             "optimizer.step()",
