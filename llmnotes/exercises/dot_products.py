@@ -9,6 +9,7 @@ WIDE = np.random.default_rng(7).normal(size=(5, 4)).round(1)
 SHIFTED = WIDE + 10 * WIDE[0]
 THREE = np.array([[2.0, 5.0, 1.0], [6.0, 1.0, 2.0], [1.0, 2.0, 7.0]])  # of three, nobody is like anybody
 SHOP = np.array([[70, 39, 72, 48, 79, 10, 30, 70], [91, 67, 80, 42, 77, 98, 90, 65], [1, 7, 6, 9, 8, 2, 4, 9]]).T * 1.0
+TWINS = np.vstack([SHOP[[2]], SHOP[:3], SHOP[3:]])  # rows 0 and 3 are the same customer
 
 
 def without(vectors: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -25,6 +26,7 @@ def check_without(answer: Answer) -> str | Verdict | None:
     mistakes = {
         "no_length": lambda v, d: v - spread(v, d),
         "one_length": lambda v, d: v - spread(v, d) / np.linalg.norm(d),
+        "own_length": lambda v, d: v - spread(v, d) / (v * v).sum(axis=1, keepdims=True),
         "shadow": lambda v, d: spread(v, d) / (d @ d),
         "direction": lambda v, d: v - d,
         "added": lambda v, d: v + spread(v, d) / (d @ d),
@@ -63,9 +65,14 @@ def _shorter_list(table: np.ndarray, who: int) -> int:
     return int(np.delete(scores, who).argmax())
 
 
+def _second(table: np.ndarray, who: int) -> int:
+    scaled = standardized(table)
+    return int(np.argsort(-(scaled @ scaled[who] / _lengths(scaled)).round(9), kind="stable")[1])
+
+
 def check_most_alike(answer: Answer) -> str | Verdict | None:
     """Return None for the right neighbours, or which mistake they come from."""
-    cases = [(table, who) for table in (SHOP, THREE, BASKETS) for who in range(len(table))]
+    cases = [(table, who) for table in (SHOP, THREE, BASKETS, TWINS) for who in range(len(table))]
     mistakes = {
         "itself": lambda t, who: _most_alike(standardized(t), who, np.nan),
         "zero_self": lambda t, who: _most_alike(standardized(t), who, 0),
@@ -76,6 +83,8 @@ def check_most_alike(answer: Answer) -> str | Verdict | None:
         "long_ones": lambda t, who: _most_alike(standardized(t), who, cosine=False),
         "rows": lambda t, who: _most_alike(standardized(t, axis=1), who),
         "zero": lambda t, who: _most_alike(t / t.std(axis=0), who),
+        "mean_only": lambda t, who: _most_alike(t - t.mean(axis=0), who),
+        "second": _second,
         "least": lambda t, who: int((standardized(t) @ standardized(t)[who] / _lengths(standardized(t))).argmin()),
     }
     return judge(answer, most_alike, cases, mistakes)
@@ -103,6 +112,12 @@ def check_cosine_similarity(answer: Answer) -> str | Verdict | None:
         "scaled": lambda t, q: cosine_similarity(standardized(t), (q - t.mean(axis=0)) / t.std(axis=0)),
     }
     cases = [(BASKETS, BASKETS[:1] * 3.0), (WIDE, WIDE[1:4]), (SHIFTED, WIDE)]
+    try:
+        answer(*(argument.copy() for argument in cases[0]))
+    except ValueError as error:
+        if "broadcast" in str(error):
+            return "no_keepdims"
+        raise
     return judge(answer, cosine_similarity, cases, mistakes)
 
 
@@ -136,6 +151,7 @@ def without(vectors, direction):
         hints={
             "no_length": "right for a direction of length 1. For a longer one, too much is taken away.",
             "one_length": "the direction comes in twice, in the dot product and as an arrow. Divide by both lengths.",
+            "own_length": "this divides by the rows' own lengths. The shadow lies on direction: divide by its length.",
             "shadow": "these are the shadows themselves. What is left of the row when its shadow is gone?",
             "direction": "this takes the same arrow from every row. Each row has its own share of it.",
             "added": "now there is twice as much of the direction in every row: check the sign.",
@@ -179,6 +195,8 @@ def most_alike(table, who):
             "long_ones": "the columns are standardized, but long arrows still win. Divide by the lengths.",
             "rows": "this standardizes each customer. Loaves compare with the loaves of others: do it by column.",
             "zero": "the spread is right, but nobody moved to the middle: subtract each column's mean first.",
+            "mean_only": "zero is in the middle now. Now divide by each column's standard deviation.",
+            "second": "two customers can be the same, so second place isn't always somebody else. Take `who` out.",
             "least": "this returns the customer who is least alike.",
         },
     ),
@@ -217,6 +235,7 @@ def cosine_similarity(table, queries):
             "queries_only": "the queries have length 1 now, the rows of the table don't. Divide by both lengths.",
             "whole": "`np.linalg.norm(table)` is one number for the whole table. Each row needs its own: axis=1.",
             "columns": "this divides every column by its length. A vector is a row here: axis=1.",
+            "no_keepdims": "lengths of shape (rows,) can't divide a table (rows, d). Add keepdims=True.",
             "squared": "this divides by each length twice. `a @ a` is the length squared; take the root.",
             "scaled": "this standardizes first. Here we want the cosine of the vectors as they are.",
         },

@@ -506,7 +506,7 @@ def heat(names: Sequence[str], cosines: np.ndarray, **groups: int) -> None:
     show(
         ax,
         "Cosines among Pebble's rows for the weekdays and the months; darker is larger. The weekdays are a block. The "
-        "months hardly are: in this model they are not each other's nearest.",
+        "months are alike too, but paler: they are not each other's nearest.",
         "A map of cosines: a dark square for the weekdays, a pale one for the months.",
     )
 

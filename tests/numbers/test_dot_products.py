@@ -36,7 +36,7 @@ def test_every_number_in_the_prose_is_computed_again():
     said = ", ".join(f"{name} {cosine:.2f}" for name, cosine in zip(names, cosines, strict=True))
     says("with their cosines to Ada: {}", said)
     says("counts the bread in slices, {} to a loaf", slices[0, 0] // ada[0])
-    says("Boris, with {:.4f}; Cora has {:.4f}", in_slices[2], in_slices[1])
+    says("Boris, with {:.4f}, is now ahead of Cora with {:.4f}", in_slices[2], in_slices[1])
     says("even Otto has {:.3f}", in_slices[3])
     says("Boris takes more: {:.2f}", values["likeness"][2])
     assert (scaled[:2] < 0).all() and (scaled[2] > 0).all()
@@ -62,13 +62,29 @@ def test_every_number_in_the_prose_is_computed_again():
     rare = rarely_used(values["lm"].tokenizer, table)
     says("the spike at {:.2f} is {} tokens", monday[rare].mean(), rare.sum())
     assert monday[rare].std() < 0.02
+    best = (table @ table.T).argmax(axis=1)
+    other = best != np.arange(len(table))
+    says("the {} tokens behind the {:.0%}", other.sum(), other.mean())
+    favourite = np.bincount(best[other]).max()
+    says("the favourite of {} of them, and {:.0%} of them lie", favourite, rare[other].mean())
+    says("Outside the spike, it is {:.0%}", other[~rare].mean())
+    months = table[values["lm"].tokenizer.convert_tokens_to_ids([f"Ġ{month}" for month in values["MONTHS"]])]
+    alike = values["cosine_similarity"](months, months)[~np.eye(len(months), dtype=bool)].mean()
+    assert 3.5 < alike * 16 < 4
+    says("their mean cosine with each other is {:.2f}, almost {} times the spread", alike, WORDS[round(alike * 16)])
     most = values["friends"](values["MONTHS"]).max()
     says("of a month's eleven nearest tokens, at most {} are months", WORDS[most])
     says(
         "A matrix of {} by {} times one of {} by {:,} gives {} by {:,} cosines", 3, 256, 256, len(table), 3, len(table)
     )
     lesson.finish(
-        *(r"between −1 \(opposite directions\) and 1", r"; 0 is a right angle", r"dot product of 0", r"[Ll]ength 1"),
+        *(
+            r"between −1 \(opposite directions\) and 1",
+            r"; 0 is a right angle",
+            r"(closer to|away from) 1",
+            r"dot product of 0",
+            r"[Ll]ength 1",
+        ),
         *(r"below 0", r"[Aa] cosine near 1", r"beyond 0\.3", r"[Ww]ith 256 numbers", r"dashed line is at 0.3"),
         *(r"the last term are 1", r"we divide by 1", r"3Blue1Brown"),
     )

@@ -34,6 +34,7 @@ WRONG = {
     "02.1": {
         "no_length": _without("vectors - np.outer(vectors @ direction, direction)"),
         "one_length": _without("vectors - np.outer(vectors @ direction / np.linalg.norm(direction), direction)"),
+        "own_length": _without("vectors - np.outer(vectors @ direction / (vectors**2).sum(axis=1), direction)"),
         "shadow": _without("np.outer(shares, direction)"),
         "direction": _without("vectors - direction"),
         "added": _without("vectors + np.outer(shares, direction)"),
@@ -51,6 +52,8 @@ WRONG = {
             scale="scaled = (table - table.mean(axis=1, keepdims=True)) / table.std(axis=1, keepdims=True)"
         ),
         "zero": _most_alike(scale="scaled = table / table.std(axis=0)"),
+        "mean_only": _most_alike(scale="scaled = table - table.mean(axis=0)"),
+        "second": _most_alike(last="return int(np.argsort(-scores.round(9), kind='stable')[1])"),
         "least": _most_alike(last="return int(scores.argmin())"),
     },
     "02.3": {
@@ -64,6 +67,7 @@ WRONG = {
             "queries = queries / np.linalg.norm(queries, axis=0)",
             "return queries @ table.T",
         ),
+        "no_keepdims": _cosines("table = table / np.linalg.norm(table, axis=1)", _QUERIES, "return queries @ table.T"),
         "squared": _cosines(
             "table = table / (table * table).sum(axis=1, keepdims=True)",
             "queries = queries / (queries * queries).sum(axis=1, keepdims=True)",
