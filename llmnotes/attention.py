@@ -253,6 +253,35 @@ def inside(model: "PreTrainedModel", ids: Sequence[int]) -> tuple[np.ndarray, np
     return np.stack([rows.numpy() for rows in reads]), np.stack([weights[0].numpy() for weights in out.attentions])
 
 
+def next_without(model, texts: Sequence[Sequence[int]], layer: int = 0, heads: Sequence[int] = ()) -> np.ndarray:
+    """Return the likeliest next token of each text, (texts,), while some heads of one layer hand on nothing but zeros.
+
+    `texts` are the numbers of their tokens, equally many in each. Does not change the model, and does not put a
+    head's mean in place of what it found, as careful studies do besides.
+
+    >>> from llmnotes.models import open_model
+    >>> lm = open_model("pebble", say=lambda line: None)
+    >>> next_without(lm.model, [[5, 6], [6, 7]], layer=1, heads=[0]).shape
+    (2,)
+    """
+    import torch
+
+    attend = model.model.layers[layer].self_attn
+
+    def silence(module, arguments: tuple) -> tuple:
+        rows = arguments[0].clone()
+        for head in heads:
+            rows[..., head * attend.head_dim : (head + 1) * attend.head_dim] = 0
+        return (rows,)
+
+    hook = attend.o_proj.register_forward_pre_hook(silence)
+    try:
+        with torch.no_grad():
+            return model(torch.tensor(texts), use_cache=False).logits[:, -1].argmax(dim=-1).numpy()
+    finally:
+        hook.remove()
+
+
 def _frequencies(model) -> tuple[np.ndarray, float]:
     """Return the angles per position and the factor on q and k; kinds stretched for long texts keep the model's own."""
     config, rope = model.config, model.config.rope_parameters

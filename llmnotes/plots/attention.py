@@ -332,8 +332,8 @@ def too_sharp(sizes: Sequence[int], raw: Sequence[float], divided: Sequence[floa
     note(ax, 8, 24.8, "largest of three weights, on average", ha="left", bold=True)
     show(
         ax,
-        "One random query looks at three random keys. Without the division, long vectors give nearly everything to "
-        "one key. With it, d makes hardly any difference.",
+        "One random query looks at three random keys. Without the division, vectors with many numbers "
+        "give nearly everything to one key. With it, d makes hardly any difference.",
         "Two curves against d. The upper climbs to nearly 100%, the lower stays almost level.",
     )
 
@@ -567,7 +567,7 @@ def last_looks(tokens: Sequence[str], weights: np.ndarray, where: str) -> None:
     note(ax, 38, 2, f"who is looked at by {_seen(tokens[-1])}, {where}", colour=FAINT)
     show(
         ax,
-        f"{where.capitalize()}, the four heads of Pebble give {_seen(tokens[-1])} what it needs: two look at ␣baby and "
+        f"{where.capitalize()}, two heads of Pebble look from {_seen(tokens[-1])} at ␣baby and "
         "two at ␣cat. Each row of weights sums to 1.",
         "A table with a row for each head and a column for each token; two heads have their weight on baby, two on "
         "cat.",

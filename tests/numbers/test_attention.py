@@ -63,6 +63,17 @@ def test_every_number_in_the_prose_is_computed_again():
     real = values["real"][1, :, -1]
     assert real.argmax(axis=1).tolist() == [2, 2, 3, 3] and real.max(axis=1).min() > 0.98
     assert (np.array(values["looks"]) > 0.8).all()
+    stay, texts, tokenizer = values["stay"], values["sentences"], values["lm"].tokenizer
+    assert {len(ids) for ids in texts} == {tokens}  # every animal is one token
+    right = [tokenizer(f"A baby {animal} is a {young}")["input_ids"][tokens] for animal, young, *_ in ANIMALS]
+    assert values["usual"].tolist() == right
+    says("of the {} next tokens stay right", animals)
+    says("without those two heads, all {} stay right", stay[1, 1])
+    says("as well, only {} do", stay[2, 1])
+    says("In all {} sentences there are only {} different", animals, len({i for ids in texts for i in ids}))
+    assert values["half"].round(2).tolist() == [0.5, 0.5, 0]
+    turned = values["turned_scores"]
+    says("when it's nearer: {:.2f} against {:.2f}", turned([1, 0], 0)[1], turned([0, 1], 0)[0])
 
     lesson.finish(
         r"1,000 words",
@@ -75,5 +86,5 @@ def test_every_number_in_the_prose_is_computed_again():
         r"share out one 1|sums? to 1|must sum to 1",
         r"\$?W_o",
         r"[Hh]eads? [013]|columns 0 to 3",
-        r"layer 1",
+        r"[Ll]ayer [12]|heads 2 and 3|become 0|query \[3 3\]",
     )
