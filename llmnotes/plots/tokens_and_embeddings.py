@@ -392,3 +392,56 @@ def search_scores(hits: Mapping[str, int], total: int) -> None:
 
 def _bar(x: float, y: float, w: float, h: float, thing: str = "stream") -> Rectangle:
     return Rectangle((x, y), w, h, facecolor=THINGS[thing][0], zorder=3)
+
+
+def tree(words: Sequence[str], merges: Sequence[Pair]) -> None:
+    """Draw which letters of two words were joined, in which order; the tokens that are left have a thick edge."""
+    ax = canvas(28.4)
+    step, at, ends = 3.95, 2.6, []
+    for word in words:
+        nodes: list[tuple[str, float, float]] = []
+        for letter in word:
+            cell(ax, at - 1.3, 1, 2.6, 3.2, seen(letter), "table", 0.06, code=True)
+            nodes.append((letter, at, 4.2))
+            at += step
+        for number, pair in enumerate(merges, 1):
+            i = 0
+            while i < len(nodes) - 1:
+                if (nodes[i][0], nodes[i + 1][0]) == pair:
+                    (left, x0, y0), (right, x1, y1) = nodes[i : i + 2]
+                    x, y, text = (x0 + x1) / 2, max(y0, y1) + 2.4, seen(left + right)
+                    line(ax, [(x0, y0), (x, y)], "table")
+                    line(ax, [(x1, y1), (x, y)], "table")
+                    wide = 1.0 * len(text) + 1
+                    cell(ax, x - wide / 2, y, wide, 3.2, text, "table", 0.06 + 0.14 * (len(text) - 1), code=True)
+                    note(ax, x + wide / 2 + 0.5, y + 2.6, str(number), ha="left", bold=True, colour="table")
+                    nodes[i : i + 2] = [(left + right, x, y + 3.2)]
+                i += 1
+        ends.append(f"{seen(word)} ends as {' '.join(seen(token) for token, _, _ in nodes)}")
+        at += 1.4
+    show(
+        ax,
+        f"Which letters were joined, and in which merge. {ends[0]}, as a whole; {ends[1]}.",
+        "Two trees that grow upwards from letters. " + "; ".join(ends) + ".",
+    )
+
+
+def mean_of_rows(tokens: Sequence[str], rows: np.ndarray) -> None:
+    """Draw the rows of a sentence's tokens and their mean."""
+    ax = canvas(3.8 * len(tokens) + 12.6)
+    y = ax.get_ylim()[1] - 2
+    note(ax, 36, y, f"the rows of its {len(tokens)} tokens", bold=True, colour="stream")
+    y -= 1.4
+    for token, row in zip(tokens, rows, strict=True):
+        y -= 3.8
+        note(ax, 17, y + 1.6, seen(token), ha="right", code=True)
+        vector(ax, 19, y, [*row[:4], row[-1]], cell_width=6.2, top=0.4, dots=True)
+    arrow(ax, (36, y - 0.4), (36, y - 4), "mean, column by column", side="right")
+    mean = rows.mean(axis=0)
+    note(ax, 17, y - 6, "the sentence", ha="right", bold=True)
+    vector(ax, 19, y - 7.6, [*mean[:4], mean[-1]], "mlp", cell_width=6.2, top=0.4, dots=True)
+    show(
+        ax,
+        f"Mean pooling: {len(tokens)} rows become one vector of the same {rows.shape[1]} numbers.",
+        "The rows of the tokens one below the other, and below them their mean.",
+    )

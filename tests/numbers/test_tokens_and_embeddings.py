@@ -21,6 +21,7 @@ def test_every_number_in_the_prose_is_computed_again():
     says("{} words have become {} steps", len(sentence.split()), len(sentence))
     for letter in "kä🐱":
         says(f"{letter}: " + "{}", " ".join(map(str, letter.encode())))
+    says("{} rows become one vector of the same {} numbers", len(ids), E.shape[1])
     tokens = {count: sum(map(len, words)) for count, words in stages.items()}
     counts = values["counts"]
     assert counts["h", "e"] == counts["i", "t"] == 4
