@@ -1,0 +1,67 @@
+"""Typical wrong answers to the exercises of notebook 04: {exercise: {key of its hint: source}}."""
+
+from llmnotes.exercises.one_token import EXERCISES
+
+_NORM, _MLP, _BLOCK, _COUNT = (exercise.solution for exercise in EXERCISES)
+_RMS = "np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + eps)"
+_H, _DOWN = "silu(x @ self.gate.T) * (x @ self.up.T)", "return h @ self.down.T"
+_FIRST = "x = x + self.attention(rms_norm(x, self.norm1, self.eps))"
+_SECOND = "return x + self.mlp(rms_norm(x, self.norm2, self.eps))"
+
+
+def _changed(source: str, old: str, new: str) -> str:
+    assert old in source, old
+    return source.replace(old, new)
+
+
+def _block(*lines: str) -> str:
+    return _changed(_BLOCK, f"{_FIRST}\n        {_SECOND}", "\n        ".join(lines))
+
+
+WRONG: dict[str, dict[str, str]] = {
+    "04.1": {
+        "whole": _changed(_NORM, _RMS, "np.sqrt(np.mean(x**2) + eps)"),
+        "columns": _changed(_NORM, "axis=-1, keepdims=True", "axis=0"),
+        "no_g": _changed(_NORM, "/ rms * g", "/ rms"),
+        "no_root": _changed(_NORM, _RMS, "(x**2).mean(axis=-1, keepdims=True) + eps"),
+        "length": _changed(_NORM, _RMS, "np.linalg.norm(x, axis=-1, keepdims=True)"),
+        "no_eps": _changed(_NORM, " + eps", ""),
+        "eps_outside": _changed(_NORM, "True) + eps)", "True)) + eps"),
+        "fixed_eps": _changed(_NORM, " + eps", " + 1e-6"),
+    },
+    "04.2": {
+        "up_bent": _changed(_MLP, _H, "(x @ self.gate.T) * silu(x @ self.up.T)"),
+        "no_bend": _changed(_MLP, "silu(x @ self.gate.T)", "(x @ self.gate.T)"),
+        "no_up": _changed(_MLP, _H, "silu(x @ self.gate.T)"),
+        "no_gate": _changed(_MLP, _H, "silu(x @ self.up.T)"),
+        "sum": _changed(_MLP, ") * (", ") + ("),
+        "late": _changed(_MLP, _H, "silu((x @ self.gate.T) * (x @ self.up.T))"),
+        "with_x": _changed(_MLP, _DOWN, "return x + h @ self.down.T"),
+    },
+    "04.3": {
+        "replaced": _block(_FIRST.replace("x + ", ""), _SECOND.replace("x + ", "")),
+        "unnormed": _block("x = x + self.attention(x)", "return x + self.mlp(x)"),
+        "parallel": _block(_FIRST.replace("x = ", "y = "), _SECOND.replace("x + ", "y + ")),
+        "one_norm": _block(_FIRST, _SECOND.replace("norm2", "norm1")),
+        "first_only": _block(_FIRST, "return x"),
+        "lost": _block(_FIRST, _SECOND.replace("x + ", "")),
+        "on_the_copy": _block(
+            "x = rms_norm(x, self.norm1, self.eps)",
+            "x = x + self.attention(x)",
+            "x = rms_norm(x, self.norm2, self.eps)",
+            "return x + self.mlp(x)",
+        ),
+        "default_eps": _block(_FIRST.replace(", self.eps", ""), _SECOND.replace(", self.eps", "")),
+    },
+    "04.4": {
+        "kv_wide": _changed(_COUNT, 'd // config["num_attention_heads"] * config["num_key_value_heads"]', "d"),
+        "kv_one": _changed(_COUNT, ' * config["num_key_value_heads"]', ""),
+        "no_o": _changed(_COUNT, "2 * d * d + 2", "d * d + 2"),
+        "two_matrices": _changed(_COUNT, "3 * d * inner", "2 * d * inner"),
+        "no_norms": _changed(_COUNT, " + 2 * d  #", "  #"),
+        "no_last_norm": _changed(_COUNT, "* block + d", "* block"),
+        "no_norm_at_all": _changed(_changed(_COUNT, " + 2 * d  #", "  #"), "* block + d", "* block"),
+        "two_tables": _changed(_COUNT, 'config["vocab_size"] * d', '2 * config["vocab_size"] * d'),
+        "no_table": _changed(_COUNT, 'config["vocab_size"] * d + ', ""),
+    },
+}
