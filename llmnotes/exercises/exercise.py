@@ -184,7 +184,7 @@ def assess(exercise: Exercise, answer: object) -> Verdict:
         return Verdict("to do", f"still to do: replace the dots, so that {exercise.name} has a value")
     try:
         key = exercise.check(_watched(answer) if callable(answer) else answer)
-    except _ToDo:
+    except ToDo:
         return Verdict("to do", f"still to do: {exercise.name} returns nothing yet")
     except Exception as error:  # whatever the reader's code does, the reader gets a sentence
         return Verdict("raises", f"{exercise.name} raises {type(error).__name__}: {error}")
@@ -193,17 +193,17 @@ def assess(exercise: Exercise, answer: object) -> Verdict:
     return key if isinstance(key, Verdict) else Verdict(key, exercise.hints[key])
 
 
-class _ToDo(Exception):
+class ToDo(Exception):
     """The reader's function returns nothing yet."""
 
 
 def _watched(function: Answer) -> Answer:
-    """Return `function` so that a call raises `_ToDo` where the function returns nothing."""
+    """Return `function` so that a call raises `ToDo` where the function returns nothing."""
 
     def call(*args, **kwargs):
         result = function(*args, **kwargs)
         if result is None or result is ...:
-            raise _ToDo
+            raise ToDo
         return result
 
     return call

@@ -1,14 +1,17 @@
 """The exercises of notebook 08: AdamW in five lines, when to stop, and what a training costs."""
 
+import copy
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
-from llmnotes.exercises.exercise import Answer, Exercise, Verdict, judge
+from llmnotes.exercises.exercise import Answer, Exercise, ToDo, Verdict, judge
 from llmnotes.little import AdamW
 
 GRADIENTS = ([[0.4, -2.0, 0.01], [0.2, -1.0, 0.03], [-0.1, 3.0, 0.02]], [[5.0, 0.0, -0.2], [4.0, 0.1, -0.3]])
 CASES = [(rows, lr, decay) for rows in GRADIENTS for lr, decay in ((0.1, 0.0), (0.1, 0.5))]
+CASES.append(([[1e-5, 3e-5, -2e-5], [2e-5, 1e-5, -3e-5]], 0.1, 0.0))  # so small that the place of eps shows
 START = [1.0, -2.0, 0.5]
 
 
@@ -26,7 +29,29 @@ def _walk(kind: Any) -> Answer:
     return call
 
 
-def _variant(hats: bool = True, decay: bool = True, root: bool = True, uphill: bool = False, mean: bool = True) -> type:
+class _Calculates(TorchFunctionMode):
+    """Notices whether a parameter takes part in a calculation that makes a new tensor."""
+
+    new = False
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        in_place = name.endswith("_") and not name.endswith("__")
+        kind = name.strip("_") in ("add", "radd", "sub", "rsub", "mul", "rmul", "addcdiv")
+        if kind and not in_place and any(isinstance(one, torch.nn.Parameter) for one in args):
+            self.new = True
+        return func(*args, **(kwargs or {}))
+
+
+def _variant(
+    hats: bool = True,
+    decay: bool = True,
+    root: bool = True,
+    uphill: bool = False,
+    mean: bool = True,
+    inside: bool = False,
+    l2: bool = False,
+) -> type:
     class Wrong(AdamW):
         @torch.no_grad()
         def step(self) -> None:
@@ -35,14 +60,17 @@ def _variant(hats: bool = True, decay: bool = True, root: bool = True, uphill: b
             for weight, m, v in zip(self.weights, self.m, self.v, strict=True):
                 g = weight.grad
                 assert g is not None
+                if l2:
+                    g = g + self.decay * weight
                 m.copy_(b1 * m + (1 - b1) * g)
                 v.copy_(b2 * v + (1 - b2) * g**2)
                 m_hat = m / (1 - b1**self.t) if hats else m
                 v_hat = v / (1 - b2**self.t) if hats else v
-                if decay:
+                if decay and not l2:
                     weight *= 1 - self.lr * self.decay
                 size = v_hat.sqrt() if root else v_hat
-                step = self.lr * (m_hat if mean else g) / (size + self.eps)
+                size = (v_hat + self.eps).sqrt() if inside else size + self.eps
+                step = self.lr * (m_hat if mean else g) / size
                 weight += step if uphill else -step
 
     return Wrong
@@ -50,7 +78,11 @@ def _variant(hats: bool = True, decay: bool = True, root: bool = True, uphill: b
 
 def check_adamw(answer: Any) -> str | Verdict | None:
     """Return None for AdamW, or which of its parts is missing."""
-    if _walk(answer)(*CASES[0]) == START:
+    with _Calculates() as calculates:
+        stands = _walk(answer)(*CASES[0]) == START
+    if stands and calculates.new:
+        return "new_tensor"
+    if stands:
         return Verdict("to do", "still to do: the weights do not move yet")
     mistakes = {
         "no_hats": _walk(_variant(hats=False)),
@@ -58,32 +90,43 @@ def check_adamw(answer: Any) -> str | Verdict | None:
         "no_root": _walk(_variant(root=False)),
         "uphill": _walk(_variant(uphill=True)),
         "no_mean": _walk(_variant(mean=False)),
+        "inside": _walk(_variant(inside=True)),
+        "l2": _walk(_variant(l2=True)),
     }
     return judge(_walk(answer), _walk(torch.optim.AdamW), CASES, mistakes)
 
 
-def _best_step(losses: list[float], patience: int) -> int:
-    best = 0
-    for step, loss in enumerate(losses):
-        if loss < losses[best]:
+def _wait(losses: list[float], patience: int, ties: bool = False, in_a_row: bool = True) -> tuple[int, int | None]:
+    """Return the best measurement, and the one at which patience runs out; None if it doesn't."""
+    best, failures = 0, 0
+    for step, loss in enumerate(losses[1:], start=1):
+        if loss < losses[best] or (ties and loss == losses[best]):
             best = step
-        elif step - best >= patience:
-            break
-    return best
+            failures = 0 if in_a_row else failures
+        else:
+            failures += 1
+            if failures >= patience:
+                return best, step
+    return best, None
+
+
+def _best_step(losses: list[float], patience: int) -> int:
+    return _wait(losses, patience)[0]
 
 
 def _stopping_step(losses: list[float], patience: int) -> int:
-    best = 0
-    for step, loss in enumerate(losses):
-        if loss < losses[best]:
-            best = step
-        elif step - best >= patience:
-            return step
-    return best
+    best, stop = _wait(losses, patience)
+    return best if stop is None else stop
 
 
-def _first_rise(losses: list[float], patience: int) -> int:
-    return next((i for i in range(len(losses) - 1) if losses[i + 1] >= losses[i]), len(losses) - 1)
+def _last_step(losses: list[float], patience: int) -> int:
+    best, stop = _wait(losses, patience)
+    return len(losses) - 1 if stop is None else best
+
+
+def _first_rise(losses: list[float], ties: bool) -> int:
+    pairs = enumerate(zip(losses, losses[1:], strict=False))
+    return next((i for i, (now, after) in pairs if after > now or (ties and after == now)), len(losses) - 1)
 
 
 MEASURED = [
@@ -92,20 +135,39 @@ MEASURED = [
     ([1.0, 1.2, 1.1, 1.3, 0.5], 2),
     ([1.0, 1.2, 1.1, 1.3, 0.5], 4),
     ([2.0, 1.5, 1.6, 1.7, 1.8, 1.2, 1.0], 3),
+    ([3.0, 4.0, 2.0, 3.0, 1.0], 2),  # two failures, but not in a row
+    ([2.0, 1.0, 1.0, 1.5, 1.6], 3),  # the same again is no better
+    ([2.0, 1.0, 1.5], 3),  # over before patience runs out
 ]
+
+
+def _returns(answer: Answer, case: tuple) -> bool:
+    try:
+        answer(*copy.deepcopy(case))
+    except ToDo:
+        return False
+    return True
 
 
 def check_best_step(answer: Answer) -> str | Verdict | None:
     """Return None for the measurement that patience keeps, or which other one it is."""
+    if [_returns(answer, case) for case in MEASURED] == [_wait(*case)[1] is not None for case in MEASURED]:
+        return "nothing"
     mistakes = {
         "future": lambda losses, patience: losses.index(min(losses)),
         "stopping": _stopping_step,
-        "impatient": _first_rise,
+        "stopping at the end, too": lambda losses, patience: _wait(losses, patience)[1] or len(losses) - 1,
+        "impatient": lambda losses, patience: _first_rise(losses, ties=False),
+        "impatient with ties": lambda losses, patience: _first_rise(losses, ties=True),
+        "total": lambda losses, patience: _wait(losses, patience, in_a_row=False)[0],
+        "ties": lambda losses, patience: _wait(losses, patience, ties=True)[0],
+        "last": _last_step,
         "loss": lambda losses, patience: losses[_best_step(losses, patience)],
         "one_more": lambda losses, patience: _best_step(losses, patience + 1),
         "one_less": lambda losses, patience: _best_step(losses, patience - 1),
     }
-    return judge(answer, _best_step, MEASURED, mistakes)
+    found = judge(answer, _best_step, MEASURED, mistakes)
+    return found.split()[0] if isinstance(found, str) else found
 
 
 def _days(parameters: float, tokens: float, gpus: int) -> float:
@@ -192,6 +254,10 @@ class AdamW:
             "no_root": "you divide by the mean square. Its root is missing.",
             "uphill": "you go uphill. Subtract.",
             "no_mean": "you divide the gradient itself. The step goes along its running mean, m.",
+            "inside": "ε stands outside the root. Where gradients are tiny, this makes a difference.",
+            "l2": "that's Adam with L2. In AdamW the decay must not pass through m and v: multiply the weight.",
+            "new_tensor": "you made a new tensor, and the model keeps the old one. Change the old one, with `-=` and "
+            "`*=`.",
         },
         kept=True,
     ),
@@ -225,6 +291,10 @@ of 2 that is 1: at the 2.4 we stop waiting, and never see the 1.""",
             "stopping": "this is where we stop. Keep the best one before it.",
             "impatient": "this stops at the first rise. Wait for `patience` measurements.",
             "loss": "this is the loss itself. Asked for is its number in the list.",
+            "total": "you count all failures. Only those in a row count: a new best starts the count again.",
+            "ties": "equal isn't better. A loss has to be below the best so far.",
+            "last": "right where patience runs out. Where it doesn't, the best so far is still the one to keep.",
+            "nothing": "nothing comes back when patience never runs out. A `return` after the loop is missing.",
             "one_more": "you wait one measurement too long.",
             "one_less": "you stop one measurement too early.",
         },

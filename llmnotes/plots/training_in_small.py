@@ -158,7 +158,7 @@ def race(runs: Mapping[str, Sequence[Curve]]) -> None:
     note(ax, 6.5, 30.4, "training loss (mean of 10 steps)", bold=True, ha="left", colour="loss")
     show(
         ax,
-        "Three ways to take a step, each at the best of three rates, three seeds each.",
+        "Three ways to take a step, each at a good rate of a few, three seeds each.",
         "Three bundles of loss curves, one below the other.",
     )
 
@@ -267,7 +267,7 @@ def memory(parts: Sequence[tuple[str, float, str]], card: float) -> None:
     strong, pale = THINGS["alarm"]
     ax.add_patch(Rectangle((1.5, 2), card * unit, 2.8, facecolor=pale, edgecolor=strong, zorder=3))
     note(ax, 2.4 + card * unit, 3.4, f"a card with {card:.0f} GB", ha="left", colour="alarm", bold=True)
-    note(ax, 1.5, 15, f"training {total:.0f} GB, before a single token is read", bold=True, ha="left")
+    note(ax, 1.5, 15, f"training {total:.0f} GB, without one token's activations", bold=True, ha="left")
     show(
         ax,
         "What AdamW keeps for a 7B model at four bytes a number: the weights, their gradients, and two averages. "
@@ -287,6 +287,7 @@ def per_word(names: Sequence[str], texts: Sequence[str], losses: Sequence[Curve]
         bars(ax, 14, y - 0.6, names, row, "loss", length=36, form="{:.2f}", step=3.4, top=top, code=False)
     show(
         ax,
-        "Loss per word, so that models with different tokens can be compared. Each is at home in its own kind of text.",
+        "Loss per word, all but the first, so that models with different tokens can be compared. Each is at home in "
+        "its own kind of text.",
         "Two pairs of bars; in each pair another model has the shorter one.",
     )

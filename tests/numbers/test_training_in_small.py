@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from llmnotes.little import Table, statements, train
+from llmnotes.little.world import tensors, third
 from llmnotes.pebble import WEIGHTS
 from llmnotes.training import trapezoid
 from tests.numbers.prose import Prose
@@ -40,8 +41,24 @@ def test_every_number_in_the_prose_is_computed_again():
     means = {name: sum(three) / 3 for name, three in v["last"].items()}
     quarter = (means["plain"] - means["momentum"]) / (means["plain"] - means["AdamW"])
     assert 0.2 < quarter < 0.3
-    lesson.says("averaging alone gives about a quarter of the gain here")
+    lesson.says("averaging alone gives about a fifth to a quarter of the gain here")
     lesson.says("with {} steps. Nearly all", 600)
+    for name, words_of in (("thin", "{} facts in one wording, {:.0%}"), ("few", "{} facts in three, {:.0%}")):
+        mark = sum(lines["exam"] for lines in v[name]) / 3
+        facts = third(training, "wordings" if name == "thin" else "facts", 0)
+        lesson.says(words_of, len({(one.subject, one.relation) for one in facts}), mark)
+    neither = [exam_of(v, third(third(training, "facts", seed), "wordings", seed), seed) for seed in range(3)]
+    lesson.says("({} in one, which we tried too: {:.0f}, {:.0f} and {:.0%}.)", *few_facts(neither))
+    misses = [1 - lines["exam"] for lines in v["thin"]]
+    assert 0.6 < min(misses) and max(misses) < 0.7
+    lesson.says("it still misses two facts of three")
+    stops = [20 * v["best_step"](lines["all"], patience=3) for lines in v["thin"]]
+    marks = [exam_at(v, seed, stop) for seed, stop in enumerate(stops)]
+    said = "we would stop at step {} to {}, with an exam of {:.0f} to {:.0%}"
+    lesson.says(said, min(stops), max(stops), 100 * min(marks), max(marks))
+    assert max(marks) <= min(lines["exam"] for lines in v["thin"])
+    best = [20 * v["best_step"](lines["answers"], patience=3) for lines in v["thin"]]
+    assert all(one < other for one, other in zip(stops, best, strict=True))
     assert all(min(lines["answers"]) < lines["answers"][-1] for lines in v["thin"])
     lesson.says("stop improving early, and then get a little worse")
     assert {"Every sheep was once a lamb."} <= {one.text for one in held_out}
@@ -105,6 +122,26 @@ def kitten_in_the_table():
     table = Table(len(words))
     train(table, (now, after), torch.optim.SGD(table.parameters(), lr=30), steps=1000)
     return torch.softmax(table.logits[words.number["a"]].detach(), dim=-1)[words.number["kitten"]].item()
+
+
+def exam_at(v, seed, steps):
+    """Return the exam of the run with one wording of each fact, stopped after some steps."""
+    part = third(v["training"], "wordings", seed)
+    return v["curves"](tensors(part, v["words"]), seed, steps)["exam"]
+
+
+def exam_of(v, part, seed):
+    """Return the number of facts in a part of the training, and the exam about them after training on it alone."""
+    facts = {(one.subject, one.relation) for one in part}
+    known = [(v["held_out"][row].subject, v["held_out"][row].relation) in facts for row in v["asked"][:, 0].tolist()]
+    return len(facts), v["curves"](tensors(part, v["words"]), seed, 260, v["asked"][torch.tensor(known)])["exam"]
+
+
+def few_facts(runs):
+    """Return what the lesson says of the three runs: the facts, and each exam, the last one with its sign."""
+    [count] = {facts for facts, _ in runs}
+    first, second, last = (mark for _, mark in runs)
+    return count, 100 * first, 100 * second, last
 
 
 def card_width():

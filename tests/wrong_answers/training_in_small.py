@@ -6,6 +6,7 @@ def _adamw(
     v_hat: str = "v / (1 - b2**self.t)",
     decay: str = "weight *= 1 - self.lr * self.decay",
     last: str = "weight -= self.lr * m_hat / (v_hat.sqrt() + self.eps)",
+    g: str = "weight.grad",
 ) -> str:
     return f"""import torch
 
@@ -21,7 +22,7 @@ class AdamW:
         self.t += 1
         b1, b2 = self.betas
         for weight, m, v in zip(self.weights, self.m, self.v, strict=True):
-            g = weight.grad
+            g = {g}
             m.copy_(b1 * m + (1 - b1) * g)
             v.copy_(b2 * v + (1 - b2) * g**2)
             m_hat = {m_hat}
@@ -58,6 +59,9 @@ WRONG = {
         "no_root": _adamw(last="weight -= self.lr * m_hat / (v_hat + self.eps)"),
         "uphill": _adamw(last="weight += self.lr * m_hat / (v_hat.sqrt() + self.eps)"),
         "no_mean": _adamw(last="weight -= self.lr * g / (v_hat.sqrt() + self.eps)"),
+        "inside": _adamw(last="weight -= self.lr * m_hat / (v_hat + self.eps).sqrt()"),
+        "l2": _adamw(g="weight.grad + self.decay * weight", decay="pass"),
+        "new_tensor": _adamw(last="weight = weight - self.lr * m_hat / (v_hat.sqrt() + self.eps)"),
     },
     "08.2": {
         "future": _best("return losses.index(min(losses))"),
@@ -69,6 +73,28 @@ WRONG = {
             "return len(losses) - 1",
         ),
         "loss": _waiting("step - best >= patience", last="return losses[best]"),
+        "total": _best(
+            "best, failures = 0, 0",
+            "for step, loss in enumerate(losses):",
+            "    if loss < losses[best]:",
+            "        best = step",
+            "    elif step > 0:",
+            "        failures += 1",
+            "        if failures >= patience:",
+            "            break",
+            "return best",
+        ),
+        "ties": _best(
+            "best = 0",
+            "for step, loss in enumerate(losses):",
+            "    if loss <= losses[best]:",
+            "        best = step",
+            "    elif step - best >= patience:",
+            "        break",
+            "return best",
+        ),
+        "last": _waiting("step - best >= patience", end="return best", last="return len(losses) - 1"),
+        "nothing": _waiting("step - best >= patience", end="return best", last="pass"),
         "one_more": _waiting("step - best > patience"),
         "one_less": _waiting("step - best >= patience - 1"),
     },
