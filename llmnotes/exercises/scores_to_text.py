@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from llmnotes.attention import softmax
-from llmnotes.exercises.exercise import Answer, Exercise, Verdict, judge
+from llmnotes.exercises.exercise import Answer, Exercise, ToDo, Verdict, judge
 
 SCORES = np.array([2.0, -1.0, 3.5, 0.5, 3.0])
 TEMPERATURES = [
@@ -15,6 +15,7 @@ TEMPERATURES = [
     (SCORES, 0.0),
     (np.array([-4.0, 1.0, 900.0, 899.0]), 2.0),
     (np.array([7.0, 1.0]), 0.0),
+    (np.array([1.0, 1.0005, 0.2]), 0.0),  # a tiny temperature isn't 0
 ]
 
 
@@ -52,6 +53,7 @@ SHARES = [
     (np.array([0.02, 0.03, 0.95]), 0.9),
     (np.array([0.2, 0.1, 0.4, 0.3]), 0.85),
     (np.array([0.5, 0.05, 0.25, 0.2]), 0.6),
+    (np.array([0.5, 0.25, 0.25]), 0.5),  # met exactly
 ]
 
 
@@ -156,12 +158,22 @@ ENDS = [  # ids, stop, most
 ]
 
 
+def _nothing(answer: Answer, ids: list[int], stop: tuple, most: int) -> bool:
+    """Return whether `answer` returns nothing for this case."""
+    try:
+        return answer(_counting, ids, np.argmax, stop, most) is None
+    except ToDo:
+        return True
+
+
 def check_generate(answer: Answer) -> str | Verdict | None:
     """Return None, or what is wrong with the loop: its row, its end, or what it returns."""
 
     def run(generate: Any) -> Answer:
         return lambda ids, stop, most: generate(_counting, ids, np.argmax, stop, most)
 
+    if _nothing(answer, [3], (7,), 60) and not _nothing(answer, [6], (), 3):
+        return "nothing"
     mistakes = {
         "kept_stop": run(_kept_stop),
         "never": run(lambda model, ids, choose, stop, most: _generate(model, ids, choose, (), most)),
@@ -304,6 +316,7 @@ The check uses a model that counts: after 3 its best token is 4, after 9 it is 0
         check=check_generate,
         hints={
             "kept_stop": "the stop token is still there at the end. Look at the token before you append it.",
+            "nothing": "at a stop token yours returns nothing; return the ids so far.",
             "never": "yours never stops early. Leave the loop when the token is one of those in `stop`.",
             "only_new": "these are the new tokens alone. Return the given ids, too.",
             "first_row": "you choose from the first row of scores. What comes next is in the last row, [-1].",

@@ -97,8 +97,8 @@ def unsure(prompt: str, scores: np.ndarray, good: set[int], decode: Decode, rows
     show(
         ax,
         "Pebble is unsure, and has a right to be: each blue token begins something that people in its world are "
-        "afraid of. (deep puddles, cold spoons, sudden cheese, polite ghosts, clowns.) The red ones begin nothing of "
-        "the kind.",
+        "afraid of. (deep puddles, cold spoons, sudden cheese, polite ghosts, clowns.) "
+        f"{'The red one begins' if right.count(False) == 1 else 'The red ones begin'} nothing of the kind.",
         "Horizontal bars of the best tokens with their scores and probabilities, falling quickly.",
     )
 
@@ -260,19 +260,21 @@ def rule(name: str, cut: Callable[[np.ndarray], np.ndarray], places: Sequence[Pl
     )
 
 
-def nucleus(places: Sequence[Place], share: float, most: int = 16) -> None:
+def nucleus(places: Sequence[Place], share: float, most: int = 9) -> None:
     """Draw the growing sum of sorted probabilities, and where it reaches the share."""
     ax = canvas(30)
-    plot = chart(ax, 8, 6.4, 52, 21, xlim=(0.4, most + 0.6), ylim=(0, 1.08))
-    for (prompt, p, _), thing, shift in zip(places, ("stream", "token"), (-0.11, 0.06), strict=True):
+    plot = chart(ax, 8, 6.4, 52, 21, xlim=(0.4, most + 0.6), ylim=(0, 1.15))
+    for (prompt, p, _), thing, (x, y, side) in zip(
+        places, ("stream", "token"), ((most + 0.5, 0.62, "right"), (0.7, 1.06, "left")), strict=True
+    ):
         sums = np.cumsum(np.sort(p)[::-1])[:most]
         last = int(np.argmax(sums >= share))
         plot.plot(range(1, most + 1), sums, color=THINGS[thing][0], linewidth=1.4, marker="o", markersize=5)
         plot.plot([last + 1], [sums[last]], "o", color=THINGS[thing][0], markersize=12)
-        plot.text(last + 1.4, sums[last] + shift, f"{prompt} …  {last + 1} kept", size=SMALL, color=THINGS[thing][0])
+        plot.text(x, y, f"{prompt} …  {last + 1} kept", size=SMALL, color=THINGS[thing][0], ha=side)
     plot.axhline(share, color=THINGS["alarm"][0], linestyle="--")
     plot.set_yticks([0, 0.5, share, 1], ["0%", "50%", f"{share:.0%}", "100%"])
-    plot.set_xticks([1, 5, 10, 15])
+    plot.set_xticks(range(1, most + 1))
     note(ax, 34, 1.8, "tokens, the most likely first", colour=FAINT)
     note(ax, 8, 29, "they hold together", ha="left", bold=True)
     show(
@@ -460,22 +462,23 @@ def multiplications(lengths: np.ndarray, count: Callable[[Any, Any], np.ndarray]
     """Draw the multiplications for one more token against the length; `count` takes rows and keys."""
     without, with_cache = count(lengths, lengths), count(1, lengths)
     ax = canvas(29)
-    plot = chart(ax, 8, 6, 52, 20, xlim=(0, max(lengths)), ylim=(1e6, max(without) * 2), yscale="log")
+    plot = chart(ax, 8, 6, 52, 20, xlim=(0, max(lengths)), ylim=(-max(without) / 60, max(without) * 1.05))
     plot.plot(lengths, without, color=THINGS["alarm"][0], linewidth=3)
     plot.plot(lengths, with_cache, color=THINGS["stream"][0], linewidth=3)
-    plot.set_yticks([1e6, 1e7, 1e8, 1e9], ["1 M", "10 M", "100 M", "1,000 M"])
-    plot.minorticks_off()
-    plot.text(lengths[-1] * 0.97, without[-1] / 4.5, "without a cache", ha="right", size=SMALL, weight="bold",
-              color=THINGS["alarm"][0])  # fmt: skip
-    plot.text(lengths[-1] * 0.97, with_cache[-1] * 1.5, "with a cache", ha="right", size=SMALL, weight="bold",
-              color=THINGS["stream"][0])  # fmt: skip
+    plot.set_yticks([0, 1e9, 2e9], ["0", "1,000 M", "2,000 M"])
+    for at, y, name, cost, thing in (
+        (0.78, without[-1] * 0.8, "without a cache", without[-1], "alarm"),
+        (0.97, without[-1] * 0.05, "with a cache", with_cache[-1], "stream"),
+    ):
+        plot.text(lengths[-1] * at, y, f"{name}, at the end {cost / 1e6:,.0f} M", ha="right", size=SMALL, weight="bold",
+                  color=THINGS[thing][0])  # fmt: skip
     note(ax, 34, 1.8, "tokens in the text so far", colour=FAINT)
     note(ax, 8, 27.6, "multiplications for one more token", ha="left", bold=True)
     show(
         ax,
-        f"What one more token costs Pebble. At {int(lengths[-1])} tokens the cache saves a factor of "
-        f"{without[-1] / with_cache[-1]:.0f}. (Each mark on the left is ten times the one below.)",
-        "Two curves on a logarithmic axis: without a cache the cost grows with the length, with it it hardly grows.",
+        f"What one more token costs Pebble. At {int(lengths[-1])} tokens, the cache makes "
+        f"{without[-1] / with_cache[-1]:.0f} times fewer multiplications for the last token.",
+        "Two lines: without a cache the cost grows with the length, with it it stays at the bottom.",
     )
 
 
@@ -506,13 +509,14 @@ def measured(results: Mapping[str, Sequence[tuple[float, float, float]]], base: 
     """Draw the share of broken word pairs by temperature, (heat, share, standard error), one line for each rule."""
     ax = canvas(33)
     plot = chart(ax, 9, 6, 36, 24, xlim=(0.9, 2.1), ylim=(-0.01, 0.56))
-    looks = zip(results.items(), ("alarm", "token", "old", "stream"), ("o", "s", "^", "D"), strict=True)
+    things = ("alarm", "old", "token", "token", "stream")
+    looks = zip(results.items(), things, ("o", "^", "s", "s", "D"), strict=True)
     below = 33.0
     for (name, points), thing, marker in sorted(looks, key=lambda look: -look[0][1][-1][1]):
         heats, shares, errors = (np.array(column) for column in zip(*points, strict=True))
-        plot.errorbar(
-            heats, shares, errors, color=THINGS[thing][0], marker=marker, markersize=7, linewidth=2, capsize=3
-        )
+        first = name.endswith("first")  # the same rule as another line, in the other order
+        plot.errorbar(heats, shares, errors, color=THINGS[thing][0], marker=marker, markersize=7, linewidth=2,
+                      capsize=3, linestyle=":" if first else "-", mfc="white" if first else None)  # fmt: skip
         below = min(6 + 24 * (shares[-1] + 0.01) / 0.57, below - 2)
         note(ax, 46.4, below, name, ha="left", colour=thing, bold=True)
     plot.axhline(base, color=FAINT, linestyle="--", linewidth=1)
@@ -522,8 +526,9 @@ def measured(results: Mapping[str, Sequence[tuple[float, float, float]]], base: 
     note(ax, 2, 31.6, "word pairs that Pebble has never read", ha="left", bold=True)
     show(
         ax,
-        "Ten texts for each point, with standard errors. Dashed: new text by Pebble's teacher. At a temperature of 1 "
-        "it makes no difference what we cut. When it gets hot, min-p holds.",
-        "Four lines over the temperature; they start together at 1. Plain sampling rises to nearly half, top-p "
-        "almost as high, top-k less, and min-p stays low.",
+        "Ten texts for each point, with standard errors. Dashed: new text by Pebble's teacher. At a temperature of 1, "
+        "ten texts show no difference. When it gets hot, top-p after the temperature fails. Min-p, or top-p before "
+        "the temperature, holds.",
+        "Five lines over the temperature; they start together at 1. Plain sampling rises to nearly half, top-p "
+        "almost as high, top-k less; min-p, and top-p before the temperature, stay low.",
     )

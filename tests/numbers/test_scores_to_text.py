@@ -5,6 +5,7 @@ import pytest
 
 from llmnotes.attention import softmax
 from llmnotes.fit import models
+from llmnotes.pebble.corpus import documents
 from tests.numbers.prose import Prose
 
 # What the reader sets, and what cannot be otherwise.
@@ -27,9 +28,15 @@ SETTINGS = (
     r"line of length 1\b",
     r"at least one in 20|[Aa]t least one of 20",
     r"cache at 8,192 tokens",
+    r"within 50 tokens",
     r"start together at 1\b",
     r"close to 100%",
 )
+
+
+def _neighbours(text):
+    words = text.replace(".", " .").replace(",", " ,").replace('"', ' " ').split()
+    return list(zip(words, words[1:], strict=False))
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +67,9 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
         means.append(np.mean(chances))
     says("{:.3%} right after the animal, {:.3%} when it stands there once, and {:.3%} when twice", *means)
     says("mean over the {} animals", len(n["starts"]))
+    bees = [[n["pebble"](n["encode"](f"{start} {young}." + count * bee))[-1].argmax() for count in range(3)]
+            for start, (_, young, *_) in zip(n["starts"], n["ANIMALS"], strict=True)]  # fmt: skip
+    assert all(len(set(chosen)) == 1 for chosen in bees)  # "the same choice, again and again"
     says("once in about {:,} times", int(round(1 / means[0], -3)))
     says("If geese has {:.0%}, then {} of 100", p[best[0]], round(100 * p[best[0]]))
     ratio = p[best[0]] / p[best[1]]
@@ -81,7 +91,7 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     says("We draw 20 tokens")
     says("b about {:.0%}", several)
     assert 20 * junk > 0.3 and not 0.015 < several < 0.025
-    says("all 20 are right is {:.3f} multiplied by itself 20 times. That's {:.2f}, so {:.0%} of the texts",
+    says("all 20 are right is {:.4f} multiplied by itself 20 times. That's {:.2f}, so {:.0%} of the texts",
          1 - junk, 1 - several, several)  # fmt: skip
     says("until together they hold a share, say 90%")
     assert [int((top_p(q, 0.9) > 0).sum()) for _, q, _ in n["places"]] == [8, 1]  # "One token …, eight where"
@@ -101,12 +111,16 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     tokens = len(n["generate"](n["CachedPebble"](n["W"]), n["ids"], np.argmax, most=200)) - 1
     says("After {} tokens the story is over", tokens)
     says("a real model with {:.0f} million parameters", models()["smollm2-135m"]["parameters"] / 1e6)
+    read = {pair for document in documents(20_000) for pair in _neighbours(document.text)}
+    greedy = n["ten_texts"](0, None)
+    assert len(set(greedy)) == 1
+    says("Greedy has {:.0%} broken here", np.mean([pair not in read for pair in _neighbours(greedy[0])]))
     # captions
     says("A model gives {:,} scores, one for each token", len(scores))
     says("taken {} times, is no longer small", 20)
     assert int((top_k(p, 5) > 0).sum()) == 5 and good
     says(
-        "At {} tokens the cache saves a factor of {}.",
+        "At {} tokens, the cache makes {} times fewer multiplications for the last token",
         512,
         n["multiplications"](512, 512) // n["multiplications"](1, 512),
     )
@@ -145,3 +159,22 @@ def test_the_multiplications_are_those_that_happen(lesson):
     count = 0
     cached(long)
     assert count == n["multiplications"](1, 40)
+
+
+def test_a_cache_refuses_another_text_and_a_stream_ends_with_half_a_character(lesson):
+    _, n = lesson
+    cached = n["CachedPebble"](n["W"])
+    cached([0, 5, 6])
+    for other in ([0, 7, 6, 8], [0, 5], [0, 5, 6]):
+        with pytest.raises(AssertionError, match="one text"):
+            cached(other)
+    assert cached([0, 5, 6, 8]).shape[0] == 1
+    half = n["encode"]("Zoë")[-2]
+    assert list(n["stream"](n["pebble"], n["ids"], lambda row: half, most=1)) == ["\ufffd"]
+    ends = np.full(2048, 1 / 2048, "float32")
+
+    class Last:
+        def random(self):
+            return 1 - 2**-53
+
+    assert n["draw"](ends, Last()) == 2047

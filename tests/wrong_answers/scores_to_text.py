@@ -73,6 +73,7 @@ WRONG = {
     },
     "05.3": {
         "kept_stop": _loop(_TOKEN, _APPEND, *_STOP),
+        "nothing": _loop(_TOKEN, "if token in stop:", "    return", _APPEND),
         "never": _loop(_TOKEN, _APPEND),
         "only_new": _loop(_TOKEN, *_STOP, _APPEND, last="return ids[-new:] if new else []")
         .replace("ids = list(ids)", "ids, new = list(ids), 0")
