@@ -165,6 +165,8 @@ def _faults(cell: NotebookNode) -> Iterator[str]:
         yield "holds an error"
     if any(output.get("name") == "stderr" for output in shown):
         yield "writes to stderr"
+    if re.search(r" at 0x[0-9a-f]{6,}", nbformat.writes(nbformat.v4.new_notebook(cells=[cell]))):
+        yield "shows the address of an object, which is another one in every run"
     if re.search(MACHINE_PATH, nbformat.writes(nbformat.v4.new_notebook(cells=[cell]))):
         yield "holds a path of one machine"
     if re.search(r"(?m)^\s*!", source(cell)):

@@ -235,6 +235,7 @@ FAULTS = {
     "holds an error": lambda nb: nb.cells[2].outputs.append(v4.new_output("error", ename="E", evalue="", traceback=[])),
     "writes to stderr": lambda nb: nb.cells[2].outputs.append(v4.new_output("stream", name="stderr", text="oh")),
     "path of one machine": lambda nb: nb.cells[2].outputs.append(v4.new_output("stream", text="/home/ada/x")),
+    "address of an object": lambda nb: nb.cells[2].outputs.append(v4.new_output("stream", text="<x at 0x7f00aa11bb>")),
     "runs a shell command": lambda nb: nb.cells[3].update(source="!ls"),
     "without alt text": lambda nb: nb.cells[2].outputs.append(v4.new_output("display_data", {"image/png": "aa"})),
     "is not Python": lambda nb: nb.cells[3].update(source="print("),
