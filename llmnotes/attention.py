@@ -253,7 +253,9 @@ def inside(model: "PreTrainedModel", ids: Sequence[int]) -> tuple[np.ndarray, np
     return np.stack([rows.numpy() for rows in reads]), np.stack([weights[0].numpy() for weights in out.attentions])
 
 
-def next_without(model, texts: Sequence[Sequence[int]], layer: int = 0, heads: Sequence[int] = ()) -> np.ndarray:
+def next_without(
+    model: "PreTrainedModel", texts: Sequence[Sequence[int]], layer: int = 0, heads: Sequence[int] = ()
+) -> np.ndarray:
     """Return the likeliest next token of each text, (texts,), while some heads of one layer hand on nothing but zeros.
 
     `texts` are the numbers of their tokens, equally many in each. Does not change the model, and does not put a

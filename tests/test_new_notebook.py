@@ -23,7 +23,7 @@ def run(clone, *command):
 def clone(tmp_path_factory):
     """A copy of what the lesson needs: package, kit, tests, notebooks and the files that name them."""
     folder = tmp_path_factory.mktemp("clone") / "llmnotes"
-    ignored = shutil.ignore_patterns("build", ".*", "__pycache__", "*.egg-info", "weights")
+    ignored = shutil.ignore_patterns("build", ".*", "__pycache__", "*.egg-info")
     shutil.copytree(ROOT, folder, ignore=ignored)
     return folder
 

@@ -28,7 +28,8 @@ CROWD = {
 
 def rows(family):
     return [
-        Row(name, bits, error, error, kl, 2.0, 1.0, Noise(kl / 5, 0, 0)) for name, (bits, error, kl) in family.items()
+        Row(name, bits, error, error, kl, 2.0, 1.0, (0.9, 1.0), Noise(kl / 5, 0, 0))
+        for name, (bits, error, kl) in family.items()
     ]
 
 

@@ -120,7 +120,7 @@ def questions(found: Sequence[Statement], words: Words) -> torch.Tensor:
 
     >>> found = statements(["young"])[4:6]
     >>> questions(found, Words(one.text for one in found)).tolist()
-    [[0, 6, 6], [1, 6, 6]]
+    [[0, 6, 6], [1, 7, 6]]
     """
     asked = []
     for row, one in enumerate(found):
