@@ -82,7 +82,9 @@ def check_rms_norm(answer: Answer) -> str | Verdict | None:
         "fixed_eps": lambda x, g, eps=1e-6: rms_norm(x, g),
     }
     verdict = judge(answer, rms_norm, cases, mistakes)
-    return {"bare_length": "length"}.get(verdict, verdict) if isinstance(verdict, str) else verdict
+    if isinstance(verdict, str):
+        return {"bare_length": "length"}.get(verdict, verdict)
+    return _counted(verdict, answer(*(part.copy() for part in cases[0])), measured()[1][0]["rms_norm"])
 
 
 def check_mlp(answer: Callable[..., Answer]) -> str | Verdict | None:
@@ -175,10 +177,22 @@ def _judge_class(
     if first is None or first is ...:
         return Verdict("to do", f"still to do: {name} returns nothing yet when it is called with x")
     verdict = judge(run, right, cases, mistakes)
-    if isinstance(verdict, Verdict) and verdict.state == "other" and np.shape(first) == cases[0][1].shape:
-        good = np.isclose(first, right(*cases[0]), rtol=1e-4, atol=1e-4).sum()
-        return Verdict("other", f"{good:,} of {first.size:,} numbers are right for {PROMPTS[0]!r}; {verdict.message}")
-    return verdict
+    return verdict if isinstance(verdict, str) else _counted(verdict, first, right(*cases[0]))
+
+
+def _counted(verdict: Verdict | None, found: Any, expected: np.ndarray) -> Verdict | None:
+    """Return a verdict that says how many numbers are right, in place of one that compares a single case."""
+    if verdict is None or verdict.state != "other" or np.shape(found) != expected.shape:
+        return verdict
+    good = np.isclose(found, expected, rtol=1e-4, atol=1e-4).sum()
+    if good == expected.size:  # it is another case that went wrong
+        return verdict
+    starts = [" ".join(f"{value:.3f}" for value in rows[-1, :4]) for rows in (expected, np.asarray(found))]
+    return Verdict(
+        "other",
+        f"{good:,} of {expected.size:,} numbers are right for {PROMPTS[0]!r}.\n"
+        f"The last row should begin {starts[0]}\nand yours begins        {starts[1]}",
+    )
 
 
 def weights_of(config: Mapping[str, int], **wrong: Any) -> int:

@@ -18,6 +18,7 @@ from llmnotes.plots.drawing import (
     chart,
     line,
     note,
+    shade,
     show,
     signed,
     vector,
@@ -135,17 +136,9 @@ def counts_by_block(
         note(ax, x + wide / 2 - 1, 27.8, column, NORMAL, bold=True, colour=thing)
         for b in range(4):
             y, count = 20.4 - 6 * b, int(counts[b][j])
-            ax.add_patch(Rectangle((x, y), wide - 2, 4, facecolor="white", edgecolor=THINGS["old"][0], linewidth=0.8))
-            ax.add_patch(
-                Rectangle(
-                    (x, y),
-                    (wide - 2) * count / total,
-                    4,
-                    facecolor=THINGS[thing][1],
-                    edgecolor=THINGS[thing][0],
-                    linewidth=1.3,
-                )
-            )
+            filled = (wide - 2) * count / total
+            ax.add_patch(Rectangle((x, y), filled, 4, facecolor=shade(thing, 0.3)[0], linewidth=0))
+            ax.add_patch(Rectangle((x, y), wide - 2, 4, facecolor="none", edgecolor=THINGS[thing][0], linewidth=1.3))
             note(ax, x + wide / 2 - 1, y + 2, f"{count} of {total}", NORMAL, bold=True)
             if j == 0:
                 note(ax, 9.4, y + 2, f"block {b}", ha="right")

@@ -24,7 +24,6 @@ from llmnotes.plots.drawing import (
     matrix,
     note,
     plus,
-    shade,
     show,
     signed,
     vector,
@@ -461,42 +460,4 @@ def three_passes(tokens: Sequence[str], start: int) -> None:
         ax,
         "Three runs for one word. The grey rows have been computed before, and nothing in them has changed.",
         "Three rows of tokens, each one longer than the one before, with the old ones in grey.",
-    )
-
-
-def cache(tokens: Sequence[str], blocks: int = 4, width: int = 128) -> None:
-    """Show what the last token needs of those before it: their keys and values, each `width` numbers a block."""
-    ax = canvas(33)
-    n = len(tokens)
-    for i, token in enumerate(tokens):
-        new, x = i == n - 1, 14 + 6.8 * i
-        thing = "attention" if new else "old"
-        box(ax, x, 26.6, 6.4, 3.6, seen(token).replace("‹start›", "‹s›"), "token" if new else "old", size=SMALL)
-        for y in (18, 12.6):
-            ax.add_patch(
-                Rectangle(
-                    (x + 1.2, y),
-                    4,
-                    4,
-                    facecolor=shade(thing, 0.75 if new else 0.3)[0],
-                    edgecolor=THINGS[thing][0],
-                    linewidth=1.2,
-                )
-            )
-    x = 14 + 6.8 * (n - 1)
-    arrow(ax, (x + 3.2, 26.4), (x + 3.2, 22.2), thing="stream")
-    query = Rectangle((x + 1.2, 5), 4, 4, facecolor=shade("attention", 0.75)[0], edgecolor=THINGS["attention"][0])
-    ax.add_patch(query)
-    for y, label in ((20, "keys"), (14.6, "values"), (7, "query")):
-        note(ax, 12.6, y, label, NORMAL, ha="right", bold=True)
-    frame(ax, 14, 11.6, 6.8 * (n - 1) - 0.2, 11.4)
-    note(ax, 14 + 3.4 * (n - 1), 24.6, "kept from the run before", colour=FAINT)
-    brace(ax, (14.4, 11), (x + 6, 11), "", side="below")
-    note(ax, 32, 7, "the query looks at all keys, its own too", colour="attention", bold=True)
-    note(ax, 32, 1.8, f"kept for each token: {blocks} blocks × ({width} + {width}) = {blocks * 2 * width:,} numbers")
-    show(
-        ax,
-        "One block's attention with a cache. Only the new token (orange) is computed: one query, one key, one "
-        "value. The old keys and values (grey) were kept.",
-        "Seven tokens; the keys and values of six are framed as kept, the seventh is new, and its query looks at all.",
     )

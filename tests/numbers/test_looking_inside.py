@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from llmnotes.pebble import inside
 from llmnotes.pebble.numpy_model import Pebble, additions, rms_norm
@@ -94,7 +95,28 @@ def real(lesson, values):
     lesson.says("that of block 23, out of thirty")
     lesson.says("and the attention of block 24")
     lesson.says("hide the country from ␣is in block 23, and one answer of {} is left", len(world))
-    lesson.says("Block 23 was found with the exact sum")
+    left = blind_in_each_block(values["smol"].model, world)
+    assert left.pop(23) == 1
+    lesson.says("in each of the other {} at least {} answers stay right", len(left), min(left.values()))
+
+
+def blind_in_each_block(model, world):
+    """Return for each block how many answers stay right when it hides the country from the last token."""
+    ids = torch.tensor([start for start, _ in world])
+    mask = torch.full((5, 5), -torch.inf).triu(1)
+    mask[4, 3] = -torch.inf
+    right = {}
+    for number, layer in enumerate(model.model.layers):
+
+        def hide(module, args, kwargs):
+            return args, kwargs | {"attention_mask": mask[None, None]}
+
+        hook = layer.self_attn.register_forward_pre_hook(hide, with_kwargs=True)
+        with torch.no_grad():
+            best = model(ids).logits[:, -1].argmax(dim=-1).tolist()
+        hook.remove()
+        right[number] = sum(guess == city for guess, (_, city) in zip(best, world, strict=True))
+    return right
 
 
 def test_what_breaks_without_the_first_mlp(values):
