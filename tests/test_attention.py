@@ -12,7 +12,6 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply
 from llmnotes import attention as ours
 from llmnotes.errors import LLMNotesError
 from llmnotes.models import open_model
-from llmnotes.plots.attention import all_heads, attention_map
 
 WEIGHTS = Path(ours.__file__).parent / "pebble" / "weights"
 
@@ -222,25 +221,6 @@ def test_rotate_keeps_the_type_and_the_array_and_takes_whole_numbers():
     assert turned.dtype == np.float32
     np.testing.assert_allclose(turned, ours.rotary(x, [5, 6, 7]), rtol=1e-6)
     np.testing.assert_allclose(ours.rotate(x.astype(int), start=5), turned, rtol=1e-5)
-
-
-def test_the_map_has_a_menu_for_layers_and_one_for_heads():
-    weights = np.tril(np.random.default_rng(0).uniform(size=(3, 2, 4, 4)))
-    figure = attention_map(weights, list("abcd"))
-    assert [trace.visible for trace in figure.data] == [True, False]
-    layers, heads = figure.layout.updatemenus
-    assert [len(menu.buttons) for menu in (layers, heads)] == [3, 2]
-    assert [set(menu.buttons[1].args[0]) for menu in (layers, heads)] == [{"z"}, {"visible"}]  # they do not clash
-    assert heads.buttons[1].args[0]["visible"] == [False, True]
-    shown = layers.buttons[2].args[0]["z"][1]
-    assert [len(row) for row in shown] == [1, 2, 3, 4]  # the future is left out
-    assert shown[3] == [round(weight, 3) for weight in weights[2, 1, 3].tolist()]
-
-
-def test_small_pictures_of_a_large_model_are_few_and_leave_the_future_blank():
-    *pictures, bar = all_heads(np.ones((9, 12, 3, 3))).axes
-    assert len(pictures) == 64 and bar.get_ylabel() == "weight"
-    np.testing.assert_array_equal(pictures[-1].images[0].get_array().mask, ~np.tri(3, dtype=bool))
 
 
 def test_other_architectures_are_refused_in_one_sentence():

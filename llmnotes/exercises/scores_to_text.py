@@ -255,7 +255,7 @@ The tokens that stay keep their numbers as they are. `draw` doesn't mind that th
 
 
 def top_p(p, share):
-    """Keep the most likely tokens, as few as hold `share` together; the others get 0."""
+    """Keep the most likely tokens, as few as hold `share` together; the rest get 0."""
     best_first = np.sort(p)[::-1]
     kept = np.where(np.cumsum(best_first) <= share, best_first, 0)
     ...  # return kept, when it is right''',
@@ -263,7 +263,7 @@ def top_p(p, share):
 
 
 def top_p(p, share):
-    """Keep the most likely tokens, as few as hold `share` together; the others get 0."""
+    """Keep the most likely tokens, as few as hold `share` together; the rest get 0."""
     order = np.argsort(-p)
     before = np.cumsum(p[order]) - p[order]
     kept = np.zeros_like(p)
