@@ -74,7 +74,8 @@ def test_two_run_side_by_side_and_the_first_page_is_there_while_the_second_runs(
     )
     ends = "else: raise TimeoutError"
     here, there = str(tmp_path / "here"), str(tmp_path / "there")
-    first = write(tmp_path / "05_x.ipynb", f"open({here!r}, 'w').close()", meet.format(there) + ends)
+    sleeps = "import os\nassert os.environ['GOMP_SPINCOUNT'] == '0', 'threads that wait would steal time'"
+    first = write(tmp_path / "05_x.ipynb", sleeps, f"open({here!r}, 'w').close()", meet.format(there) + ends)
     second = write(tmp_path / "06_y.ipynb", f"open({there!r}, 'w').close()", meet.format(str(page)) + ends)
     assert main(["run", str(first), str(second), "--pages", str(page.parent), "--jobs", "2"]) == 0
     assert [row["name"] for row in json.loads((page.parent / "summary.json").read_text("utf-8"))] == ["05_x", "06_y"]
