@@ -2,7 +2,7 @@
 
     python benchmarks/fine_tuning_sweep.py      (about 10 minutes of processor time; goes on where it was stopped)
 
-Writes llmnotes/fine_tuning_sweep.json, which notebook 15 draws.
+Writes llmnotes/fine_tuning_sweep.json, which notebook 17 draws.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The cells of a lesson that are generated: title links, time and cost in the box, set-up, costs, exercises, links.
 
 `fill` writes them into a notebook. They are found by their tags: title, box, setup, costs, exercise-text-01.2,
-exercise-01.2, next. In the other cells of text it makes links of references such as 04.7, and gives sections anchors.
+exercise-01.2, next. In the other cells of text it makes links of references such as 06.7, and gives sections anchors.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""What notebook 13 shows of gptqmodel, made again where gptqmodel is."""
+"""What notebook 15 shows of gptqmodel, made again where gptqmodel is."""
 
 import json
 import subprocess

@@ -19,27 +19,27 @@ X = np.arange(12.0).reshape(3, 4) - 5
 ROWS = {"a": X[0], "b": X[1], "table": X, "x": X, "rows": X, "shares": X[:, 0], "direction": X[1], "n": 70}
 NAMES: dict[str, dict] = {
     "01.1": {"tokens": ["k", "i"], "i": 0, "pair": ("k", "i")},
-    "03.1": {"scores": X},
-    "03.2": {"k": X[None], "n": 3, "condition": X > 0, "a": X, "b": -X},
-    "03.4": {"positions": np.arange(3), "speeds": np.ones(2), "half": 2, "x": X},
-    "04.2": {"silu": np.tanh, "heard": X, "gate": np.ones((5, 4)), "up": np.ones((5, 4))},
-    "05.1": {"scores": X[0]},
-    "05.3": {"model": lambda ids: X, "ids": [0, 1]},
-    "06.1": {"written": X},
-    "06.2": {"h": X[0], "down": X, "read": X[:, 0], "i": 1},
-    "06.3": {"softmax": np.abs, "model": lambda ids: X, "ids": [0, 1]},
-    "07.1": {"right": torch.ones(3)},
-    "09.1": {"file": io.BytesIO(bytes(16)), "struct": struct, "four_bytes": bytes(4)},
-    "11.2": {"x": X[0]},
-    "13.1": {"a": X, "b": X[:, 0], "x": np.ones(4)},
-    "13.2": {"word": words_of(CODES).min()},  # an int32, and a negative one
-    "13.4": {"merit": X},
-    "17.2": {"levels": X[0], "codes": np.array([0, 1])},
-    "17.3": {"x": X[0], "levels": X[1]},
-    "20.2": {"ids": [0, 1]},
-    "23.1": {"picture": np.zeros((3, 8, 8)), "height": 8, "width": 8, "size": 4},
-    "23.2": {"scores": X},
-    "23.3": {"table": X, "ids": [0, 1, 2], "at": 1},
+    "04.1": {"scores": X},
+    "04.2": {"k": X[None], "n": 3, "condition": X > 0, "a": X, "b": -X},
+    "05.1": {"positions": np.arange(3), "speeds": np.ones(2), "half": 2, "x": X},
+    "06.2": {"silu": np.tanh, "heard": X, "gate": np.ones((5, 4)), "up": np.ones((5, 4))},
+    "07.1": {"scores": X[0]},
+    "07.3": {"model": lambda ids: X, "ids": [0, 1]},
+    "08.1": {"written": X},
+    "08.2": {"h": X[0], "down": X, "read": X[:, 0], "i": 1},
+    "08.3": {"softmax": np.abs, "model": lambda ids: X, "ids": [0, 1]},
+    "09.1": {"right": torch.ones(3)},
+    "11.1": {"file": io.BytesIO(bytes(16)), "struct": struct, "four_bytes": bytes(4)},
+    "13.2": {"x": X[0]},
+    "15.1": {"a": X, "b": X[:, 0], "x": np.ones(4)},
+    "15.2": {"word": words_of(CODES).min()},  # an int32, and a negative one
+    "15.4": {"merit": X},
+    "19.2": {"levels": X[0], "codes": np.array([0, 1])},
+    "19.3": {"x": X[0], "levels": X[1]},
+    "22.2": {"ids": [0, 1]},
+    "25.1": {"picture": np.zeros((3, 8, 8)), "height": 8, "width": 8, "size": 4},
+    "25.2": {"scores": X},
+    "25.3": {"table": X, "ids": [0, 1, 2], "at": 1},
 }
 PIECES = [
     (exercise.id, piece)
@@ -57,4 +57,4 @@ def test_the_code_in_a_clue_runs(number, piece):
 
 
 def test_there_are_clues_with_code():
-    assert len(PIECES) > 20 and ("13.2", "int(word) & 0xFFFFFFFF") in PIECES
+    assert len(PIECES) > 20 and ("15.2", "int(word) & 0xFFFFFFFF") in PIECES

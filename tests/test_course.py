@@ -308,7 +308,7 @@ def test_the_anatomy_notices_a_name_that_comes_to_mean_another_thing(cells):
     notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells])
     faults = list(repeatable(notebook, "04_x"))
     assert len(faults) == bool(TWICE[cells]) and all(f" reads {TWICE[cells]} of" in fault for fault in faults), faults
-    assert list(repeatable(notebook, "09_x")) == []
+    assert list(repeatable(notebook, "11_x")) == []
 
 
 def test_an_exercise_may_bind_a_name_again():
@@ -318,29 +318,29 @@ def test_an_exercise_may_bind_a_name_again():
 
 
 REFERENCES = {
-    "as 04.7 and (01.2) show": "as [04.7](#04.7) and ([01.2](01_tokens_and_embeddings.ipynb#01.2)) show",
-    "Section 11.7, not 11.7": "Section [11.7](11_quantization.ipynb#11.7), not 11.7",
-    "notebook 09, or\nlesson 03.": "[notebook 09](09_model_formats.ipynb), or\n[lesson 03](03_attention.ipynb).",
-    "[04.7](#7), [x](03_attention.ipynb#2)": "[04.7](#04.7), [x](03_attention.ipynb#03.2)",
-    "> <details><p>see 04.7</p></details>": '> <details><p>see <a href="#04.7">04.7</a></p></details>',
-    "## 04.7 What": "## 04.7 What",
-    "`04.7` $04.7$ exercise 04.7, 104.7, 04.71.2, 10.04.7": "`04.7` $04.7$ exercise 04.7, 104.7, 04.71.2, 10.04.7",
-    "    04.7 in code": "    04.7 in code",
-    "this notebook 04": "this notebook 04",
+    "as 06.7 and (01.2) show": "as [06.7](#06.7) and ([01.2](01_tokens.ipynb#01.2)) show",
+    "Section 13.7, not 13.7": "Section [13.7](13_quantization.ipynb#13.7), not 13.7",
+    "notebook 11, or\nlesson 04.": "[notebook 11](11_model_formats.ipynb), or\n[lesson 04](04_attention.ipynb).",
+    "[06.7](#7), [x](04_attention.ipynb#2)": "[06.7](#06.7), [x](04_attention.ipynb#04.2)",
+    "> <details><p>see 06.7</p></details>": '> <details><p>see <a href="#06.7">06.7</a></p></details>',
+    "## 06.7 What": "## 06.7 What",
+    "`06.7` $06.7$ exercise 06.7, 106.7, 06.71.2, 10.06.7": "`06.7` $06.7$ exercise 06.7, 106.7, 06.71.2, 10.06.7",
+    "    06.7 in code": "    06.7 in code",
+    "this notebook 06": "this notebook 06",
     "section 3.2, in 2009.04": "section 3.2, in 2009.04",
 }
 
 
 @pytest.mark.parametrize("text", REFERENCES)
 def test_references_become_links_once(text):
-    once = link_references(text, "04_one_token_through_pebble", {"11.7"})
-    assert once == REFERENCES[text] and link_references(once, "04_one_token_through_pebble", {"11.7"}) == once
+    once = link_references(text, "06_one_token_through_pebble", {"13.7"})
+    assert once == REFERENCES[text] and link_references(once, "06_one_token_through_pebble", {"13.7"}) == once
 
 
 def test_a_quantity_is_no_reference():
-    text = "11.7 shows it: 11.3 MB, 11.2% and 11.8"
-    shown = "[11.7](../11_quantization.ipynb#11.7) shows it: 11.3 MB, 11.2% and 11.8"
-    assert link_references(text, "11_quantization", {"11.7", "11.3", "11.2"}, folder="../") == shown
+    text = "13.7 shows it: 13.3 MB, 13.2% and 13.8"
+    shown = "[13.7](../13_quantization.ipynb#13.7) shows it: 13.3 MB, 13.2% and 13.8"
+    assert link_references(text, "13_quantization", {"13.7", "13.3", "13.2"}, folder="../") == shown
 
 
 def test_sections_have_anchors_and_the_contents_lead_to_them():

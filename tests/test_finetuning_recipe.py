@@ -1,4 +1,4 @@
-"""The recipe of notebook 15 keeps its promise, beside 32 bits and beside 4."""
+"""The recipe of notebook 17 keeps its promise, beside 32 bits and beside 4."""
 
 import pytest
 

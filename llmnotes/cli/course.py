@@ -148,7 +148,7 @@ def add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
     subparser = add_command(
         run,
         "Run notebooks from top to bottom and measure them; without names, all of them.",
-        "llmnotes run notebooks/01_tokens_and_embeddings.ipynb",
+        "llmnotes run notebooks/01_tokens.ipynb",
     )
     subparser.add_argument("notebook", nargs="*", type=Path, help="a notebook's file")
     subparser.add_argument(

@@ -16,7 +16,7 @@ ENTRY = re.compile(
 
 @dataclass(frozen=True)
 class Entry:
-    """A term of the field: where it is introduced ("04.3", or ""), what it is, an example, and other words for it."""
+    """A term of the field: where it is introduced ("06.3", or ""), what it is, an example, and other words for it."""
 
     term: str
     section: str

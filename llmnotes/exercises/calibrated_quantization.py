@@ -1,4 +1,4 @@
-"""The exercises of notebook 13: making up for an error, codes across words, smoothing, Wanda in a pattern of 2:4."""
+"""The exercises of notebook 15: making up for an error, codes across words, smoothing, Wanda in a pattern of 2:4."""
 
 import numpy as np
 
@@ -110,7 +110,7 @@ def check_two_of_four(answer: Answer) -> str | None:
 
 EXERCISES = [
     Exercise(
-        id="13.1",
+        id="15.1",
         title="Make up for it",
         level="easy",
         minutes=10,
@@ -145,7 +145,7 @@ def make_up(inputs, weights, rounded):
         },
     ),
     Exercise(
-        id="13.2",
+        id="15.2",
         title="Three bits in words of 32",
         level="medium",
         minutes=15,
@@ -175,7 +175,7 @@ goes on in the lowest bits of the next. A word with its highest bit set reads as
         },
     ),
     Exercise(
-        id="13.3",
+        id="15.3",
         title="Share the difficulty",
         level="easy",
         minutes=10,
@@ -208,7 +208,7 @@ def smooth(activations, weights, alpha):
         },
     ),
     Exercise(
-        id="13.4",
+        id="15.4",
         title="Two of four, chosen by data",
         level="hard",
         minutes=20,

@@ -1,4 +1,4 @@
-"""The exercises of notebook 02: a shadow taken away, a table of cosines, and the customer most like another."""
+"""The exercises of notebook 03: a shadow taken away, a table of cosines, and the customer most like another."""
 
 import numpy as np
 
@@ -123,7 +123,7 @@ def check_cosine_similarity(answer: Answer) -> str | Verdict | None:
 
 EXERCISES = [
     Exercise(
-        id="02.1",
+        id="03.1",
         title="Take a shadow away",
         level="easy",
         minutes=8,
@@ -159,7 +159,7 @@ def without(vectors, direction):
         },
     ),
     Exercise(
-        id="02.2",
+        id="03.2",
         title="Customers like this one",
         level="medium",
         minutes=12,
@@ -201,7 +201,7 @@ def most_alike(table, who):
         },
     ),
     Exercise(
-        id="02.3",
+        id="03.3",
         title="A table of cosines",
         level="medium",
         minutes=12,

@@ -1,4 +1,4 @@
-"""The exercises of notebook 15: LoRA's output, what the loss falls on, how many numbers learn, two adapters in one."""
+"""The exercises of notebook 17: LoRA's output, what the loss falls on, how many numbers learn, two adapters in one."""
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def check_joined(answer: Answer) -> str | None:
 
 EXERCISES = [
     Exercise(
-        id="15.1",
+        id="17.1",
         title="A layer with LoRA",
         level="easy",
         minutes=5,
@@ -116,7 +116,7 @@ is `(tokens, in)`, `weight` `(out, in)`, `a` `(r, in)`, `b` `(out, r)`. The rank
         },
     ),
     Exercise(
-        id="15.2",
+        id="17.2",
         title="Where the loss falls",
         level="medium",
         minutes=15,
@@ -150,7 +150,7 @@ assistant's words and on the `end` after them; every other token has the label -
         },
     ),
     Exercise(
-        id="15.3",
+        id="17.3",
         title="How many numbers learn",
         level="easy",
         minutes=5,
@@ -176,7 +176,7 @@ assistant's words and on the `end` after them; every other token has the label -
         },
     ),
     Exercise(
-        id="15.4",
+        id="17.4",
         title="Two adapters in one",
         level="hard",
         minutes=20,

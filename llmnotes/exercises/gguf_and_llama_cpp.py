@@ -1,4 +1,4 @@
-"""The exercises of notebook 20: where texts part, perplexity, layers on a GPU, a delta with new rows."""
+"""The exercises of notebook 22: where texts part, perplexity, layers on a GPU, a delta with new rows."""
 
 import numpy as np
 
@@ -150,7 +150,7 @@ def check_tuned(answer: Answer) -> str | None:
 
 EXERCISES = [
     Exercise(
-        id="20.1",
+        id="22.1",
         title="Where two texts part",
         level="easy",
         minutes=10,
@@ -184,7 +184,7 @@ it, others keep it to themselves.""",
         },
     ),
     Exercise(
-        id="20.2",
+        id="22.2",
         title="Perplexity from logits",
         level="medium",
         minutes=10,
@@ -220,7 +220,7 @@ def perplexity(logits, ids):
         },
     ),
     Exercise(
-        id="20.3",
+        id="22.3",
         title="How many layers?",
         level="medium",
         minutes=15,
@@ -254,7 +254,7 @@ output fits, it is 0.""",
         },
     ),
     Exercise(
-        id="20.4",
+        id="22.4",
         title="A delta with new tokens",
         level="hard",
         minutes=20,

@@ -1,4 +1,4 @@
-"""The exercises of notebook 07: cross-entropy in one line, a training loop, and four curves to diagnose."""
+"""The exercises of notebook 09: cross-entropy in one line, a training loop, and four curves to diagnose."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -188,7 +188,7 @@ def check_curves(answer: Any) -> str | Verdict | None:
 
 EXERCISES = [
     Exercise(
-        id="07.1",
+        id="09.1",
         title="One line",
         level="easy",
         minutes=4,
@@ -236,12 +236,12 @@ def cross_entropy(logits, targets):
         kept=True,
     ),
     Exercise(
-        id="07.2",
+        id="09.2",
         title="Your own train",
         level="medium",
         minutes=8,
         task="""Put the loop into a function for *any* model and *any* optimizer. In its body three lines are
-missing: get the gradients, change the weights, clear the gradients. (`batch` is for section 07.5: with a number,
+missing: get the gradients, change the weights, clear the gradients. (`batch` is for section 09.5: with a number,
 each step uses that many pairs, drawn at random.)""",
         clue="The first of the three is `loss.backward()`, as above. The others are methods of `optimizer`.",
         name="train",
@@ -293,7 +293,7 @@ def train(model, data, optimizer, steps, batch=None, seed=0):
         kept=True,
     ),
     Exercise(
-        id="07.3",
+        id="09.3",
         title="Read the curves",
         level="easy",
         minutes=5,

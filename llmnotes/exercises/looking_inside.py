@@ -1,4 +1,4 @@
-"""The exercises of notebook 06: a gentler knife, the units of an MLP, and whether a part can go."""
+"""The exercises of notebook 08: a gentler knife, the units of an MLP, and whether a part can go."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -157,7 +157,7 @@ _LOSS = '''def loss(model, ids):
 
 EXERCISES = [
     Exercise(
-        id="06.1",
+        id="08.1",
         title="A gentler knife",
         level="medium",
         minutes=10,
@@ -191,7 +191,7 @@ EXERCISES = [
         given="import numpy as np\n\nfrom llmnotes.pebble.numpy_model import Pebble",
     ),
     Exercise(
-        id="06.2",
+        id="08.2",
         title="Is there a kitten unit?",
         level="hard",
         minutes=10,
@@ -220,7 +220,7 @@ EXERCISES = [
         given="import numpy as np\n\nfrom llmnotes.pebble.numpy_model import rms_norm, silu",
     ),
     Exercise(
-        id="06.3",
+        id="08.3",
         title="Can this part go?",
         level="medium",
         minutes=15,

@@ -1,4 +1,4 @@
-"""The exercises of notebook 09: a tensor's first number, imports, GGUF's order, lying names, size."""
+"""The exercises of notebook 11: a tensor's first number, imports, GGUF's order, lying names, size."""
 
 import io
 import itertools
@@ -199,7 +199,7 @@ def check_gguf_gib(answer: Answer) -> str | None:
 
 EXERCISES = [
     Exercise(
-        id="09.1",
+        id="11.1",
         title="The first number of a tensor",
         level="medium",
         minutes=15,
@@ -239,7 +239,7 @@ def first_number(file, name):
         },
     ),
     Exercise(
-        id="09.2",
+        id="11.2",
         title="What would it import?",
         level="hard",
         minutes=15,
@@ -274,7 +274,7 @@ def imports(content):
         },
     ),
     Exercise(
-        id="09.3",
+        id="11.3",
         title="Back from GGUF",
         level="hard",
         minutes=15,
@@ -295,21 +295,21 @@ order.""",
             "order": "the shape is the file's: GGUF names the side first whose numbers are neighbours. PyTorch, last.",
             "transposed": "the shape is right, and the numbers are transposed. Nothing moves: only the shape is read "
             "backwards.",
-            "permuted": "a matrix, in the file's order of rows. Section 09.6 says in which order these are.",
+            "permuted": "a matrix, in the file's order of rows. Section 11.6 says in which order these are.",
             "again": "this permutes once more, the way a converter to GGUF does. Here you go back.",
             "one_head": "this takes the whole matrix for one head. Each head has its own rows, and its own order.",
             "other": "the numbers differ. Row 0 of the result is row 0 of the file; row 1 is row 2 of the file.",
         },
     ),
     Exercise(
-        id="09.4",
+        id="11.4",
         title="What is it?",
         level="medium",
         minutes=10,
         task="""Write `what_is(name, content)`, which returns `"safetensors"`, `"GGUF"`, `"PyTorch zip"`, `"pickle"`
 (here: its first byte is `0x80`) or `"unknown"`. Half of the names lie, and no length may be believed before it is
 checked. Ask for the weakest evidence last.""",
-        clue="Section 09.9 has the evidence for each. Inside a zip of torch.save, one name ends in `/data.pkl`.",
+        clue="Section 11.9 has the evidence for each. Inside a zip of torch.save, one name ends in `/data.pkl`.",
         name="what_is",
         stub='''def what_is(name, content):
     """Return the format of a file with this name and content, or "unknown"."""
@@ -345,7 +345,7 @@ def what_is(name, content):
         },
     ),
     Exercise(
-        id="09.5",
+        id="11.5",
         title="How large will it be?",
         level="medium",
         minutes=10,

@@ -1,4 +1,4 @@
-"""The exercises of notebook 04: RMSNorm, the gated MLP, the block, and how many weights a config means."""
+"""The exercises of notebook 06: RMSNorm, the gated MLP, the block, and how many weights a config means."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -269,7 +269,7 @@ _COUNT = '''def count(config):
 
 EXERCISES = [
     Exercise(
-        id="04.1",
+        id="06.1",
         title="Write the norm",
         level="easy",
         minutes=5,
@@ -300,7 +300,7 @@ EXERCISES = [
         given="import numpy as np",
     ),
     Exercise(
-        id="04.2",
+        id="06.2",
         title="Write the MLP",
         level="easy",
         minutes=5,
@@ -325,7 +325,7 @@ EXERCISES = [
         given="import numpy as np\n\nfrom llmnotes.pebble.numpy_model import silu",
     ),
     Exercise(
-        id="04.3",
+        id="06.3",
         title="Write the block",
         level="easy",
         minutes=5,
@@ -355,7 +355,7 @@ EXERCISES = [
         given="from llmnotes.attention import CausalAttention\nfrom llmnotes.pebble.numpy_model import MLP, rms_norm",
     ),
     Exercise(
-        id="04.4",
+        id="06.4",
         title="Will it fit?",
         level="medium",
         minutes=10,

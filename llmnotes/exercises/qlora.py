@@ -1,4 +1,4 @@
-"""The exercises of notebook 17: the optimizer's bytes, a gradient through 4 bits, a merge, checkpoints."""
+"""The exercises of notebook 19: the optimizer's bytes, a gradient through 4 bits, a merge, checkpoints."""
 
 import numpy as np
 
@@ -117,7 +117,7 @@ def check_every(answer: Answer) -> str | None:
 
 EXERCISES = [
     Exercise(
-        id="17.1",
+        id="19.1",
         title="What AdamW remembers",
         level="easy",
         minutes=10,
@@ -147,7 +147,7 @@ each block of 256; the last block may be shorter, and has a scale as well.""",
         },
     ),
     Exercise(
-        id="17.2",
+        id="19.2",
         title="A gradient through four bits",
         level="medium",
         minutes=15,
@@ -178,7 +178,7 @@ def input_gradient(gradient, codes, scales, levels):
         },
     ),
     Exercise(
-        id="17.3",
+        id="19.3",
         title="What stays when you merge",
         level="medium",
         minutes=15,
@@ -210,7 +210,7 @@ def stays(codes, scale, update, levels):
         },
     ),
     Exercise(
-        id="17.4",
+        id="19.4",
         title="How far apart are the best checkpoints?",
         level="hard",
         minutes=20,

@@ -1,4 +1,4 @@
-"""The exercises of notebook 24: rings and doubling, one mean of several, shards, what fits, what a token waits for."""
+"""The exercises of notebook 26: rings and doubling, one mean of several, shards, what fits, what a token waits for."""
 
 import math
 
@@ -166,7 +166,7 @@ def _silu(x):
 
 EXERCISES = [
     Exercise(
-        id="24.1",
+        id="26.1",
         title="Bytes round the ring",
         level="easy",
         minutes=5,
@@ -191,7 +191,7 @@ when `processes` of them add up arrays of `nbytes` bytes each by a ring, as in 2
         },
     ),
     Exercise(
-        id="24.2",
+        id="26.2",
         title="One mean of several",
         level="medium",
         minutes=10,
@@ -220,7 +220,7 @@ as their mean.""",
         },
     ),
     Exercise(
-        id="24.3",
+        id="26.3",
         title="What a process holds",
         level="medium",
         minutes=15,
@@ -256,7 +256,7 @@ is what FSDP does). Write `bytes_per_rank(parameters, processes, stage)`.""",
         },
     ),
     Exercise(
-        id="24.4",
+        id="26.4",
         title="Adding up by doubling",
         level="hard",
         minutes=20,
@@ -295,7 +295,7 @@ that were given as they are.""",
         },
     ),
     Exercise(
-        id="24.5",
+        id="26.5",
         title="Layers that fit",
         level="easy",
         minutes=10,
@@ -325,7 +325,7 @@ GPU?""",
         },
     ),
     Exercise(
-        id="24.6",
+        id="26.6",
         title="What a token waits for",
         level="medium",
         minutes=10,
@@ -353,7 +353,7 @@ on the disk, `speeds` the bytes in a second that come from each to where the GPU
         },
     ),
     Exercise(
-        id="24.7",
+        id="26.7",
         title="An MLP for several",
         level="hard",
         minutes=20,

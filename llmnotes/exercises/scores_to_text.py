@@ -1,4 +1,4 @@
-"""The exercises of notebook 05: temperature with its end at 0, a colleague's top-p, and the loop that writes."""
+"""The exercises of notebook 07: temperature with its end at 0, a colleague's top-p, and the loop that writes."""
 
 from typing import Any
 
@@ -188,7 +188,7 @@ def check_generate(answer: Answer) -> str | Verdict | None:
 
 EXERCISES = [
     Exercise(
-        id="05.1",
+        id="07.1",
         title="Temperature, down to 0",
         level="easy",
         minutes=5,
@@ -235,7 +235,7 @@ def probabilities(scores, temperature):
         kept=True,
     ),
     Exercise(
-        id="05.2",
+        id="07.2",
         title="A colleague's top-p",
         level="medium",
         minutes=10,
@@ -286,7 +286,7 @@ def top_p(p, share):
         kept=True,
     ),
     Exercise(
-        id="05.3",
+        id="07.3",
         title="Write generate",
         level="medium",
         minutes=10,

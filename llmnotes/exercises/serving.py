@@ -1,4 +1,4 @@
-"""The exercises of notebook 21: top-p, a stream put together, what a grammar allows next, pieces that overlap."""
+"""The exercises of notebook 23: top-p, a stream put together, what a grammar allows next, pieces that overlap."""
 
 import numpy as np
 
@@ -146,7 +146,7 @@ def check_chunks(answer: Answer) -> str | None:
 
 EXERCISES = [
     Exercise(
-        id="21.1",
+        id="23.1",
         title="Top-p",
         level="medium",
         minutes=10,
@@ -186,7 +186,7 @@ def nucleus(probabilities, share):
         },
     ),
     Exercise(
-        id="21.2",
+        id="23.2",
         title="A stream put together",
         level="medium",
         minutes=10,
@@ -226,7 +226,7 @@ def text_of(lines):
         },
     ),
     Exercise(
-        id="21.3",
+        id="23.3",
         title="What a grammar allows",
         level="easy",
         minutes=10,
@@ -256,7 +256,7 @@ stop. Where no answer begins with `said`, the set is empty.""",
         },
     ),
     Exercise(
-        id="21.4",
+        id="23.4",
         title="Passages that overlap",
         level="medium",
         minutes=10,

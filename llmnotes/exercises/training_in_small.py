@@ -1,4 +1,4 @@
-"""The exercises of notebook 08: AdamW in five lines, when to stop, and what a training costs."""
+"""The exercises of notebook 10: AdamW in five lines, when to stop, and what a training costs."""
 
 import copy
 from typing import Any
@@ -192,7 +192,7 @@ def check_days(answer: Answer) -> str | Verdict | None:
 
 EXERCISES = [
     Exercise(
-        id="08.1",
+        id="10.1",
         title="Your own AdamW",
         level="medium",
         minutes=10,
@@ -262,7 +262,7 @@ class AdamW:
         kept=True,
     ),
     Exercise(
-        id="08.2",
+        id="10.2",
         title="When to stop",
         level="medium",
         minutes=8,
@@ -301,7 +301,7 @@ of 2 that is 1: at the 2.4 we stop waiting, and never see the 1.""",
         kept=True,
     ),
     Exercise(
-        id="08.3",
+        id="10.3",
         title="By Friday?",
         level="easy",
         minutes=6,

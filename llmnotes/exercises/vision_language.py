@@ -1,4 +1,4 @@
-"""The exercises of notebook 23: patches of a picture, the contrastive loss, splicing, and the cache of a picture."""
+"""The exercises of notebook 25: patches of a picture, the contrastive loss, splicing, and the cache of a picture."""
 
 import numpy as np
 
@@ -106,7 +106,7 @@ def check_picture_bytes(answer: Answer) -> str | None:
 
 EXERCISES = [
     Exercise(
-        id="23.1",
+        id="25.1",
         title="Cut a picture into patches",
         level="easy",
         minutes=10,
@@ -139,7 +139,7 @@ then from top to bottom, as one reads. Within a row all of red comes first, then
         },
     ),
     Exercise(
-        id="23.2",
+        id="25.2",
         title="The contrastive loss",
         level="medium",
         minutes=15,
@@ -179,7 +179,7 @@ def contrastive_loss(images, texts, temperature):
         },
     ),
     Exercise(
-        id="23.3",
+        id="25.3",
         title="Splice",
         level="easy",
         minutes=10,
@@ -215,7 +215,7 @@ def splice(ids, table, rows, image):
         },
     ),
     Exercise(
-        id="23.4",
+        id="25.4",
         title="What a picture costs",
         level="medium",
         minutes=10,

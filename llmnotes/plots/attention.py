@@ -1,4 +1,4 @@
-"""The pictures of lesson 03: three words that look at each other, and the same in Pebble."""
+"""The pictures of lesson 04: three words that look at each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Circle
 
 from llmnotes.plots.drawing import (
     FAINT,
@@ -450,119 +449,4 @@ def sharing(models: dict[str, tuple[int, int, int, int, int]]) -> None:
         f"{next(iter(models.values()))[-1]} bytes, the others' {list(models.values())[-1][-1]}.",
         "Four boxes for queries above four boxes for keys and values, and beside it four above two. Below, the bytes "
         "for each token in three models.",
-    )
-
-
-def turned(words: Sequence[str], q: np.ndarray, k: np.ndarray, angle: float, starts: Sequence[int]) -> None:
-    """Draw a query and two keys, turned by their positions, for two places in a text."""
-    ax = canvas(29)
-
-    def turn(p: np.ndarray, by: float) -> np.ndarray:
-        cos, sin = np.cos(by), np.sin(by)
-        return np.array([p[0] * cos - p[1] * sin, p[0] * sin + p[1] * cos])
-
-    last = len(words) - 1
-    for i, start in enumerate(starts):
-        left = 1 + 32 * i
-        plane = _plane(ax, (left, 4.4, 30, 20.6), (-2.7, 3.1), (-0.75, 2.75), "", "")
-        for mark in [*plane.texts, *plane.lines]:  # the dashed arrows are enough
-            mark.remove()
-        asked = [(f"key of {words[j]}", k[j], j, "token") for j in range(last)]
-        scores = []
-        for name, arm, place, thing in [*asked, (f"query of {words[last]}", q, last, "attention")]:
-            _from_zero(plane, arm, thing, 1.2, "--", 0.5)
-            end = turn(arm, angle * (start + place))
-            _from_zero(plane, end, thing, 3.2 if thing == "attention" else 2)
-            scores.append(float(turn(q, angle * (start + last)) @ end))
-            x, y = end * (1 + 0.24 / np.linalg.norm(end))
-            low = y < 0.5
-            plane.text(x, y - 0.75 * low, name, size=SMALL, color=THINGS[thing][0], ha="center", va="center")
-        note(ax, left + 15, 27, f"positions {start}, {start + 1}, {start + 2}", NORMAL, bold=True)
-        pairs = zip(words, scores[:-1], strict=False)
-        note(ax, left + 15, 2.4, "scores: " + "   ".join(f"{word} {score:.2f}" for word, score in pairs))
-    show(
-        ax,
-        f"Each query and key is turned by {angle} radians times its position (dashed: before). Ten positions later "
-        "all are turned further, but the angles between them are the same, and so are the scores.",
-        "Two planes. In both, a query and two keys are turned away from their dashed originals, in the right one much "
-        "further; the scores below are equal.",
-    )
-
-
-def clocks(frequencies: Sequence[float], pairs: Sequence[int], positions: Sequence[int]) -> None:
-    """Draw how far a few pairs of a head have turned at a few positions, as hands of clocks."""
-    ax = canvas(24)
-    step = 62 / len(pairs)
-    for i, (pair, frequency) in enumerate(zip(pairs, frequencies, strict=True)):
-        dial = chart(ax, 1 + step * i, 6, step, 15, xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal")
-        dial.axis("off")
-        dial.add_artist(Circle((0, 0), 1, fill=False, color=THINGS["old"][0]))
-        for place, position in enumerate(positions):
-            angle = position * frequency
-            _from_zero(dial, (np.cos(angle), np.sin(angle)), "attention", 2, alpha=0.3 + 0.7 * place / len(positions))
-            if frequency > 0.3 or position == positions[-1]:
-                dial.text(
-                    1.25 * np.cos(angle), 1.25 * np.sin(angle), str(position), size=SMALL, ha="center", va="center"
-                )
-        note(ax, 1 + step * (i + 0.5), 22, f"pair {pair}", NORMAL, bold=True)
-        note(ax, 1 + step * (i + 0.5), 4.6, f"{frequency:.2g} radians", colour=FAINT)
-    note(ax, 32, 2, "per position", colour=FAINT)
-    show(
-        ax,
-        f"Four of the 32 pairs in a head of Pebble, at positions {positions[0]} to {positions[-1]}. The first turns "
-        "fast and tells neighbours apart. The last ones hardly move.",
-        "Four dials with a hand for each position; on the first the hands are spread out, on the last they coincide.",
-    )
-
-
-def layer(tokens: int, hidden: int, heads: int, key_heads: int, size: int) -> None:
-    """Draw one attention layer with its shapes."""
-    ax = canvas(58)
-    rows = box(ax, 20, 53.4, 24, 4, f"x ({tokens}, {hidden})", "stream")
-    for x, name, count, turns in ((11, "q", heads, True), (32, "k", key_heads, True), (53, "v", key_heads, False)):
-        spot = box(ax, x - 9, 45.4, 18, 4.4, f"$W_{name}$ ({count * size}, {hidden})", "attention", size=SMALL)
-        arrow(ax, (x * 0.4 + 19.2, 53.2), spot.top, thing="stream")
-        cut = box(ax, x - 9, 38, 18, 4.4, f"split ({count}, {tokens}, {size})", "attention", size=SMALL)
-        arrow(ax, spot.bottom, cut.top, thing="attention")
-        if turns:
-            turn = box(ax, x - 9, 30.6, 18, 4.4, "turn by position", "attention", size=SMALL)
-            arrow(ax, cut.bottom, turn.top, thing="attention")
-    box(ax, 2, 20, 39, 6.6, "scores ÷ √d, mask, softmax", "attention", f"({heads}, {tokens}, {tokens})")
-    arrow(ax, (11, 30.4), (11, 26.9), "q", thing="attention", side="right")
-    arrow(ax, (32, 30.4), (32, 26.9), "k, repeated", thing="attention", side="right")
-    mixed = box(ax, 20, 11.6, 42, 4.6, f"weights times values ({heads}, {tokens}, {size})", "attention", size=SMALL)
-    arrow(ax, (30.5, 19.8), (30.5, 16.5), "weights", thing="attention", side="right")
-    arrow(ax, (53, 37.8), (53, 16.5), "v, repeated", thing="attention", side="left")
-    joined = box(ax, 20, 4.6, 42, 4.2, f"side by side, times $W_o$ ({hidden}, {heads * size})", "attention", size=SMALL)
-    arrow(ax, mixed.bottom, joined.top, thing="attention")
-    arrow(ax, (41, 4.4), (41, 1), thing="stream", width=2.4)
-    note(ax, 43, 1.8, f"({tokens}, {hidden})", ha="left", colour="stream", bold=True)
-    note(ax, 1.4, rows.left[1], f"d = {size}", ha="left", colour=FAINT)
-    show(
-        ax,
-        "The class you build, with Pebble's shapes. Rows come in at the top and leave at the bottom with the same "
-        "shape, so the result can be added to x.",
-        "From top to bottom: x, three matrices, split into heads, queries and keys turned, scores with mask and "
-        "softmax, the mixture of values, the output matrix.",
-    )
-
-
-def last_looks(tokens: Sequence[str], weights: np.ndarray, where: str) -> None:
-    """Draw how each head of one layer shares out the last token's look."""
-    ax = canvas(10 + 4.2 * len(weights))
-    top = 4.6 + 4.2 * len(weights)
-    for j, token in enumerate(tokens):
-        note(ax, 14 + 8 * (j + 0.5), top + 2.2, _seen(token), code=True)
-    for h, row in enumerate(weights):
-        y = top - 4.2 * (h + 1) + 0.6
-        note(ax, 12.6, y + 1.6, f"head {h}", ha="right", bold=True)
-        for j, weight in enumerate(row):
-            cell(ax, 14 + 8 * j, y, 8, 3.2, f"{weight:.2f}", "attention", weight)
-    note(ax, 38, 2, f"who is looked at by {_seen(tokens[-1])}, {where}", colour=FAINT)
-    show(
-        ax,
-        f"{where.capitalize()}, two heads of Pebble look from {_seen(tokens[-1])} at ␣baby and "
-        "two at ␣cat. Each row of weights sums to 1.",
-        "A table with a row for each head and a column for each token; two heads have their weight on baby, two on "
-        "cat.",
     )

@@ -1,4 +1,4 @@
-"""The figure of notebook 13 that 11 does not have: the output error of two weights, and the way to a pair."""
+"""The figure of notebook 15 that 11 does not have: the output error of two weights, and the way to a pair."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""The pictures of notebook 02: four shopping baskets as arrows, their dot products, and the same with 256 numbers."""
+"""The pictures of notebook 03: four shopping baskets as arrows, their dot products, and the same with 256 numbers."""
 
 from collections.abc import Mapping, Sequence
 

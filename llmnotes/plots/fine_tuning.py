@@ -1,4 +1,4 @@
-"""The figures of notebook 15: how low the rank of a change is, what is learned and forgotten, a sweep, loss curves."""
+"""The figures of notebook 17: how low the rank of a change is, what is learned and forgotten, a sweep, loss curves."""
 
 from collections.abc import Mapping, Sequence
 

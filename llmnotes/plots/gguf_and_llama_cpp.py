@@ -1,4 +1,4 @@
-"""The figures of notebook 20: what a type costs in KL, and what of a model lies on a GPU."""
+"""The figures of notebook 22: what a type costs in KL, and what of a model lies on a GPU."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The pictures of notebook 07, learning from mistakes: what a guess costs, which way to turn a number, how far."""
+"""The pictures of notebook 09, learning from mistakes: what a guess costs, which way to turn a number, how far."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

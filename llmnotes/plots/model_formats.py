@@ -1,4 +1,4 @@
-"""The figures of notebook 09: where the bytes lie, and what survives a conversion."""
+"""The figures of notebook 11: where the bytes lie, and what survives a conversion."""
 
 import numpy as np
 from matplotlib.figure import Figure

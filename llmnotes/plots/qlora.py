@@ -1,4 +1,4 @@
-"""The figures of notebook 17: where the bytes are, and what is left of an update when it is merged into 4 bits."""
+"""The figures of notebook 19: where the bytes are, and what is left of an update when it is merged into 4 bits."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The figures of notebook 24: a ring step by step, what a process holds, how long GPUs talk, and what fits where."""
+"""The figures of notebook 26: a ring step by step, what a process holds, how long GPUs talk, and what fits where."""
 
 import numpy as np
 from matplotlib.figure import Figure

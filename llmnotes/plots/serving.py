@@ -1,4 +1,4 @@
-"""The figures of notebook 21: what sampling leaves over, what a template is worth, and who is answered when."""
+"""The figures of notebook 23: what sampling leaves over, what a template is worth, and who is answered when."""
 
 from collections.abc import Mapping, Sequence
 

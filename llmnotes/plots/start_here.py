@@ -86,10 +86,10 @@ def road(
     ways = [  # (y, what happens, lesson)
         (67, "1 · text", "what you type"),
         (56.5, "2 · tokens", "lesson 01"),
-        (45, "3 · vectors", "lessons 01, 02"),
-        (27, "4 · blocks", "lessons 03, 04"),
-        (11.6, "5 · scores", "lesson 05"),
-        (3, "6 · text", "lesson 05"),
+        (45, "3 · vectors", "lessons 02, 03"),
+        (27, "4 · blocks", "lessons 04–06"),
+        (11.6, "5 · scores", "lesson 07"),
+        (3, "6 · text", "lesson 07"),
     ]
     for y, name, where in ways:
         note(ax, 1, y + 0.9, name, NORMAL, bold=True, ha="left")

@@ -1,4 +1,4 @@
-"""The pictures of notebook 08, training in small: the model, its curves, what AdamW does, what it costs."""
+"""The pictures of notebook 10, training in small: the model, its curves, what AdamW does, what it costs."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The figures of notebook 23: patches, captions against pictures, what is answered, and where the model looks."""
+"""The figures of notebook 25: patches, captions against pictures, what is answered, and where the model looks."""
 
 from collections.abc import Sequence
 from textwrap import fill

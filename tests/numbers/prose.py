@@ -30,8 +30,8 @@ WORDS = "no one two three four five six seven eight nine ten eleven twelve".spli
 
 # Digits that are names: they say nothing that could be computed.
 NAMES = (
-    r"\b\d\d\.\d+\b(?! ?%)(?=[ ,.;:)]|$)",  # 04.3, a section or an exercise
-    r"\b\d\d · ",  # 04 · One token through Pebble
+    r"\b\d\d\.\d+\b(?! ?%)(?=[ ,.;:)]|$)",  # 06.3, a section or an exercise
+    r"\b\d\d · ",  # 06 · One token through Pebble
     r"(?<!\d)(?:19|20)\d\d(?!\d)",  # years
     r"[Ll]essons? \d\d(?:(?:,| and| to) \d\d)*",
     r"(?:GPT|Llama|Qwen|Gemma|Phi)[- ]?\d(?:\.\d)?(?: \d+B)?",

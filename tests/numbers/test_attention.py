@@ -1,4 +1,4 @@
-"""Every number that notebook 03 says in words is computed again."""
+"""Every number that notebook 04 says in words is computed again."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from tests.numbers.prose import WORDS, Prose
 
 
 def test_every_number_in_the_prose_is_computed_again():
-    lesson = Prose("03")
+    lesson = Prose("04")
     values = lesson.run()
     says, config = lesson.says, values["lm"].model.config
     heads, key_heads = config.num_attention_heads, config.num_key_value_heads

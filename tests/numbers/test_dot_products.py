@@ -1,4 +1,4 @@
-"""Every number that notebook 02 says in words is computed again."""
+"""Every number that notebook 03 says in words is computed again."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from tests.numbers.prose import WORDS, Prose
 
 
 def test_every_number_in_the_prose_is_computed_again():
-    lesson = Prose("02")
+    lesson = Prose("03")
     values = lesson.run()
     prices, ada, names, baskets = (values[name] for name in ("prices", "ada", "names", "baskets"))
     by_name = dict(zip(names, baskets, strict=True))

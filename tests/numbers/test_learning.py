@@ -1,4 +1,4 @@
-"""Every number that notebook 07 says in words is computed again, from the lesson's own code."""
+"""Every number that notebook 09 says in words is computed again, from the lesson's own code."""
 
 import json
 import math
@@ -15,7 +15,7 @@ QUIET = {"say": lambda line: None}
 
 
 def test_every_number_in_the_prose_is_computed_again():
-    lesson = Prose("07")
+    lesson = Prose("09")
     v = lesson.run()
     words, now, after, counts, p = (v[name] for name in ("words", "now", "after", "counts", "p"))
     size, a, kitten = len(words), v["a"], v["kitten"]

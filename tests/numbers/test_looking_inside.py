@@ -11,7 +11,7 @@ from tests.numbers.prose import WORDS, Prose
 
 @pytest.fixture(scope="module")
 def lesson():
-    return Prose("06")
+    return Prose("08")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Notebook 05: every number in its words, computed again; and the multiplications, counted where they happen."""
+"""Notebook 07: every number in its words, computed again; and the multiplications, counted where they happen."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def _neighbours(text):
 @pytest.fixture(scope="module")
 def lesson():
     """The lesson and the names that its code leaves."""
-    prose = Prose("05")
+    prose = Prose("07")
     return prose, prose.run()
 
 

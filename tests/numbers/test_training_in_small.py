@@ -1,4 +1,4 @@
-"""Every number that notebook 08 says in words is computed again, from the lesson's own code."""
+"""Every number that notebook 10 says in words is computed again, from the lesson's own code."""
 
 import json
 import math
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_every_number_in_the_prose_is_computed_again():
-    lesson = Prose("08")
+    lesson = Prose("10")
     v = lesson.run()
     words, training, held_out, asked = (v[name] for name in ("words", "training", "held_out", "asked"))
     size = len(words)

@@ -1,7 +1,7 @@
 """What transformers and gptqmodel make of Pebble at 3 bits, as JSON: `python gptqmodel_sample.py` in their environment.
 
 It quantizes Pebble with `GPTQConfig`, and loads a folder that llmnotes wrote. `llmnotes/gptqmodel_sample.json` is what
-it printed, and notebook 13 shows that.
+it printed, and notebook 15 shows that.
 """
 
 import copy

@@ -2,8 +2,10 @@
 
 from . import (
     attention,
+    attention_layer,
     calibrated_quantization,
     dot_products,
+    embeddings,
     fine_tuning,
     gguf_and_llama_cpp,
     learning,
@@ -16,16 +18,18 @@ from . import (
     scores_to_text,
     serving,
     start_here,
-    tokens_and_embeddings,
+    tokens,
     training_in_small,
     vision_language,
 )
 
 WRONG: dict[str, dict[str, str]] = {
     **start_here.WRONG,
-    **tokens_and_embeddings.WRONG,
+    **tokens.WRONG,
+    **embeddings.WRONG,
     **dot_products.WRONG,
     **attention.WRONG,
+    **attention_layer.WRONG,
     **one_token.WRONG,
     **scores_to_text.WRONG,
     **looking_inside.WRONG,

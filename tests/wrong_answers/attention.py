@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of lesson 03: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of lesson 04: {exercise: {key of its hint: source}}."""
 
 
 def _def(head: str, *lines: str) -> str:
@@ -25,23 +25,8 @@ def _heads_for(*lines: str) -> str:
 _CUT = "heads = x.reshape(len(x), -1, size).swapaxes(0, 1)"
 
 
-def _rotate(
-    angles: str = "(start + np.arange(x.shape[-2]))[:, None] * 10_000.0 ** (-2 * np.arange(half) / x.shape[-1])",
-    halves: str = "x[..., :half], x[..., half:]",
-    last: str = "return np.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)",
-) -> str:
-    return _def(
-        "rotate(x, start=0)",
-        "half = x.shape[-1] // 2",
-        f"angles = {angles}",
-        "cos, sin = np.cos(angles), np.sin(angles)",
-        f"first, second = {halves}",
-        last,
-    )
-
-
 WRONG = {
-    "03.1": {
+    "04.1": {
         "columns": _softmax("return np.exp(scores) / np.exp(scores).sum(axis=0)"),
         "whole": _softmax("powers = np.exp(scores - scores.max())", "return powers / powers.sum()"),
         "second": _softmax(
@@ -56,7 +41,7 @@ WRONG = {
             "powers = np.exp(scores - scores.max())", "return powers / powers.sum(axis=-1, keepdims=True)"
         ),
     },
-    "03.2": {
+    "04.2": {
         "unscaled": _look(_MASKED, scale=""),
         "by_d": _look(_MASKED, scale=" / q.shape[-1]"),
         "tokens": _look(_MASKED, scale=" / np.sqrt(q.shape[-2])"),
@@ -67,7 +52,7 @@ WRONG = {
         "numbers": _look("scores[1 - np.tri(n, dtype=int)] = -np.inf", "return softmax(scores)"),
         "columns": _look("return softmax(np.where(np.tri(n, dtype=bool), scores, -np.inf), axis=-2)"),
     },
-    "03.3": {
+    "04.3": {
         "both": _heads_for(
             "heads = x.reshape(-1, len(x), size)", "return np.tile(heads, (queries // len(heads), 1, 1))"
         ),
@@ -78,24 +63,6 @@ WRONG = {
         "alone": _heads_for(_CUT, "return heads"),
         "tokens": _heads_for(
             "heads = x.reshape(len(x), -1, size)", "return np.repeat(heads, queries // heads.shape[1], axis=1)"
-        ),
-    },
-    "03.4": {
-        "neighbours": _rotate(
-            halves="x[..., 0::2], x[..., 1::2]",
-            last="return np.stack([first * cos - second * sin, first * sin + second * cos], axis=-1).reshape(x.shape)",
-        ),
-        "backwards": _rotate(
-            last="return np.concatenate([first * cos + second * sin, second * cos - first * sin], axis=-1)"
-        ),
-        "slow": _rotate(
-            angles="(start + np.arange(x.shape[-2]))[:, None] * 10_000.0 ** (-np.arange(half) / x.shape[-1])"
-        ),
-        "one_speed": _rotate(angles="(start + np.arange(x.shape[-2]))[:, None] * np.ones(half)"),
-        "no_start": _rotate(angles="np.arange(x.shape[-2])[:, None] * 10_000.0 ** (-np.arange(half) / half)"),
-        "no_position": _rotate(angles="10_000.0 ** (-np.arange(half) / half)"),
-        "from_one": _rotate(
-            angles="(start + 1 + np.arange(x.shape[-2]))[:, None] * 10_000.0 ** (-np.arange(half) / half)"
         ),
     },
 }

@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 13: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 15: {exercise: {key of its hint: source}}."""
 
 _MAKE_UP = '''import numpy as np
 
@@ -63,7 +63,7 @@ def _two_source(merit="np.abs(weight) * norms", places: str = _PLACES, last: str
 
 
 WRONG = {
-    "13.1": {
+    "15.1": {
         "unmoved": _make_up_source("return weights[1:]"),
         "moves": _make_up_source(_FIT + " - weights[1:]"),
         "wrong_way": _make_up_source(
@@ -80,7 +80,7 @@ WRONG = {
         ),
         "other": _make_up_source("return weights[1:] * weights[0] / rounded"),
     },
-    "13.2": {
+    "15.2": {
         "per_word": _unpack_source(
             "words = [int(word) & 0xFFFFFFFF for word in words]",
             "return [word >> 3 * place & 7 for word in words for place in range(10)]",
@@ -95,7 +95,7 @@ WRONG = {
         "centred": _unpack_source(last=_SHIFTS.replace("[whole >> 3 * place & 7", "[(whole >> 3 * place & 7) - 4")),
         "other": _unpack_source(last=_SHIFTS.replace("3 * place", "2 * place")),
     },
-    "13.3": {
+    "15.3": {
         "upside_down": _smooth_source("heaviest ** (1 - alpha) / largest ** alpha"),
         "swapped": _smooth_source("largest ** (1 - alpha) / heaviest ** alpha"),
         "one_alpha": _smooth_source("largest ** alpha / heaviest ** alpha"),
@@ -109,7 +109,7 @@ WRONG = {
         "one_number": _smooth_source(sizes=_SIZES.replace(".max(axis=0)", ".max()")),
         "other": _smooth_source("largest / heaviest"),
     },
-    "13.4": {
+    "15.4": {
         "magnitude": _two_source("np.abs(weight)"),
         "row": _two_source(places="keep = np.argsort(np.argsort(merit, axis=1), axis=1) >= weight.shape[1] // 2"),
         "columns": _two_source(

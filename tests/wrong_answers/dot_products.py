@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 02: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 03: {exercise: {key of its hint: source}}."""
 
 
 def _without(line: str) -> str:
@@ -31,7 +31,7 @@ _ROWS = "table = table / np.linalg.norm(table, axis=1, keepdims=True)"
 _QUERIES = "queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)"
 
 WRONG = {
-    "02.1": {
+    "03.1": {
         "no_length": _without("vectors - np.outer(vectors @ direction, direction)"),
         "one_length": _without("vectors - np.outer(vectors @ direction / np.linalg.norm(direction), direction)"),
         "own_length": _without("vectors - np.outer(vectors @ direction / (vectors**2).sum(axis=1), direction)"),
@@ -40,7 +40,7 @@ WRONG = {
         "added": _without("vectors + np.outer(shares, direction)"),
         "numbers": _without("vectors - shares[:, None]"),
     },
-    "02.2": {
+    "03.2": {
         "itself": _most_alike(last="return int(scores.argmax())"),
         "zero_self": _most_alike(last="scores[who] = 0\n    return int(scores.argmax())"),
         "shorter": _most_alike(last="return int(np.delete(scores, who).argmax())"),
@@ -56,7 +56,7 @@ WRONG = {
         "second": _most_alike(last="return int(np.argsort(-scores.round(9), kind='stable')[1])"),
         "least": _most_alike(last="return int(scores.argmin())"),
     },
-    "02.3": {
+    "03.3": {
         "raw_dot": _cosines("return queries @ table.T"),
         "turned": _cosines(_ROWS, _QUERIES, "return table @ queries.T"),
         "one_sided": _cosines(_ROWS, "return queries @ table.T"),

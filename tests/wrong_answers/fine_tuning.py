@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 15: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 17: {exercise: {key of its hint: source}}."""
 
 
 def _adapted(line: str) -> str:
@@ -44,7 +44,7 @@ def _joined(line: str) -> str:
 
 
 WRONG = {
-    "15.1": {
+    "17.1": {
         "no_scale": _adapted("return x @ weight.T + x @ a.T @ b.T"),
         "alpha_alone": _adapted("return x @ weight.T + alpha * (x @ a.T @ b.T)"),
         "stabilized": _adapted("return x @ weight.T + alpha / len(a) ** 0.5 * (x @ a.T @ b.T)"),
@@ -56,7 +56,7 @@ WRONG = {
         "other_side": _adapted("return x @ weight.T + alpha / len(b) * (x @ a.T @ b.T)"),
         "other": _adapted("return x @ weight.T - alpha / len(a) * (x @ a.T @ b.T)"),
     },
-    "15.2": {
+    "17.2": {
         "all": _labels("found.append(token)"),
         "question": _labels("found.append(-100 if inside else token)"),
         "shifted": _labels(last="found[1:] + [-100]"),
@@ -70,7 +70,7 @@ WRONG = {
         "left_out": _labels(last="[label for label in found if label != -100]"),
         "other": _labels(state="inside = token != user and (inside or token == assistant)"),
     },
-    "15.3": {
+    "17.3": {
         "all_weights": _count("sum(inputs * outputs for inputs, outputs in layers)"),
         "only_a": _count("sum(r * inputs for inputs, outputs in layers)"),
         "only_b": _count("sum(outputs * r for inputs, outputs in layers)"),
@@ -79,7 +79,7 @@ WRONG = {
         "per_rank": _count("sum(inputs + outputs for inputs, outputs in layers)"),
         "other": _count("len(layers) * r"),
     },
-    "15.4": {
+    "17.4": {
         "shapes": _joined("return np.vstack([a1, a2]), s1 * b1"),
         "dense": _joined("return np.eye(a1.shape[1]), s1 * b1 @ a1 + s2 * b2 @ a2"),
         "no_scale": _joined("return np.vstack([a1, a2]), np.hstack([b1, b2])"),

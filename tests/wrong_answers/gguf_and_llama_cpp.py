@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 20: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 22: {exercise: {key of its hint: source}}."""
 
 
 def _function(head: str, words: str, body: str) -> str:
@@ -53,7 +53,7 @@ _ROWS = """old = base.get(name, new[:0])
 
 
 WRONG = {
-    "20.1": {
+    "22.1": {
         "no_sign": _part(_WALK + "return min(len(a), len(b))"),
         "after": _part(
             _WALK.replace("return at", "return at + 1") + "return -1 if len(a) == len(b) else min(len(a), len(b)) + 1"
@@ -82,7 +82,7 @@ WRONG = {
         ),
         "other": _part("return 0 if a != b else -1"),
     },
-    "20.2": {
+    "22.2": {
         "not_shifted": _perplexity("return np.exp(-scores[np.arange(len(ids)), ids].mean())"),
         "wrong_way": _perplexity("return np.exp(-scores[np.arange(1, len(ids)), ids[:-1]].mean())"),
         "loss": _perplexity(_PICKED + "return -picked.mean()"),
@@ -99,7 +99,7 @@ WRONG = {
         ),
         "other": _perplexity(_PICKED + "return 2 ** -picked.mean()"),
     },
-    "20.3": {
+    "22.3": {
         "no_compute": _counted(left="free - output"),
         "no_cache": _counted(found="1 + left // layer"),
         "one_cache": _counted(last="return max(0, min(1 + (left - layers * cache) // layer, layers + 1))"),
@@ -114,7 +114,7 @@ WRONG = {
         "negative": _layers("return min(1 + (free - compute - output) // (layer + cache), layers + 1)"),
         "other": _counted(found="left // (layer + cache + compute)"),
     },
-    "20.4": {
+    "22.4": {
         "changes_given": _tuned("new[: len(base.get(name, []))] += base.get(name, 0)\n        found[name] = new"),
         "lost_tensor": _tuned(
             "new = delta[name]\n        found[name] = np.concatenate([old + new[: len(old)], new[len(old) :]])",

@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 07: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 09: {exercise: {key of its hint: source}}."""
 
 
 def _entropy(last: str) -> str:
@@ -32,7 +32,7 @@ def train(model, data, optimizer, steps, batch=None, seed=0):
 
 
 WRONG = {
-    "07.1": {
+    "09.1": {
         "sign": _entropy("right.log().mean()"),
         "sum": _entropy("-right.log().sum()"),
         "each": _entropy("-right.log()"),
@@ -48,7 +48,7 @@ WRONG = {
         "bare": _entropy("-right.log().mean().item()"),
         "cut": _entropy("-right.detach().log().mean()"),
     },
-    "07.2": {
+    "09.2": {
         "not_cleared": _train("loss.backward()", "optimizer.step()"),
         "no_gradient": _train("optimizer.zero_grad()", "optimizer.step()"),
         "no_step": _train("loss.backward()", "optimizer.zero_grad()"),
@@ -62,7 +62,7 @@ WRONG = {
             again="random = torch.Generator().manual_seed(seed)",
         ),
     },
-    "07.3": {
+    "09.3": {
         "keys": 'diagnosis = ["too large", "wrong sign", "fine", "too small"]',
         "words": 'diagnosis = {"A": "too big", "B": "wrong sign", "C": "fine", "D": "too small"}',
         "swapped": 'diagnosis = {"A": "wrong sign", "B": "too large", "C": "fine", "D": "too small"}',

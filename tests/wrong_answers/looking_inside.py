@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 06: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 08: {exercise: {key of its hint: source}}."""
 
 from llmnotes.exercises.looking_inside import EXERCISES
 
@@ -12,7 +12,7 @@ def _changed(source: str, old: str, new: str) -> str:
 
 
 WRONG: dict[str, dict[str, str]] = {
-    "06.1": {
+    "08.1": {
         "unchanged": _changed(_SOFTENED, "setattr(model.blocks[number], part, lambda x: average)\n    ", ""),
         "zero": _changed(_SOFTENED, "lambda x: average", "lambda x: 0 * x"),
         "sum": _changed(_SOFTENED, _MEAN, "sum(written)"),
@@ -23,7 +23,7 @@ WRONG: dict[str, dict[str, str]] = {
         "columns": _changed(_SOFTENED, _MEAN, "np.mean(written, axis=(0, 2))[:, None]"),
         "median": _changed(_SOFTENED, _MEAN, "np.median(written, axis=0)"),
     },
-    "06.2": {
+    "08.2": {
         "no_norm": _changed(_UNITS, "row = rms_norm(row, block.norm2)\n    ", ""),
         "norm1": _changed(_UNITS, "norm2", "norm1"),
         "h": _changed(_UNITS, "return h * (read @ block.mlp.down)", "return h"),
@@ -31,7 +31,7 @@ WRONG: dict[str, dict[str, str]] = {
         "written": _changed(_UNITS, "return h * (read @ block.mlp.down)", "return h @ block.mlp.down.T"),
         "columns": _changed(_UNITS, "return h * ", "return "),
     },
-    "06.3": {
+    "08.3": {
         "itself": _changed(_LOSS, _CHOSEN, "p[np.arange(len(ids)), ids]").replace("(ids)[:-1]", "(ids)"),
         "itself_but_first": _changed(_LOSS, _CHOSEN, "p[np.arange(1, len(ids)), ids[1:]]").replace("[:-1])", ")"),
         "sign": _changed(_LOSS, "-np.log", "np.log"),

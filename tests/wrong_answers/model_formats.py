@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 09: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 11: {exercise: {key of its hint: source}}."""
 
 
 def _def(head: str, *lines: str, imports: str = "") -> str:
@@ -91,7 +91,7 @@ def _gib(
 
 
 WRONG = {
-    "09.1": {
+    "11.1": {
         "relative": _first_number("first"),
         "no_eight": _first_number("length + first"),
         "no_offsets": _first_number("8 + length"),
@@ -105,7 +105,7 @@ WRONG = {
         "several": _first_number(last='struct.unpack("<f", b"\\0\\0" + pair)'),
         "other": _first_number("8 + length + end - 2"),
     },
-    "09.2": {
+    "11.2": {
         "executed": _imports("import pickle", "pickle.loads(content)", *_WALK),
         "first": _imports(*_WALK[:1], *(line[4:] for line in _WALK[2:5]), _WALK[5]),
         "space": _imports(*_WALK[:4], "            found.add(argument)", _WALK[5]),
@@ -119,7 +119,7 @@ WRONG = {
         ),
         "other": _imports("return {opcode.name for opcode, _, _ in pickletools.genops(content)}"),
     },
-    "09.3": {
+    "11.3": {
         "order": _from_gguf("numbers.reshape(dims)", "matrix"),
         "transposed": _from_gguf("numbers.reshape(dims).T", _BACK),
         "permuted": _from_gguf(_MATRIX, "matrix"),
@@ -127,7 +127,7 @@ WRONG = {
         "one_head": _from_gguf(_MATRIX, _BACK.replace("heads, -1", "1, -1")),
         "other": _from_gguf(_MATRIX, "matrix[::-1]"),
     },
-    "09.4": {
+    "11.4": {
         "name": _what_is(
             gguf='if name.endswith(".gguf") and content[:4] == b"GGUF":\n        return "GGUF"',
             safetensors='if name.endswith(".safetensors"):\n        return "safetensors"',
@@ -142,7 +142,7 @@ WRONG = {
         "believes": _what_is(safetensors='if content[8:9] == b"{":\n        return "safetensors"'),
         "other": _what_is(gguf='if content[:4] == b"GGML":\n        return "GGUF"'),
     },
-    "09.5": {
+    "11.5": {
         "tied": _gib(shapes="[shape for shape, _ in tensors.values()]"),
         "scales": _gib(size="-(-blocks * 32 // 32) * 32"),
         "padding": _gib(size="blocks * 34"),

@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 04: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 06: {exercise: {key of its hint: source}}."""
 
 from llmnotes.exercises.one_token import EXERCISES
 
@@ -19,7 +19,7 @@ def _block(*lines: str) -> str:
 
 
 WRONG: dict[str, dict[str, str]] = {
-    "04.1": {
+    "06.1": {
         "whole": _changed(_NORM, _RMS, "np.sqrt(np.mean(x**2) + eps)"),
         "columns": _changed(_NORM, "axis=-1, keepdims=True", "axis=0"),
         "no_g": _changed(_NORM, "/ rms * g", "/ rms"),
@@ -29,7 +29,7 @@ WRONG: dict[str, dict[str, str]] = {
         "eps_outside": _changed(_NORM, "True) + eps)", "True)) + eps"),
         "fixed_eps": _changed(_NORM, " + eps", " + 1e-6"),
     },
-    "04.2": {
+    "06.2": {
         "up_bent": _changed(_MLP, _H, "(x @ self.gate.T) * silu(x @ self.up.T)"),
         "no_bend": _changed(_MLP, "silu(x @ self.gate.T)", "(x @ self.gate.T)"),
         "no_up": _changed(_MLP, _H, "silu(x @ self.gate.T)"),
@@ -38,7 +38,7 @@ WRONG: dict[str, dict[str, str]] = {
         "late": _changed(_MLP, _H, "silu((x @ self.gate.T) * (x @ self.up.T))"),
         "with_x": _changed(_MLP, _DOWN, "return x + h @ self.down.T"),
     },
-    "04.3": {
+    "06.3": {
         "replaced": _block(_FIRST.replace("x + ", ""), _SECOND.replace("x + ", "")),
         "unnormed": _block("x = x + self.attention(x)", "return x + self.mlp(x)"),
         "parallel": _block(_FIRST.replace("x = ", "y = "), _SECOND.replace("x + ", "y + ")),
@@ -53,7 +53,7 @@ WRONG: dict[str, dict[str, str]] = {
         ),
         "default_eps": _block(_FIRST.replace(", self.eps", ""), _SECOND.replace(", self.eps", "")),
     },
-    "04.4": {
+    "06.4": {
         "kv_wide": _changed(_COUNT, 'd // config["num_attention_heads"] * config["num_key_value_heads"]', "d"),
         "kv_one": _changed(_COUNT, ' * config["num_key_value_heads"]', ""),
         "no_o": _changed(_COUNT, "2 * d * d + 2", "d * d + 2"),

@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 17: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 19: {exercise: {key of its hint: source}}."""
 
 _STATE = '''def state_bytes(numbers, bits):
     """Return the bytes of AdamW's two averages of so many numbers, in 32 bits or in 8."""
@@ -56,7 +56,7 @@ def _every_source(
 
 
 WRONG = {
-    "17.1": {
+    "19.1": {
         "one": _state_source(f"numbers + 4 * {_BLOCKS}", "if bits == 32:\n        return 4 * numbers"),
         "no_scales": _state_source("2 * numbers"),
         "floor": _state_source("2 * (numbers + 4 * (numbers // 256))"),
@@ -65,7 +65,7 @@ WRONG = {
         "bits": _state_source(f"2 * (bits * numbers + 4 * {_BLOCKS})", "if bits == 32:\n        return 64 * numbers"),
         "other": _state_source(f"3 * (numbers + 4 * {_BLOCKS})"),
     },
-    "17.2": {
+    "19.2": {
         "codes": _gradient_source("codes * np.repeat(scales, block, axis=1)"),
         "unscaled": _gradient_source("levels[codes]"),
         "tiled": _gradient_source("levels[codes] * np.tile(scales, (1, block))"),
@@ -73,7 +73,7 @@ WRONG = {
         "divided": _gradient_source("levels[codes] / np.repeat(scales, block, axis=1)"),
         "other": _gradient_source("-levels[codes]"),
     },
-    "17.3": {
+    "19.3": {
         "old_scale": _stays_source(scale="scale"),
         "unscaled": _stays_source(scale="1"),
         "signed": _stays_source(scale="merged.max()"),
@@ -84,7 +84,7 @@ WRONG = {
         "moved": _stays_source(share="np.mean(new != codes)"),
         "other": _stays_source(share="np.sum(new == codes)"),
     },
-    "17.4": {
+    "19.4": {
         "root": _every_source(result="round(layers ** 0.5)"),
         "floor": _every_source(held="layers // every * stream + every * layer"),
         "swapped": _every_source(held="-(-layers // every) * layer + every * stream"),

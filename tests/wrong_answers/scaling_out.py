@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 24: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 26: {exercise: {key of its hint: source}}."""
 
 
 def _function(head: str, words: str, body: str) -> str:
@@ -88,7 +88,7 @@ _CUT_BACKWARDS = """if stage >= 1:
 
 
 WRONG = {
-    "24.1": {
+    "26.1": {
         "one_round": _ring("(processes - 1) * nbytes / processes"),
         "whole": _ring("2 * (processes - 1) * nbytes"),
         "to_all": _ring("(processes - 1) * nbytes"),
@@ -96,7 +96,7 @@ WRONG = {
         "piece": _ring("nbytes / processes"),
         "other": _ring("2 * nbytes / processes"),
     },
-    "24.2": {
+    "26.2": {
         "mean_of_means": _mean("return sum(means) / len(means)"),
         "summed": _mean("return sum(mean * count for mean, count in zip(means, counts))"),
         "by_processes": _mean("return sum(mean * count for mean, count in zip(means, counts)) / len(means)"),
@@ -107,7 +107,7 @@ WRONG = {
         "idle": _mean("return sum(mean * count for mean, count in zip(means, counts)) / sum(counts)"),
         "other": _mean("return max(means)"),
     },
-    "24.3": {
+    "26.3": {
         "never": _stages("return weights + gradients + optimizer"),
         "always": _stages("return (weights + gradients + optimizer) / processes"),
         "late": _stages(_CUT.replace(">=", ">")),
@@ -116,7 +116,7 @@ WRONG = {
         "two_moments": _stages(_CUT, optimizer=8),
         "other": _stages(_CUT.replace("/= processes", "/= 2")),
     },
-    "24.4": {
+    "26.4": {
         "changes_given": _doubling(
             "seen = [array.copy() for array in arrays]",
             "for rank in range(len(arrays)):",
@@ -134,7 +134,7 @@ WRONG = {
         "as_a_ring": _doubling(_EXCHANGE, sent="2 * (len(arrays) - 1) / len(arrays)"),
         "other": _doubling(_EXCHANGE.replace("array +", "array -")),
     },
-    "24.5": {
+    "26.5": {
         "no_way_in": _layers("max((free - first) // layer, 0)"),
         "always_spare": _layers("min(max((free - first - layer) // layer, 0), layers)", "False"),
         "no_embedding": _layers("max((free - layer) // layer, 0)", "layers * layer <= free"),
@@ -143,7 +143,7 @@ WRONG = {
         "parts": _layers("max((free - first - layer) / layer, 0)"),
         "other": _layers("max((free - first - layer) // layer, 0) + 1"),
     },
-    "24.6": {
+    "26.6": {
         "slowest": _seconds("max(times)"),
         "mean_speed": _seconds("sum(held) / (sum(speeds) / len(speeds))"),
         "summed_speed": _seconds("sum(held) / sum(speeds)"),
@@ -152,7 +152,7 @@ WRONG = {
         "mean_time": _seconds("sum(times) / len(times)"),
         "other": _seconds("min(times)"),
     },
-    "24.7": {
+    "26.7": {
         "everything": _mlp("(silu(x @ gate.T) * (x @ up.T)) @ down.T"),
         "divided": _mlp("inner @ down[:, own].T / parts"),
         "no_gate": _mlp(inner="x @ up[own].T"),

@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 05: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 07: {exercise: {key of its hint: source}}."""
 
 _IMPORTS = "import numpy as np\n\nfrom llmnotes.attention import softmax\n\n\n"
 
@@ -37,7 +37,7 @@ _STOP = ("if token in stop:", "    break")
 _APPEND = "ids.append(token)"
 
 WRONG = {
-    "05.1": {
+    "07.1": {
         "not_zero": f"{_IMPORTS}def probabilities(scores, temperature):\n    return {_DIVIDED}",
         "uncut": _probabilities("return softmax(scores)", _DIVIDED),
         "times": _probabilities(_ONE, "softmax(scores * temperature)"),
@@ -46,7 +46,7 @@ WRONG = {
         "number": _probabilities("return scores.argmax()", _DIVIDED),
         "best_score": _probabilities("return np.where(scores == scores.max(), scores, 0)", _DIVIDED),
     },
-    "05.2": {
+    "07.2": {
         "both": _top_p(
             "best_first = np.sort(p)[::-1]", "return np.where(np.cumsum(best_first) <= share, best_first, 0)"
         ),
@@ -71,7 +71,7 @@ WRONG = {
         "which": _top_p(_ORDER, _BEFORE, "kept = p > 2", "kept[order] = before < share", "return kept"),
         "left_out": _top_p(_ORDER, _BEFORE, "return p[np.isin(np.arange(len(p)), order[before < share])]"),
     },
-    "05.3": {
+    "07.3": {
         "kept_stop": _loop(_TOKEN, _APPEND, *_STOP),
         "nothing": _loop(_TOKEN, "if token in stop:", "    return", _APPEND),
         "never": _loop(_TOKEN, _APPEND),

@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 21: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 23: {exercise: {key of its hint: source}}."""
 
 _NUCLEUS = '''import numpy as np
 
@@ -53,7 +53,7 @@ def _chunks(line: str) -> str:
 
 
 WRONG = {
-    "21.1": {
+    "23.1": {
         "left_out": _nucleus(last="return p[kept] / p[kept].sum()"),
         "not_scaled": _nucleus(last="return np.where(np.isin(np.arange(len(p)), kept), p, 0)"),
         "stops_short": _nucleus(
@@ -67,7 +67,7 @@ WRONG = {
         "sorted": _nucleus(_ORDER, "return np.append(p[kept], np.zeros(len(p) - len(kept))) / p[kept].sum()"),
         "other": _nucleus("kept = np.argsort(-p)[:2]"),
     },
-    "21.2": {
+    "23.2": {
         "no_text": _text_of(last="pieces"),
         "last": _text_of(
             'pieces = [choice["delta"].get("content") or ""] if choice["delta"].get("content") else pieces'
@@ -79,7 +79,7 @@ WRONG = {
         "none": _text_of('pieces.append(str(choice["delta"].get("content", "")))'),
         "other": _text_of(last='"".join(pieces[:-2])'),
     },
-    "21.3": {
+    "23.3": {
         "no_set": _allowed().replace("return found", "return sorted(found)").replace(" | (", " + list("),
         "no_end": _allowed(end=""),
         "end_alone": _allowed(end=' if said not in answers else {"END"}'),
@@ -89,7 +89,7 @@ WRONG = {
         "letters": _allowed("answer[0]", "said in answer and answer != said"),
         "other": _allowed("answer[-1]"),
     },
-    "21.4": {
+    "23.4": {
         "texts": _chunks(
             'return [" ".join(sentences[i : i + size]) for i in range(0, len(sentences) - overlap, size - overlap)]'
         ),

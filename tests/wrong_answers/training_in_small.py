@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 08: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 10: {exercise: {key of its hint: source}}."""
 
 
 def _adamw(
@@ -53,7 +53,7 @@ def _days(line: str) -> str:
 
 
 WRONG = {
-    "08.1": {
+    "10.1": {
         "no_hats": _adamw("m", "v"),
         "no_decay": _adamw(decay="pass"),
         "no_root": _adamw(last="weight -= self.lr * m_hat / (v_hat + self.eps)"),
@@ -63,7 +63,7 @@ WRONG = {
         "l2": _adamw(g="weight.grad + self.decay * weight", decay="pass"),
         "new_tensor": _adamw(last="weight = weight - self.lr * m_hat / (v_hat.sqrt() + self.eps)"),
     },
-    "08.2": {
+    "10.2": {
         "future": _best("return losses.index(min(losses))"),
         "stopping": _waiting("step - best >= patience", end="return step"),
         "impatient": _best(
@@ -98,7 +98,7 @@ WRONG = {
         "one_more": _waiting("step - best > patience"),
         "one_less": _waiting("step - best >= patience - 1"),
     },
-    "08.3": {
+    "10.3": {
         "peak": _days("6 * parameters * tokens / (gpus * 312e12) / 86400"),
         "seconds": _days("6 * parameters * tokens / (gpus * 0.4 * 312e12)"),
         "hours": _days("6 * parameters * tokens / (gpus * 0.4 * 312e12) / 3600"),

@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 23: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 25: {exercise: {key of its hint: source}}."""
 
 _PATCHES = '''def patches(picture, size):
     """Return the patches of picture (3, height, width) as rows (patches, 3 * size * size), in reading order."""
@@ -67,7 +67,7 @@ def _bytes_source(tokens: str = _TOKENS, product: str = _PRODUCT) -> str:
 
 
 WRONG = {
-    "23.1": {
+    "25.1": {
         "reshaped": _patches_source(last="picture.reshape(-1, channels * size * size)"),
         "channels_last": _patches_source("1, 3, 2, 4, 0"),
         "columns_first": _patches_source("3, 1, 0, 2, 4"),
@@ -80,7 +80,7 @@ WRONG = {
         "grid": _patches_source(last="blocks.transpose({order}).reshape(height // size, width // size, -1)"),
         "other": _patches_source(last=_ROWS + "[::-1]"),
     },
-    "23.2": {
+    "25.2": {
         "lengths": _loss_source(unit="pairs = len(images)"),
         "pictures_only": _loss_source("by_picture.mean()"),
         "captions_only": _loss_source("by_caption.mean()"),
@@ -92,7 +92,7 @@ WRONG = {
         "cold": _loss_source(scores="images @ texts.T"),
         "other": _loss_source("1 - scores.diagonal().mean()"),
     },
-    "23.3": {
+    "25.3": {
         "kept": _splice_source("before, table[[image]], rows, after"),
         "front": _splice_source("rows, before, after"),
         "end": _splice_source("before, after, rows"),
@@ -104,7 +104,7 @@ WRONG = {
         "nothing": _splice_source("before, after"),
         "other": _splice_source("after, rows, before"),
     },
-    "23.4": {
+    "25.4": {
         "keys_alone": _bytes_source(product=_PRODUCT.removeprefix("2 * ")),
         "class_token": _bytes_source(tokens=_TOKENS + " + 1"),
         "one_side": _bytes_source(tokens='vision["image_size"] // vision["patch_size"]'),

@@ -1,0 +1,235 @@
+"""The exercises of notebook 01: a merge, and the price of a prompt."""
+
+from collections.abc import Callable
+
+from llmnotes.exercises.exercise import Answer, Exercise, Verdict, judge
+
+MERGES = [
+    (["t", "h", "e"], ("h", "e")),
+    (["Ġ", "k", "it", "t", "en"], ("it", "t")),
+    (["a", "b", "a", "b", "c"], ("a", "b")),
+    (["a", "a", "a", "b"], ("a", "a")),
+    (["m", "i", "l", "k"], ("t", "h")),
+    (["b", "a"], ("a", "b")),
+    (["a", "b"], ("a", "b")),
+    (["wh", "it", "ten"], ("t", "ten")),
+]
+
+
+def merge(tokens: list[str], pair: tuple[str, str]) -> list[str]:
+    """Return the tokens with every place where `pair` stands joined to one, from left to right."""
+    joined: list[str] = []
+    at = 0
+    while at < len(tokens):
+        step = 2 if tuple(tokens[at : at + 2]) == tuple(pair) else 1
+        joined.append("".join(tokens[at : at + step]))
+        at += step
+    return joined
+
+
+def check_merge(answer: Answer) -> str | Verdict | None:
+    """Return None for the joined tokens, else which mistake they come from."""
+
+    def first_only(tokens: list[str], pair: tuple[str, str]) -> list[str]:
+        for i in range(len(tokens) - 1):
+            if tuple(tokens[i : i + 2]) == pair:
+                return [*tokens[:i], "".join(pair), *tokens[i + 2 :]]
+        return tokens
+
+    def keeps_second(tokens: list[str], pair: tuple[str, str]) -> list[str]:
+        found = []
+        for i, token in enumerate(tokens):
+            found.append("".join(pair) if tuple(tokens[i : i + 2]) == pair else token)
+        return found
+
+    def loses_last(tokens: list[str], pair: tuple[str, str]) -> list[str]:
+        found, i = [], 0
+        while i < len(tokens) - 1:
+            step = 2 if tuple(tokens[i : i + 2]) == pair else 1
+            found.append("".join(tokens[i : i + step]))
+            i += step
+        return found
+
+    def either_way(tokens: list[str], pair: tuple[str, str]) -> list[str]:
+        found, i = [], 0
+        while i < len(tokens):
+            step = 2 if sorted(tokens[i : i + 2]) == sorted(pair) else 1
+            found.append("".join(tokens[i : i + step]))
+            i += step
+        return found
+
+    def as_pair(tokens: list[str], pair: tuple[str, str]) -> list:
+        return [pair if token == "".join(pair) else token for token in merge(tokens, pair)]
+
+    mistakes = {
+        "first_only": first_only,
+        "keeps_second": keeps_second,
+        "loses_last": loses_last,
+        "either_way": either_way,
+        "as_pair": as_pair,
+        "never": lambda tokens, pair: list(tokens),
+        "spaces": lambda tokens, pair: " ".join(tokens).replace(" ".join(pair), "".join(pair)).split(" "),
+        "text": lambda tokens, pair: "".join(tokens),
+    }
+    try:
+        return judge(answer, merge, MERGES, mistakes)
+    except IndexError:
+        return "past_end"
+
+
+def price(
+    count: Callable[[str], int], instructions: str, questions: list[str], answers: list[str], inward: float, out: float
+) -> float:
+    """Return what the calls cost: `inward` and `out` are the prices of a million tokens."""
+    read = sum(count(instructions) + count(question) for question in questions)
+    written = sum(count(answer) for answer in answers)
+    return (read * inward + written * out) / 1e6
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def letter_pairs(text: str) -> int:
+    return (len(text) + 1) // 2
+
+
+def check_price(answer: Answer) -> str | Verdict | None:
+    """Return None for the price, else which mistake leads to it."""
+    rules, asked, said = (
+        "be kind and brief please",
+        ["where is my cat", "who sells milk"],
+        ["at home", "the shop", "no"],
+    )
+    cases = [
+        (words, rules, asked, said[:2], 2e5, 6e5),
+        (letter_pairs, rules * 9, asked * 5, said * 3 + ["so it is"], 3e5, 3e6),
+        (words, "go", ["one two three"], ["four"], 1e6, 5e6),
+        (words, "be brief", ["where is it"], ["here"], 500, 900),  # less than a cent
+    ]
+
+    def letters(count, instructions, questions, answers, inward, out):
+        return price(len, instructions, questions, answers, inward, out)
+
+    def once(count, instructions, questions, answers, inward, out):
+        return ((count(instructions) + sum(map(count, questions))) * inward + sum(map(count, answers)) * out) / 1e6
+
+    def no_rules(count, instructions, questions, answers, inward, out):
+        return (sum(map(count, questions)) * inward + sum(map(count, answers)) * out) / 1e6
+
+    def all_each_time(count, instructions, questions, answers, inward, out):
+        read = len(questions) * (count(instructions) + sum(map(count, questions)))
+        return (read * inward + sum(map(count, answers)) * out) / 1e6
+
+    def rules_written(count, instructions, questions, answers, inward, out):
+        more = len(answers) * count(instructions) * out / 1e6
+        return price(count, instructions, questions, answers, inward, out) + more
+
+    mistakes = {
+        "all_each_time": all_each_time,
+        "rules_written": rules_written,
+        "rounded": lambda *given: round(price(*given), 2),
+        "letters": letters,
+        "once": once,
+        "no_rules": no_rules,
+        "swapped": lambda count, rules, asked, said, inward, out: price(count, rules, asked, said, out, inward),
+        "per_token": lambda *given: 1e6 * price(*given),
+        "per_thousand": lambda *given: 1e3 * price(*given),
+        "one_price": lambda count, rules, asked, said, inward, out: price(count, rules, asked, said, inward, inward),
+        "texts": lambda count, rules, questions, answers, inward, out: (
+            (len(questions) * inward + len(answers) * out) / 1e6
+        ),
+    }
+    return judge(answer, price, cases, mistakes)
+
+
+EXERCISES = [
+    Exercise(
+        id="01.1",
+        title="Merge a pair",
+        level="easy",
+        minutes=8,
+        kept=True,
+        task="Write `merge(tokens, pair)`. It walks through the list `tokens` from left to right. Wherever the two "
+        "tokens "
+        "of `pair` stand next to each other, in this order, they become one. Return a new list:\n\n"
+        '`merge(["t", "h", "e"], ("h", "e"))` gives `["t", "he"]`.',
+        clue="Keep a position `i` and a `while` loop. If `tokens[i]` and `tokens[i + 1]` are the pair, append "
+        "`pair[0] + pair[1]` and go on by two; if not, append `tokens[i]` and go on by one. What happens at the "
+        "last token?",
+        name="merge",
+        stub="""def merge(tokens, pair):
+    ...  # return a new list
+""",
+        solution="""def merge(tokens, pair):
+    joined, i = [], 0
+    while i < len(tokens):
+        if tuple(tokens[i : i + 2]) == pair:
+            joined.append(pair[0] + pair[1])
+            i += 2
+        else:
+            joined.append(tokens[i])
+            i += 1
+    return joined
+""",
+        check=check_merge,
+        hints={
+            "first_only": "You stop after the first pair. Go on to the end of the list.",
+            "keeps_second": "You write the joined token and then the pair's second token again. After a pair, go on "
+            "by two.",
+            "loses_last": "You stop one token too early: a last token that belongs to no pair gets lost.",
+            "either_way": "You also join the two the other way round. A pair has an order: “he” is not “eh”.",
+            "as_pair": "You put the pair itself into the list. We want one text: add the two.",
+            "never": "You return the tokens as they were. A list never equals a tuple: if you compare "
+            "`tokens[i : i + 2]` with `pair`, make both of one kind, `tuple(tokens[i : i + 2])`.",
+            "spaces": "You look for the pair in one long text. But *it ten* contains *t ten*, and *it* is another "
+            "token than *t*. Compare whole tokens.",
+            "past_end": "You look for a token behind the last one (IndexError). Ask first whether `i + 1` is still "
+            "less than `len(tokens)`.",
+            "text": "You join all of the tokens. Only the two of the pair become one.",
+        },
+    ),
+    Exercise(
+        id="01.2",
+        title="What will it cost?",
+        level="easy",
+        minutes=8,
+        task="A task from work. Your support bot sends the same instructions along with *every* question, and the "
+        "provider "
+        "bills what the model reads and what it writes at two prices. Write `price(count, instructions, questions, "
+        "answers, "
+        "inward, out)`: `count(text)` gives a text's tokens, `questions` and `answers` are lists of texts, `inward` "
+        "and `out` "
+        "are the prices of a million tokens read and written.",
+        clue="First add up the tokens that are read, then those that are written. For two questions, the "
+        "instructions are "
+        "read twice. Divide by `1e6` at the end.",
+        name="price",
+        stub="""def price(count, instructions, questions, answers, inward, out):
+    ...  # return one number
+""",
+        solution="""def price(count, instructions, questions, answers, inward, out):
+    read = sum(count(instructions) + count(question) for question in questions)
+    written = sum(count(answer) for answer in answers)
+    return (read * inward + written * out) / 1e6
+""",
+        check=check_price,
+        hints={
+            "letters": "You count letters. Providers bill tokens: use `count(text)`.",
+            "once": "You count the instructions once. The model remembers nothing from one call to the next, so "
+            "they are "
+            "sent, and billed, with each question.",
+            "no_rules": "Your sum leaves out the instructions. They are read with each question, and each time they "
+            "cost.",
+            "all_each_time": "You bill every question in every call. Multiply only the instructions by the number of "
+            "questions.",
+            "rules_written": "You add the instructions to the answers too. The model only reads them.",
+            "rounded": "You round to cents. One call can cost less than a cent, so return the number as it is.",
+            "swapped": "You have the two prices the wrong way round: `inward` is for what the model reads.",
+            "per_token": "The prices are for a million tokens. Your number is a million times too large.",
+            "per_thousand": "The prices are for a million tokens, not for a thousand.",
+            "one_price": "You use one price for both. What the model writes costs `out`.",
+            "texts": "You count texts. Providers bill tokens: use `count(text)` on each of them.",
+        },
+    ),
+]

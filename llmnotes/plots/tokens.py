@@ -1,0 +1,237 @@
+"""The pictures of "Tokens". Each takes the lesson's own numbers and shows itself."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+
+from llmnotes.plots.drawing import (
+    FAINT,
+    arrow,
+    bars,
+    box,
+    canvas,
+    cell,
+    line,
+    note,
+    show,
+)
+
+Pair = tuple[str, str]
+LETTER = 1.0  # units of the canvas that a letter in a strip takes
+
+
+def seen(token: str) -> str:
+    """Write a token so that its space can be seen."""
+    return token.replace("Ġ", "␣").replace(" ", "␣")
+
+
+def strip(ax: Axes, x: float, y: float, tokens: Sequence[str], room: float = 49, h: float = 3) -> tuple[float, float]:
+    """Draw tokens side by side in two shades, in a new line where `room` ends; return where the last one ends."""
+    at = x
+    for i, token in enumerate(tokens):
+        wide = LETTER * len(token) + 0.5
+        if at + wide > x + room:
+            at, y = x, y - h - 0.6
+        cell(ax, at, y, wide, h, token, "table", (0.1, 0.36)[i % 2], code=True)
+        at += wide
+    return at, y
+
+
+def lines(tokens: Sequence[str], room: float = 49) -> int:
+    """Return how many lines `strip` needs."""
+    count, at = 1, 0.0
+    for token in tokens:
+        wide = LETTER * len(token) + 0.5
+        if at + wide > room:
+            count, at = count + 1, 0.0
+        at += wide
+    return count
+
+
+def cuts(rows: Mapping[str, Sequence[str]], caption: str, sizes: Mapping[str, int] | None = None) -> None:
+    """Draw the tokens of one text in several tokenizers: the name, its vocabulary's size, the tokens, their number."""
+    sizes = sizes or {}
+    heights = [3.6 * lines(tokens) for tokens in rows.values()]
+    ax = canvas(sum(heights) + 1.6 * len(rows) + 3)
+    y = ax.get_ylim()[1] - 2
+    note(ax, 63, y, "tokens", ha="right", colour=FAINT)
+    y -= 1.4
+    for (name, tokens), high in zip(rows.items(), heights, strict=True):
+        y -= 3
+        note(ax, 0.8, y + (2.4 if name in sizes else 1.5), name, ha="left", bold=True)
+        if name in sizes:
+            note(ax, 0.8, y + 0.3, f"{sizes[name]:,}", ha="left", colour=FAINT)
+        strip(ax, 10.4, y, [seen(token) for token in tokens])
+        note(ax, 63, y + 1.5, str(len(tokens)), ha="right", bold=True)
+        y -= high - 3 + 1.6
+    show(
+        ax,
+        caption,
+        "; ".join(
+            f"{name}{f' ({sizes[name]:,})' if name in sizes else ''}: {' | '.join(map(seen, tokens))}"
+            for name, tokens in rows.items()
+        )
+        + ".",
+    )
+
+
+def three_ways(rows: Mapping[str, Sequence[str]]) -> None:
+    """Draw the sentence in words, in Pebble's tokens, and in letters."""
+    cuts(
+        rows,
+        "Words: few tokens, but a new word has none. Letters: nothing new can come, but the list is long. Pebble's "
+        "tokens "
+        "lie in between.",
+    )
+
+
+def same_sentence(rows: Mapping[str, Sequence[str]], sizes: Mapping[str, int]) -> None:
+    """Draw the English sentence in real tokenizers, with the sizes of their vocabularies."""
+    cuts(
+        rows,
+        "One sentence, four tokenizers, and how large their vocabularies are. Pebble's is the smallest, and it needs "
+        "the most tokens. But size isn't all: it also matters which text a tokenizer was trained on.",
+        sizes,
+    )
+
+
+def other_language(rows: Mapping[str, Sequence[str]]) -> None:
+    """Draw the German sentence in real tokenizers."""
+    cuts(
+        rows,
+        "The same in German, with a cat's face. Pairs of hex digits are single bytes. MiniLM has no bytes: it drops "
+        "the "
+        "dots of the ä, and the cat is unknown to it.",
+    )
+
+
+def as_bytes(letters: str) -> None:
+    """Draw letters and the bytes that UTF-8 writes for them."""
+    ax = canvas(20)
+    note(ax, 6, 18, "letter", bold=True)
+    note(ax, 35, 18, "its bytes, as numbers from 0 to 255", bold=True)
+    for i, letter in enumerate(letters):
+        y = 12.4 - 4.6 * i
+        spot = box(ax, 3, y, 6, 3.6)
+        note(ax, 6, y + 1.8, letter, 15)
+        arrow(ax, spot.right, (19, y + 1.8), thing="table")
+        for j, byte in enumerate(letter.encode()):
+            cell(ax, 20 + 7 * j, y + 0.2, 6.4, 3.2, str(byte), "table", 0.3)
+    show(
+        ax,
+        "UTF-8, the usual way to store text, writes one to four bytes for a letter. There are only 256 different "
+        "bytes.",
+        "; ".join(f"{letter}: {' '.join(map(str, letter.encode()))}" for letter in letters) + ".",
+    )
+
+
+def pair_counts(words: Sequence[Sequence[str]], counts: Mapping[Pair, int], best: Pair, top: int = 6) -> None:
+    """Draw the words in letters with every `best` pair marked, and the commonest pairs as bars."""
+    ax = canvas(12 + 3.4 * top)
+    high = ax.get_ylim()[1]
+    at, y = 0.7, high - 5
+    for word in words:
+        i = 0
+        while i < len(word):
+            if tuple(word[i : i + 2]) == best:
+                cell(ax, at, y, 1.03, 3, word[i], "table", 0.75, code=True)
+                cell(ax, at + 1.03, y, 1.03, 3, word[i + 1], "table", 0.75, code=True)
+                at, i = at + 2.06, i + 2
+            else:
+                cell(ax, at, y, 1.03, 3, seen(word[i]), "table", 0.06, code=True)
+                at, i = at + 1.03, i + 1
+        at += 0.4
+    ranked = sorted(counts.items(), key=lambda item: (item[0] != best, -item[1]))[:top]
+    names = [f"{seen(a)} {b}" for (a, b), _ in ranked]
+    things = ["table" if pair == best else "old" for pair, _ in ranked]
+    note(ax, 32, high - 8.6, "how often two neighbours occur", colour=FAINT)
+    bars(ax, 22, high - 10.4, names, [count for _, count in ranked], things, length=28, form="{:.0f}", step=3.4)
+    show(
+        ax,
+        f"All pairs of neighbours are counted. {best[0]} {best[1]} is the commonest, {counts[best]} times, and "
+        "becomes "
+        "one token.",
+        f"The sentence letter by letter with {best[0]} {best[1]} marked {counts[best]} times, and bars for the "
+        "commonest "
+        "pairs: " + ", ".join(f"{seen(a)} {b} {count}" for (a, b), count in ranked) + ".",
+    )
+
+
+def growth(stages: Mapping[int, Sequence[Sequence[str]]]) -> None:
+    """Draw the sentence after several numbers of merges, {merges: words}; longer tokens are darker."""
+    ax = canvas(7.4 * len(stages) + 0.8)
+    y = ax.get_ylim()[1] - 2.4
+    said = []
+    for merges, words in stages.items():
+        tokens = [token for word in words for token in word]
+        said.append(f"after {merges} merges {len(tokens)} tokens")
+        note(ax, 0.7, y, f"after {merges} merges", ha="left", bold=True)
+        note(ax, 63, y, f"{len(tokens)} tokens", ha="right", bold=True)
+        at = 0.7
+        for word in words:
+            for token in word:
+                wide = 1.03 * len(token)
+                cell(ax, at, y - 4.6, wide, 3, seen(token), "table", 0.06 + 0.14 * (len(token) - 1), code=True)
+                at += wide
+            at += 0.4
+        y -= 7.4
+    show(
+        ax,
+        "The same sentence, with fewer and longer tokens. What occurs once, like milk, stays in letters.",
+        "The sentence in cells: " + "; ".join(said) + ".",
+    )
+
+
+def replay(stages: Sequence[tuple[int, Pair, Sequence[str]]], word: str, name: str) -> None:
+    """Draw what a tokenizer's merges do to one word: (number of the merge, its pair, the tokens after it)."""
+    ax = canvas(5 * (len(stages) + 1) + 4)
+    y = ax.get_ylim()[1] - 2
+    note(ax, 1, y, f"merge number, of {name}'s list", ha="left", colour=FAINT)
+    rows = [("start", "", list(word)), *((f"{number:,}", f"{seen(a)} + {b}", left) for number, (a, b), left in stages)]
+    for number, text, tokens in rows:
+        y -= 4.8
+        note(ax, 9, y + 1.6, number, ha="right", bold=True)
+        note(ax, 11.5, y + 1.6, text, ha="left", code=True)
+        at = 26.0
+        for token in tokens:
+            wide = 4.2 * len(token)
+            cell(ax, at, y, wide, 3.2, seen(token), "table", 0.06 + 0.16 * (len(token) - 1), code=True)
+            at += wide + 0.5
+    show(
+        ax,
+        f"{name} cuts {seen(word)} by replaying its own merges, in their order. None of them joins the last "
+        f"{len(rows[-1][2])}.",
+        "; ".join(f"merge {number}, {text}: {' '.join(map(seen, tokens))}" for number, text, tokens in rows[1:]) + ".",
+    )
+
+
+def tree(words: Sequence[str], merges: Sequence[Pair]) -> None:
+    """Draw which letters of two words were joined, in which order; the tokens that are left have a thick edge."""
+    ax = canvas(28.4)
+    step, at, ends = 3.95, 2.6, []
+    for word in words:
+        nodes: list[tuple[str, float, float]] = []
+        for letter in word:
+            cell(ax, at - 1.3, 1, 2.6, 3.2, seen(letter), "table", 0.06, code=True)
+            nodes.append((letter, at, 4.2))
+            at += step
+        for number, pair in enumerate(merges, 1):
+            i = 0
+            while i < len(nodes) - 1:
+                if (nodes[i][0], nodes[i + 1][0]) == pair:
+                    (left, x0, y0), (right, x1, y1) = nodes[i : i + 2]
+                    x, y, text = (x0 + x1) / 2, max(y0, y1) + 2.4, seen(left + right)
+                    line(ax, [(x0, y0), (x, y)], "table")
+                    line(ax, [(x1, y1), (x, y)], "table")
+                    wide = 1.0 * len(text) + 1
+                    cell(ax, x - wide / 2, y, wide, 3.2, text, "table", 0.06 + 0.14 * (len(text) - 1), code=True)
+                    note(ax, x + wide / 2 + 0.5, y + 2.6, str(number), ha="left", bold=True, colour="table")
+                    nodes[i : i + 2] = [(left + right, x, y + 3.2)]
+                i += 1
+        ends.append(f"{seen(word)} ends as {' '.join(seen(token) for token, _, _ in nodes)}")
+        at += 1.4
+    show(
+        ax,
+        f"Which letters were joined, and in which merge. {ends[0]}, as a whole; {ends[1]}.",
+        "Two trees that grow upwards from letters. " + "; ".join(ends) + ".",
+    )
