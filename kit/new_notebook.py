@@ -1,9 +1,9 @@
-"""Add a lesson that is short and complete: `llmnotes new-notebook 23_topic`, or `python -m kit.new_notebook 23_topic`.
+"""Add a lesson that is short and complete: `llmnotes new-notebook 24_topic`, or `python -m kit.new_notebook 24_topic`.
 
 It copies the lesson in kit/example_lesson under the new name: the notebook, its exercise, and the wrong answers that
 the tests try. It enters all three into their lists, runs the notebook and its solutions, and saves outputs and cost.
 The tests pass at once. Replace the example piece by piece, and after each run
-`python -m kit.anatomy --run notebooks/23_topic.ipynb`.
+`python -m kit.anatomy --run notebooks/24_topic.ipynb`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def add(folder: Path, name: str) -> list[Path]:
     """
     found = re.fullmatch(r"(\d\d)_([a-z][a-z0-9_]*)", name)
     if found is None:
-        raise UnknownName(f"{name[:40]} cannot name a notebook; take two digits and small letters, such as 23_topic.")
+        raise UnknownName(f"{name[:40]} cannot name a notebook; take two digits and small letters, such as 24_topic.")
     number, topic = found.groups()
     lessons = notebooks(folder)
     notebook = folder / "notebooks" / f"{name}.ipynb"
@@ -71,7 +71,7 @@ def _enter(file: Path, topic: str, row: str, place: int) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Add the lesson, run it, and say what to do next; return 2 if the name cannot be used, 1 if a rule is broken."""
     parser = argparse.ArgumentParser(prog="python -m kit.new_notebook", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("name", metavar="NAME", help="two digits that no notebook has yet, and words: 23_topic")
+    parser.add_argument("name", metavar="NAME", help="two digits that no notebook has yet, and words: 24_topic")
     name = parser.parse_args(argv).name
     folder = root()
     try:

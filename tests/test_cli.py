@@ -95,7 +95,7 @@ def test_start_copies_the_lessons_where_the_other_commands_find_them(tmp_path, m
     assert main(["claims"]) == 0  # from the folder above it
     monkeypatch.chdir(copied)
     assert main(["claims"]) == 0
-    assert main(["new-notebook", "23_topic"]) == 2
+    assert main(["new-notebook", "24_topic"]) == 2
     assert "clone the repository" in capsys.readouterr().err
 
 

@@ -30,9 +30,9 @@ def clone(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_new_notebook_is_green(clone):
-    made = run(clone, "llmnotes.cli", "new-notebook", "22_round_trip")
+    made = run(clone, "llmnotes.cli", "new-notebook", "24_round_trip")
     assert made.returncode == 0 and made.stderr == "", made.stdout + made.stderr
-    assert "notebooks/22_round_trip.ipynb" in made.stdout and "make quick" in made.stdout
+    assert "notebooks/24_round_trip.ipynb" in made.stdout and "make quick" in made.stdout
     tests = ["tests/test_notebooks.py", "tests/test_exercises.py"]
     checked = run(clone, "pytest", "-q", "-p", "no:cacheprovider", *tests)
     assert checked.returncode == 0, checked.stdout[-3000:]
@@ -44,14 +44,14 @@ def test_a_new_notebook_is_green(clone):
         "no:cacheprovider",
         "--nbval",
         "--nbval-current-env",
-        "notebooks/22_round_trip.ipynb",
+        "notebooks/24_round_trip.ipynb",
     )
     assert compared.returncode == 0, compared.stdout[-3000:]
     for command in (["check"], ["format", "--check"]):
         linted = run(clone, "ruff", *command, ".")
         assert linted.returncode == 0, linted.stdout
     assert "22 · Round trip" in (clone / "README.md").read_text(encoding="utf-8")
-    assert run(clone, "llmnotes.cli", "new-notebook", "22_other").returncode == 2
+    assert run(clone, "llmnotes.cli", "new-notebook", "24_other").returncode == 2
 
 
 def test_a_name_that_cannot_be_used_changes_nothing(tmp_path):
@@ -59,9 +59,9 @@ def test_a_name_that_cannot_be_used_changes_nothing(tmp_path):
     for name, says in (
         ("topic", "two digits"),
         ("22-topic", "two digits"),
-        ("../22_topic", "two digits"),
+        ("../24_topic", "two digits"),
         ("00_topic", "00_start_here.ipynb already"),
-        ("22_serving", "serving.py already"),
+        ("24_serving", "serving.py already"),
     ):
         with pytest.raises(UnknownName, match=says):
             add(ROOT, name)
@@ -73,7 +73,7 @@ def test_the_order_is_that_of_the_numbers(clone):
 
     copy = clone.parent / "order.py"
     shutil.copyfile(ROOT / "llmnotes" / "exercises" / "__init__.py", copy)
-    _enter(copy, "aardvark", '    "02": aardvark.EXERCISES,\n', place=2)
+    _enter(copy, "aardvark", '    "03": aardvark.EXERCISES,\n', place=3)
     text = copy.read_text(encoding="utf-8")
     assert "import (\n    aardvark,\n" in text
-    assert re.search(r'"01": \w+\.EXERCISES,\n    "02": aardvark\.EXERCISES,\n', text)
+    assert re.search(r'"02": \w+\.EXERCISES,\n    "03": aardvark\.EXERCISES,\n', text)

@@ -168,7 +168,7 @@ def add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
         new_notebook,
         "Add a notebook to a clone of the course: a lesson with the whole frame, an exercise and its solution, that "
         "runs and passes the tests, ready to be filled.",
-        "llmnotes new-notebook 23_topic",
+        "llmnotes new-notebook 24_topic",
         answers=False,
     )
-    subparser.add_argument("name", metavar="NAME", help="two digits that no notebook has yet, and words: 23_topic")
+    subparser.add_argument("name", metavar="NAME", help="two digits that no notebook has yet, and words: 24_topic")
