@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
 from llmnotes.errors import UnknownName
 from llmnotes.exercises import BY_NOTEBOOK, check, find, reveal
@@ -27,6 +29,45 @@ def bind(exercise, source):
 def test_the_reference_passes_and_the_stub_is_to_do(exercise):
     assert assess(exercise, bind(exercise, exercise.solution)).state == "right"
     assert assess(exercise, bind(exercise, exercise.stub)).state == "to do"
+
+
+def wreck(value):
+    """Empty what an answer was given: lists, dicts, arrays and tensors, in place."""
+    if isinstance(value, np.ndarray) and value.flags.writeable:
+        value[...] = 0
+    elif isinstance(value, torch.Tensor) and not value.requires_grad:
+        value.zero_()
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            wreck(part)
+        value.clear()
+
+
+def wrecking(right):
+    """Return an answer that does what `right` does, and destroys its arguments."""
+    if isinstance(right, type):
+
+        def call(self, *given):
+            found = right.__call__(self, *given)
+            wreck(list(given))
+            return found
+
+        return type(right.__name__, (right,), {"__call__": call}) if "__call__" in vars(right) else right
+
+    def answer(*given, **named):
+        found = right(*given, **named)
+        wreck(list(given))
+        return found
+
+    return answer
+
+
+@pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.id)
+def test_no_answer_spoils_the_check_for_the_next_one(exercise):
+    right = bind(exercise, exercise.solution)
+    if callable(right):
+        assess(exercise, wrecking(right))
+    assert assess(exercise, right).state == "right"
 
 
 @pytest.mark.parametrize("exercise, key", [(e, k) for e in ALL for k in WRONG[e.id]], ids=lambda x: getattr(x, "id", x))

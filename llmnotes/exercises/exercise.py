@@ -58,7 +58,8 @@ def judge(
     Each case is a tuple of arguments. An answer that equals one of the `mistakes`, functions that make one mistake
     each, in every case (and differs from `right` in at least one) gets that mistake's key. Any other gets a verdict
     that shows the first case in which it is wrong, expected beside found. An answer that changes its arguments is
-    told so. A mistake may raise an error: then it has no value in that case, and no answer equals it.
+    told so, and so is one that gives the right numbers in a list or a tensor where they belong in an array. A mistake
+    may raise an error: then it has no value in that case, and no answer equals it.
 
     >>> def double(x): return 2 * x
     >>> judge(lambda x: x + x, double, [(1,), (3,)]) is None
@@ -77,13 +78,23 @@ def judge(
     expected = [right(*copy.deepcopy(case)) for case in cases]
     wrong = [i for i, (one, other) in enumerate(zip(found, expected, strict=True)) if not alike(one, other)]
     if not wrong:
-        return None
+        return next(filter(None, map(_other_kind, found, expected)), None)
     for key, mistake in (mistakes or {}).items():
         values = [_value(mistake, case) for case in cases]
         if all(alike(one, other) for one, other in zip(found, values, strict=True)):
             return key
     first = wrong[0]
     return Verdict("other", comparison(cases[first], expected[first], found[first]))
+
+
+def _other_kind(found: Any, expected: Any) -> Verdict | None:
+    """Return a verdict on right numbers that are no array where the lesson goes on with one."""
+    import numpy as np
+
+    if isinstance(expected, np.ndarray) and not isinstance(found, np.ndarray | np.generic):
+        kind = f"{type(found).__module__.partition('.')[0]}.{type(found).__name__}".removeprefix("builtins.")
+        return Verdict("kind", f"the numbers are right, but this is a {kind}; return a NumPy array")
+    return None
 
 
 def alike(one: Any, other: Any) -> bool:

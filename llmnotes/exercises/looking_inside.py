@@ -1,5 +1,6 @@
 """The exercises of notebook 08: a gentler knife, the units of an MLP, and whether a part can go."""
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -15,8 +16,13 @@ TEXTS = ("The cat eats fish. The cow lives in the barn.", "Mia is a baker.", "Th
 Weights = dict[str, np.ndarray]
 
 
-@cache
 def opened() -> tuple[Weights, list[list[int]], list[list[int]]]:
+    """Return what `_opened` returns, as a copy: an answer may change what it is given."""
+    return copy.deepcopy(_opened())
+
+
+@cache
+def _opened() -> tuple[Weights, list[list[int]], list[list[int]]]:
     """Return Pebble's weights, the ids of "A baby … is a" for some animals, and those of some sentences."""
     from llmnotes.models import open_model
 
@@ -49,7 +55,7 @@ def check_softened(answer: Answer) -> str | Verdict | None:
 
     def asked(make: Answer) -> Answer:
         def scores(number: int, part: str, ids: list[int]) -> np.ndarray:
-            return make(weights, prompts, number, part)(ids)[-1]
+            return make(copy.deepcopy(weights), copy.deepcopy(prompts), number, part)(ids)[-1]
 
         return scores
 
