@@ -1,4 +1,4 @@
-"""The exercises of notebook 01: a merge, and the price of a prompt."""
+"""The exercises of notebook 01: a merge, the way back from ids to text, and the price of a prompt."""
 
 from collections.abc import Callable
 
@@ -75,6 +75,49 @@ def check_merge(answer: Answer) -> str | Verdict | None:
         return judge(answer, merge, MERGES, mistakes)
     except IndexError:
         return "past_end"
+
+
+PIECES = [piece.encode() for piece in ("the", " kit", "ten", "K", "ä", "tz", "chen", ".", " ", "é")]
+PIECES += [b" \xf0\x9f", b"\x90", b"\xb1", b"\xc3", b"\xa4"]  # a cat's face and an ä, in parts
+DECODES = [
+    ([0, 1, 2], PIECES),
+    ([0, 10, 11, 12, 7], PIECES),
+    ([3, 13, 14, 5, 6], PIECES),
+    ([3, 4, 5, 6, 8], PIECES),
+    ([0, 8, 8, 1, 9], PIECES),
+    ([0, 10, 11], PIECES),  # the answer was cut off in the middle of a letter
+    ([2, 13], PIECES),
+]
+
+
+def decode(ids: list[int], vocabulary: list[bytes]) -> str:
+    """Return the text of the tokens with these ids; a letter that is cut off becomes �."""
+    return b"".join(vocabulary[i] for i in ids).decode("utf-8", errors="replace")
+
+
+def check_decode(answer: Answer) -> str | Verdict | None:
+    """Return None for the text of the ids, else which mistake leads to it."""
+
+    def joined(ids: list[int], vocabulary: list[bytes]) -> bytes:
+        return b"".join(vocabulary[i] for i in ids)
+
+    mistakes = {
+        "one_by_one": lambda ids, vocabulary: "".join(vocabulary[i].decode(errors="replace") for i in ids),
+        "drops": lambda ids, vocabulary: "".join(vocabulary[i].decode(errors="ignore") for i in ids),
+        "ignored": lambda ids, vocabulary: joined(ids, vocabulary).decode(errors="ignore"),
+        "latin": lambda ids, vocabulary: joined(ids, vocabulary).decode("latin-1"),
+        "spaces": lambda ids, vocabulary: b" ".join(vocabulary[i] for i in ids).decode(errors="replace"),
+        "stripped": lambda ids, vocabulary: decode(ids, vocabulary).strip(),
+        "bytes": joined,
+        "shown": lambda ids, vocabulary: str(joined(ids, vocabulary)),
+        "list": lambda ids, vocabulary: [vocabulary[i] for i in ids],
+        "escaped": lambda ids, vocabulary: joined(ids, vocabulary).decode(errors="backslashreplace"),
+    }
+    try:
+        return judge(answer, decode, DECODES, mistakes)
+    except UnicodeDecodeError as error:
+        whole = [joined(*case) for case in DECODES]
+        return "strict" if error.object in whole else "strict_pieces"
 
 
 def price(
@@ -191,6 +234,51 @@ EXERCISES = [
     ),
     Exercise(
         id="01.2",
+        title="The broken cat",
+        level="easy",
+        minutes=8,
+        kept=True,
+        task="A bug from work. In a colleague's chat window, �� stands where the model wrote 🐱. This is the code:"
+        "\n\n```python\n"
+        "def decode(ids, vocabulary):\n"
+        '    return "".join(vocabulary[i].decode("utf-8", errors="replace") for i in ids)\n```\n\n'
+        '`vocabulary[i]` has the bytes of token `i`, and `.decode` makes letters of bytes; with `errors="replace"` it '
+        "writes � for bytes that are no letter, instead of stopping with an error. Repair it. Only where the last "
+        "letter of the answer is cut off may there still be a �.",
+        clue="The cat's four bytes lie in more than one token. Can `.decode` make a letter of half of them? "
+        '`b"".join` puts bytes together, as `"".join` does with letters.',
+        name="decode",
+        stub="""def decode(ids, vocabulary):
+    ...  # return a text
+""",
+        solution="""def decode(ids, vocabulary):
+    whole = b"".join(vocabulary[i] for i in ids)
+    return whole.decode("utf-8", errors="replace")
+""",
+        check=check_decode,
+        hints={
+            "one_by_one": "This still decodes each token on its own, so half a letter becomes �. First put the "
+            "bytes of all tokens together, then decode once.",
+            "drops": "Now half a letter vanishes, and the cat with it. Put the bytes of all tokens together first, "
+            "then decode once.",
+            "ignored": "Nearly. But where the answer is cut off in the middle of a letter, yours hides it. We want a � "
+            'there: `errors="replace"`.',
+            "latin": "You make a letter of each byte, so ä becomes Ã¤. UTF-8 writes some letters with several bytes.",
+            "spaces": "You put a space between the tokens. Where one belongs, it is part of the token already.",
+            "stripped": "You take away spaces at the ends. The text has to come back as it was.",
+            "bytes": "You return bytes. Make a text of them: `.decode`, once, at the end.",
+            "shown": "`str` of bytes writes them as Python code, with `b'` in front. Use `.decode`.",
+            "list": "You return a list with the bytes of each token. Put them together, and make one text of them.",
+            "escaped": "You write the bytes of a letter that is cut off with a backslash. We want a � "
+            'there: `errors="replace"`.',
+            "strict": "One answer is cut off in the middle of a letter, and there your function stops with an error. "
+            'Give `.decode` an `errors="replace"`.',
+            "strict_pieces": "Your function stops with an error, since some tokens hold only a part of a letter. Put "
+            "the bytes of all tokens together first, then decode once.",
+        },
+    ),
+    Exercise(
+        id="01.3",
         title="What will it cost?",
         level="easy",
         minutes=8,
@@ -200,7 +288,7 @@ EXERCISES = [
         "answers, "
         "inward, out)`: `count(text)` gives a text's tokens, `questions` and `answers` are lists of texts, `inward` "
         "and `out` "
-        "are the prices of a million tokens read and written.",
+        "are the prices of a million tokens read and written. Count each text on its own.",
         clue="First add up the tokens that are read, then those that are written. For two questions, the "
         "instructions are "
         "read twice. Divide by `1e6` at the end.",

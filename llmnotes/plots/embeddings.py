@@ -21,11 +21,7 @@ from llmnotes.plots.drawing import (
     show,
     vector,
 )
-
-
-def seen(token: str) -> str:
-    """Write a token so that its space can be seen."""
-    return token.replace("Ġ", "␣").replace(" ", "␣")
+from llmnotes.plots.tokens import seen
 
 
 def lookup(tokens: Sequence[str], ids: Sequence[int], rows: np.ndarray) -> None:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from llmnotes.plots.drawing import (
     FAINT,
+    INK,
+    THINGS,
     arrow,
     bars,
     box,
@@ -22,7 +25,7 @@ LETTER = 1.0  # units of the canvas that a letter in a strip takes
 
 def seen(token: str) -> str:
     """Write a token so that its space can be seen."""
-    return token.replace("Ġ", "␣").replace(" ", "␣")
+    return token.replace("Ġ", "␣").replace(" ", "␣").replace("Ċ", "↵")
 
 
 def strip(ax: Axes, x: float, y: float, tokens: Sequence[str], room: float = 49, h: float = 3) -> tuple[float, float]:
@@ -234,4 +237,110 @@ def tree(words: Sequence[str], merges: Sequence[Pair]) -> None:
         ax,
         f"Which letters were joined, and in which merge. {ends[0]}, as a whole; {ends[1]}.",
         "Two trees that grow upwards from letters. " + "; ".join(ends) + ".",
+    )
+
+
+def round_trip(text: str, tokens: Sequence[str], ids: Sequence[int]) -> None:
+    """Draw a text, its tokens and their ids below one another, with the way down and the way up."""
+    ax = canvas(24)
+    step = 43 / len(tokens)
+    note(ax, 1, 20, "text", ha="left", bold=True)
+    note(ax, 1, 12, "tokens", ha="left", bold=True)
+    note(ax, 1, 4, "ids", ha="left", bold=True)
+    cell(ax, 9, 18.2, 43, 3.6, seen(text), "token", code=True)
+    for i, (token, number) in enumerate(zip(tokens, ids, strict=True)):
+        x = 9 + step * i
+        spot = cell(ax, x + 0.5, 10.2, step - 1, 3.6, seen(token), "table", 0.06 + 0.14 * (len(token) - 1), code=True)
+        below = cell(ax, x + 0.5, 2.2, step - 1, 3.6, str(number), "token")
+        line(ax, [(spot.centre[0], 18.2), spot.top], "table")
+        line(ax, [spot.bottom, below.top], "table")
+    arrow(ax, (56.4, 19.6), (56.4, 4.4), thing="token", width=2.2)
+    arrow(ax, (60, 4.4), (60, 19.6), thing="token", width=2.2)
+    note(ax, 56.4, 21.6, "encode", bold=True)
+    note(ax, 60, 2.2, "decode", bold=True)
+    show(
+        ax,
+        "Encoding goes down: cut the text into tokens, then look up each token's place in the vocabulary. Decoding "
+        "goes up: read the tokens off, and put them one behind another.",
+        f"{text}; {' | '.join(map(seen, tokens))}; {', '.join(map(str, ids))}.",
+    )
+
+
+def conversation(tokens: Sequence[str], special: Sequence[str], asked: int) -> None:
+    """Draw the tokens of a chat prompt, a block for each turn, with the `special` ones marked.
+
+    `asked` is the number of tokens of the reader's own question.
+    """
+    says = ("the library puts this in", "your question", "now the model writes on")
+    turns: list[list[str]] = []
+    for token in tokens:
+        if token == special[0]:
+            turns.append([])
+        turns[-1].append(token)
+    rows: list[tuple[int, list[str]]] = []
+    for number, turn in enumerate(turns):
+        at = 99.0
+        for token in turn:
+            at += _wide(token, special)
+            if at > 62:
+                rows.append((number, []))
+                at = _wide(token, special)
+            rows[-1][1].append(token)
+    ax = canvas(4 * len(rows) + 3.6 * len(turns) + 1)
+    y, last = ax.get_ylim()[1] - 0.4, -1
+    for number, row in rows:
+        if number != last:
+            note(ax, 0.8, y - 1.6, says[number], ha="left", bold=True)
+            y, last = y - 3.6, number
+        at = 0.8
+        for token in row:
+            wide = _wide(token, special)
+            mark = token in special
+            cell(ax, at, y - 3.4, wide, 3, seen(token), "attention" if mark else "table", 0.8 if mark else 0.1, True)
+            at += wide
+        y -= 4
+    show(
+        ax,
+        f"What SmolLM2 reads when you ask it those {asked} tokens: {len(tokens)}. Orange: special tokens, where a turn "
+        f"begins and ends. ↵ is a new line.",
+        "; ".join(f"{words}: {' | '.join(map(seen, turn))}" for words, turn in zip(says, turns, strict=True)) + ".",
+    )
+
+
+def _wide(token: str, special: Sequence[str]) -> float:
+    return LETTER * len(token) + (1.6 if token in special else 0.9)
+
+
+def one_space(without: Mapping[str, tuple[str, float, float]], spaced: Mapping[str, tuple[str, float, float]]) -> None:
+    """Draw what comes after prompts, without and with a space at the end.
+
+    Each prompt has its best next token, the probability of that, and the probability of any digit.
+    """
+    rows = [(prompt, *without[prompt][:2], *spaced[prompt]) for prompt in without]
+    ax = canvas(3.7 * len(rows) + 7.6)
+    high = ax.get_ylim()[1]
+    note(ax, 0.8, high - 4, "prompt", ha="left", bold=True)
+    note(ax, 33, high - 4, "as it is", bold=True)
+    note(ax, 52.5, high - 1.8, "with a space at the end", bold=True)
+    note(ax, 46.2, high - 4.6, "best", colour=FAINT)
+    note(ax, 57.4, high - 4.6, "any digit", colour=FAINT)
+    y = high - 6.2
+    for prompt, best, share, found, other, digit in rows:
+        y -= 3.7
+        note(ax, 0.8, y + 1.7, prompt, ha="left")
+        cell(ax, 26.4, y + 0.2, 8.6, 3, seen(best), "stream", share, code=True)
+        note(ax, 39.4, y + 1.7, f"{share:.0%}", ha="right")
+        cell(ax, 42.2, y + 0.2, 5.6, 3, seen(found), "alarm" if found.isdigit() else "stream", other, code=True)
+        ax.add_patch(Rectangle((49.4, y + 0.5), 9 * digit, 2.4, facecolor=THINGS["alarm"][0], zorder=3))
+        note(ax, 63.4, y + 1.7, f"{digit:.0%}", ha="right")
+    ax.plot((49.4, 49.4), (y, high - 6.2), color=INK, linewidth=1)
+    show(
+        ax,
+        "SmolLM2's best next token after some prompts, first as they are, then with a space at the end. The bar is the "
+        "probability that a digit comes.",
+        "; ".join(
+            f"{prompt}: {seen(best)} {share:.0%}, with a space {seen(found)} {other:.0%}, any digit {digit:.0%}"
+            for prompt, best, share, found, other, digit in rows
+        )
+        + ".",
     )

@@ -1,6 +1,7 @@
 """Typical wrong answers to the exercises of notebook 01: {exercise: {key of its hint: source}}."""
 
 MERGE = "merge(tokens, pair)"
+DECODE = "decode(ids, vocabulary)"
 PRICE = "price(count, instructions, questions, answers, inward, out)"
 
 
@@ -47,6 +48,22 @@ WRONG = {
         "text": _code(MERGE, "return ''.join(tokens)"),
     },
     "01.2": {
+        "one_by_one": _code(DECODE, "return ''.join(vocabulary[i].decode('utf-8', errors='replace') for i in ids)"),
+        "drops": _code(DECODE, "return ''.join(vocabulary[i].decode('utf-8', errors='ignore') for i in ids)"),
+        "ignored": _code(DECODE, "return b''.join(vocabulary[i] for i in ids).decode('utf-8', errors='ignore')"),
+        "latin": _code(DECODE, "return ''.join(chr(byte) for i in ids for byte in vocabulary[i])"),
+        "spaces": _code(DECODE, "return b' '.join([vocabulary[i] for i in ids]).decode('utf-8', errors='replace')"),
+        "stripped": _code(
+            DECODE, "return b''.join(vocabulary[i] for i in ids).strip().decode('utf-8', errors='replace')"
+        ),
+        "bytes": _code(DECODE, "text = b''", "for i in ids:", "    text += vocabulary[i]", "return text"),
+        "shown": _code(DECODE, "return str(b''.join(vocabulary[i] for i in ids))"),
+        "list": _code(DECODE, "return [vocabulary[i] for i in ids]"),
+        "escaped": _code(DECODE, "return b''.join(vocabulary[i] for i in ids).decode(errors='backslashreplace')"),
+        "strict": _code(DECODE, "return b''.join(vocabulary[i] for i in ids).decode('utf-8')"),
+        "strict_pieces": _code(DECODE, "return ''.join(vocabulary[i].decode() for i in ids)"),
+    },
+    "01.3": {
         "letters": _code(
             PRICE,
             "read = sum(len(instructions) + len(q) for q in questions)",
