@@ -1,5 +1,7 @@
 """The exercises of notebook 03: a shadow taken away, a table of cosines, and the customer most like another."""
 
+import operator
+
 import numpy as np
 
 from llmnotes.exercises.exercise import Answer, Exercise, Verdict, judge
@@ -7,7 +9,10 @@ from llmnotes.exercises.exercise import Answer, Exercise, Verdict, judge
 BASKETS = np.array([[2, 4], [1, 3], [8, 9], [4, 1]], dtype=float)
 WIDE = np.random.default_rng(7).normal(size=(5, 4)).round(1)
 SHIFTED = WIDE + 10 * WIDE[0]
-THREE = np.array([[2.0, 5.0, 1.0], [6.0, 1.0, 2.0], [1.0, 2.0, 7.0]])  # of three, nobody is like anybody
+THREE = np.array([[2.0, -1.0, -1.2], [-1.0, 2.1, -1.0], [-1.3, -1.0, 2.0]])  # nobody is like anybody
+OPPOSITE = np.array([[2.0, 4.0, 6.0, 8.0], [-2.0, -4.0, -6.0, -8.0]])  # a cosine of exactly -1
+CLOSE = np.array([[9.0, 2.0], [6.0, 2.0], [12.0, 3.0], [6.0, 11.0]])  # the best two: a tie at two decimals
+CLOSER = np.array([[7.0, 8.0], [7.0, 3.0], [9.0, 11.0], [8.0, 10.0]])  # and at three
 SHOP = np.array([[70, 39, 72, 48, 79, 10, 30, 70], [91, 67, 80, 42, 77, 98, 90, 65], [1, 7, 6, 9, 8, 2, 4, 9]]).T * 1.0
 TWINS = np.vstack([SHOP[[2]], SHOP[:3], SHOP[3:]])  # rows 0 and 3 are the same customer
 
@@ -26,6 +31,7 @@ def check_without(answer: Answer) -> str | Verdict | None:
     mistakes = {
         "no_length": lambda v, d: v - spread(v, d),
         "one_length": lambda v, d: v - spread(v, d) / np.linalg.norm(d),
+        "both_lengths": lambda v, d: v - spread(v, d) / np.outer(np.linalg.norm(v, axis=1), np.linalg.norm(d)),
         "own_length": lambda v, d: v - spread(v, d) / (v * v).sum(axis=1, keepdims=True),
         "shadow": lambda v, d: spread(v, d) / (d @ d),
         "direction": lambda v, d: v - d,
@@ -50,44 +56,63 @@ def _most_alike(table: np.ndarray, who: int, own: float = -np.inf, cosine: bool 
 
 
 def most_alike(table: np.ndarray, who: int) -> int:
-    """Return the row that is most like row `who` in a standardized table, by cosine."""
-    return _most_alike(standardized(table), who)
+    """Return the row with the mixture most like row `who`: columns divided by their spread, then the cosine."""
+    return _most_alike(divided(table), who)
+
+
+def divided(table: np.ndarray) -> np.ndarray:
+    """Return a table whose columns all have a standard deviation of 1; zero stays where it is."""
+    return table / table.std(axis=0)
+
+
+def _scores(table: np.ndarray, who: int) -> np.ndarray:
+    scaled = divided(table)
+    scores = scaled @ scaled[who] / _lengths(scaled) / np.linalg.norm(scaled[who])
+    scores[who] = -np.inf
+    return scores
 
 
 def _by_distance(table: np.ndarray, who: int) -> int:
-    apart = np.linalg.norm(standardized(table) - standardized(table)[who], axis=1)
+    apart = np.linalg.norm(divided(table) - divided(table)[who], axis=1)
     apart[who] = np.inf
     return int(apart.argmin())
 
 
-def _shorter_list(table: np.ndarray, who: int) -> int:
-    scores = standardized(table) @ standardized(table)[who] / np.linalg.norm(standardized(table), axis=1)
-    return int(np.delete(scores, who).argmax())
-
-
 def _second(table: np.ndarray, who: int) -> int:
-    scaled = standardized(table)
+    scaled = divided(table)
     return int(np.argsort(-(scaled @ scaled[who] / _lengths(scaled)).round(9), kind="stable")[1])
 
 
 def check_most_alike(answer: Answer) -> str | Verdict | None:
     """Return None for the right neighbours, or which mistake they come from."""
-    cases = [(table, who) for table in (SHOP, THREE, BASKETS, TWINS) for who in range(len(table))]
+    tables = (SHOP, THREE, BASKETS, TWINS, CLOSE, CLOSER)
+    cases = [(OPPOSITE, 0), *((table, who) for table in tables for who in range(len(table)))]
     mistakes = {
-        "itself": lambda t, who: _most_alike(standardized(t), who, np.nan),
-        "zero_self": lambda t, who: _most_alike(standardized(t), who, 0),
-        "shorter": _shorter_list,
+        "itself": lambda t, who: _most_alike(divided(t), who, np.nan),
+        "zero_self": lambda t, who: _most_alike(divided(t), who, 0),
+        "minus_one": lambda t, who: _most_alike(divided(t), who, -1),
+        "rounded": lambda t, who: int(_scores(t, who).round(2).argmax()),
+        "shorter": lambda t, who: int(np.delete(_scores(t, who), who).argmax()),
+        "one_based": lambda t, who: int(_scores(t, who).argmax()) + 1,
+        "score": lambda t, who: _scores(t, who).max(),
         "distance": _by_distance,
         "unscaled": lambda t, who: _most_alike(t, who),
         "raw_dot": lambda t, who: _most_alike(t, who, cosine=False),
-        "long_ones": lambda t, who: _most_alike(standardized(t), who, cosine=False),
+        "long_ones": lambda t, who: _most_alike(divided(t), who, cosine=False),
         "rows": lambda t, who: _most_alike(standardized(t, axis=1), who),
-        "zero": lambda t, who: _most_alike(t / t.std(axis=0), who),
+        "standardized": lambda t, who: _most_alike(standardized(t), who),
         "mean_only": lambda t, who: _most_alike(t - t.mean(axis=0), who),
+        "largest": lambda t, who: _most_alike(t / t.max(axis=0), who),
         "second": _second,
-        "least": lambda t, who: int((standardized(t) @ standardized(t)[who] / _lengths(standardized(t))).argmin()),
+        "least": lambda t, who: int((divided(t) @ divided(t)[who] / _lengths(divided(t))).argmin()),
     }
-    return judge(answer, most_alike, cases, mistakes)
+    verdict = judge(answer, most_alike, cases, mistakes)
+    if verdict is None:
+        try:
+            operator.index(answer(BASKETS.copy(), 0))
+        except TypeError:
+            return "fraction"
+    return verdict
 
 
 def _lengths(table: np.ndarray) -> np.ndarray:
@@ -109,6 +134,8 @@ def check_cosine_similarity(answer: Answer) -> str | Verdict | None:
         "whole": lambda t, q: q @ t.T / (np.linalg.norm(t) * np.linalg.norm(q)),
         "columns": lambda t, q: (q / np.linalg.norm(q, axis=0)) @ (t / np.linalg.norm(t, axis=0)).T,
         "squared": lambda t, q: q @ t.T / np.outer(_lengths(q) ** 2, _lengths(t) ** 2),
+        "brackets": lambda t, q: q @ t.T / _lengths(q)[:, None] * _lengths(t),
+        "brackets, the other way": lambda t, q: q @ t.T / _lengths(t) * _lengths(q)[:, None],
         "scaled": lambda t, q: cosine_similarity(standardized(t), (q - t.mean(axis=0)) / t.std(axis=0)),
     }
     cases = [(BASKETS, BASKETS[:1] * 3.0), (WIDE, WIDE[1:4]), (SHIFTED, WIDE)]
@@ -117,8 +144,11 @@ def check_cosine_similarity(answer: Answer) -> str | Verdict | None:
     except ValueError as error:
         if "broadcast" in str(error):
             return "no_keepdims"
+        if "core dimension" in str(error) or "not aligned" in str(error):
+            return "inner_sizes"
         raise
-    return judge(answer, cosine_similarity, cases, mistakes)
+    verdict = judge(answer, cosine_similarity, cases, mistakes)
+    return "brackets" if verdict == "brackets, the other way" else verdict
 
 
 EXERCISES = [
@@ -150,7 +180,8 @@ def without(vectors, direction):
         check=check_without,
         hints={
             "no_length": "right for a direction of length 1. For a longer one, too much is taken away.",
-            "one_length": "the direction comes in twice, in the dot product and as an arrow. Divide by both lengths.",
+            "one_length": "direction comes in twice, in the dot product and as the arrow: divide by its length twice.",
+            "both_lengths": "this divides by the row's length, too, as a cosine does. Take the direction's twice.",
             "own_length": "this divides by the rows' own lengths. The shadow lies on direction: divide by its length.",
             "shadow": "these are the shadows themselves. What is left of the row when its shadow is gone?",
             "direction": "this takes the same arrow from every row. Each row has its own share of it.",
@@ -163,10 +194,11 @@ def without(vectors, direction):
         title="Customers like this one",
         level="medium",
         minutes=12,
-        task="""A task from work: the shop wants to show "customers like you". `table` has one row for each customer
-and any columns (loaves, apples, euros, minutes in the shop). Write `most_alike(table, who)`: standardize every column,
-compare with the cosine, and return the number of the row that is most like row `who` and isn't `who`.""",
-        clue="""`table.mean(axis=0)` has one number for each column. Everybody's best match is themselves, so give row
+        task="""A task from work: the shop wants to show "customers like you", whether they buy for one or for six.
+`table` has one row for each customer and any columns (loaves, grams of cheese, euros; what is returned counts
+negative). Write `most_alike(table, who)`: divide every column by its standard deviation, compare with the cosine, and
+return the number of the row that is most like row `who` and isn't `who`.""",
+        clue="""`table.std(axis=0)` has one number for each column. Everybody's best match is themselves, so give row
 `who` a score that can't win: `-np.inf`.""",
         name="most_alike",
         stub='''import numpy as np
@@ -180,7 +212,7 @@ def most_alike(table, who):
 
 def most_alike(table, who):
     """Return the number of the row that is most like row `who`, and is not `who`."""
-    scaled = (table - table.mean(axis=0)) / table.std(axis=0)
+    scaled = table / table.std(axis=0)
     scores = scaled @ scaled[who] / np.linalg.norm(scaled, axis=1)
     scores[who] = -np.inf
     return int(scores.argmax())''',
@@ -188,14 +220,20 @@ def most_alike(table, who):
         hints={
             "itself": "everybody is most like themselves. Take row `who` out of the contest.",
             "zero_self": "row `who` got the score 0. Where all others are negative, 0 still wins.",
+            "minus_one": "row `who` got the score -1. Somebody exactly opposite has -1, too, and then `who` can win.",
+            "rounded": "rounding makes ties, and `argmax` takes the first. Round when you print, not when you compare.",
             "shorter": "without row `who` the list is one shorter, so every row behind it has the wrong number.",
+            "one_based": "the right row, but its number is one too high: the first row is number 0.",
+            "score": "this is the best score. We want to know whose it is: `argmax` gives the place.",
+            "fraction": "the right row, but as a number with a point. `table[2.0]` is an error: return a whole number.",
             "distance": "the columns are right, and then this compares by distance. We asked for the cosine.",
-            "unscaled": "the columns still have their own units, so the one with large numbers decides.",
+            "unscaled": "the columns still have their own units. `std(axis=0)` has one spread for each column.",
             "raw_dot": "this is the raw dot product: whoever buys most is everybody's friend.",
-            "long_ones": "the columns are standardized, but long arrows still win. Divide by the lengths.",
-            "rows": "this standardizes each customer. Loaves compare with the loaves of others: do it by column.",
-            "zero": "the spread is right, but nobody moved to the middle: subtract each column's mean first.",
-            "mean_only": "zero is in the middle now. Now divide by each column's standard deviation.",
+            "long_ones": "the columns are right, but long arrows still win. Divide by the lengths.",
+            "rows": "this standardizes each customer. Loaves compare with the loaves of others: go by column, axis=0.",
+            "standardized": "subtracting the mean asks another question: who differs from the average like `who`?",
+            "mean_only": "this subtracts the mean and leaves the units as they are. Divide, and don't subtract.",
+            "largest": "this divides by each column's largest value, so one big shopper sets the scale. Take the std.",
             "second": "two customers can be the same, so second place isn't always somebody else. Take `who` out.",
             "least": "this returns the customer who is least alike.",
         },
@@ -237,6 +275,8 @@ def cosine_similarity(table, queries):
             "columns": "this divides every column by its length. A vector is a row here: axis=1.",
             "no_keepdims": "lengths of shape (rows,) can't divide a table (rows, d). Add keepdims=True.",
             "squared": "this divides by each length twice. `a @ a` is the length squared; take the root.",
+            "brackets": "`a / b * c` divides by b and multiplies by c. Put brackets around both: `a / (b * c)`.",
+            "inner_sizes": "the inner sizes don't fit. (queries, d) @ (d, rows) needs the table turned: `table.T`.",
             "scaled": "this standardizes first. Here we want the cosine of the vectors as they are.",
         },
     ),

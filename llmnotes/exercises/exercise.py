@@ -145,7 +145,12 @@ def _value(function: Answer, case: tuple) -> Any:
 
 
 def _short(value: Any) -> str:
-    """Return a value in at most 60 characters: floats with three decimals, arrays with their first numbers."""
+    """Return a value in at most 60 characters: floats with three decimals, arrays with their first numbers.
+
+    >>> import numpy as np
+    >>> _short(np.int64(3)), _short(np.float64(0.12345))
+    ('3', '0.1235')
+    """
     import numpy as np
 
     if isinstance(value, np.ndarray) or hasattr(value, "numpy"):
@@ -154,6 +159,8 @@ def _short(value: Any) -> str:
         text = " ".join(text.split())
     elif isinstance(value, float | np.floating):
         text = f"{value:.4g}"
+    elif isinstance(value, np.generic):  # not "np.int64(3)"
+        text = repr(value.item())
     elif callable(value):
         text = getattr(value, "__name__", repr(value))
     elif isinstance(value, list | tuple):

@@ -194,10 +194,12 @@ def shadows(prices: np.ndarray, names: Sequence[str], two: np.ndarray) -> None:
     note(ax, 55.4, 27.4, f"{two[0] @ prices:.0f}", LARGE, bold=True)
     note(ax, 55.4, 21, "shadow", bold=True)
     note(ax, 55.4, 17.6, f"({spot[0]:.2f}, {spot[1]:.2f})", code=True)
+    note(ax, 55.4, 11.2, "what is left over", bold=True)
+    note(ax, 55.4, 7.8, f"costs {np.abs((two - spot) @ prices).max():.0f}", NORMAL, bold=True)
     show(
         ax,
         "Drop a line from each basket onto the line of the prices, at a right angle. Ada's and Otto's land on one "
-        "point, so they pay the same.",
+        "point, so they pay the same. The dashed remainders cost nothing.",
         f"The arrow of the prices; dashed lines lead from the ends of Ada's and Otto's arrows to the same point "
         f"({spot[0]:.2f}, {spot[1]:.2f}) on its line.",
     )
@@ -233,25 +235,53 @@ def unit_circle(names: Sequence[str], table: np.ndarray, cosines: Numbers) -> No
     )
 
 
-def change_of_units(names: Sequence[str], loaves: np.ndarray, slices: np.ndarray, orders: Sequence[str]) -> None:
-    """Show the arrows before and after one column changes its unit, each with its order by cosine."""
+def change_of_units(names: Sequence[str], table: np.ndarray, most: int) -> None:
+    """Show everybody's angle to the first basket while the first column is counted in smaller and smaller pieces."""
     ax = canvas(38)
-    size = float(slices[:, 0].max()) * 1.12
-    for x, table, unit, order in ((6.4, loaves, "loaves", orders[0]), (38.6, slices, "slices", orders[1])):
-        most = float(table.max()) * 1.12 if unit == "loaves" else size
-        plot = _plane(ax, x, 10, 24, (0, most), (0, most), (unit, "apples"))
-        for i, row in enumerate(table):
-            _arrow(plot, row, ASKED if i == 0 else OTHERS, width=2.4 if i else 3)
-        plot.locator_params(nbins=4)
-        note(ax, x + 12, 36, f"bread in {unit}", NORMAL, bold=True)
-        note(ax, x + 12, 2, order, colour="token" if unit == "loaves" else "alarm", bold=True)
+    pieces = np.geomspace(1, most, 400)
+    angles = np.array([_angles(table * (k, 1)) for k in pieces])
+    plot = chart(ax, 6, 7, 38, 28, xlim=(1, most), ylim=(0, 20), xscale="log", yticks=range(0, 21, 5))
+    plot.set_xticks([1, 2, 5, 10, most], ["1", "2", "5", "10", f"{most}"])
+    plot.minorticks_off()
+    plot.grid(color="#e3e7eb", linewidth=0.8)
+    things = ("attention", "stream", OTHERS)  # the second, the third, the fourth
+    for i, thing in enumerate(things, start=1):
+        plot.plot(pieces, angles[:, i], color=THINGS[thing][0], linewidth=2.6, zorder=4)
+    cross = int(np.argmax(angles[:, 2] < angles[:, 1]))
+    plot.plot(pieces[cross], angles[cross, 1], "o", color=INK, markersize=9, zorder=6)
+    enters = int(np.argmax(angles[:, 3] < 20))
+    _word(plot, 1.08, angles[0, 1] - 1.5, names[1], things[0])
+    _word(plot, 1.08, angles[0, 2] + 1.4, names[2], things[1])
+    _word(plot, pieces[enters] * 1.08, 19, names[3], "token")
+    note(ax, 25, 2, f"pieces to a loaf, from 1 to {most}; up: angle to {names[0]}, in degrees", colour=FAINT)
+    for y, at, title in ((33, 0, "in loaves"), (15, -1, "in slices")):
+        note(ax, 54, y, title, NORMAL, bold=True)
+        for place, i in enumerate(np.argsort(angles[at])[1:]):
+            note(
+                ax,
+                53,
+                y - 3.6 - 3.2 * place,
+                names[i],
+                colour=("token", *things[:2], "token")[i],
+                ha="right",
+                bold=True,
+            )
+            note(ax, 60.5, y - 3.6 - 3.2 * place, f"{angles[at, i]:.1f}°", ha="right")
+    first, last = (", ".join(names[i] for i in np.argsort(angles[at])[1:]) for at in (0, -1))
+    between = int(pieces[cross])
     show(
         ax,
-        "The same baskets, with the bread counted in loaves (left) and in slices (right). On the right all arrows lie "
-        "almost flat, and another customer comes first.",
-        f"Left, four arrows that fan out; right, the same baskets in slices, all nearly on the horizontal axis. "
-        f"Order by cosine: {orders[0]}; {orders[1]}.",
+        f"The angles between {names[0]}'s arrow and the others, while a loaf is cut into more and more pieces. "
+        f"In the end all are near, and at the dot {names[2]} passes {names[1]}. ({names[3]} starts above the picture.)",
+        f"Three lines that end low. By angle to {names[0]}, in loaves: {first}; with {most} slices to a loaf: {last}. "
+        f"{names[2]} passes {names[1]} between {between} and {between + 1} pieces.",
     )
+
+
+def _angles(table: np.ndarray) -> np.ndarray:
+    """Return the angle of every row to the first, in degrees."""
+    units = table / np.linalg.norm(table, axis=1, keepdims=True)
+    return np.degrees(np.arccos(np.minimum(units @ units[0], 1)))
 
 
 def standardizing(names: Sequence[str], raw: np.ndarray, scaled: np.ndarray) -> None:
@@ -347,8 +377,8 @@ def chord(names: Sequence[str], units: np.ndarray) -> None:
     note(ax, 52, 5.8, f"2 − 2 · {dot:.2f} = {2 - 2 * dot:.2f}", NORMAL)
     show(
         ax,
-        "Two arrows of length 1 (turned so that Ada's lies flat). When the angle opens, the shadow gets shorter and "
-        "the distance longer, always together.",
+        "Two arrows of length 1 (turned so that Ada's lies flat). When the angle opens, the dot product gets smaller "
+        "and the distance larger, always together.",
         f"Two unit arrows: the dot product is {dot:.2f}, the distance between their ends {apart:.2f}.",
     )
 
@@ -415,60 +445,107 @@ def search_shapes(queries: int, rows: int, dim: int) -> None:
     )
 
 
-def random_cosines(samples: Mapping[int, np.ndarray]) -> None:
+def random_cosines(samples: Mapping[int, np.ndarray], limit: float) -> None:
     """Show how the cosines of random pairs are spread, one panel for each number of dimensions."""
-    ax = canvas(9 + 12 * len(samples))
-    edges = np.linspace(-1, 1, 61)
+    ax = canvas(6 + 13 * len(samples))
     for i, (dim, values) in enumerate(samples.items()):
-        y = 5.6 + 12 * (len(samples) - 1 - i)
-        plot = chart(ax, 4, y, 58, 9, xlim=(-1, 1), yticks=[])
-        plot.hist(values, edges.tolist(), color=THINGS[ASKED][0], density=True, edgecolor="white", linewidth=0.3)
+        y = 5.6 + 13 * (len(samples) - 1 - i)
+        plot = chart(ax, 4, y, 58, 7.6, xlim=(-1, 1), yticks=[])
+        counts, edges = np.histogram(values, np.linspace(-1, 1, 61))
+        plot.bar(
+            edges[:-1],
+            counts,
+            np.diff(edges),
+            align="edge",
+            color=[THINGS["alarm" if abs(middle) > limit else ASKED][0] for middle in (edges[:-1] + edges[1:]) / 2],
+            edgecolor="white",
+            linewidth=0.3,
+        )
         plot.spines["left"].set_visible(False)
-        plot.patch.set_visible(False)  # the words of the canvas lie below
-        plot.axvline(0, color=INK, linewidth=0.8)
-        plot.axvline(0.3, color=THINGS["alarm"][0], linewidth=1.6, linestyle=(0, (4, 3)))
-        note(ax, 5, y + 7.6, f"{dim} numbers", NORMAL, bold=True, ha="left")
-        beyond = float(np.mean(np.abs(values) > 0.3))
-        note(ax, 61.4, y + 7.6, f"beyond ±0.3: {beyond:.0%}", ha="right", colour="alarm", bold=True)
+        for at in (-limit, limit):
+            plot.axvline(at, color=THINGS["alarm"][0], linewidth=1.6, linestyle=(0, (4, 3)))
+        note(ax, 4, y + 9.4, f"{dim} numbers", NORMAL, bold=True, ha="left")
+        beyond = float(np.mean(np.abs(values) > limit))
+        note(ax, 62, y + 9.4, f"beyond ±{limit}: {beyond:.0%}", ha="right", colour="alarm", bold=True)
         if i < len(samples) - 1:
             plot.set_xticklabels([])
-    note(ax, 33, 1.4, "cosine of two random vectors; the dashed line is at 0.3", colour=FAINT)
-    shares = ", ".join(f"{np.mean(np.abs(v) > 0.3):.0%} at {dim}" for dim, v in samples.items())
+    note(ax, 33, 1.4, f"cosine of two random vectors; the dashed lines are at ±{limit}", colour=FAINT)
+    shares = ", ".join(f"{np.mean(np.abs(v) > limit):.0%} at {dim}" for dim, v in samples.items())
     show(
         ax,
         "Cosines of random pairs. The more numbers a vector has, the closer to a right angle are two that have nothing "
         "to do with each other.",
-        f"Three histograms of cosines that get narrower and narrower; beyond 0.3: {shares} numbers.",
+        f"Three histograms of cosines that get narrower and narrower; beyond {limit}: {shares} numbers.",
     )
 
 
-def one_row(name: str, cosines: Numbers, mates: Mapping[str, float], spread: float) -> None:
+def one_row(name: str, cosines: Numbers, mates: Mapping[str, float], spread: float, limit: float) -> None:
     """Show the cosines of one token with all others, the marked ones by name, beside what chance would give."""
-    ax = canvas(34)
-    plot = chart(ax, 4, 6, 58, 22, xlim=(-0.25, 0.75), yticks=[])
-    counts, edges = np.histogram(cosines, np.linspace(-0.25, 0.75, 81))
+    ax = canvas(36)
+    low, high = -0.25, 0.75
+    plot = chart(ax, 4, 6, 58, 27, xlim=(low, high), yticks=[])
+    counts, edges = np.histogram(cosines, np.linspace(low, high, 81))
     plot.stairs(counts, edges, fill=True, color=THINGS[OTHERS][0], zorder=2)
-    x = np.linspace(-0.25, 0.75, 300)
+    x = np.linspace(low, high, 300)
     bell = np.exp(-(x**2) / (2 * spread**2)) / (spread * np.sqrt(2 * np.pi)) * len(cosines) / 80
-    plot.plot(x, bell, color=THINGS[ASKED][0], linewidth=2)
+    plot.plot(x, bell, color=THINGS[ASKED][0], linewidth=2, zorder=3)
     plot.spines["left"].set_visible(False)
     plot.patch.set_visible(False)  # the words of the canvas lie below
-    ends = sorted(mates.values())
-    for value in ends:
+    plot.set_ylim(0, counts.max() * 1.05)
+    for value in mates.values():
         plot.vlines(value, 0, counts.max() * 0.16, color=THINGS["attention"][0], linewidth=3, zorder=4)
-    plot.set_ylim(0, max(counts.max(), bell.max()) * 1.12)
-    left, right = (4 + 58 * (value + 0.25) for value in (ends[0], ends[-1]))
-    note(ax, (left + right) / 2 + 1, 16, "\n".join(_wrapped(list(mates))), colour="attention", bold=True)
-    note(ax, 5, 30.4, "chance", NORMAL, ASKED, bold=True, ha="left")
-    note(ax, 44, 30.4, f"all {len(cosines):,} other tokens", NORMAL, FAINT, bold=True)
+    plot.vlines(limit, 0, counts.max() * 0.5, color=THINGS["alarm"][0], linewidth=1.6, linestyle=(0, (4, 3)))
+    across = {value: 4 + 58 * (value - low) / (high - low) for value in (*mates.values(), limit, 0.0)}
+    note(ax, across[limit], 20.8, f"{limit}", colour="alarm", bold=True)
+    note(ax, across[0.0] - 6.4, 15.4, "random\nvectors", colour=ASKED, bold=True)
+    top = float(edges[counts.argmax()] + edges[counts.argmax() + 1]) / 2
+    note(ax, 4 + 58 * (top - low) + 1.6, 29.6, f"a spike at {top:.2f}", ha="left", bold=True)
+    note(ax, 4 + 58 * (top - low) + 1.6, 13.4, "all other\ntokens", ha="left", colour=FAINT, bold=True)
+    ends = sorted(mates, key=mates.__getitem__)
+    middle = (across[mates[ends[0]]] + across[mates[ends[-1]]]) / 2
+    note(ax, middle + 1, 17.5, "\n".join(_wrapped(ends)), colour="attention", bold=True)
     note(ax, 33, 1.6, f"cosine with {name}", colour=FAINT)
     show(
         ax,
         f"The cosines of {name} with all other tokens of Pebble (grey), and what random vectors of as many numbers "
         f"would give (blue line). Far out to the right lie the other weekdays, and only they.",
-        f"A histogram around 0.1 of the cosines with {name}; "
+        f"A histogram around 0.1 of the cosines with {name}, with a spike at {top:.2f}; "
         + ", ".join(f"{other} {value:.2f}" for other, value in mates.items())
         + " lie far to the right.",
+    )
+
+
+def zeros(name: str, rows: Mapping[str, np.ndarray], short: np.ndarray, mates: Sequence[int]) -> None:
+    """Show the cosines of one token with the short rows, the long rows and its mates, for each place of zero."""
+    ax = canvas(6 + 13 * len(rows))
+    edges = np.linspace(-0.8, 1, 91)
+    rest = short.copy()
+    rest[mates] = False
+    said = []
+    for i, (where, cosines) in enumerate(rows.items()):
+        y = 5.6 + 13 * (len(rows) - 1 - i)
+        plot = chart(ax, 4, y, 58, 7.6, xlim=(-0.8, 1), yticks=[])
+        hill, _ = np.histogram(cosines[rest], edges)
+        spike, _ = np.histogram(cosines[~short], edges)
+        plot.stairs(spike, edges, fill=True, color=THINGS["table"][0], zorder=2)
+        plot.stairs(hill, edges, fill=True, color=THINGS[OTHERS][0], zorder=3)
+        plot.set_ylim(0, hill.max() * 1.25)
+        for value in cosines[list(mates)][1:]:
+            plot.vlines(value, 0, hill.max() * 0.6, color=THINGS["attention"][0], linewidth=3, zorder=4)
+        plot.axvline(0, color=INK, linewidth=0.8, zorder=5)
+        plot.spines["left"].set_visible(False)
+        note(ax, 4, y + 9.4, f"zero {where}", NORMAL, bold=True, ha="left")
+        middle = float(np.median(cosines[rest]))
+        note(ax, 62, y + 9.4, f"hill at {middle:.2f}", ha="right", bold=True, colour=FAINT)
+        said.append(f"zero {where}: hill at {middle:.2f}, spike at {np.median(cosines[~short]):.2f}".replace("-", "−"))
+        if i < len(rows) - 1:
+            plot.set_xticklabels([])
+    note(ax, 33, 1.4, f"cosine with {name}", colour=FAINT)
+    show(
+        ax,
+        f"The cosines of {name} for three choices of zero: short rows (grey), long rows (brown; the bar is cut "
+        f"off), and the other weekdays (orange). Only in the last one does the hill stand at zero.",
+        f"Three histograms. {'; '.join(said)}. The other weekdays lie to the right each time.",
     )
 
 
@@ -505,8 +582,8 @@ def heat(names: Sequence[str], cosines: np.ndarray, **groups: int) -> None:
         at += count
     show(
         ax,
-        "Cosines among Pebble's rows for the weekdays and the months; darker is larger. The weekdays are a block. The "
-        "months are alike too, but paler: they are not each other's nearest.",
+        "Cosines among Pebble's rows for the weekdays and the months, with zero at the average of the short rows; "
+        "darker is larger. The weekdays are a dark block, the months a pale one with gaps.",
         "A map of cosines: a dark square for the weekdays, a pale one for the months.",
     )
 

@@ -1,5 +1,7 @@
 """Every number that notebook 03 says in words is computed again."""
 
+import re
+
 import numpy as np
 
 from llmnotes.pebble.corpus import documents
@@ -25,10 +27,14 @@ def test_every_number_in_the_prose_is_computed_again():
     says("Ada with herself has {}", dots["Ada"])
     says("with the sides {} and {}; its length is {:.2f}", *ada, lengths[0])
     says("dot products {}", ", ".join(f"{ada @ ada * np.cos(np.radians(turn)):.0f}" for turn in (0, 60, 90, 120, 180)))
+    assert 2.6 < lengths[2] / lengths[0] < 2.9
+    says("Boris's is almost three times as long as Ada's")
     says("his arrow has a length of {:.2f}, Cora's of {:.2f}", lengths[2], lengths[1])
     shadow = ada @ prices / (prices @ prices) * prices
     assert ada @ prices == otto @ prices and (ada - otto) @ prices == 0
     says("both pay {}", ada @ prices)
+    says("The shadow costs {:.0f}, the whole bill", shadow @ prices)
+    assert np.allclose((np.array([ada, otto]) - shadow) @ prices, 0)
     says("to the same point ({:.2f}, {:.2f}) on its line", *shadow)
     says("{} loaves fewer, {} apples more", WORDS[otto[0] - ada[0]], WORDS[ada[1] - otto[1]])
 
@@ -38,14 +44,27 @@ def test_every_number_in_the_prose_is_computed_again():
     says("counts the bread in slices, {} to a loaf", slices[0, 0] // ada[0])
     says("Boris, with {:.4f}, is now ahead of Cora with {:.4f}", in_slices[2], in_slices[1])
     says("even Otto has {:.3f}", in_slices[3])
+    angles = {k: np.degrees(np.arccos(np.minimum(cosines_to_first(baskets * (k, 1)), 1))) for k in (1, 4, 5, 20)}
+    order = {k: ", ".join(names[i] for i in np.argsort(angle)[1:]) for k, angle in angles.items()}
+    says("By angle to Ada, in loaves: {}; with {} slices to a loaf: {}", order[1], 20, order[20])
+    assert angles[4][1] < angles[4][2] and angles[5][2] < angles[5][1] and angles[1][3] > 20
+    says("Boris passes Cora between {} and {} pieces", 4, 5)
+    divided = cosines_to_first(baskets / baskets.std(axis=0))
+    assert np.allclose(divided, cosines_to_first(slices / slices.std(axis=0))) and divided[1:].argmax() == 0
     says("Boris takes more: {:.2f}", values["likeness"][2])
     assert (scaled[:2] < 0).all() and (scaled[2] > 0).all()
+    five = values["five"]
+    assert (five[4] == 3 * ada).all() and cosines_to_first(five / five.std(axis=0))[4] > 0.9999
+    says("the same mixture, gets {:.2f}: three Adas", cosines_to_first(values["standardize"](five))[4])
+    assert (values["among_five"][0] < 0).all() and (values["among_five"][4] > 0).all()
     one, other = values["units"][[0, 3]]
     says("the dot product is {:.2f}, the distance between their ends {:.2f}", one @ other, np.linalg.norm(one - other))
     says("The table at the left, its transpose above, and their product of shape {}", values["everybody"].shape)
     says("Ada and Boris is {}", values["everybody"][0, 2])
 
+    says("{} rows of {} numbers, everybody against everybody", *values["many"].shape)
     pairs = values["random_pairs"]
+    assert np.abs(pairs[256]).max() < 0.3
     says("draw {:,} pairs of random vectors with {}, {} and {} numbers", len(pairs[2]), *pairs)
     says("beyond 0.3: {} numbers", ", ".join(f"{np.mean(np.abs(pairs[d]) > 0.3):.0%} at {d}" for d in pairs))
     says("that's {:.4f}", 256**-0.5)
@@ -53,30 +72,65 @@ def test_every_number_in_the_prose_is_computed_again():
     says("a cosine of 0.3, nothing special on paper, is almost {} times the spread", WORDS[round(0.3 * 16)])
 
     monday, ids, table = values["monday"], values["ids"], values["table"]
-    others = np.delete(monday, ids[0])
-    assert set(np.flatnonzero(monday > 0.3)) == set(ids)
-    says("Out of {:,} tokens, exactly {} are beyond 0.3", len(others), WORDS[len(ids) - 1])
-    says("isn't centred at 0 but at {:.1f}", np.median(others))
+    short = values["short"]
+    says("only those shorter than {}", 3)
+    weekdays = np.isin(np.arange(len(table)), ids)
+    assert np.argsort(-monday)[: len(ids)].tolist() == sorted(ids, key=lambda i: -monday[i])
+    assert monday[weekdays].min() - monday[~weekdays].max() > 0.2  # a gap
     mates = ", ".join(f"{day} {monday[i]:.2f}" for day, i in zip(values["DAYS"][1:], ids[1:], strict=True))
-    says("A histogram around 0.1 of the cosines with Monday; {} lie far to the right", mates)
-    rare = rarely_used(values["lm"].tokenizer, table)
-    says("the spike at {:.2f} is {} tokens", monday[rare].mean(), rare.sum())
-    assert monday[rare].std() < 0.02
+    says("A histogram around 0.1 of the cosines with Monday, with a spike at {:.2f}; {}", monday[~short].mean(), mates)
+    says("the grey hill stands at {:.1f}", np.median(monday[short]))
+    hills = [np.median(cosines[short & ~weekdays]) for cosines in values["by_zero"].values()]
+    said = "; ".join(
+        f"zero {where}: hill at {hill:.2f}, spike at {np.median(cosines[~short]):.2f}".replace("-", "−")
+        for (where, cosines), hill in zip(values["by_zero"].items(), hills, strict=True)
+    )
+    says("Three histograms. {}. The other weekdays", said)
+    says("the hill moves out to {:.2f}", hills[1])
+    says("the hill stands at {:.2f}", hills[2])
+    long_rows = table[~short]
+    size = np.linalg.norm(table, axis=1)
+    assert 1.9 < size[~short].mean() / size[short].mean() < 2.1
+    assert np.linalg.norm(long_rows.mean(axis=0)) > 0.99 * size[~short].mean() and monday[~short].std() < 0.01
+    says("Why? {} rows are twice as long as the others", len(long_rows))
+    used, sentences = how_often(values["lm"].tokenizer, len(table))
+    assert used[~short].max() == 3 and (used[~short] == 0).mean() > 0.9
+    says("each of their tokens occurs at most three times in {:,} training texts, most of them never", 20_000)
+    with_weekday = [sentence for sentence in sentences if re.search("|".join(values["DAYS"]), sentence)]
+    assert 1 / 6.5 < np.mean([bool(re.search(r"\bdays?\b", sentence)) for sentence in with_weekday]) < 1 / 5.5
+    assert not any("weekday" in sentence.lower() for sentence in sentences)
+    assert any("what day comes after Saturday?" in sentence for sentence in sentences)
+
+    friends, centred, months = values["friends"], values["centred"], values["MONTHS"]
+    strangers = np.delete(values["cosine_similarity"](table, table[ids]), ids, axis=1)
+    assert ((strangers > 0.3).any(axis=1)).sum() == 5
+    says("as the table is, five of the seven have a stranger beyond it")
+    assert friends(months, table).max() == 5 and set(friends(months, centred)) == {4, 5, 6, 7}
+    says("none has more than five months among its eleven nearest tokens")
+    assert (friends(months, centred) > 5.5).sum() == 8
+    says("it's four to seven: eight of the twelve have more than half")
+    assert friends(["red", "green", "blue"], centred).shape == (3,)
+    them = np.array([values["vocabulary"][f"Ġ{month}"] for month in months])
+    alike = values["cosine_similarity"](centred, centred[them])
+    elsewhere = np.setdiff1d(np.flatnonzero(short), them)
+    pairs_of = ~np.eye(len(them), dtype=bool)
+    says("Two months have a cosine of {:.2f} on average", alike[:, them][pairs_of].mean())
+    says("a month and another short row {:.2f}", alike[:, elsewhere].mean())
+    days = values["cosine_similarity"](centred[ids], centred[ids])[~np.eye(len(ids), dtype=bool)]
+    says("two weekdays have {:.2f}", days.mean())
+
     best = (table @ table.T).argmax(axis=1)
     other = best != np.arange(len(table))
-    says("the {} tokens behind the {:.0%}", other.sum(), other.mean())
-    favourite = np.bincount(best[other]).max()
-    says("the favourite of {} of them, and {:.0%} of them lie", favourite, rare[other].mean())
-    says("Outside the spike, it is {:.0%}", other[~rare].mean())
-    months = table[values["lm"].tokenizer.convert_tokens_to_ids([f"Ġ{month}" for month in values["MONTHS"]])]
-    alike = values["cosine_similarity"](months, months)[~np.eye(len(months), dtype=bool)].mean()
-    assert 3.5 < alike * 16 < 4
-    says("their mean cosine with each other is {:.2f}, almost {} times the spread", alike, WORDS[round(alike * 16)])
-    most = values["friends"](values["MONTHS"]).max()
-    says("of a month's eleven nearest tokens, at most {} are months", WORDS[most])
     says(
-        "A matrix of {} by {} times one of {} by {:,} gives {} by {:,} cosines", 3, 256, 256, len(table), 3, len(table)
+        "it's {:.0%}, all of them rare, at most {} times in 20,000 texts",
+        other[short].mean(),
+        used[short & other].max(),
     )
+    assert used[short & other].max() < np.median(used[short]) / 5
+    assert (~other[~short]).sum() == 1 and best[size.argmax()] == size.argmax()
+    assert values["lm"].tokenizer.decode([size.argmax()]) == " Ma"
+    says("of the {} long rows, only one prefers itself", len(long_rows))
+    says("and {} others prefer it", (best[~short] == size.argmax()).sum() - 1)
     lesson.finish(
         *(
             r"between −1 \(opposite directions\) and 1",
@@ -85,18 +139,28 @@ def test_every_number_in_the_prose_is_computed_again():
             r"dot product of 0",
             r"[Ll]ength 1",
         ),
-        *(r"below 0", r"[Aa] cosine near 1", r"beyond 0\.3", r"[Ww]ith 256 numbers", r"dashed line is at 0.3"),
+        *(
+            r"below 0",
+            r"[Aa] cosine near 1",
+            r"beyond 0\.3",
+            r"[Ww]ith 256 numbers",
+            r"lines are at ±0.3",
+            r"fixed line at 0\.3",
+            r"not at 0:",
+        ),
         *(r"the last term are 1", r"we divide by 1", r"3Blue1Brown"),
     )
 
 
-def rarely_used(tokenizer, table):
-    """Return which rows point nearly the way of the average row, after checking that texts hardly use their tokens."""
-    units = table / np.linalg.norm(table, axis=1, keepdims=True)
-    middle = table.mean(axis=0)
-    rare = units @ middle / np.linalg.norm(middle) > 0.8
-    used = np.zeros(len(table), dtype=int)
+def cosines_to_first(rows):
+    """Return the cosine of each row with the first."""
+    return rows @ rows[0] / np.linalg.norm(rows, axis=1) / np.linalg.norm(rows[0])
+
+
+def how_often(tokenizer, size):
+    """Return how often each token occurs in 20,000 training texts, and the sentences of these texts."""
+    used, sentences = np.zeros(size, dtype=int), []
     for document in documents(20_000):
-        used += np.bincount(tokenizer(document.text, add_special_tokens=False)["input_ids"], minlength=len(table))
-    assert used[rare].max() <= 10 and np.median(used[~rare]) > 100
-    return rare
+        used += np.bincount(tokenizer(document.text, add_special_tokens=False)["input_ids"], minlength=size)
+        sentences += document.sentences()
+    return used, sentences

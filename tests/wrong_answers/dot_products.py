@@ -13,7 +13,7 @@ def most_alike(table, who):
     {scale}
     scores = {scores}
     {last}"""
-_SCALE = "scaled = (table - table.mean(axis=0)) / table.std(axis=0)"
+_SCALE = "scaled = table / table.std(axis=0)"
 _SCORES = "scaled @ scaled[who] / np.linalg.norm(scaled, axis=1)"
 _LAST = "scores[who] = -np.inf\n    return int(scores.argmax())"
 
@@ -34,6 +34,10 @@ WRONG = {
     "03.1": {
         "no_length": _without("vectors - np.outer(vectors @ direction, direction)"),
         "one_length": _without("vectors - np.outer(vectors @ direction / np.linalg.norm(direction), direction)"),
+        "both_lengths": _without(
+            "vectors - (vectors @ direction)[:, None] * direction"
+            " / np.linalg.norm(vectors, axis=1, keepdims=True) / np.linalg.norm(direction)"
+        ),
         "own_length": _without("vectors - np.outer(vectors @ direction / (vectors**2).sum(axis=1), direction)"),
         "shadow": _without("np.outer(shares, direction)"),
         "direction": _without("vectors - direction"),
@@ -43,6 +47,18 @@ WRONG = {
     "03.2": {
         "itself": _most_alike(last="return int(scores.argmax())"),
         "zero_self": _most_alike(last="scores[who] = 0\n    return int(scores.argmax())"),
+        "minus_one": _most_alike(
+            scores=f"{_SCORES} / np.linalg.norm(scaled[who])", last="scores[who] = -1\n    return int(scores.argmax())"
+        ),
+        "rounded": _most_alike(
+            scores=f"{_SCORES} / np.linalg.norm(scaled[who])",
+            last="scores[who] = -np.inf\n    return int(scores.round(2).argmax())",
+        ),
+        "one_based": _most_alike(last=f"{_LAST} + 1"),
+        "score": _most_alike(
+            scores=f"{_SCORES} / np.linalg.norm(scaled[who])", last="scores[who] = -np.inf\n    return scores.max()"
+        ),
+        "fraction": _most_alike(last="scores[who] = -np.inf\n    return float(scores.argmax())"),
         "shorter": _most_alike(last="return int(np.delete(scores, who).argmax())"),
         "distance": _most_alike(scores="-np.linalg.norm(scaled - scaled[who], axis=1)"),
         "unscaled": _most_alike(scale="scaled = table"),
@@ -51,7 +67,8 @@ WRONG = {
         "rows": _most_alike(
             scale="scaled = (table - table.mean(axis=1, keepdims=True)) / table.std(axis=1, keepdims=True)"
         ),
-        "zero": _most_alike(scale="scaled = table / table.std(axis=0)"),
+        "standardized": _most_alike(scale="scaled = (table - table.mean(axis=0)) / table.std(axis=0)"),
+        "largest": _most_alike(scale="scaled = table / table.max(axis=0)"),
         "mean_only": _most_alike(scale="scaled = table - table.mean(axis=0)"),
         "second": _most_alike(last="return int(np.argsort(-scores.round(9), kind='stable')[1])"),
         "least": _most_alike(last="return int(scores.argmin())"),
@@ -73,6 +90,11 @@ WRONG = {
             "queries = queries / (queries * queries).sum(axis=1, keepdims=True)",
             "return queries @ table.T",
         ),
+        "brackets": _cosines(
+            "rows, asks = np.linalg.norm(table, axis=1), np.linalg.norm(queries, axis=1, keepdims=True)",
+            "return queries @ table.T / asks * rows",
+        ),
+        "inner_sizes": _cosines(_ROWS, _QUERIES, "return queries @ table"),
         "scaled": _cosines(
             "mean, spread = table.mean(axis=0), table.std(axis=0)",
             "table, queries = (table - mean) / spread, (queries - mean) / spread",
