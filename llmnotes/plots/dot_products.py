@@ -21,7 +21,6 @@ from llmnotes.plots.drawing import (
     cell,
     chart,
     line,
-    matrix,
     note,
     plus,
     show,
@@ -251,7 +250,7 @@ def change_of_units(names: Sequence[str], table: np.ndarray, most: int) -> None:
     plot.plot(pieces[cross], angles[cross, 1], "o", color=INK, markersize=9, zorder=6)
     enters = int(np.argmax(angles[:, 3] < 20))
     _word(plot, 1.08, angles[0, 1] - 1.5, names[1], things[0])
-    _word(plot, 1.08, angles[0, 2] + 1.4, names[2], things[1])
+    _word(plot, 1.08, angles[0, 2] + 2.4, names[2], things[1])
     _word(plot, pieces[enters] * 1.08, 19, names[3], "token")
     note(ax, 25, 2, f"pieces to a loaf, from 1 to {most}; up: angle to {names[0]}, in degrees", colour=FAINT)
     for y, at, title in ((33, 0, "in loaves"), (15, -1, "in slices")):
@@ -370,7 +369,7 @@ def chord(names: Sequence[str], units: np.ndarray) -> None:
     _word(plot, flat[1, 0] - 0.02, flat[1, 1] + 0.08, names[1])
     dot, apart = float(first @ second), float(np.linalg.norm(first - second))
     _word(plot, flat[1, 0] / 2, -0.12, f"dot product {dot:.2f}", "attention", ha="center")
-    _word(plot, flat.mean(axis=0)[0] + 0.07, flat.mean(axis=0)[1] + 0.05, f"distance {apart:.2f}", "alarm")
+    _word(plot, flat.mean(axis=0)[0] + 0.13, flat.mean(axis=0)[1] + 0.05, f"distance {apart:.2f}", "alarm")
     note(ax, 52, 30, "distance squared", bold=True, colour="alarm")
     note(ax, 52, 26.8, f"{apart:.2f} · {apart:.2f} = {apart**2:.2f}", NORMAL)
     note(ax, 52, 9, "2 − 2 · dot product", bold=True, colour="attention")
@@ -422,26 +421,6 @@ def matrix_product(names: Sequence[str], table: np.ndarray, row: int, column: in
         "above it.",
         f"The table at the left, its transpose above, and their product of shape {product.shape}; the cell of "
         f"{names[row]} and {names[column]} is {product[row, column]:.0f}.",
-    )
-
-
-def search_shapes(queries: int, rows: int, dim: int) -> None:
-    """Show the shapes of a search: queries times the table, laid on its side, give a score for each pair."""
-    ax = canvas(29)
-    matrix(ax, 5, 8, 12, 4, "queries", "attention", rows=f"{queries}", cols=f"{dim}")
-    note(ax, 21, 10, "@", LARGE, bold=True)
-    matrix(ax, 28, 3.4, 17, 13, "table.T", "stream", rows=f"{dim}", cols=f"{rows:,}")
-    note(ax, 48.6, 10, "=", LARGE, bold=True)
-    matrix(ax, 53, 8, 10.4, 4, "cosines", "mlp", cols=f"{rows:,}")
-    note(ax, 11, 25.6, "every row divided\nby its length", bold=True)
-    note(ax, 36.5, 25.6, "every row divided\nby its length", bold=True)
-    arrow(ax, (11, 22.8), (11, 15.6))
-    arrow(ax, (36.5, 22.8), (36.5, 19.6))
-    note(ax, 58, 5.4, f"{queries} × {rows:,}")
-    show(
-        ax,
-        "A whole search in one product. The inner sizes must be equal, and they disappear; the outer ones stay.",
-        f"A matrix of {queries} by {dim} times one of {dim} by {rows:,} gives {queries} by {rows:,} cosines.",
     )
 
 
@@ -500,7 +479,7 @@ def one_row(name: str, cosines: Numbers, mates: Mapping[str, float], spread: flo
     note(ax, across[0.0] - 6.4, 15.4, "random\nvectors", colour=ASKED, bold=True)
     top = float(edges[counts.argmax()] + edges[counts.argmax() + 1]) / 2
     note(ax, 4 + 58 * (top - low) + 1.6, 29.6, f"a spike at {top:.2f}", ha="left", bold=True)
-    note(ax, 4 + 58 * (top - low) + 1.6, 13.4, "all other\ntokens", ha="left", colour=FAINT, bold=True)
+    note(ax, 4 + 58 * (top - low) + 1.6, 13.4, "other\ntokens", ha="left", colour=FAINT, bold=True)
     ends = sorted(mates, key=mates.__getitem__)
     middle = (across[mates[ends[0]]] + across[mates[ends[-1]]]) / 2
     note(ax, middle + 1, 17.5, "\n".join(_wrapped(ends)), colour="attention", bold=True)

@@ -145,7 +145,7 @@ def test_every_number_in_the_prose_is_computed_again():
             r"beyond 0\.3",
             r"[Ww]ith 256 numbers",
             r"lines are at ±0.3",
-            r"fixed line at 0\.3",
+            r"A line at 0\.3",
             r"not at 0:",
         ),
         *(r"the last term are 1", r"we divide by 1", r"3Blue1Brown"),
