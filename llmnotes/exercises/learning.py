@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from llmnotes.exercises.exercise import Answer, Exercise, Verdict, judge
+from llmnotes.exercises.exercise import Answer, Exercise, Verdict, alike, judge
 from llmnotes.little import Descent, Table, Words, cross_entropy, statements, train
 
 PREDICTIONS = (  # logits, and the number of the right word in each row
@@ -47,65 +47,95 @@ def check_cross_entropy(answer: Answer) -> str | Verdict | None:
         "perplexity": _from_chances(lambda right: (-right.log().mean()).exp()),
         "all_words": _on_tensors(lambda logits, targets: -torch.softmax(logits, dim=-1).log().mean()),
         "twice": _on_tensors(lambda logits, targets: cross_entropy(torch.softmax(logits, dim=-1), targets)),
+        "other_way": _on_tensors(
+            lambda logits, targets: -torch.softmax(logits, dim=0)[torch.arange(len(targets)), targets].log().mean()
+        ),
+        "all_pairs": _on_tensors(lambda logits, targets: -torch.softmax(logits, dim=-1)[:, targets].log().mean()),
     }
     verdict = judge(_on_tensors(answer), _on_tensors(cross_entropy), PREDICTIONS, mistakes)
     if verdict is not None:
         return verdict
-    logits, targets = PREDICTIONS[0]
-    found = answer(torch.tensor(logits, dtype=torch.float64, requires_grad=True), torch.tensor(targets))
-    if not isinstance(found, torch.Tensor):
-        return "bare"
-    return "cut" if found.grad_fn is None else None
-
-
-class _NoGradient(Exception):
-    """`step` was called while a weight had no gradient."""
+    for logits, target in PREDICTIONS:  # once more in full: with a gradient, and all digits
+        weights, targets = torch.tensor(logits, dtype=torch.float64, requires_grad=True), torch.tensor(target)
+        given = weights * 1
+        try:
+            found = answer(given, targets)
+        except (RuntimeError, TypeError) as error:
+            if "numpy" in str(error):  # NumPy does not take a tensor with a gradient
+                return "bare"
+            raise
+        if not torch.equal(given, weights):
+            return Verdict("overwrites", "your function changes the logits it is given; work on a copy")
+        if not isinstance(found, torch.Tensor):
+            return "bare"
+        if found.grad_fn is None:
+            return "cut"
+        if found.dtype != given.dtype:
+            return "32_bits"
+        right = cross_entropy(weights, targets).item()
+        if not math.isclose(found.item(), right, rel_tol=1e-12):
+            return Verdict("nearly", f"nearly: the right answer is {right:.12f}, yours is {found.item():.12f}")
+    return None
 
 
 class _Elsewhere(Exception):
-    """A method was called on an object that does not have it; its text is the key of a hint."""
+    """A method was called too early, or on an object that does not have it; its text is the key of a hint."""
 
 
-class _Watchful(Descent):
-    """An optimizer that notes which of its methods were called."""
+class _Watchful:
+    """An optimizer that notes which of its methods were called. As with PyTorch's, its rate is its own affair."""
 
     def __init__(self, weights: Iterable[torch.Tensor], lr: float) -> None:
-        super().__init__(weights, lr)
-        self.called: set[str] = set()
+        self._descent, self._called = Descent(weights, lr), set[str]()
 
-    def step(self) -> None:
-        self.called.add("step")
-        if any(weight.grad is None for weight in self.weights):
-            raise _NoGradient
-        super().step()
+    def step(self, *closure: Any) -> None:
+        if closure:
+            raise _Elsewhere("step_of")
+        self._called.add("step")
+        if any(weight.grad is None for weight in self._descent.weights):
+            raise _Elsewhere("cleared_first" if "backward" in self._called else "no_gradient")
+        self._descent.step()
 
-    def zero_grad(self) -> None:
-        self.called.add("zero_grad")
-        super().zero_grad()
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self._called.add("zero_grad")
+        self._descent.zero_grad()
 
     def __getattr__(self, name: str) -> Any:
         if name == "backward":
             raise _Elsewhere("optimizer_backward")
-        raise AttributeError(f"the optimizer has no {name}; it has step() and zero_grad()")
+        raise AttributeError(f"the optimizer has no {name}; all that every optimizer has is step() and zero_grad()")
 
 
-class _Plain(Table):
-    """A table that says what to call instead of the methods that it lacks."""
+class _Any:
+    """A model unlike the lesson's: two lots of weights under other names, steep slopes, and only what `train` asks."""
+
+    def __init__(self, size: int) -> None:
+        random = torch.Generator().manual_seed(11)
+        self._rows = torch.zeros(size, size, dtype=torch.float64, requires_grad=True)
+        self._all = torch.randn(size, generator=random, dtype=torch.float64).requires_grad_()
+
+    def parameters(self) -> Iterable[torch.Tensor]:
+        return iter((self._rows, self._all))
+
+    def loss(self, ids: Any, targets: torch.Tensor) -> torch.Tensor:
+        return 20 * cross_entropy(self._rows[ids] + self._all, targets)
 
     def __getattr__(self, name: str) -> Any:
         if name == "zero_grad":
             raise _Elsewhere("model_zero_grad")
-        raise AttributeError(f"the model has no {name}; it has parameters() and loss()")
+        if name == "logits":
+            raise _Elsewhere("table_only")
+        raise AttributeError(f"the model has no {name}; all that train may ask of a model is parameters() and loss()")
 
 
 def _attempt(loop: Callable[..., Any], rate: float, steps: int, batch: int | None, seed: int) -> tuple[Any, set[str]]:
-    """Run a loop on a little table, and return what it returns and the names of what it called."""
+    """Run a loop on a little model, and return what it returns and the names of what it called."""
     random = torch.Generator().manual_seed(7)
-    table, data = _Plain(6), torch.randint(6, (2, 40), generator=random)
-    optimizer = _Watchful(table.parameters(), rate)
-    for weight in table.parameters():
-        weight.register_hook(lambda gradient: optimizer.called.add("backward"))
-    return loop(table, (data[0], data[1]), optimizer, steps, batch=batch, seed=seed), optimizer.called
+    model, data = _Any(6), torch.randint(6, (2, 40), generator=random)
+    optimizer = _Watchful(model.parameters(), rate)
+    for weight in model.parameters():
+        weight.register_hook(lambda gradient: optimizer._called.add("backward"))
+    return loop(model, (data[0], data[1]), optimizer, steps, batch=batch, seed=seed), optimizer._called
 
 
 def _numbers(losses: Any) -> list[float]:
@@ -131,7 +161,12 @@ def _hasty(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | Non
     return [train(model, data, optimizer, 1, batch, seed)[0] for _ in range(steps)]  # draws the same rows each time
 
 
-RUNS = ((3.0, 4, None, 0), (1.0, 5, None, 0), (2.0, 4, 8, 3))
+def _own_rate(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
+    optimizer._descent.lr = 30
+    return train(model, data, optimizer, steps, batch, seed)
+
+
+RUNS = ((0.15, 4, None, 0), (0.05, 5, None, 0), (0.1, 4, 8, 3))  # rate, steps, batch, seed
 
 
 def check_train(answer: Answer) -> str | Verdict | None:
@@ -143,13 +178,36 @@ def check_train(answer: Answer) -> str | Verdict | None:
             if called:
                 return "no_step"
             return Verdict("to do", "still to do: the loss stays what it is, so the weights do not change yet")
-        mistakes = {"not_cleared": _losses(_forgetful), "rows": _losses(_hasty)}
+        mistakes = {"not_cleared": _losses(_forgetful), "rows": _losses(_hasty), "own_rate": _losses(_own_rate)}
         verdict = judge(_losses(answer), _losses(train), RUNS, mistakes)
-    except _NoGradient:
-        return "no_gradient"
     except _Elsewhere as error:
         return str(error)
-    return "tensors" if verdict is None and any(isinstance(loss, torch.Tensor) for loss in first) else verdict
+    except TypeError as error:
+        if "NoneType" in str(error):
+            return "none"
+        raise
+    if isinstance(verdict, Verdict) and verdict.state == "other":
+        return _beside(answer)
+    if verdict is not None:
+        return verdict
+    if any(isinstance(loss, torch.Tensor) for loss in first):
+        return "tensors"
+    exact = all(math.isclose(*two, rel_tol=1e-9) for two in zip(losses, _losses(train)(*RUNS[0]), strict=True))
+    return None if exact else "rounded"
+
+
+def _beside(answer: Answer) -> Verdict:
+    """Return the verdict that shows the losses of the first run that came out wrong beside the right ones."""
+    for rate, steps, batch, seed in RUNS:
+        right, found = (_losses(loop)(rate, steps, batch, seed) for loop in (train, answer))
+        if not alike(right, found):
+            break
+    listed = [", ".join(f"{loss:.3f}" for loss in losses) or "none" for losses in (right, found)]
+    return Verdict(
+        "other",
+        f"on a small model, with the rate {rate:g}, {steps} steps and batch={batch}, the losses should be "
+        f"{listed[0]}; yours are {listed[1]}",
+    )
 
 
 @lru_cache
@@ -228,8 +286,13 @@ def cross_entropy(logits, targets):
             "perplexity": "this is e to the loss, the perplexity, which comes a little later. Leave out the last step.",
             "all_words": "this is the mean over all words of the table. Only the words that came count: use `right`.",
             "twice": "the softmax is taken twice: PyTorch's function takes one itself. Use `right`, the line above.",
-            "bare": "the number is right, but it is a bare Python number; training needs the tensor: "
-            "leave out .item().",
+            "other_way": "this softmax runs down the columns. Each row is one prediction, so it takes dim=-1.",
+            "all_pairs": "`p[:, targets]` takes every target from every row. Each row needs only its own: "
+            "`p[torch.arange(len(targets)), targets]`.",
+            "bare": "the number is right, but no longer a tensor, or made outside PyTorch. Training has to go back "
+            "through the calculation, so only tensors and their methods: no .item(), float(), math or NumPy.",
+            "32_bits": "right to six digits or so, but in another precision than the logits. Leave out .float(), "
+            "or whatever changes the type.",
             "cut": "the number is right, but the tensor has lost its way back to the logits, and training goes back. "
             "Leave out .detach(), .data or no_grad().",
         },
@@ -241,8 +304,9 @@ def cross_entropy(logits, targets):
         level="medium",
         minutes=8,
         task="""Put the loop into a function for *any* model and *any* optimizer. In its body three lines are
-missing: get the gradients, change the weights, clear the gradients. (`batch` is for section 09.5: with a number,
-each step uses that many pairs, drawn at random.)""",
+missing: get the gradients, change the weights, clear the gradients. `train` knows neither the weights nor the rate;
+the optimizer knows both. (`batch` is for section 09.5: with a number, each step uses that many pairs, drawn at
+random.)""",
         clue="The first of the three is `loss.backward()`, as above. The others are methods of `optimizer`.",
         name="train",
         stub='''import torch
@@ -281,13 +345,22 @@ def train(model, data, optimizer, steps, batch=None, seed=0):
     return losses''',
         check=check_train,
         hints={
-            "not_cleared": "the old gradients are still there. backward() adds to them, so clear them in every step.",
-            "no_gradient": "step() finds no gradients. backward() makes them, so it comes before step(); and "
-            "zero_grad() throws them away, so it does not stand between the two.",
-            "no_step": "step() is missing: nothing changes the weights. It's a method of the optimizer, with brackets.",
+            "not_cleared": "the old gradients are still there. backward() adds to them, so clear them in every step, "
+            "with optimizer.zero_grad() and its brackets.",
+            "no_gradient": "step() finds no gradients. loss.backward() makes them: with brackets, and before step().",
+            "cleared_first": "step() finds no gradients, because they have just been cleared. step() has to come "
+            "between backward() and zero_grad().",
+            "no_step": "nothing changes the weights. That's the optimizer's step(), with brackets.",
+            "step_of": "step() takes nothing in its brackets: the gradients lie with the weights already.",
             "optimizer_backward": "the optimizer has no backward(). The loss has: it knows what it was made from.",
             "model_zero_grad": "our model has no zero_grad(). The optimizer has: it knows which weights to clear.",
+            "table_only": "`logits` are the numbers of our table, and another model has other weights. The optimizer "
+            "knows them, and the rate: its step() changes them, its zero_grad() clears their gradients.",
+            "own_rate": "this takes the rate 30 whatever the optimizer was made with. Its own step() knows the rate.",
+            "none": "a line calculates with a gradient that is None, so it was never computed, or on another model. "
+            "Use only what train is given: loss.backward(), then two methods of the optimizer.",
             "tensors": "the losses are right, but append loss.item(): a tensor keeps the whole calculation alive.",
+            "rounded": "the losses are right, but rounded. Append loss.item() with all its digits.",
             "rows": "each step draws the same rows. Make the generator once, before the loop.",
         },
         kept=True,
