@@ -140,18 +140,19 @@ def wiggle(xs: Losses, losses: Losses, slope: float, height: float) -> None:
     ax = canvas(31)
     plot = plot_at(ax, 8, 6, 38, 22, xlim=(min(xs), max(xs)), ylim=(min(losses) - 0.4, max(losses) + 0.5))
     plot.plot(xs, losses, color=THINGS["loss"][0], linewidth=2.4)
-    near = np.array([-1.6, 1.6])
+    near = np.array([-1.6, 4.3])
     plot.plot(near, height + slope * near, color=THINGS["gradient"][0], linewidth=2.4)
+    plot.plot([0, 1, 1], [height, height, height + slope], color=INK, linewidth=1.4, linestyle=(0, (2, 2)))
     plot.plot(0, height, "o", color=INK, markersize=8, zorder=5)
-    note(ax, 27, 1.6, "the one number that we turn: row a, column kitten")
+    note(ax, 27, 1.6, "the one knob that we turn: row a, column kitten")
     note(ax, 8, 29.4, "loss of “a → kitten”", bold=True, ha="left", colour="loss")
     note(ax, 47, 22, f"slope here:\n{signed(slope, '{:+.3f}')}", NORMAL, ha="left", bold=True, colour="gradient")
     note(ax, 47, 14.6, f"on the straight line:\none to the right,\n{-slope:.3f} down", ha="left")
     show(
         ax,
-        "Everything stays as it is, only one number moves. Where we stand (the dot), the curve goes down to the right: "
-        "make this number larger.",
-        "The loss as a falling curve, with its tangent at the number 0.",
+        "Everything stays as it is, only one number moves. The straight line has the slope of the curve where we stand "
+        "(the dot). It goes down to the right: make this number larger. Further on, the curve leaves the line.",
+        "The loss as a falling curve, with a straight line that touches it at the number 0 and leaves it further on.",
     )
 
 
@@ -213,21 +214,26 @@ def circle(size: int) -> None:
     """Draw the loop of training; `size` is how many numbers our table has."""
     ax = canvas(24)
     places = {
-        "guess": (1, 14.6, "stream", "model(now)"),
-        "loss": (45, 14.6, "loss", "cross_entropy"),
-        "gradient": (45, 2.4, "gradient", "backward()"),
-        "step": (1, 2.4, "table", "− lr · gradient"),
+        "1 guess": (1, 14.6, "stream", "logits[now]"),
+        "2 loss": (23, 14.6, "loss", "cross_entropy"),
+        "3 gradient": (45, 14.6, "gradient", "backward()"),
+        "4 step": (34, 2.4, "table", "− lr · gradient"),
+        "5 clear": (12, 2.4, "old", "grad = None"),
     }
     for name, (x, y, thing, small) in places.items():
         box(ax, x, y, 18, 7, name, thing, small)
-    arrow(ax, (19.4, 18.1), (44.6, 18.1), "compare with the text")
-    arrow(ax, (54, 14.2), (54, 9.8), "which way?", side="left")
-    arrow(ax, (44.6, 5.9), (19.4, 5.9), "turn all the numbers")
-    arrow(ax, (10, 9.8), (10, 14.2), "and again", side="right")
+    for start, end in (
+        ((19.4, 18.1), (22.6, 18.1)),
+        ((41.4, 18.1), (44.6, 18.1)),
+        ((54, 14.2), (47, 9.8)),
+        ((33.6, 5.9), (30.4, 5.9)),
+    ):
+        arrow(ax, start, end)
+    arrow(ax, (17, 9.8), (10, 14.2), "and again", side="right")
     show(
         ax,
         f"All of training is this circle, for a table of {size:,} numbers and for a model of many billions.",
-        "Four boxes in a circle: guess, loss, gradient, step.",
+        "Five boxes in a circle: guess, loss, gradient, step, clear.",
     )
 
 
@@ -320,20 +326,24 @@ def valley(loss_at: Callable[[float], float], rates: Sequence[float], steps: int
         limits = {"xlim": (xs[0], xs[-1]), "ylim": (low - room, high + room), "yticks": ()}
         plot = plot_at(ax, x, 5.4, 19, 13.6, **limits)
         plot.plot(xs, curve, color=THINGS["loss"][0], linewidth=2)
-        plot.plot(places, heights, color=INK, linewidth=1, linestyle=(0, (2, 2)))
+        last = i == len(rates) - 1
+        if last:  # four steps, with an arrow for each
+            places, heights = places[:5], heights[:5]
+            for j in range(4):
+                how = {"arrowstyle": "-|>", "color": INK, "shrinkA": 3, "shrinkB": 3, "linewidth": 1.2}
+                plot.annotate("", (places[j + 1], heights[j + 1]), (places[j], heights[j]), arrowprops=how)
+                at = (11, -3) if places[j] > 3 else (-11, -3) if j else (-8, -11)
+                where = (places[j], heights[j])
+                plot.annotate(str(j), where, at, textcoords="offset points", ha="center", va="center", size=SMALL)
         plot.plot(places, heights, "o", color=INK, markersize=4.5)
         plot.plot(places[0], heights[0], "o", color=INK, markersize=8)
-        if i == len(rates) - 1:
-            for j, place in enumerate(places[:4]):
-                at = ((9, -6) if place > 0 else (-7, -9)) if j else (0, 11)
-                plot.annotate(str(j), (place, heights[j]), at, textcoords="offset points", ha="center", va="center")
         note(ax, x + 9.5, 21.4, f"lr = {rate}", NORMAL, bold=True)
     note(ax, 32, 1.4, number, colour=FAINT)
     show(
         ax,
         f"A valley: the loss over all pairs, while only one number moves. The large dot is the start, each small one "
-        f"a step, {steps} in all. Left: hardly any way. Middle: down, and calm. Right: across the valley to the other "
-        "side, and back.",
+        f"a step. Left: hardly any way in {steps} steps. Middle: down, and calm. Right: across the valley, from there "
+        "far back over the start, and in two more steps we are where we began.",
         "The same valley three times with dots on it: close together, running down to the bottom, and jumping across.",
     )
 
@@ -354,18 +364,4 @@ def four_runs(runs: Mapping[str, Losses]) -> None:
         ax,
         "Four runs of four colleagues, on the same table and the same text.",
         "Four small charts of a loss, named A, B, C and D.",
-    )
-
-
-def blind(names: Sequence[str], learned: Losses, truth: str, prompt: str) -> None:
-    """Draw the words that a trained table finds likeliest, and the one that we wanted."""
-    ax = canvas(3.2 * len(names) + 5)
-    note(ax, 16, 3.2 * len(names) + 3.2, f"after “{prompt}”", bold=True, ha="left")
-    things = ["loss" if name == truth else "table" for name in names]
-    bars(ax, 16, 3.2 * len(names) + 1.2, names, learned, things, length=34, form="{:.1%}")
-    show(
-        ax,
-        f"What the trained table expects after “{prompt}”. It sees only the last word, “a”, and so it "
-        "cannot know which animal we speak of. Red: what we wanted.",
-        "Bars of probabilities after the word a; kitten is far down.",
     )
