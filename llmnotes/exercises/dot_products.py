@@ -13,6 +13,7 @@ THREE = np.array([[2.0, -1.0, -1.2], [-1.0, 2.1, -1.0], [-1.3, -1.0, 2.0]])  # n
 OPPOSITE = np.array([[2.0, 4.0, 6.0, 8.0], [-2.0, -4.0, -6.0, -8.0]])  # a cosine of exactly -1
 CLOSE = np.array([[9.0, 2.0], [6.0, 2.0], [12.0, 3.0], [6.0, 11.0]])  # the best two: a tie at two decimals
 CLOSER = np.array([[7.0, 8.0], [7.0, 3.0], [9.0, 11.0], [8.0, 10.0]])  # and at three
+CROWD = np.random.default_rng(3).integers(1, 30, size=(20, 3)) * (1.0, 10.0, 0.1)  # tells near mistakes apart
 SHOP = np.array([[70, 39, 72, 48, 79, 10, 30, 70], [91, 67, 80, 42, 77, 98, 90, 65], [1, 7, 6, 9, 8, 2, 4, 9]]).T * 1.0
 TWINS = np.vstack([SHOP[[2]], SHOP[:3], SHOP[3:]])  # rows 0 and 3 are the same customer
 
@@ -85,7 +86,7 @@ def _second(table: np.ndarray, who: int) -> int:
 
 def check_most_alike(answer: Answer) -> str | Verdict | None:
     """Return None for the right neighbours, or which mistake they come from."""
-    tables = (SHOP, THREE, BASKETS, TWINS, CLOSE, CLOSER)
+    tables = (SHOP, THREE, BASKETS, TWINS, CLOSE, CLOSER, CROWD)
     cases = [(OPPOSITE, 0), *((table, who) for table in tables for who in range(len(table)))]
     mistakes = {
         "itself": lambda t, who: _most_alike(divided(t), who, np.nan),
@@ -103,6 +104,7 @@ def check_most_alike(answer: Answer) -> str | Verdict | None:
         "standardized": lambda t, who: _most_alike(standardized(t), who),
         "mean_only": lambda t, who: _most_alike(t - t.mean(axis=0), who),
         "largest": lambda t, who: _most_alike(t / t.max(axis=0), who),
+        "column_length": lambda t, who: _most_alike(t / np.linalg.norm(t, axis=0), who),
         "second": _second,
         "least": lambda t, who: int((divided(t) @ divided(t)[who] / _lengths(divided(t))).argmin()),
     }
@@ -180,7 +182,7 @@ def without(vectors, direction):
         check=check_without,
         hints={
             "no_length": "right for a direction of length 1. For a longer one, too much is taken away.",
-            "one_length": "direction comes in twice, in the dot product and as the arrow: divide by its length twice.",
+            "one_length": "direction comes in twice: in the dot product and as the arrow. Divide by its length twice.",
             "both_lengths": "this divides by the row's length, too, as a cosine does. Take the direction's twice.",
             "own_length": "this divides by the rows' own lengths. The shadow lies on direction: divide by its length.",
             "shadow": "these are the shadows themselves. What is left of the row when its shadow is gone?",
@@ -234,6 +236,7 @@ def most_alike(table, who):
             "standardized": "subtracting the mean asks another question: who differs from the average like `who`?",
             "mean_only": "this subtracts the mean and leaves the units as they are. Divide, and don't subtract.",
             "largest": "this divides by each column's largest value, so one big shopper sets the scale. Take the std.",
+            "column_length": "this divides each column by its length. We asked for the standard deviation.",
             "second": "two customers can be the same, so second place isn't always somebody else. Take `who` out.",
             "least": "this returns the customer who is least alike.",
         },

@@ -68,6 +68,7 @@ WRONG = {
             scale="scaled = (table - table.mean(axis=1, keepdims=True)) / table.std(axis=1, keepdims=True)"
         ),
         "standardized": _most_alike(scale="scaled = (table - table.mean(axis=0)) / table.std(axis=0)"),
+        "column_length": _most_alike(scale="scaled = table / np.linalg.norm(table, axis=0)"),
         "largest": _most_alike(scale="scaled = table / table.max(axis=0)"),
         "mean_only": _most_alike(scale="scaled = table - table.mean(axis=0)"),
         "second": _most_alike(last="return int(np.argsort(-scores.round(9), kind='stable')[1])"),
