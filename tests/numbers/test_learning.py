@@ -116,7 +116,7 @@ def test_every_number_in_the_prose_is_computed_again():
     lesson.says("Each rate up to 0.07 breaks a few; from 0.01 to 0.03 our cat is among them")
     lesson.says("at 0.08 nothing is left")
     king = broken(teach(0.03, "A young king is called a", "prince"))
-    lesson.says("gives {} of the {}", len(king), len(v["texts"]))
+    lesson.says("finds {} of the {} broken", len(king), len(v["texts"]))
     lesson.says("the trained table gives it {:.1%}", v["learned"][a, kitten].item())
     lesson.says("0 if we were sure and right")
     lesson.says("is row 0 column 5, row 1 column 3, row 2 column 5")
