@@ -19,26 +19,31 @@ _SCORES = [
     np.array([[1000.0, 0.0, -1000.0], [0.0, 1000.0, 999.0]]),
     np.array([[0.0, -np.inf, 0.0], [0.0, 1.0, -np.inf]]),
 ]
-_ONE_HEAD, _TWO_HEADS = _RNG.normal(size=(2, 5, 4)), _RNG.normal(size=(2, 2, 6, 3))
+_SQUARES = [_RNG.normal(size=(3, 3)), _RNG.normal(size=(4, 4))]
+_ROWS = [np.array([2, 4, -3]), np.array([0.5, 1000.0])]  # the lesson's own scores are whole numbers
+_ONE_HEAD = [tuple(_RNG.normal(size=(2, 5, 4))), tuple(_RNG.normal(size=(2, 3, 6)))]
+_THREE_WORDS = [tuple(_RNG.normal(size=(2, 3, 2))) for _ in range(2)]  # the sizes of the lesson's example
+_THREE_HEADS = [tuple(_RNG.normal(size=(2, 3, 3, 3))) for _ in range(2)]  # as many heads as tokens
+_TWO_HEADS = [tuple(_RNG.normal(size=(2, 2, 6, 3))), tuple(_RNG.normal(size=(2, 4, 5, 3)))]
 
 
-def _quietly(answer: Answer, right: Answer, cases: list[tuple], mistakes: dict[str, Answer]) -> str | Verdict | None:
+def quietly(answer: Answer, right: Answer, cases: list[tuple], mistakes: dict[str, Answer]) -> str | Verdict | None:
     """Judge without NumPy's warnings. Mistakes "name" and "name 2" are the same mistake, made in two ways."""
     with np.errstate(all="ignore"):
         verdict = judge(answer, right, cases, mistakes)
     return verdict.split(" ")[0] if isinstance(verdict, str) else verdict
 
 
-def _shares(axis: int | None, shift: Callable | None) -> Answer:
+def _shares(axis: int | None, shift: Callable | None, keepdims: bool = True) -> Answer:
     def share(scores: np.ndarray) -> np.ndarray:
         powers = np.exp(scores if shift is None else scores - shift(scores))
-        return powers / powers.sum(axis=axis, keepdims=True)
+        return powers / powers.sum(axis=axis, keepdims=keepdims)
 
     return share
 
 
-def _largest(axis: int | None) -> Callable:
-    return lambda scores: scores.max(axis=axis, keepdims=True)
+def _largest(axis: int | None, keepdims: bool = True) -> Callable:
+    return lambda scores: scores.max(axis=axis, keepdims=keepdims)
 
 
 def check_softmax(answer: Answer) -> str | Verdict | None:
@@ -51,27 +56,55 @@ def check_softmax(answer: Answer) -> str | Verdict | None:
     for number, shift in enumerate(shifts):
         mistakes[f"unshared {number}"] = lambda s, shift=shift: np.exp(s if shift is None else s - shift(s))
     mistakes["no_exp"] = lambda s: s / s.sum(axis=-1, keepdims=True)
+    mistakes["no_exp 1"] = lambda s: (s - _largest(-1)(s)) / (s - _largest(-1)(s)).sum(axis=-1, keepdims=True)
     mistakes["fixed"] = _shares(-1, lambda scores: 1000.0)
-    return _quietly(answer, softmax, [(scores,) for scores in _SCORES], mistakes)
+    try:
+        verdict = quietly(answer, softmax, [(scores,) for scores in _SCORES], mistakes)
+    except ValueError:  # shapes that do not fit; on a square table they do
+        flat = {f"keepdims {n}": _shares(-1, shift, keepdims=False) for n, shift in enumerate(shifts[:3])}
+        flat["keepdims 3"] = _shares(-1, _largest(-1, keepdims=False))
+        flat["keepdims 4"] = _shares(-1, _largest(-1, keepdims=False), keepdims=False)
+        if quietly(answer, softmax, [(scores,) for scores in _SQUARES], flat) == "keepdims":
+            return "keepdims"
+        raise
+    if verdict is not None:
+        return verdict
+    try:
+        return quietly(answer, softmax, [(row,) for row in _ROWS], {})
+    except (ValueError, IndexError):
+        return "one_row"
 
 
 def _look(
-    root: Callable = np.sqrt, mask: str = "before", axis: int = -1, part: int = -1
+    root: Callable = np.sqrt,
+    mask: str = "before",
+    axis: int | None = -1,
+    part: int = -1,
+    swapped: bool = False,
+    transpose: Callable = lambda k: k.swapaxes(-1, -2),
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Return a `look` that makes the named mistakes, or none."""
+    """Return a `look` that makes the named mistakes, or none; without an axis it forgets the softmax."""
 
     def look(q: np.ndarray, k: np.ndarray) -> np.ndarray:
-        scores = q @ k.swapaxes(-1, -2) / root(q.shape[part])
+        if swapped:
+            q, k = k, q
+        scores = q @ transpose(k) / root(q.shape[part])
         sees = causal_mask(scores.shape[-1])
         if mask == "numbers":  # a mask of whole numbers picks the rows 0 and 1
             scores[sees.astype(int)] = -np.inf
         elif mask == "future":
             scores = np.where(sees.T, scores, -np.inf)
+        elif mask == "turned round":
+            scores = np.where(sees, -np.inf, scores)
+        elif mask == "index":  # with heads, this picks queries of heads
+            scores[~sees] = -np.inf
         elif mask == "zero":
             scores = scores * sees
+        elif mask == "others":
+            scores = np.where(np.tri(len(sees), k=-1, dtype=bool), scores, -np.inf)
         elif mask == "before":
             scores = np.where(sees, scores, -np.inf)
-        weights = softmax(scores, axis=axis)
+        weights = scores if axis is None else softmax(scores, axis=axis)
         return weights * sees if mask == "after" else weights
 
     return look
@@ -79,14 +112,35 @@ def _look(
 
 def check_look(answer: Answer) -> str | Verdict | None:
     """Return None for causal weights, or which mistake they come from."""
-    roots = {"unscaled": lambda d: 1.0, "by_d": float}
+    roots = {"unscaled": lambda d: 1.0, "by_d": float, "root_2": lambda d: 2**0.5}
+    masks = ("after", "zero", "future", "others", "ahead", "numbers")
     mistakes: dict[str, Answer] = {key: _look(root) for key, root in roots.items()} | {"tokens": _look(part=-2)}
-    for key in ("after", "zero", "future", "ahead", "numbers"):
+    for key in masks:
         mistakes[key] = _look(mask=key)
-    mistakes["columns"] = _look(axis=-2)
-    for key, (number, root) in product(("after", "zero", "future", "ahead", "numbers"), enumerate(roots.values())):
+    mistakes |= {"columns": _look(axis=-2), "swapped": _look(swapped=True), "scores": _look(axis=None)}
+    for key, (number, root) in product(masks, enumerate(roots.values())):
         mistakes[f"{key} {number}"] = _look(root, mask=key)
-    return _quietly(answer, _look(), [tuple(_ONE_HEAD), tuple(_TWO_HEADS)], mistakes)
+    for number, root in enumerate(roots.values()):
+        mistakes[f"scores {number}"] = _look(root, axis=None)
+        mistakes[f"swapped {number}"] = _look(root, swapped=True)
+    for number, root in enumerate((np.sqrt, *roots.values())):
+        mistakes[f"scores {number + 3}"] = _look(root, mask="none", axis=None)
+    mistakes["future 3"] = _look(mask="turned round")
+    try:
+        if (verdict := quietly(answer, _look(), _ONE_HEAD, mistakes)) is not None:
+            return verdict
+    except ValueError:
+        if quietly(answer, _look(), _THREE_WORDS, {}) is None:
+            return "three"
+        raise
+    turned = {"turned": _look(transpose=np.transpose), "index": _look(mask="index")}
+    turned |= {"tokens 1": _look(part=1), "columns 1": _look(axis=1)}
+    if (verdict := quietly(answer, _look(), _THREE_HEADS, turned)) is not None:
+        return verdict
+    try:
+        return quietly(answer, _look(), _TWO_HEADS, turned)
+    except (ValueError, IndexError):  # right for one head, and for as many heads as there are tokens
+        return "len"
 
 
 def _heads_for(right_cut: bool, right_order: bool) -> Answer:
@@ -111,7 +165,7 @@ def check_heads_for(answer: Answer) -> str | Verdict | None:
         "alone": lambda x, queries, size: split_heads(x, x.shape[1] // size),
         "tokens": lambda x, queries, size: repeat_heads(split_heads(x, x.shape[1] // size), queries).swapaxes(0, 1),
     }
-    return _quietly(answer, _heads_for(True, True), cases, mistakes)
+    return quietly(answer, _heads_for(True, True), cases, mistakes)
 
 
 EXERCISES = [
@@ -121,8 +175,8 @@ EXERCISES = [
         level="easy",
         minutes=8,
         task="""Write `softmax(scores)`. From now on there is a row of scores for each word that asks, and later
-several such tables: `scores` is `(queries, keys)` or `(heads, queries, keys)`. Each row of keys must sum to 1. Take the
-largest score of each row away first. If yours is right, the lesson goes on with it.""",
+several such tables: `scores` is an array `(keys,)`, `(queries, keys)` or `(heads, queries, keys)`. Each row of keys
+must sum to 1. Take the largest score of each row away first. If yours is right, the lesson goes on with it.""",
         clue="`scores.max(axis=-1, keepdims=True)` is the largest of each row, with a shape that can be subtracted.",
         name="softmax",
         stub='''def softmax(scores):
@@ -146,6 +200,10 @@ largest score of each row away first. If yours is right, the lesson goes on with
             "overflow": "right for small scores. At 1,000 the exponential is inf, and inf divided by inf is nan.",
             "fixed": "a fixed number helps the scores near it. Far below it every exponential is 0, and 0 divided by 0 "
             "is nan. Let each row choose its own number.",
+            "keepdims": "the shapes don't fit. The maximum or the sum of each row has one axis less than the table, so "
+            "NumPy can't tell which row it belongs to: `keepdims=True` keeps that axis.",
+            "one_row": "right for tables. But a single row of scores, `(keys,)`, gives an error: the last axis is "
+            "`axis=-1`, whatever the shape.",
             "one_shift": "this takes the largest score of the whole table away. Where one row is far above another, "
             "the lower one is left with zeros. Each row needs its own largest score.",
         },
@@ -157,9 +215,12 @@ largest score of each row away first. If yours is right, the lesson goes on with
         minutes=12,
         task="""Write `look(q, k)`: scores, division by √d, mask, softmax. `q` and `k` are `(tokens, d)`, or
 `(heads, tokens, d)`; the weights are `(tokens, tokens)`, or one such table for each head. You may use the lesson's
-`softmax`. If yours is right, the lesson goes on with it.""",
-        clue="`k.swapaxes(-1, -2)` is the transpose for both shapes. `np.tri(n, dtype=bool)` is True where a word may "
-        "look, and `np.where(condition, a, b)` chooses between two.",
+`softmax`. If yours is right, the lesson goes on with it.
+
+`k.T` turns all axes round, which is wrong for three. `k.swapaxes(-1, -2)` swaps the last two and fits both shapes. Axes
+are counted from the end in the same way: `q.shape[-1]` is d, and `q.shape[-2]` the number of tokens.""",
+        clue="`np.tri(n, dtype=bool)` is True where a word may look, and `np.where(condition, a, b)` chooses between "
+        "two. Four lines are enough: scores, mask, `np.where`, softmax.",
         name="look",
         stub='''def look(q, k):
     """Return the weights of each token on itself and on those before it."""
@@ -167,7 +228,7 @@ largest score of each row away first. If yours is right, the lesson goes on with
         solution='''def look(q, k):
     """Return the weights of each token on itself and on those before it."""
     scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
-    sees = np.tri(scores.shape[-1], dtype=bool)
+    sees = np.tri(q.shape[-2], dtype=bool)
     return softmax(np.where(sees, scores, -np.inf))''',
         given="import numpy as np\n\nfrom llmnotes.attention import softmax",
         check=check_look,
@@ -175,7 +236,21 @@ largest score of each row away first. If yours is right, the lesson goes on with
         hints={
             "unscaled": "right, except that the scores aren't divided by √d.",
             "by_d": "the scores are divided by d itself. A sum of d random products grows with √d.",
+            "root_2": "the scores are divided by √2, which was right for the three words. In general it's the root of "
+            "`q.shape[-1]`.",
+            "three": "right for three words of two numbers, and an error for five tokens: a size is written as a "
+            "number. Take it from `q.shape`.",
+            "index": "right for one head. With heads, `scores[~sees]` picks from the first two axes, which are heads "
+            "and queries: write `scores[..., ~sees]`, or use `np.where`.",
             "tokens": "the scores are divided by the root of the number of tokens. d is the last axis: `q.shape[-1]`.",
+            "swapped": "q and k have changed places: a row must belong to the word that asks, so it's q times k.",
+            "others": "the tokens see what comes before them, but not themselves, and the first one sees nothing: nan. "
+            "The diagonal belongs to the triangle, as in `np.tri(n)`.",
+            "scores": "these are scores still; the softmax is missing at the end.",
+            "turned": "right for one head. With heads, `k.T` turns all three axes round, and the heads end up in the "
+            "tokens' place: `k.swapaxes(-1, -2)`.",
+            "len": "right for one head. With heads, the first axis counts the heads, so a size is taken from the wrong "
+            "axis: the number of tokens is `q.shape[-2]`.",
             "ahead": "every token sees the whole text, also what comes later. The mask is missing.",
             "after": "the weights of later tokens are 0, but the rows no longer sum to 1: the mask must come before "
             "the softmax, as a score of −∞.",

@@ -29,7 +29,7 @@ from llmnotes.plots.drawing import (
 )
 
 
-def _seen(token: str) -> str:
+def seen(token: str) -> str:
     """Return a token so that its leading space can be seen."""
     return {"<|bos|>": "‹start›"}.get(token, token.replace(" ", "␣"))
 
@@ -66,23 +66,25 @@ def _words(ax: Axes, x: float, spot: Spot, words: Sequence[str], ha: str = "righ
         note(ax, x, spot.y + spot.h - step * (i + 0.5), word, ha=ha, code=True)
 
 
-def _plane(ax: Axes, place: tuple, xlim: tuple, ylim: tuple, xlabel: str, ylabel: str) -> Axes:
+def plane(ax: Axes, place: tuple, xlim: tuple, ylim: tuple, xlabel: str, ylabel: str) -> Axes:
     """Return a plane with axes through zero, where a unit is equally long across and up."""
-    plane = chart(ax, *place, xlim=xlim, ylim=ylim, aspect="equal", xticks=[], yticks=[])
-    plane.spines[["left", "bottom"]].set_visible(False)
-    plane.axhline(0, color=FAINT, linewidth=0.8)
-    plane.axvline(0, color=FAINT, linewidth=0.8)
-    plane.text(xlim[1], 0.13, f"{xlabel} →", size=SMALL, color=FAINT, ha="right", va="bottom")
-    plane.text(-0.15, ylim[1], f"{ylabel} →", size=SMALL, color=FAINT, ha="right", va="top", rotation=90)
-    return plane
+    axes = chart(ax, *place, xlim=xlim, ylim=ylim, aspect="equal", xticks=[], yticks=[])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.axhline(0, color=FAINT, linewidth=0.8)
+    axes.axvline(0, color=FAINT, linewidth=0.8)
+    axes.text(xlim[1], 0.13, f"{xlabel} →", size=SMALL, color=FAINT, ha="right", va="bottom")
+    axes.text(-0.15, ylim[1], f"{ylabel} →", size=SMALL, color=FAINT, ha="right", va="top", rotation=90)
+    return axes
 
 
-def _from_zero(plane: Axes, end: Any, thing: str, width: float = 2.4, style: str = "-", alpha: float = 1) -> None:
-    """Draw a vector as an arrow from zero."""
-    plane.annotate(
+def from_zero(
+    axes: Axes, end: Any, thing: str, width: float = 2.4, style: str = "-", alpha: float = 1, start: Any = (0, 0)
+) -> None:
+    """Draw a vector as an arrow from zero, or from another start."""
+    axes.annotate(
         "",
         xy=(float(end[0]), float(end[1])),
-        xytext=(0, 0),
+        xytext=(float(start[0]), float(start[1])),
         arrowprops={
             "arrowstyle": "-|>,head_length=0.6,head_width=0.3",
             "color": THINGS[thing][0],
@@ -103,11 +105,11 @@ def two_sentences(first: Sequence[str], second: Sequence[str], row: np.ndarray) 
         x = 1.0
         for i, token in enumerate(tokens):
             differs = first[i] != second[i]
-            spot = box(ax, x, y, len(_seen(token)) + 3.4, 3.8, _seen(token), "alarm" if differs else "token")
+            spot = box(ax, x, y, len(seen(token)) + 3.4, 3.8, seen(token), "alarm" if differs else "token")
             x = spot.x + spot.w + 0.5
         ends.append(spot)
     cells = vector(ax, 32.6, 11.9, [*row[:3], row[-1]], "stream", 6.6, dots=True)
-    note(ax, 31.4, cells.left[1], f"the row of {_seen(first[-1])}, {len(row)} numbers", ha="right", bold=True)
+    note(ax, 31.4, cells.left[1], f"the row of {seen(first[-1])}, {len(row)} numbers", ha="right", bold=True)
     arrow(ax, ends[0].bottom, (ends[0].bottom[0], 15.4), thing="table")
     arrow(ax, ends[1].top, (ends[1].top[0], 11.6), thing="table")
     show(
@@ -200,9 +202,9 @@ def arrows(words: Sequence[str], q: np.ndarray, k: np.ndarray, v: np.ndarray, we
     """Draw one query among the keys, and what it receives among the values."""
     ax = canvas(34)
     received = weights @ v
-    left = _plane(ax, (1, 1, 30, 29), (-1.7, 2.9), (-1.6, 2.85), "animal", "age")
+    left = plane(ax, (1, 1, 30, 29), (-1.7, 2.9), (-1.6, 2.85), "animal", "age")
     for word, key in zip(words, k, strict=True):
-        _from_zero(left, key, "token", 1.8)
+        from_zero(left, key, "token", 1.8)
         below = -0.32 if key[1] <= 0 else 0.12
         left.text(
             key[0] + 0.1,
@@ -212,7 +214,7 @@ def arrows(words: Sequence[str], q: np.ndarray, k: np.ndarray, v: np.ndarray, we
             va="center",
             ha="center" if key[0] < 0 else ("right" if key[0] else "left"),
         )
-    _from_zero(left, q, "attention", 3.2)
+    from_zero(left, q, "attention", 3.2)
     left.text(
         q[0] - 0.1,
         q[1] + 0.22,
@@ -223,37 +225,37 @@ def arrows(words: Sequence[str], q: np.ndarray, k: np.ndarray, v: np.ndarray, we
         ha="center",
         va="center",
     )
-    right = _plane(ax, (33, 1, 30, 29), (-3.2, 5.6), (-3, 5.6), "furry", "small")
-    for word, value, weight in zip(words, v, weights, strict=True):
-        _from_zero(right, value, "token", 1.8, alpha=0.35)
-        _from_zero(right, weight * value, "token", 1.8)
-        below = -0.65 if value[1] <= 0 else 0.1
+    right = plane(ax, (33, 1, 30, 29), (-3.2, 5.6), (-3, 5.6), "furry", "small")
+    start = np.zeros(2)
+    for word, value in zip(words, v, strict=True):
+        from_zero(right, value, "old", 1.8, "--")
+        across = 0.25 if value[0] == 0 else value[0] * 0.9
         right.text(
-            value[0] + 0.25,
-            value[1] + below,
-            f"{weight:.2f} × {word}",
+            across,
+            value[1] + (0.1 if value[1] > 0 else -0.65),
+            f"value of {word}",
             size=SMALL,
+            color=FAINT,
             va="center",
-            ha="center" if value[0] < 0 else ("right" if value[0] else "left"),
+            ha="left" if value[0] == 0 else "center",
         )
-    _from_zero(right, received, "stream", 3.2)
-    right.text(
-        received[0] + 0.1,
-        received[1] + 0.55,
-        f"{words[-1]} receives",
-        size=SMALL,
-        color=THINGS["stream"][0],
-        weight="bold",
-        ha="center",
-    )
+    told = []
+    for i in np.argsort(weights)[::-1]:  # head to tail, the longest first
+        if weights[i] >= 0.01:
+            from_zero(right, start + weights[i] * v[i], "attention", 3.2, start=start)
+            start = start + weights[i] * v[i]
+            told.append((f"{'+ ' if told else ''}{weights[i]:.2f} × {words[i]}", "attention"))
+    from_zero(right, received, "stream", 3.2)
+    for i, (text, thing) in enumerate([*told, (f"= {words[-1]} receives", "stream")]):
+        right.text(1.2, 3 - 0.8 * i, text, size=SMALL, color=THINGS[thing][0], weight="bold", ha="left", va="center")
     note(ax, 16, 32.4, "who matches the query?", NORMAL, bold=True)
     note(ax, 48, 32.4, "what is handed out?", NORMAL, bold=True)
     show(
         ax,
-        "Left: the query of “a” points mostly the way that the key of “cat” points. Right: the values (pale) are "
-        "multiplied by their weights (dark) and added; the blue arrow is what “a” receives.",
+        "Left: the query of “a” points mostly the way that the key of “cat” points. Right: each value (dashed) is "
+        "multiplied by its weight, and the orange pieces are put one behind the other. Blue is what “a” receives.",
         "Two planes with arrows. In the left one a query lies between two keys, nearer to that of cat. In the right "
-        "one the result lies near the value of cat.",
+        "one a long piece of the value of cat and a short piece of that of baby lead to the result.",
     )
 
 
@@ -449,4 +451,28 @@ def sharing(models: dict[str, tuple[int, int, int, int, int]]) -> None:
         f"{next(iter(models.values()))[-1]} bytes, the others' {list(models.values())[-1][-1]}.",
         "Four boxes for queries above four boxes for keys and values, and beside it four above two. Below, the bytes "
         "for each token in three models.",
+    )
+
+
+def with_pebbles_matrices(tokens: Sequence[str], ours: np.ndarray, real: np.ndarray) -> None:
+    """Draw for each head how the last token shares out its look: found without positions, and by the model itself."""
+    step, w = 8.2, 7.2
+    top = 4.6 + step * len(ours)
+    ax = canvas(top + 4)
+    for j, token in enumerate(tokens):
+        note(ax, 20.4 + w * (j + 0.5), top + 2.2, seen(token), code=True)
+    for h, pair in enumerate(zip(ours, real, strict=True)):
+        for i, (row, name) in enumerate(zip(pair, ("look(q, k)", "Pebble"), strict=True)):
+            y = top - step * h - 3.3 * (i + 1)
+            note(ax, 19.4, y + 1.6, name, ha="right", code=not i)
+            for j, weight in enumerate(row):
+                cell(ax, 20.4 + w * j, y, w, 3.3, f"{weight:.2f}", "attention", weight)
+        note(ax, 1, top - step * h - 3.3, f"head {h}", ha="left", bold=True)
+    note(ax, 42, 2.2, f"who is looked at by {seen(tokens[-1])}", colour=FAINT)
+    show(
+        ax,
+        f"Layer 1 of Pebble. In our code and in Pebble, heads 2 and 3 look from {seen(tokens[-1])} at "
+        f"{seen(tokens[3])}. Heads 0 and 1 differ: something is missing.",
+        "A table with two rows for each of four heads. Those of heads 2 and 3 agree that cat is looked at, those of "
+        "heads 0 and 1 disagree.",
     )

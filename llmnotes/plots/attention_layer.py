@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
+from llmnotes.plots.attention import from_zero, plane, seen
 from llmnotes.plots.drawing import (
     FAINT,
     NORMAL,
@@ -24,40 +23,6 @@ from llmnotes.plots.drawing import (
 )
 
 
-def _seen(token: str) -> str:
-    """Return a token so that its leading space can be seen."""
-    return {"<|bos|>": "‹start›"}.get(token, token.replace(" ", "␣"))
-
-
-def _plane(ax: Axes, place: tuple, xlim: tuple, ylim: tuple, xlabel: str, ylabel: str) -> Axes:
-    """Return a plane with axes through zero, where a unit is equally long across and up."""
-    plane = chart(ax, *place, xlim=xlim, ylim=ylim, aspect="equal", xticks=[], yticks=[])
-    plane.spines[["left", "bottom"]].set_visible(False)
-    plane.axhline(0, color=FAINT, linewidth=0.8)
-    plane.axvline(0, color=FAINT, linewidth=0.8)
-    plane.text(xlim[1], 0.13, f"{xlabel} →", size=SMALL, color=FAINT, ha="right", va="bottom")
-    plane.text(-0.15, ylim[1], f"{ylabel} →", size=SMALL, color=FAINT, ha="right", va="top", rotation=90)
-    return plane
-
-
-def _from_zero(plane: Axes, end: Any, thing: str, width: float = 2.4, style: str = "-", alpha: float = 1) -> None:
-    """Draw a vector as an arrow from zero."""
-    plane.annotate(
-        "",
-        xy=(float(end[0]), float(end[1])),
-        xytext=(0, 0),
-        arrowprops={
-            "arrowstyle": "-|>,head_length=0.6,head_width=0.3",
-            "color": THINGS[thing][0],
-            "lw": width,
-            "ls": style,
-            "alpha": alpha,
-            "shrinkA": 0,
-            "shrinkB": 0,
-        },
-    )
-
-
 def turned(words: Sequence[str], q: np.ndarray, k: np.ndarray, angle: float, starts: Sequence[int]) -> None:
     """Draw a query and two keys, turned by their positions, for two places in a text."""
     ax = canvas(29)
@@ -69,19 +34,19 @@ def turned(words: Sequence[str], q: np.ndarray, k: np.ndarray, angle: float, sta
     last = len(words) - 1
     for i, start in enumerate(starts):
         left = 1 + 32 * i
-        plane = _plane(ax, (left, 4.4, 30, 20.6), (-2.7, 3.1), (-0.75, 2.75), "", "")
-        for mark in [*plane.texts, *plane.lines]:  # the dashed arrows are enough
+        axes = plane(ax, (left, 4.4, 30, 20.6), (-2.7, 3.1), (-0.75, 2.75), "", "")
+        for mark in [*axes.texts, *axes.lines]:  # the dashed arrows are enough
             mark.remove()
         asked = [(f"key of {words[j]}", k[j], j, "token") for j in range(last)]
         scores = []
         for name, arm, place, thing in [*asked, (f"query of {words[last]}", q, last, "attention")]:
-            _from_zero(plane, arm, thing, 1.2, "--", 0.5)
+            from_zero(axes, arm, thing, 1.2, "--", 0.5)
             end = turn(arm, angle * (start + place))
-            _from_zero(plane, end, thing, 3.2 if thing == "attention" else 2)
+            from_zero(axes, end, thing, 3.2 if thing == "attention" else 2)
             scores.append(float(turn(q, angle * (start + last)) @ end))
             x, y = end * (1 + 0.24 / np.linalg.norm(end))
             low = y < 0.5
-            plane.text(x, y - 0.75 * low, name, size=SMALL, color=THINGS[thing][0], ha="center", va="center")
+            axes.text(x, y - 0.75 * low, name, size=SMALL, color=THINGS[thing][0], ha="center", va="center")
         note(ax, left + 15, 27, f"positions {start}, {start + 1}, {start + 2}", NORMAL, bold=True)
         pairs = zip(words, scores[:-1], strict=False)
         note(ax, left + 15, 2.4, "scores: " + "   ".join(f"{word} {score:.2f}" for word, score in pairs))
@@ -104,7 +69,7 @@ def clocks(frequencies: Sequence[float], pairs: Sequence[int], positions: Sequen
         dial.add_artist(Circle((0, 0), 1, fill=False, color=THINGS["old"][0]))
         for place, position in enumerate(positions):
             angle = position * frequency
-            _from_zero(dial, (np.cos(angle), np.sin(angle)), "attention", 2, alpha=0.3 + 0.7 * place / len(positions))
+            from_zero(dial, (np.cos(angle), np.sin(angle)), "attention", 2, alpha=0.3 + 0.7 * place / len(positions))
             if frequency > 0.3 or position == positions[-1]:
                 dial.text(
                     1.25 * np.cos(angle), 1.25 * np.sin(angle), str(position), size=SMALL, ha="center", va="center"
@@ -157,16 +122,16 @@ def last_looks(tokens: Sequence[str], weights: np.ndarray, where: str) -> None:
     ax = canvas(10 + 4.2 * len(weights))
     top = 4.6 + 4.2 * len(weights)
     for j, token in enumerate(tokens):
-        note(ax, 14 + 8 * (j + 0.5), top + 2.2, _seen(token), code=True)
+        note(ax, 14 + 8 * (j + 0.5), top + 2.2, seen(token), code=True)
     for h, row in enumerate(weights):
         y = top - 4.2 * (h + 1) + 0.6
         note(ax, 12.6, y + 1.6, f"head {h}", ha="right", bold=True)
         for j, weight in enumerate(row):
             cell(ax, 14 + 8 * j, y, 8, 3.2, f"{weight:.2f}", "attention", weight)
-    note(ax, 38, 2, f"who is looked at by {_seen(tokens[-1])}, {where}", colour=FAINT)
+    note(ax, 38, 2, f"who is looked at by {seen(tokens[-1])}, {where}", colour=FAINT)
     show(
         ax,
-        f"{where.capitalize()}, two heads of Pebble look from {_seen(tokens[-1])} at ␣baby and "
+        f"{where.capitalize()}, two heads of Pebble look from {seen(tokens[-1])} at ␣baby and "
         "two at ␣cat. Each row of weights sums to 1.",
         "A table with a row for each head and a column for each token; two heads have their weight on baby, two on "
         "cat.",

@@ -37,6 +37,14 @@ WRONG = {
         "no_exp": _softmax("return scores / scores.sum(axis=-1, keepdims=True)"),
         "overflow": _softmax("return np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)"),
         "fixed": _softmax("powers = np.exp(scores - 1000)", "return powers / powers.sum(axis=-1, keepdims=True)"),
+        "keepdims": _softmax(
+            "powers = np.exp(scores - scores.max(axis=-1, keepdims=True))", "return powers / powers.sum(axis=-1)"
+        ),
+        "one_row": _softmax(
+            "axis = 2 if scores.ndim == 3 else 1",
+            "powers = np.exp(scores - scores.max(axis=axis, keepdims=True))",
+            "return powers / powers.sum(axis=axis, keepdims=True)",
+        ),
         "one_shift": _softmax(
             "powers = np.exp(scores - scores.max())", "return powers / powers.sum(axis=-1, keepdims=True)"
         ),
@@ -44,7 +52,15 @@ WRONG = {
     "04.2": {
         "unscaled": _look(_MASKED, scale=""),
         "by_d": _look(_MASKED, scale=" / q.shape[-1]"),
+        "root_2": _look(_MASKED, scale=" / np.sqrt(2)"),
+        "three": _look("n = 3", _MASKED, scale=" / np.sqrt(2)"),
+        "index": _look("scores[~np.tri(n, dtype=bool)] = -np.inf", "return softmax(scores)"),
         "tokens": _look(_MASKED, scale=" / np.sqrt(q.shape[-2])"),
+        "swapped": _look("scores = k @ q.swapaxes(-1, -2) / np.sqrt(q.shape[-1])", _MASKED),
+        "others": _look("return softmax(np.where(np.tri(n, k=-1, dtype=bool), scores, -np.inf))"),
+        "scores": _look("return np.where(np.tri(n, dtype=bool), scores, -np.inf)"),
+        "turned": _def("look(q, k)", "scores = q @ k.T / np.sqrt(q.shape[-1])", "n = q.shape[-2]", _MASKED),
+        "len": _look("n = len(q)", _MASKED),
         "ahead": _look("return softmax(scores)"),
         "after": _look("return softmax(scores) * np.tri(n)"),
         "zero": _look("return softmax(np.where(np.tri(n, dtype=bool), scores, 0))"),
