@@ -23,6 +23,26 @@ from llmnotes.plots.drawing import (
 )
 
 
+def two_orders(first: Sequence[str], second: Sequence[str]) -> None:
+    """Draw the same words in two orders, with their places, and the question what the last one receives."""
+    ax = canvas(16.5)
+    for i, order in enumerate((first, second)):
+        left = 2 + 32.5 * i
+        spots = [box(ax, left + 9.6 * j, 9.6, 8.4, 4, word) for j, word in enumerate(order)]
+        for j, spot in enumerate(spots):
+            note(ax, spot.centre[0], 15.2, f"{j}", colour=FAINT)
+        asks = spots[-1].bottom
+        for spot in spots[:-1]:
+            arrow(ax, (spot.bottom[0], 9.4), (asks[0] - 1.2, 4.6), thing="attention")
+        arrow(ax, (asks[0], 9.4), (asks[0], 4.6), thing="attention")
+        note(ax, asks[0], 2.6, f"{order[-1]} receives ?", bold=True)
+    show(
+        ax,
+        "The same three words in two orders; above each its position. Does the last one receive the same?",
+        "Two rows of three words. baby and cat have changed places, and a stands last in both.",
+    )
+
+
 def turned(words: Sequence[str], q: np.ndarray, k: np.ndarray, angle: float, starts: Sequence[int]) -> None:
     """Draw a query and two keys, turned by their positions, for two places in a text."""
     ax = canvas(29)
@@ -59,29 +79,61 @@ def turned(words: Sequence[str], q: np.ndarray, k: np.ndarray, angle: float, sta
     )
 
 
+def match_by_distance(one: np.ndarray, all_hands: np.ndarray, marked: int, count: int) -> None:
+    """Draw how well an arrow fits itself some positions later: with one hand, and with the hands of a whole head."""
+    ax = canvas(25)
+    plot = chart(ax, 5, 5, 47, 16.6, xlim=(0, len(one) - 1), ylim=(-1.05, 1.25))
+    plot.axhline(0, color=FAINT, linewidth=0.8)
+    plot.plot(one, color=THINGS["old"][0], linewidth=1.8)
+    plot.plot(all_hands, color=THINGS["attention"][0], linewidth=2.6)
+    plot.plot([marked], [one[marked]], "o", color=THINGS["alarm"][0], markersize=7, zorder=5)
+    plot.set_yticks([-1, 0, 1], ["−1", "0", "1"])
+    note(ax, 5, 23.6, "how well a query fits the same arrow, so many positions away", ha="left", bold=True)
+    note(ax, 28.5, 1.6, "positions apart", colour=FAINT)
+    scale = 16.6 / 2.3
+    note(ax, 52.8, 5 + scale * (one[-1] + 1.05), "one hand", ha="left", bold=True, colour=FAINT)
+    note(ax, 52.8, 5 + scale * (all_hands[-1] + 1.05), f"{count} hands", ha="left", bold=True, colour="attention")
+    at = 5 + 47 * marked / (len(one) - 1)
+    note(ax, at, 5 + scale * (1.17 + 1.05), f"{marked} apart: {one[marked]:.2f}", bold=True, colour="alarm")
+    show(
+        ax,
+        f"A single hand (grey) comes back again and again: {marked} positions away it fits as well as at the same "
+        "place. Many hands of different speeds don't.",
+        "Two curves against the distance. The grey one swings between 1 and minus 1 forever; the orange one falls from "
+        "1 and stays well below it.",
+    )
+
+
 def clocks(frequencies: Sequence[float], pairs: Sequence[int], positions: Sequence[int]) -> None:
     """Draw how far a few pairs of a head have turned at a few positions, as hands of clocks."""
-    ax = canvas(24)
+    ax = canvas(26)
     step = 62 / len(pairs)
     for i, (pair, frequency) in enumerate(zip(pairs, frequencies, strict=True)):
-        dial = chart(ax, 1 + step * i, 6, step, 15, xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal")
+        dial = chart(ax, 1 + step * i, 6, step, 17, xlim=(-1.75, 1.75), ylim=(-1.75, 1.75), aspect="equal")
         dial.axis("off")
         dial.add_artist(Circle((0, 0), 1, fill=False, color=THINGS["old"][0]))
+        groups: list[list[int]] = []
         for place, position in enumerate(positions):
             angle = position * frequency
-            from_zero(dial, (np.cos(angle), np.sin(angle)), "attention", 2, alpha=0.3 + 0.7 * place / len(positions))
-            if frequency > 0.3 or position == positions[-1]:
-                dial.text(
-                    1.25 * np.cos(angle), 1.25 * np.sin(angle), str(position), size=SMALL, ha="center", va="center"
-                )
-        note(ax, 1 + step * (i + 0.5), 22, f"pair {pair}", NORMAL, bold=True)
-        note(ax, 1 + step * (i + 0.5), 4.6, f"{frequency:.2g} radians", colour=FAINT)
+            share = 0.3 + 0.7 * (place + 1) / len(positions)
+            from_zero(dial, (np.cos(angle), np.sin(angle)), "attention", 2, alpha=share)
+            if groups and abs(angle - groups[-1][0] * frequency) < 0.3:
+                groups[-1].append(position)
+            else:
+                groups.append([position])
+        for group in groups:
+            angle = np.mean(group) * frequency
+            text = "\n".join(str(position) for position in reversed(group))
+            ha = "left" if np.cos(angle) > 0.3 else "right" if np.cos(angle) < -0.3 else "center"
+            dial.text(1.1 * np.cos(angle), 1.24 * np.sin(angle), text, size=SMALL, ha=ha, va="center")
+        note(ax, 1 + step * (i + 0.5), 24, f"pair {pair}", NORMAL, bold=True)
+        note(ax, 1 + step * (i + 0.5), 4.6, f"{frequency:.2g} radian{'s' if frequency != 1 else ''}", colour=FAINT)
     note(ax, 32, 2, "per position", colour=FAINT)
     show(
         ax,
-        f"Four of the 32 pairs in a head of Pebble, at positions {positions[0]} to {positions[-1]}. The first turns "
-        "fast and tells neighbours apart. The last ones hardly move.",
-        "Four dials with a hand for each position; on the first the hands are spread out, on the last they coincide.",
+        f"Four of the 32 pairs in a head of Pebble, at positions {positions[0]}, {positions[1]}, {positions[2]} and "
+        f"{positions[3]}. Pair 0 tells neighbours apart, slower ones tell near from far. The last one hardly moves.",
+        "Four dials with a hand for each position. On the first all four point elsewhere, on the last they coincide.",
     )
 
 
