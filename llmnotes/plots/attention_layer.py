@@ -82,7 +82,7 @@ def turned(words: Sequence[str], q: np.ndarray, k: np.ndarray, angle: float, sta
 def match_by_distance(one: np.ndarray, all_hands: np.ndarray, marked: int, count: int) -> None:
     """Draw how well an arrow fits itself some positions later: with one hand, and with the hands of a whole head."""
     ax = canvas(25)
-    plot = chart(ax, 5, 5, 47, 16.6, xlim=(0, len(one) - 1), ylim=(-1.05, 1.25))
+    plot = chart(ax, 5, 5, 47, 16.6, xlim=(0, len(one) - 1), ylim=(-1.05, 1.35))
     plot.axhline(0, color=FAINT, linewidth=0.8)
     plot.plot(one, color=THINGS["old"][0], linewidth=1.8)
     plot.plot(all_hands, color=THINGS["attention"][0], linewidth=2.6)
@@ -90,11 +90,11 @@ def match_by_distance(one: np.ndarray, all_hands: np.ndarray, marked: int, count
     plot.set_yticks([-1, 0, 1], ["−1", "0", "1"])
     note(ax, 5, 23.6, "how well a query fits the same arrow, so many positions away", ha="left", bold=True)
     note(ax, 28.5, 1.6, "positions apart", colour=FAINT)
-    scale = 16.6 / 2.3
+    scale = 16.6 / 2.4
     note(ax, 52.8, 5 + scale * (one[-1] + 1.05), "one hand", ha="left", bold=True, colour=FAINT)
     note(ax, 52.8, 5 + scale * (all_hands[-1] + 1.05), f"{count} hands", ha="left", bold=True, colour="attention")
-    at = 5 + 47 * marked / (len(one) - 1)
-    note(ax, at, 5 + scale * (1.17 + 1.05), f"{marked} apart: {one[marked]:.2f}", bold=True, colour="alarm")
+    label = {"color": THINGS["alarm"][0], "size": SMALL, "weight": "bold", "ha": "center", "va": "center"}
+    plot.text(marked, 1.19, f"{marked} apart: {one[marked]:.2f}", **label)
     show(
         ax,
         f"A single hand (grey) comes back again and again: {marked} positions away it fits as well as at the same "
