@@ -1,4 +1,4 @@
-"""The words and sentences of the lesson on tokens and embeddings: texts to cut, pairs, questions to a search."""
+"""The words and sentences of the lessons on tokens and on embeddings: texts to cut, pairs, questions to a search."""
 
 import json
 from pathlib import Path
@@ -34,6 +34,17 @@ def search_exam() -> tuple[list[str], list[tuple[str, list[int]]]]:
     """
     exam = json.loads(DATA.read_text(encoding="utf-8"))["search"]
     return exam["sentences"], [(question, right) for question, right in exam["questions"]]
+
+
+def support_questions() -> tuple[list[str], list[tuple[int, int]]]:
+    """Return (questions, pairs): what customers ask a support desk, and which two of them ask the same.
+
+    >>> questions, same = support_questions()
+    >>> [questions[number] for number in same[0]]
+    ['How do I reset my password?', 'I forgot my password, what now?']
+    """
+    support = json.loads(DATA.read_text(encoding="utf-8"))["support"]
+    return support["questions"], [(one, other) for one, other in support["same"]]
 
 
 def traps() -> dict[str, list[tuple[str, str, str]]]:

@@ -19,6 +19,7 @@ X = np.arange(12.0).reshape(3, 4) - 5
 ROWS = {"a": X[0], "b": X[1], "table": X, "x": X, "rows": X, "shares": X[:, 0], "direction": X[1], "n": 70}
 NAMES: dict[str, dict] = {
     "01.1": {"tokens": ["k", "i"], "i": 0, "pair": ("k", "i")},
+    "02.3": {"units": X},
     "04.1": {"scores": X},
     "04.2": {"k": X[None], "n": 3, "condition": X > 0, "a": X, "b": -X},
     "05.1": {"positions": np.arange(3), "speeds": np.ones(2), "half": 2, "x": X},

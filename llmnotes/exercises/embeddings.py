@@ -1,4 +1,4 @@
-"""The exercise of notebook 02: a search whose scores forget the lengths."""
+"""The exercises of notebook 02: the mean of a sentence's rows, a search that forgets the lengths, and duplicates."""
 
 import numpy as np
 
@@ -40,9 +40,131 @@ def check_search(answer: Answer) -> str | Verdict | None:
     return judge(answer, search, SEARCHES, mistakes)
 
 
+TABLE = RNG.normal(size=(7, 5))
+SENTENCES = [([0, 3, 6, 2], TABLE), ([4, 4, 1], TABLE), ([5], TABLE), ([6, 5, 4, 3, 2, 1, 0, 0], TABLE)]
+
+
+def mean_row(ids: list[int], table: np.ndarray) -> np.ndarray:
+    """Return the mean of the rows with these ids."""
+    return table[ids].mean(axis=0)
+
+
+def check_mean_row(answer: Answer) -> str | Verdict | None:
+    """Return None for the mean of the rows, else which mistake leads to what was found."""
+    mistakes = {
+        "number": lambda ids, table: table[ids].mean(),
+        "columns": lambda ids, table: table[ids].mean(axis=1),
+        "sum": lambda ids, table: table[ids].sum(axis=0),
+        "rows": lambda ids, table: table[ids],
+        "all": lambda ids, table: table.mean(axis=0),
+        "table": lambda ids, table: table[ids].sum(axis=0) / len(table),
+        "numbers": lambda ids, table: table[ids].sum(axis=0) / table.shape[1],
+        "once": lambda ids, table: table[sorted(set(ids))].mean(axis=0),
+        "median": lambda ids, table: np.median(table[ids], axis=0),
+        "keepdims": lambda ids, table: table[ids].mean(axis=0, keepdims=True),
+        "ids": lambda ids, table: np.mean(ids),
+    }
+    return judge(answer, mean_row, SENTENCES, mistakes)
+
+
+LIKE = RNG.normal(size=(6, 4))
+LIKE = np.concatenate([LIKE, LIKE[[1, 4]] * [[3.0], [0.2]] + 0.05 * RNG.normal(size=(2, 4))])
+DUPLICATES = [(LIKE, 0.9), (LIKE, 0.25), (LIKE[:4], -1.0), (LIKE[[0, 6, 2, 1]], 0.9), (ROWS, 0.4)]
+
+
+def duplicates(rows: np.ndarray, least: float) -> list[tuple[int, int]]:
+    """Return the pairs (i, j), i < j, of rows whose cosine is at least `least`, the most alike first."""
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return _pairs(units @ units.T, least)
+
+
+def _pairs(scores: np.ndarray, least: float) -> list[tuple[int, int]]:
+    n = len(scores)
+    found = [(i, j) for i in range(n) for j in range(i + 1, n) if scores[i, j] >= least]
+    return sorted(found, key=lambda pair: -scores[pair])
+
+
+def check_duplicates(answer: Answer) -> str | Verdict | None:
+    """Return None for the pairs that are alike, else which mistake leads to what was found."""
+
+    def cosines(rows: np.ndarray) -> np.ndarray:
+        units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return units @ units.T
+
+    def as_pairs(rows: np.ndarray, least: float) -> object:
+        found = answer(rows, least)
+        if found is None or found is ...:
+            return found
+        try:
+            return [(int(i), int(j)) for i, j in found]
+        except (TypeError, ValueError):
+            return found
+
+    def itself(rows: np.ndarray, least: float) -> list[tuple[int, int]]:
+        return [(i, i) for i in range(len(rows))]
+
+    def both(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [pair for i, j in pairs for pair in ((i, j), (j, i))]
+
+    def matching(rows: np.ndarray, least: float) -> list[tuple[int, int]]:
+        return [(int(i), int(j)) for i, j in np.argwhere(cosines(rows) >= least)]
+
+    mistakes = {
+        "unsorted": lambda rows, least: sorted(duplicates(rows, least)),
+        "ascending": lambda rows, least: duplicates(rows, least)[::-1],
+        "itself": matching,
+        "twice": lambda rows, least: [(i, j) for i, j in matching(rows, least) if i != j],
+        "twice_sorted": lambda rows, least: both(duplicates(rows, least)),
+        "diagonal": lambda rows, least: [(i, j) for i, j in matching(rows, least) if i <= j],
+        "dot": lambda rows, least: _pairs(rows @ rows.T, least),
+        "upside": lambda rows, least: [(j, i) for i, j in duplicates(rows, least)],
+        "best": lambda rows, least: duplicates(rows, least)[:1],
+        "next_only": lambda rows, least: [pair for pair in duplicates(rows, least) if pair[1] == pair[0] + 1],
+        "with_scores": lambda rows, least: [(i, j, cosines(rows)[i, j]) for i, j in duplicates(rows, least)],
+        "from_one": lambda rows, least: [(i + 1, j + 1) for i, j in duplicates(rows, least)],
+    }
+    return judge(as_pairs, duplicates, DUPLICATES, mistakes)
+
+
 EXERCISES = [
     Exercise(
         id="02.1",
+        title="One vector for a sentence",
+        level="easy",
+        minutes=4,
+        kept=True,
+        task="`ids` are a sentence's tokens, `table` has a row for each token of the vocabulary. The first line is "
+        "there: it takes the rows, (tokens, numbers). Complete the second, so that `mean_row` returns their mean, one "
+        "vector (numbers,).",
+        clue="`rows.mean()` is the mean of all the numbers. Which axis has to disappear, the first, `axis=0`, or the "
+        "second, `axis=1`?",
+        name="mean_row",
+        stub="""def mean_row(ids, table):
+    rows = table[ids]
+    return ...
+""",
+        solution="""def mean_row(ids, table):
+    rows = table[ids]
+    return rows.mean(axis=0)
+""",
+        check=check_mean_row,
+        hints={
+            "number": "You average over everything and get a single number. Average over the tokens only: `axis=0`.",
+            "columns": "You average within each token, and get a number for each. We want a number for each column: "
+            "`axis=0`.",
+            "sum": "You add the rows up. Divide by how many there are.",
+            "rows": "You return all of the rows. We want their mean.",
+            "all": "You average the whole table. Only the rows of this sentence count.",
+            "table": "You divide by the number of rows in the whole table. Divide by how many tokens the sentence has.",
+            "numbers": "You divide by the length of a row. Divide by how many tokens the sentence has.",
+            "once": "A token that occurs twice in the sentence counts twice.",
+            "median": "You return the median. We want the mean.",
+            "keepdims": "You return a table of one row. Leave `keepdims` out: we want (numbers,).",
+            "ids": "You average the ids. They are names, and their mean is the name of some other token.",
+        },
+    ),
+    Exercise(
+        id="02.2",
         title="The kitten always wins",
         level="medium",
         minutes=10,
@@ -88,6 +210,56 @@ def search(query, rows, k):
             "farthest": "You return the rows that are least alike. Which way does `argsort` sort?",
             "backwards": "The right rows in the wrong order: the best should come first.",
             "scores": "You return the scores. We want the numbers of the rows.",
+        },
+    ),
+    Exercise(
+        id="02.3",
+        title="Who asks the same?",
+        level="medium",
+        minutes=12,
+        kept=True,
+        task="A task from work. The support desk has a list of questions, and many of them are asked twice, in other "
+        "words. Write `duplicates(rows, least)`: `rows` has one vector for each question. Return the pairs `(i, j)` of "
+        "questions whose cosine is at least `least`, the most similar pair first. Each pair comes once, with `i < j`.",
+        clue="Divide each row by its length, as in the exercise before; then `units @ units.T` has all the cosines at "
+        "once. Two loops, `i` and then `j` from `i + 1` on, see each pair once.",
+        name="duplicates",
+        stub="""import numpy as np
+
+
+def duplicates(rows, least):
+    ...  # return a list of pairs
+""",
+        solution="""import numpy as np
+
+
+def duplicates(rows, least):
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = units @ units.T
+    pairs = [
+        (i, j)
+        for i in range(len(rows))
+        for j in range(i + 1, len(rows))
+        if cosines[i, j] >= least
+    ]
+    return sorted(pairs, key=lambda pair: -cosines[pair])
+""",
+        check=check_duplicates,
+        hints={
+            "unsorted": "The right pairs, in the order of the list. The most similar should come first.",
+            "ascending": "The right pairs, the least similar first. Turn the order round.",
+            "itself": "Every question is also paired with itself, and each pair comes twice. Keep those with `i < j`, "
+            "and sort them.",
+            "twice": "Each pair comes twice, as (i, j) and as (j, i). Keep those with `i < j`, and sort them.",
+            "twice_sorted": "Each pair comes twice, as (i, j) and as (j, i). Keep those with `i < j`.",
+            "diagonal": "Every question is also paired with itself: let `j` start at `i + 1`. Then sort them.",
+            "dot": "You compare dot products, so long vectors look similar to everything. Divide each row by its "
+            "length.",
+            "upside": "The right pairs, but the larger number stands first. We want `i < j`.",
+            "best": "You return only one pair. We want all that reach `least`.",
+            "next_only": "You compare each question only with the next in the list. Duplicates can stand anywhere.",
+            "with_scores": "You return the cosines too. We want only the pairs (i, j).",
+            "from_one": "Your numbers begin at 1. Rows are counted from 0.",
         },
     ),
 ]

@@ -47,42 +47,86 @@ def lookup(tokens: Sequence[str], ids: Sequence[int], rows: np.ndarray) -> None:
     )
 
 
-def one_hot(number: int, neighbours: Mapping[int, str], table: np.ndarray) -> None:
-    """Draw a one-hot vector times the table; `neighbours` names the rows that are drawn."""
-    size, width = table.shape
-    token = neighbours[number]
-    ax = canvas(34)
-    shown = list(neighbours)
-    note(ax, 31, 32.4, f"one-hot: {size:,} numbers, a single 1", bold=True)
-    at, spots = 3.6, {}
-    for i in shown:
-        spots[i] = cell(ax, at, 27, 6, 3.2, "1" if i == number else "0", "token", 0.0, strong=i == number)
-        note(ax, at + 3, 25.4, f"{i}", colour=FAINT)
-        at += 6
-        note(ax, at + 2, 28.6, "…", NORMAL)
-        at += 4
-    note(ax, 31, 22.2, f"times the table: {size:,} rows of {width}", bold=True)
-    y = 17.4
-    for i in shown:
-        spot = vector(ax, 26, y, [*table[i, :3], table[i, -1]], "table", 6, top=0.4, dots=True)
-        note(ax, 24.6, y + 1.6, f"row {i}", ha="right", code=True)
-        note(ax, 1, y + 1.6, f"{'1' if i == number else '0'} ×", ha="left", bold=i == number)
-        note(ax, 5, y + 1.6, seen(neighbours[i]), ha="left", code=True)
-        if i == number:
-            ax.plot(
-                (26, 26 + spot.w, 26 + spot.w, 26, 26),
-                (y, y, y + 3.2, y + 3.2, y),
-                color=INK,
-                linewidth=2.6,
-                zorder=6,
-            )
-        y -= 3.8
-    line(ax, [(1, 4.9), (60, 4.9)], "token", 1.2)
-    vector(ax, 26, 0.9, [*table[number, :3], table[number, -1]], "stream", 6, top=0.4, dots=True)
-    note(ax, 24.6, 2.5, f"sum: one row of {width}", ha="right", bold=True, colour="stream")
+def shared_words(question: str, winner: str, right: str) -> None:
+    """Draw a question between the sentence that a search for words finds and the right one; common words are linked."""
+    ax = canvas(25)
+    ends: dict[str, tuple[float, float]] = {}
+    for y, name, text in ((11, "you ask", question), (18.4, "it finds", winner), (3.6, "right", right)):
+        note(ax, 0.8, y + 1.6, name, ha="left", bold=True)
+        at = 11.0
+        for word in text.rstrip(".?").split():
+            plain, wide = word.lower(), len(word) + 1.4
+            common = plain in question.lower().split() and plain in winner.lower().rstrip(".").split()
+            kind = "stream" if common and y > 10 else "token"
+            spot = cell(ax, at, y, wide, 3.2, word, kind, 0.3 if kind == "stream" else 0, code=True)
+            if common and y == 11:
+                ends[plain] = spot.top
+            elif common and y > 11:
+                line(ax, [ends[plain], spot.bottom], "stream", 2.4)
+            at += wide + 0.5
     show(
         ax,
-        f"Every row is multiplied by 0, but for one. What is left is the row of {seen(token)}, number for number.",
+        "A search for words links what is spelled the same. The right sentence has no word in common with the "
+        "question: to a computer, drink and drinks are as different as cat and castle.",
+        f"{question}: it finds “{winner}”, and the right one is “{right}”.",
+    )
+
+
+def list_of_ids(tokens: Mapping[int, str], middle: int, far: str, other: int) -> None:
+    """Draw the tokens around id `middle` in the vocabulary's order, and how far away the token `far` is."""
+    ax = canvas(15)
+    wide = 62 / len(tokens)
+    for i, (number, token) in enumerate(tokens.items()):
+        x = 1 + wide * i
+        cell(ax, x, 6, wide, 3.6, seen(token), "table", 0.5 if number == middle else 0.06, code=True)
+        note(ax, x + wide / 2, 4.2, str(number), bold=number == middle, colour=FAINT if number != middle else INK)
+    arrow(ax, (1 + wide * (list(tokens).index(middle) + 0.5), 12.4), (1, 12.4), thing="table", width=2)
+    arrow_end = 1 + wide * (list(tokens).index(middle) + 0.5)
+    line(ax, [(arrow_end, 9.6), (arrow_end, 12.4)], "table", 2)
+    note(ax, arrow_end + 1.4, 12.4, f"{seen(far)} is {middle - other:,} places further left", ha="left")
+    note(ax, 32, 1.8, "… the vocabulary, in its order …", colour=FAINT)
+    show(
+        ax,
+        f"The neighbours of {seen(tokens[middle])} in the list of ids. They have nothing to do with it.",
+        "; ".join(f"{number}: {seen(token)}" for number, token in tokens.items())
+        + f"; {seen(far)} has the id {other:,}.",
+    )
+
+
+def one_hot(number: int, neighbours: Mapping[int, str], table: np.ndarray) -> None:
+    """Draw a one-hot vector times the table, row by row; `neighbours` names the rows that are drawn."""
+    size, width = table.shape
+    token = neighbours[number]
+    ax = canvas(8.2 * len(neighbours) + 11)
+    y = ax.get_ylim()[1] - 2
+    note(ax, 12.6, y, "one-hot", bold=True)
+    note(ax, 28, y, f"table, {size:,} rows", bold=True, colour="table")
+    note(ax, 53, y, "the products", bold=True, colour="stream")
+    y -= 1
+    for i, name in neighbours.items():
+        y -= 4.6
+        hit = i == number
+        row = [*table[i, :2], table[i, -1]]
+        note(ax, 0.6, y + 2.6, seen(name), ha="left", code=True, bold=hit)
+        note(ax, 0.6, y + 0.4, str(i), ha="left", colour=FAINT)
+        cell(ax, 10.6, y, 4, 3.2, f"{hit:d}", "token", strong=hit)
+        note(ax, 16.2, y + 1.6, "×")
+        vector(ax, 18, y, row, "table", 5.8, top=0.4, dots=True)
+        note(ax, 40.6, y + 1.6, "=")
+        vector(ax, 42.2, y, [hit * value for value in row], "stream", 5.8, top=0.4, dots=True)
+        y -= 3.2
+        note(ax, 12.6, y + 1.2, "⋮", NORMAL)
+        note(ax, 28.4, y + 1.2, "⋮", NORMAL)
+        note(ax, 52.6, y + 1.2, "⋮", NORMAL)
+    line(ax, [(41, y - 0.2), (63, y - 0.2)], "token", 1.4)
+    y -= 4.2
+    note(ax, 40.6, y + 1.6, "added up, column by column", ha="right", bold=True)
+    row = [*table[number, :2], table[number, -1]]
+    vector(ax, 42.2, y, row, "stream", 5.8, top=0.4, dots=True)
+    show(
+        ax,
+        f"Every row of the table is multiplied by its number of the one-hot vector, and all products are added up. All "
+        f"but one are zeros, so the row of {seen(token)} is left, number for number.",
         f"A vector with a 1 at place {number} and zeros elsewhere, multiplied by the rows of the table, gives row "
         f"{number}.",
     )
@@ -223,4 +267,26 @@ def mean_of_rows(tokens: Sequence[str], rows: np.ndarray) -> None:
         ax,
         f"Mean pooling: {len(tokens)} rows become one vector of the same {rows.shape[1]} numbers.",
         "The rows of the tokens one below the other, and below them their mean.",
+    )
+
+
+def duplicates(texts: Sequence[str], pairs: Sequence[tuple[int, int, float]], same: Sequence[tuple[int, int]]) -> None:
+    """Draw the pairs of texts with the largest cosines, and whether they really ask the same."""
+    ax = canvas(6 * len(pairs) + 3)
+    y = ax.get_ylim()[1] - 1
+    for i, j, value in pairs:
+        y -= 6
+        good = (i, j) in same
+        note(ax, 0.8, y + 4.2, texts[i], ha="left")
+        note(ax, 0.8, y + 1.8, texts[j], ha="left")
+        ax.add_patch(_bar(37, y + 1.4, 14 * value, 3, "stream" if good else "alarm"))
+        note(ax, 37.6 + 14 * value, y + 3, f"{value:.2f}", ha="left")
+        note(ax, 63.4, y + 3, "same" if good else "not", ha="right", bold=True, colour="stream" if good else "alarm")
+    ax.plot((37, 37), (y + 0.4, ax.get_ylim()[1] - 1.6), color=INK, linewidth=1)
+    show(
+        ax,
+        f"The {len(pairs)} most similar pairs by MiniLM's cosine. Blue: they ask the same. Red: they don't, and one of "
+        "these stands on top.",
+        "; ".join(f"{value:.2f} {'same' if (i, j) in same else 'not'}: {texts[i]} {texts[j]}" for i, j, value in pairs)
+        + ".",
     )

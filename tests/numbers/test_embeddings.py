@@ -1,68 +1,28 @@
-"""Every number that notebook 01 says in words is computed again."""
-
-import json
+"""Every number that notebook 02 says in words is computed again."""
 
 import numpy as np
 
 from llmnotes import embeddings, word_lists
 from llmnotes.models.sentences import _opened
-from llmnotes.tokens import compare, pieces, real_tokenizers
 from tests.numbers.prose import WORDS, Prose
 
 
 def test_every_number_in_the_prose_is_computed_again():
-    lesson = Prose("01")
+    lesson = Prose("02")
     values = lesson.run()
     says = lesson.says
-    sentence, merges, stages, seen = (values[name] for name in ("sentence", "merges", "stages", "seen"))
-    pebble, smol, E, ids = (values[name] for name in ("pebble", "smol", "E", "ids"))
+    smol, E, ids = (values[name] for name in ("smol", "E", "ids"))
 
-    says("{} words became {} tokens", WORDS[len(sentence.split())].capitalize(), WORDS[len(values["pebble_ids"])])
-    says("{} words have become {} steps", len(sentence.split()), len(sentence))
-    for letter in "kä🐱":
-        says(f"{letter}: " + "{}", " ".join(map(str, letter.encode())))
+    says("Here are {} sentences", len(values["sentences"]))
+    says("and {} questions", len(values["questions"]))
+    asked, winner = values["questions"][0][0], values["sentences"][values["by_words"](values["questions"][0][0])]
+    assert winner == "The young cat has finished her breakfast."
+    assert values["words_of"](asked) & values["words_of"](winner) == {"cat"}
+    assert not values["words_of"](asked) & values["words_of"]("The kitten drinks milk.")
+    says("{} of {}. We know", values["hits"]["same words"], len(values["questions"]))
+    says("{}", "; ".join(f"{number}: {token.replace('Ġ', '␣')}" for number, token in values["around"].items()))
+    says("cat has the id {:,}", values["cat_id"])
     says("{} rows become one vector of the same {} numbers", len(ids), E.shape[1])
-    tokens = {count: sum(map(len, words)) for count, words in stages.items()}
-    counts = values["counts"]
-    assert counts["h", "e"] == counts["i", "t"] == 4
-    says("marked {} times", counts["h", "e"])
-    bars = sorted(counts.items(), key=lambda item: -item[1])[:6]
-    says("{}", ", ".join(f"{a} {b} {count}".replace("Ġ", "␣") for (a, b), count in bars))
-    says("commonest, {} times", counts["h", "e"])
-    shown = "; ".join(f"after {count} merges {tokens[count]} tokens" for count in (0, 2, 5, len(merges)))
-    says("{}", shown)
-    says("{} tokens became {}", tokens[0], tokens[len(merges)])
-    joined = ["".join(pair) for pair in merges]
-    says("it in merge {}, kit in {}", joined.index("it") + 1, joined.index("kit") + 1)
-    says("in merge {} the whole word", joined.index("Ġkitten") + 1)
-    assert values["encode"]("the mitten") == "the, Ġ, m, it, ten".split(", ")
-    assert len("🐱".encode()) == 4
-
-    state = json.loads(pebble.tokenizer.backend_tokenizer.to_str())
-    says("only {:,} merges", len(state["model"]["merges"]))
-    for number, pair, left in values["replayed"]:
-        a, b = (part.replace("Ġ", "␣") for part in pair)
-        says("merge {:,}, {} + {}: {}", number, a, b, " ".join(left).replace("Ġ", "␣"))
-    says("joins the last {}", len(values["replayed"][-1][2]))
-    special = [token for token in pebble.tokenizer.get_vocab() if token.startswith("<|")]
-    says(f"With 256 bytes and {len(special)} special tokens, that's Pebble's " + "{:,} tokens", len(pebble.tokenizer))
-    assert 256 + len(special) + len(state["model"]["merges"]) == len(pebble.tokenizer)
-    assert seen["kitten"] < seen["milk"] < seen["cat"] < seen["goose"]
-    assert seen["laugh"] == 2 and pebble.tokenizer.tokenize(" laugh") == ["Ġlaugh"]
-    assert sum(count for word, count in seen.items() if "kitt" in word) == seen["kitten"]
-    says("use it too, {} times", seen["laughed"] + seen["laughs"])
-    sizes = {name: tokenizer.get_vocab_size() for name, tokenizer in real_tokenizers().items()}
-    german = pieces(real_tokenizers()["SmolLM2"], "Das Kätzchen trinkt Milch")
-    says("needs {} tokens for the English sentence, and for the German one, without the cat, {}", len(ids), len(german))
-    cut = compare("Das Kätzchen trinkt Milch 🐱")
-    says("{}", "; ".join(f"{name}: {' | '.join(found)}" for name, found in cut.items()))
-    cut = compare(sentence)
-    says("{}", "; ".join(f"{name} ({sizes[name]:,}): {' | '.join(found)}" for name, found in cut.items()))
-    assert sizes["Pebble"] == min(sizes.values()) and len(cut["Pebble"]) == max(map(len, cut.values()))
-    assert sizes["MiniLM"] < sizes["Llama 2"] and len(cut["MiniLM"]) < len(cut["Llama 2"])
-    rate = {kind: len(compare(text)["SmolLM2"]) / len(text) for kind, text in word_lists.samples().items()}
-    assert 1.8 < rate["German"] / rate["English"] < 2
-
     says("token {:,} isn't twice token {:,}", ids[1], ids[1] // 2)
     says("the kitten's is {:,}, the cat's {:,}", smol.row("kitten"), smol.row("cat"))
     says("with a 1 at place {}", ids[1])
@@ -113,13 +73,13 @@ def test_every_number_in_the_prose_is_computed_again():
     sizes = np.linalg.norm(values["sentence_rows"], axis=1)
     assert long.count(min(long)) == 1 and np.argmin(long) == np.argmax(sizes) == 0
     assert np.corrcoef(long, sizes)[0, 1] < -0.5
-    smollm2, table, whole = hits.values()
-    says("{} of {}. Guessing would give about one", smollm2, len(questions))
+    words, smollm2, table, whole = hits.values()
+    says("{} of {}. The words alone gave {}, and guessing would give about one", smollm2, len(questions), words)
     assert 0.5 < sum(len(right) for _, right in questions) / len(sentences) < 1.5
     says("That's {} of {}, so the mean isn't hopeless", table, len(questions))
     assert _opened()[0].config.num_hidden_layers == 6
     says("All {}. So does it", whole)
-    says("{}, {} and {} of {} for three ways", smollm2, table, whole, len(questions))
+    says("{} of {} with the same words, then {}, {} and {} for three", words, len(questions), smollm2, table, whole)
     for name, right in hits.items():
         says("{}: {} of {}", name, right, len(questions))
     closed, encoder = values["closed"], values["encoder"]
@@ -137,23 +97,22 @@ def test_every_number_in_the_prose_is_computed_again():
         right["not"],
         nots,
     )
+
+    asked, same, rows = values["asked"], values["same"], values["asked_rows"]
+    ranked = [tuple(pair) for pair in values["duplicates"](rows, -1)]
+    says("The {} most similar pairs", 10)
+    top = [(float(rows[i] @ rows[j]), (i, j) in same, asked[i], asked[j]) for i, j in ranked[:10]]
+    says("{}", "; ".join(f"{value:.2f} {'same' if good else 'not'}: {i} {j}" for value, good, i, j in top))
+    assert "turn on" in top[0][2] and "turn off" in top[0][3] and values["is_same"].index(False) == 0
+    says("{} questions and {} support questions", len(questions), len(asked))
     lesson.finish(
-        *(
-            r"some 150,000 of them",
-            r"from 0 to 255",
-            r"256 (?:different )?bytes",
-            r"UTF-8",
-            r"byte 32",
-            r"3,000 of its",
-        ),
-        *(r"per 100 letters", r"is 8,192", r"vector\s+that is 1 at", r"and 0 everywhere else", r"single 1"),
-        *(
-            r"products are 0",
-            r"It's 1 if both",
-            r"same way, 0 at a\s+right",
-            r"and −1 if",
-            r"its length 1",
-            r"multiplied by 0",
-            r"at most 256 tokens",
-        ),
+        r"vector\s+that is 1 at",
+        r"and 0 everywhere else",
+        r"with a 1 at",
+        r"products are 0",
+        r"It's 1 if both",
+        r"same way, 0 at a\s+right",
+        r"and −1 if",
+        r"its length 1",
+        r"at most\s+256 tokens",
     )
