@@ -1,5 +1,7 @@
 """The exercises of notebook 02: the mean of a sentence's rows, a search that forgets the lengths, and duplicates."""
 
+import copy
+
 import numpy as np
 
 from llmnotes.exercises.exercise import Answer, Exercise, Verdict, judge
@@ -100,30 +102,34 @@ def check_duplicates(answer: Answer) -> str | Verdict | None:
         except (TypeError, ValueError):
             return found
 
-    def itself(rows: np.ndarray, least: float) -> list[tuple[int, int]]:
-        return [(i, i) for i in range(len(rows))]
-
-    def both(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        return [pair for i, j in pairs for pair in ((i, j), (j, i))]
-
-    def matching(rows: np.ndarray, least: float) -> list[tuple[int, int]]:
-        return [(int(i), int(j)) for i, j in np.argwhere(cosines(rows) >= least)]
+    def scored(rows: np.ndarray, least: float) -> list[tuple[float, int, int]]:
+        return [(cosines(rows)[pair], *pair) for pair in duplicates(rows, least)]
 
     mistakes = {
-        "unsorted": lambda rows, least: sorted(duplicates(rows, least)),
         "ascending": lambda rows, least: duplicates(rows, least)[::-1],
-        "itself": matching,
-        "twice": lambda rows, least: [(i, j) for i, j in matching(rows, least) if i != j],
-        "twice_sorted": lambda rows, least: both(duplicates(rows, least)),
-        "diagonal": lambda rows, least: [(i, j) for i, j in matching(rows, least) if i <= j],
         "dot": lambda rows, least: _pairs(rows @ rows.T, least),
         "upside": lambda rows, least: [(j, i) for i, j in duplicates(rows, least)],
         "best": lambda rows, least: duplicates(rows, least)[:1],
         "next_only": lambda rows, least: [pair for pair in duplicates(rows, least) if pair[1] == pair[0] + 1],
-        "with_scores": lambda rows, least: [(i, j, cosines(rows)[i, j]) for i, j in duplicates(rows, least)],
+        "with_scores": lambda rows, least: [(i, j, score) for score, i, j in scored(rows, least)],
+        "scores_first": scored,
         "from_one": lambda rows, least: [(i + 1, j + 1) for i, j in duplicates(rows, least)],
     }
-    return judge(as_pairs, duplicates, DUPLICATES, mistakes)
+    verdict = judge(as_pairs, duplicates, DUPLICATES, mistakes)
+    if isinstance(verdict, Verdict) and verdict.state == "other":  # the right pairs and more, in whatever order
+        try:
+            found = [sorted(as_pairs(*copy.deepcopy(case))) for case in DUPLICATES]
+        except (TypeError, ValueError):  # no list of pairs
+            return verdict
+        for key, more in {
+            "unsorted": lambda n, pairs: pairs,
+            "twice": lambda n, pairs: pairs + [(j, i) for i, j in pairs],
+            "diagonal": lambda n, pairs: pairs + [(i, i) for i in range(n)],
+            "itself": lambda n, pairs: pairs + [(j, i) for i, j in pairs] + [(i, i) for i in range(n)],
+        }.items():
+            if found == [sorted(more(len(case[0]), duplicates(*case))) for case in DUPLICATES]:
+                return key
+    return verdict
 
 
 EXERCISES = [
@@ -173,7 +179,7 @@ EXERCISES = [
         "def search(query, rows, k):\n    scores = rows @ query\n    return np.argsort(-scores)[:k]\n```\n\n"
         "`query` is a vector (numbers,), `rows` has one row for each sentence. Repair it, so that it returns the "
         "numbers of "
-        "the `k` rows with the largest *cosine*, best first.",
+        "the `k` rows with the largest *cosine*, best first, as an array.",
         clue="`np.linalg.norm(rows, axis=1)` gives the length of each row. Which number should a vector that is "
         "twice as "
         "long get? The same one.",
@@ -246,12 +252,11 @@ def duplicates(rows, least):
 """,
         check=check_duplicates,
         hints={
-            "unsorted": "The right pairs, in the order of the list. The most similar should come first.",
+            "unsorted": "The right pairs, but not by likeness. The most similar should come first.",
             "ascending": "The right pairs, the least similar first. Turn the order round.",
             "itself": "Every question is also paired with itself, and each pair comes twice. Keep those with `i < j`, "
             "and sort them.",
             "twice": "Each pair comes twice, as (i, j) and as (j, i). Keep those with `i < j`, and sort them.",
-            "twice_sorted": "Each pair comes twice, as (i, j) and as (j, i). Keep those with `i < j`.",
             "diagonal": "Every question is also paired with itself: let `j` start at `i + 1`. Then sort them.",
             "dot": "You compare dot products, so long vectors look similar to everything. Divide each row by its "
             "length.",
@@ -259,6 +264,7 @@ def duplicates(rows, least):
             "best": "You return only one pair. We want all that reach `least`.",
             "next_only": "You compare each question only with the next in the list. Duplicates can stand anywhere.",
             "with_scores": "You return the cosines too. We want only the pairs (i, j).",
+            "scores_first": "You return the cosines too. Sort by them, then keep only the pairs (i, j).",
             "from_one": "Your numbers begin at 1. Rows are counted from 0.",
         },
     ),

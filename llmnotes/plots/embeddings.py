@@ -49,19 +49,19 @@ def lookup(tokens: Sequence[str], ids: Sequence[int], rows: np.ndarray) -> None:
 
 def shared_words(question: str, winner: str, right: str) -> None:
     """Draw a question between the sentence that a search for words finds and the right one; common words are linked."""
-    ax = canvas(25)
+    ax = canvas(22)
     ends: dict[str, tuple[float, float]] = {}
-    for y, name, text in ((11, "you ask", question), (18.4, "it finds", winner), (3.6, "right", right)):
+    for y, name, text in ((8.4, "you ask", question), (15.8, "it finds", winner), (1, "right", right)):
         note(ax, 0.8, y + 1.6, name, ha="left", bold=True)
         at = 11.0
         for word in text.rstrip(".?").split():
             plain, wide = word.lower(), len(word) + 1.4
             common = plain in question.lower().split() and plain in winner.lower().rstrip(".").split()
-            kind = "stream" if common and y > 10 else "token"
+            kind = "stream" if common and y > 8 else "token"
             spot = cell(ax, at, y, wide, 3.2, word, kind, 0.3 if kind == "stream" else 0, code=True)
-            if common and y == 11:
+            if common and y == 8.4:
                 ends[plain] = spot.top
-            elif common and y > 11:
+            elif common and y > 8.4:
                 line(ax, [ends[plain], spot.bottom], "stream", 2.4)
             at += wide + 0.5
     show(
@@ -97,7 +97,7 @@ def one_hot(number: int, neighbours: Mapping[int, str], table: np.ndarray) -> No
     """Draw a one-hot vector times the table, row by row; `neighbours` names the rows that are drawn."""
     size, width = table.shape
     token = neighbours[number]
-    ax = canvas(8.2 * len(neighbours) + 11)
+    ax = canvas(7.8 * len(neighbours) + 8.2)
     y = ax.get_ylim()[1] - 2
     note(ax, 12.6, y, "one-hot", bold=True)
     note(ax, 28, y, f"table, {size:,} rows", bold=True, colour="table")
@@ -165,7 +165,7 @@ def places(
 
     `wrong` is the median place of wrong pairs with the direction taken out.
     """
-    ax = canvas(2.5 * len(pairs) + 10)
+    ax = canvas(2.5 * len(pairs) + 12.4)
     plot = chart(
         ax, 19, 5, 43, 2.5 * len(pairs) + 0.4, xscale="log", xlim=(1, rows * 1.3), ylim=(len(pairs) - 0.5, -0.6)
     )
@@ -180,11 +180,12 @@ def places(
     high = ax.get_ylim()[1]
     note(ax, 26, high - 2, "● without the direction", ha="left", bold=True, colour="stream")
     note(ax, 63, high - 2, "■ as it is", ha="right", bold=True, colour="alarm")
+    note(ax, 63, high - 4.8, "┊ wrong pairs", ha="right", bold=True, colour="stream")
     note(ax, 40, 1.6, "place among the neighbours of the first word", colour=FAINT)
     show(
         ax,
         f"At which place among {rows:,} rows is the commoner word, counted from the rarer one? Squares: in the table "
-        "as it is. Dots: with the common-to-rare direction taken out. The dotted line: so far away wrong words end.",
+        "as it is. Dots: with the common-to-rare direction taken out. The dotted line: so far away wrong pairs end.",
         "A line for each pair, nearly all from the far right to the left. "
         f"{', '.join(f'{a} and {b}' for a, b in pairs)}.",
     )

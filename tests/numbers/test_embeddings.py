@@ -21,7 +21,7 @@ def test_every_number_in_the_prose_is_computed_again():
     assert not values["words_of"](asked) & values["words_of"]("The kitten drinks milk.")
     says("{} of {}. We know", values["hits"]["same words"], len(values["questions"]))
     says("{}", "; ".join(f"{number}: {token.replace('Ġ', '␣')}" for number, token in values["around"].items()))
-    says("cat has the id {:,}", values["cat_id"])
+    says("␣cat has the id {:,}", values["cat_id"])
     says("{} rows become one vector of the same {} numbers", len(ids), E.shape[1])
     says("token {:,} isn't twice token {:,}", ids[1], ids[1] // 2)
     says("the kitten's is {:,}, the cat's {:,}", smol.row("kitten"), smol.row("cat"))
