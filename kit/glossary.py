@@ -1,5 +1,7 @@
 """Compare the glossary with the lessons: `python -m kit.glossary` says what differs, and `--write` mends the sections.
 
+It also names the terms that a lesson uses before the section that introduces them.
+
 A lesson introduces a term by putting it in **bold** in one of its numbered sections. A bold text is taken for a term if
 it begins with a small letter or is an acronym, and is neither a single letter nor a sentence; emphasis that is no term
 stands in *italics*.
@@ -17,6 +19,8 @@ from llmnotes.course.glossary import FILE, Entry, entries, find
 
 NO_PROSE = r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]+\$|<pre\b.*?</pre>|<code>.*?</code>"
 SECTION = r"(?m)^## (?:(\d\d\.\d+) )?.*$"
+# Terms that are plain words, too: a lesson may say that a loop has a step, long before a step of training.
+PLAIN = {"step", "block", "length", "attention head", "label", "messages", "grammar", "process", "buffer", "streaming"}
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,38 @@ def faults(folder: Path) -> list[str]:
     ]
 
 
+def early(folder: Path) -> list[str]:
+    """Return which lessons use a term before it is introduced, a sentence each; words in code are not looked at.
+
+    A paragraph that links to the lesson or section where the term is introduced may use it.
+    """
+    paragraphs = []
+    for path in notebooks(folder):
+        section = ""
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code" or any(re.match("title|box|exercise|costs|next|map", tag) for tag in tags(cell)):
+                continue
+            for part in re.split(r"(?m)^(?=## )", source(cell)):
+                if heading := re.match(SECTION, part):
+                    section = heading[1] or ""
+                paragraphs += [(section, text) for text in part.split("\n\n") if section]
+    found = []
+    for entry in entries():
+        words = "|".join(re.escape(word) for word in (entry.term, *entry.also))
+        term = re.compile(rf"(?<![\w#-])({words})(e?s)?(?![\w-])", re.IGNORECASE if entry.term.islower() else 0)
+        for section, text in paragraphs:
+            prose = re.sub(rf"{NO_PROSE}|<[^>]+>", " ", text, flags=re.DOTALL)
+            if _order(section) < _order(entry.section) and entry.term not in PLAIN and (use := term.search(prose)):
+                if f"{entry.section[:2]}_" not in text and f"#{entry.section}" not in text:
+                    found.append(f"{section} says “{use[0]}”, which {entry.section} introduces")
+                    break
+    return found
+
+
+def _order(section: str) -> list[int]:
+    return [int(number) for number in section.split(".") if number]
+
+
 def misplaced(folder: Path) -> dict[str, tuple[str, str]]:
     """Return {term: (the section in the glossary, the right one)} for the entries that lead to the wrong place.
 
@@ -140,6 +176,6 @@ def write_sections(folder: Path) -> None:
 if __name__ == "__main__":
     if "--write" in sys.argv[1:]:
         write_sections(root())
-    differences = faults(root())
+    differences = faults(root()) + early(root())
     print(*differences, sep="\n")
     sys.exit(bool(differences))

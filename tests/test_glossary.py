@@ -50,6 +50,10 @@ def test_the_lessons_and_the_glossary_agree():
     assert kit.faults(ROOT) == [], "python -m kit.glossary --write mends sections; see there for what is a term"
 
 
+def test_no_lesson_uses_a_term_before_it_is_introduced():
+    assert kit.early(ROOT) == []
+
+
 def test_a_section_belongs_to_a_lesson_of_the_course():
     numbers = {name[:2] for name in TITLES}
     assert [entry.term for entry in entries() if entry.section and entry.section[:2] not in numbers] == []
