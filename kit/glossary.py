@@ -19,8 +19,9 @@ from llmnotes.course.glossary import FILE, Entry, entries, find
 
 NO_PROSE = r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]+\$|<pre\b.*?</pre>|<code>.*?</code>"
 SECTION = r"(?m)^## (?:(\d\d\.\d+) )?.*$"
-# Terms that are plain words, too: a lesson may say that a loop has a step, long before a step of training.
-PLAIN = {"step", "block", "length", "attention head", "label", "messages", "grammar", "process", "buffer", "streaming"}
+# Terms that are plain words, or words of every programmer: a loop has a step, long before a step of training.
+PLAIN = set("block buffer float grammar integer JSON label length messages process protocol step streaming".split())
+PLAIN |= {"attention head", "backpropagation", "learned tokens", "nearest neighbour"}
 
 
 @dataclass(frozen=True)
