@@ -21,7 +21,7 @@ NO_PROSE = r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]+\$|<pre\b.*?</pre>|<code>.*?
 SECTION = r"(?m)^## (?:(\d\d\.\d+) )?.*$"
 # Terms that are plain words, or words of every programmer: a loop has a step, long before a step of training.
 PLAIN = set("block buffer float grammar integer JSON label length messages process protocol step streaming".split())
-PLAIN |= {"attention head", "backpropagation", "learned tokens", "nearest neighbour"}
+PLAIN |= {"attention head", "backpropagation", "learned tokens", "neighbour"}
 
 
 @dataclass(frozen=True)
