@@ -8,8 +8,20 @@ the text in seconds.
 
 from llmnotes.little.learning import AdamW, Descent, Table, cross_entropy, train
 from llmnotes.little.model import MLP, Attention, Block, Norm, Small, rotate
-from llmnotes.little.world import Statement, Words, forks, hold_out, questions, split, statements, tensors, third, write
+from llmnotes.little.world import (
+    Statement,
+    Words,
+    answer_first,
+    floor,
+    hold_out,
+    questions,
+    split,
+    statements,
+    tensors,
+    third,
+    write,
+)
 
 __all__ = ["MLP", "AdamW", "Attention", "Block", "Descent", "Norm", "Small", "Statement", "Table", "Words"]
-__all__ += ["cross_entropy", "forks", "hold_out", "questions", "rotate", "split", "statements", "tensors", "third"]
-__all__ += ["train", "write"]
+__all__ += ["answer_first", "cross_entropy", "floor", "hold_out", "questions", "rotate", "split", "statements"]
+__all__ += ["tensors", "third", "train", "write"]

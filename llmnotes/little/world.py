@@ -1,5 +1,7 @@
 """The text of the lessons on training: short sentences about the animals of Pebble's world, cut into words."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import NamedTuple
@@ -113,21 +115,29 @@ def tensors(found: Sequence[Statement], words: Words) -> tuple[torch.Tensor, tor
     return inputs, targets
 
 
-def questions(found: Sequence[Statement], words: Words) -> torch.Tensor:
-    """Return (row, place, answer) of each statement that names its object after its subject: what comes there?
+def answer_first(one: Statement) -> bool:
+    """Return whether a statement names its object before its subject, as "Give fish to the cat." does."""
+    line, name, answer = split(one.text), split(one.subject)[0], split(one.object)[0]
+    return not (name in line and answer in line[line.index(name) + 1 :])
 
-    A sentence that names the object first, as "Give fish to the cat." does, asks nothing, and is left out.
+
+def questions(found: Sequence[Statement], words: Words, about: Iterable[Statement] | None = None) -> torch.Tensor:
+    """Return targets, shaped as those of `tensors`, that are -1 but at the answers: what does the animal eat, say?
+
+    A sentence that names the answer first asks nothing. With `about` only facts that it states are asked.
 
     >>> found = statements(["young"])[4:6]
     >>> questions(found, Words(one.text for one in found)).tolist()
-    [[0, 6, 6], [1, 7, 6]]
+    [[-1, -1, -1, -1, -1, -1, 6, -1, -1], [-1, -1, -1, -1, -1, -1, -1, 6, -1]]
     """
-    asked = []
+    facts = {(one.subject, one.relation) for one in (found if about is None else about)}
+    targets = tensors(found, words)[1]
+    asked = torch.full_like(targets, -1)
     for row, one in enumerate(found):
-        line, name, answer = split(one.text), split(one.subject)[0], split(one.object)[0]
-        if name in line and answer in line[line.index(name) + 1 :]:
-            asked.append((row, len(line) - 1 - line[::-1].index(answer), words.number[answer]))
-    return torch.tensor(asked)
+        if (one.subject, one.relation) in facts and not answer_first(one):
+            answer = split(one.object)[0]
+            asked[row, len(split(one.text)) - 1 - split(one.text)[::-1].index(answer)] = words.number[answer]
+    return asked
 
 
 def write(shares: Callable[[list[int]], torch.Tensor], words: Words, seed: int, longest: int = 16) -> str:
@@ -146,13 +156,20 @@ def write(shares: Callable[[list[int]], torch.Tensor], words: Words, seed: int, 
     return words.decode(line[1:])
 
 
-def forks(training: Sequence[Statement], held_out: Sequence[Statement], words: Words) -> torch.Tensor:
-    """Return (row, place, word): where each held-out sentence leaves all training sentences, and with which word."""
-    lines = [split(one.text) for one in training]
-    seen = {tuple(line[:end]) for line in lines for end in range(len(line) + 1)}
-    places = []
-    for row, one in enumerate(held_out):
-        line = split(one.text)
-        place = next(end for end in range(len(line)) if tuple(line[: end + 1]) not in seen)
-        places.append((row, place, words.number[line[place]]))
-    return torch.tensor(places)
+def floor(found: Sequence[Statement], words: Words) -> float:
+    """Return the lowest loss on statements that any model can reach: that of one that has counted every beginning.
+
+    It knows how often each word comes after all that stands before it. Where several can come, even it can only share
+    out.
+
+    >>> sheep, lamb = (Statement("", "", "", 0, text) for text in ("A sheep.", "A lamb."))
+    >>> round(floor([sheep, lamb], Words(["A sheep.", "A lamb."])), 4)  # "a" and "." are certain
+    0.231
+    """
+    after: dict[tuple[int, ...], Counter[int]] = {}
+    for one in found:
+        line = (0, *words.encode(one.text))
+        for end in range(1, len(line)):
+            after.setdefault(line[:end], Counter())[line[end]] += 1
+    paid = [n * math.log(counts.total() / n) for counts in after.values() for n in counts.values()]
+    return sum(paid) / sum(counts.total() for counts in after.values())

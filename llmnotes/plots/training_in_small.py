@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from llmnotes.plots.drawing import (
@@ -12,12 +13,12 @@ from llmnotes.plots.drawing import (
     SMALL,
     THINGS,
     arrow,
-    bars,
     box,
     canvas,
     cell,
     line,
     note,
+    plus,
     show,
 )
 from llmnotes.plots.learning import apart, plot_at
@@ -54,42 +55,41 @@ def sight(words: Sequence[str]) -> None:
 
 
 def column(counts: Mapping[str, int], words: int, size: int, inner: int) -> None:
-    """Draw the small model from top to bottom; `counts` is {part: weights}."""
-    ax = canvas(47)
-    x, w = 14, 24
-    note(ax, 46, 45.2, "weights", bold=True)
-    parts = [
-        ("table: look up", "table", "table", f"{words} × {size}"),
-        ("norm", "norm", "norm1", None),
-        ("attention", "attention", "attention", f"q, k, v, o: {size} × {size}"),
-        ("norm", "norm", "norm2", None),
-        ("MLP", "mlp", "mlp", f"gate, up, down: {size} × {inner}"),
-        ("norm", "norm", "norm", None),
-        ("table: compare", "table", None, None),
-    ]
-    at, spots = 43.8, []
-    note(ax, x + w / 2, 45.4, "ids (sentences, tokens)")
-    for i, (name, thing, key, small) in enumerate(parts):
-        high = 5.4 if small else 3.4
-        spot = box(ax, x, at - high, w, high, name, thing, small)
-        spots.append(spot)
-        text = f"{counts[key]:,}" if key else "shared"
-        note(ax, 46, spot.left[1], text, code=bool(key), colour=INK if key else FAINT)
-        at -= high + 1.6
-        if i < len(parts) - 1:
-            arrow(ax, (x + w / 2, spot.y), (x + w / 2, spot.y - 1.6), thing="stream")
-    for first, last in ((1, 2), (3, 4)):
-        top, low = spots[first].y + spots[first].h + 0.8, spots[last].y - 0.8
-        line(ax, [(x + w / 2, top), (x - 3, top), (x - 3, low), (x + w / 2, low)], "stream", 1.6)
-        note(ax, x - 5.4, (top + low) / 2, "add", colour="stream", bold=True)
-    note(ax, 46, at - 0.4, f"{sum(counts.values()):,}", code=True, bold=True)
-    note(ax, 40, at - 0.4, "together", ha="right", bold=True)
-    note(ax, 14, at - 0.4, f"logits (…, {words})", ha="left")
+    """Draw the small model from top to bottom, its trunk straight; `counts` is {part: weights}."""
+    ax = canvas(45)
+    trunk, right = 14.0, 63.4
+    note(ax, trunk, 43.4, "ids (sentences, tokens)")
+    note(ax, right, 43.4, "weights", bold=True, ha="right")
+    first = box(ax, trunk - 9, 36.4, 18, 5.4, "table: look up", "table", f"{words} × {size}")
+    last = box(ax, trunk - 9, 9.4, 18, 3.4, "norm", "norm")
+    end = box(ax, trunk - 9, 3.8, 18, 3.8, "table: compare", "table")
+    arrow(ax, first.bottom, (trunk, last.y + last.h), thing="stream", width=3)
+    arrow(ax, last.bottom, (trunk, end.y + end.h), thing="stream", width=3)
+    note(ax, trunk - 1.2, 24.4, "residual\nstream", ha="right", bold=True, colour="stream")
+    rows = ((31.9, "attention", "norm1", "attention", f"4 matrices {size} × {size}"),)
+    rows += ((21.3, "MLP", "norm2", "mlp", f"3 matrices {size} × {inner}"),)
+    for y, name, norm, part, small in rows:
+        before = box(ax, 18.6, y - 2.7, 9, 5.4, "norm", "norm")
+        inside = box(ax, 30.4, y - 2.7, 20.4, 5.4, name, part, small)
+        line(ax, [(trunk, y), (before.x - 1.2, y)], "stream")
+        arrow(ax, (trunk, y), before.left, thing="stream")
+        arrow(ax, before.right, inside.left, thing="stream")
+        low = y - 5.1
+        line(ax, [inside.bottom, (inside.bottom[0], low), (trunk + 2, low)], "stream")
+        arrow(ax, (trunk + 4, low), (trunk + 1.3, low), thing="stream")
+        plus(ax, trunk, low)
+        note(ax, right, y, f"{counts[norm]} + {counts[part]:,}", ha="right", code=True)
+    for y, text in ((first.left[1], f"{counts['table']:,}"), (last.left[1], str(counts["norm"]))):
+        note(ax, right, y, text, ha="right", code=True)
+    note(ax, right, end.left[1], "shared", ha="right", colour=FAINT)
+    note(ax, trunk, 1.6, f"logits (…, {words})")
+    note(ax, right, 1.6, f"together {sum(counts.values()):,}", ha="right", bold=True)
     show(
         ax,
-        f"The small model: Pebble with one block, not four, and {size} numbers a row instead of 256. The blue line "
-        "at the left is the residual stream.",
-        "A column of boxes from the table at the top to the table at the bottom, with the number of weights beside it.",
+        f"The small model: Pebble with one block, not four, and {size} numbers a row instead of 256. Straight down "
+        "runs the residual stream; attention and MLP read from it, and add to it.",
+        "A straight line from the table at the top to the table at the bottom; attention and MLP branch off to the "
+        "right and come back to it at a plus sign. The number of weights stands beside each part.",
     )
 
 
@@ -142,7 +142,7 @@ def adam_steps(gradients: Curve, means: Curve, sizes: Curve, moves: Curve) -> No
 def race(runs: Mapping[str, Sequence[Curve]]) -> None:
     """Draw three runs of each method, {name: losses}, smoothed."""
     ax = canvas(32)
-    things = ("old", "stream", "table")
+    things = ("old", "stream", "gradient", "table")
     steps = len(next(iter(runs.values()))[0])
     plot = plot_at(ax, 6.5, 6, 39, 23, xlim=(0, steps), ylim=(0.6, 3.5))
     ends = []
@@ -158,8 +158,9 @@ def race(runs: Mapping[str, Sequence[Curve]]) -> None:
     note(ax, 6.5, 30.4, "training loss (mean of 10 steps)", bold=True, ha="left", colour="loss")
     show(
         ax,
-        "Three ways to take a step, each at a good rate of a few, three seeds each.",
-        "Three bundles of loss curves, one below the other.",
+        "Four ways to take a step, each at the best of three rates, three seeds each. The two that divide by the size "
+        "end together, far below the two that don't; AdamW, with its longer steps, gets there first.",
+        "Four bundles of loss curves; two of them lie on each other, below the other two.",
     )
 
 
@@ -187,50 +188,71 @@ def hold(rows: Sequence[str], wordings: Sequence[str], held: Sequence[int]) -> N
     )
 
 
-SHOWN = {  # curve: (label, thing, style)
-    "training": ("training", "stream", "-"),
-    "all": ("held out, all", "held out", "-"),
-    "answers": ("answers", "held out", "--"),
-    "forks": ("forks", "held out", ":"),
-}
+def _bundle(plot: Axes, runs: Sequence[Mapping[str, Curve]], name: str, every: int, thing: str, style: str) -> float:
+    """Draw a curve of each run; return the height at which they end, on average, in shares of the plot's height."""
+    low, high = plot.get_ylim()
+    for run in runs:
+        plot.plot(every * np.arange(len(run[name])), run[name], style, color=THINGS[thing][0], linewidth=1.6)
+    return (float(np.mean([run[name][-1] for run in runs])) - low) / (high - low)
 
 
-def _bundles(runs: Sequence[Mapping[str, Curve]], names: Sequence[str], every: int, top: float, words: tuple) -> None:
+def _lowest(plot: Axes, runs: Sequence[Mapping[str, Curve]], name: str, every: int, thing: str) -> None:
+    """Mark the lowest point of each curve."""
+    for run in runs:
+        low = min(run[name])
+        plot.plot(every * run[name].index(low), low, "o", color=THINGS[thing][0], markersize=6, zorder=6)
+
+
+def validation(runs: Sequence[Mapping[str, Curve]], every: int, floor: float) -> None:
+    """Draw training and validation loss, magnified, with the turn and the floor; beside them the answers alone."""
     ax = canvas(32)
-    last = every * (len(runs[0][names[0]]) - 1)
-    plot = plot_at(ax, 6.5, 6, 39, 23, xlim=(0, last), ylim=(0, top))
-    ends = []
-    for name in names:
-        _, thing, style = SHOWN[name]
-        for run in runs:
-            steps = every * np.arange(len(run[name]))
-            plot.plot(steps, run[name], style, color=THINGS[thing][0], linewidth=1.6)
-        ends.append(6 + 23 * min(float(np.mean([run[name][-1] for run in runs])), top) / top)
-    for name, y in zip(names, apart(ends), strict=True):
-        note(ax, 46.2, y, SHOWN[name][0], ha="left", bold=True, colour=SHOWN[name][1])
-    note(ax, 26, 1.6, "steps")
-    note(ax, 6.5, 30.4, "loss", bold=True, ha="left", colour="loss")
-    show(ax, *words)
-
-
-def four_curves(runs: Sequence[Mapping[str, Curve]], every: int) -> None:
-    """Draw the losses of a training and of three kinds of held-out places, three seeds."""
-    words = (
-        "Three seeds. Training falls. The mean over all held-out words turns and rises a little: that comes from the "
-        "forks (dotted), one word in each sentence. The answers (dashed) get better and better.",
-        "Four bundles of three curves: two fall, one flattens and rises a little, the one at the top rises.",
+    steps = every * (len(runs[0]["all"]) - 1)
+    ticks = (0, steps // 2, steps)
+    left = plot_at(ax, 6, 6, 23, 22, xlim=(0, steps), ylim=(0.75, 1.6), xticks=ticks, yticks=(0.8, 1, 1.2, 1.4, 1.6))
+    left.axhline(floor, color=FAINT, linestyle=(0, (4, 3)), linewidth=1.4)
+    ends = [_bundle(left, runs, "training", every, "stream", "-"), _bundle(left, runs, "all", every, "held out", "-")]
+    _lowest(left, runs, "all", every, "held out")
+    heights = apart([6 + 22 * (floor - 0.75) / 0.85, *(6 + 22 * end for end in ends)])
+    for y, text, thing in zip(heights, ("floor", "training", "held out"), (FAINT, "stream", "held out"), strict=True):
+        note(ax, 29.8, y, text, ha="left", bold=thing != FAINT, colour=thing)
+    note(ax, 4, 30.2, "loss, all words", bold=True, ha="left", colour="loss")
+    right = plot_at(ax, 44, 6, 18, 22, xlim=(0, steps), ylim=(0, 3), xticks=ticks, yticks=(0, 1, 2, 3))
+    _bundle(right, runs, "answers", every, "held out", "--")
+    note(ax, 42, 30.2, "loss, answers only", bold=True, ha="left", colour="loss")
+    for x in (17.5, 53):
+        note(ax, x, 1.6, "steps")
+    show(
+        ax,
+        "Three seeds. Left: the training loss creeps down to the floor; the mean over all held-out words turns (at the "
+        "dots) and rises. Right: the same three runs, but only the held-out answers. They get better and better.",
+        "Two panels. In the left one a blue bundle falls towards a dashed line, and a pink one has its lowest points "
+        "halfway and rises again. In the right one a dashed bundle falls to almost zero.",
     )
-    _bundles(runs, ["training", "all", "answers", "forks"], every, 6, words)
 
 
-def by_heart(runs: Sequence[Mapping[str, Curve]], every: int) -> None:
-    """Draw training loss and answers of a model that has one wording of each fact."""
-    words = (
-        "One wording of every fact, three seeds. The training loss looks even better than before. The answers (dashed) "
-        "stop improving early, and then get a little worse. The training loss alone would never have told you.",
-        "Two bundles of curves that part early and far.",
+def by_heart(one: Sequence[Mapping[str, Curve]], three: Sequence[Mapping[str, Curve]], every: int) -> None:
+    """Draw training loss and answers with `one` wording of each fact, and the answers with `three`."""
+    ax = canvas(32)
+    steps, top = every * (len(one[0]["answers"]) - 1), 6
+    plot = plot_at(ax, 4, 6, 32, 23, xlim=(0, steps), ylim=(0, top), xticks=range(0, steps + 1, 100))
+    rows = (
+        (one, "training", "stream", "-", "training"),
+        (one, "answers", "held out", "--", "answers, one wording"),
+        (three, "answers", "mlp", "--", "answers, three wordings"),
     )
-    _bundles(runs, ["training", "answers"], every, 6, words)
+    ends = [6 + 23 * _bundle(plot, runs, name, every, thing, style) for runs, name, thing, style, _ in rows]
+    _lowest(plot, one, "answers", every, "held out")
+    for (*_, thing, _, text), y in zip(rows, apart(ends), strict=True):
+        note(ax, 36.8, y, text, ha="left", bold=True, colour=thing)
+    note(ax, 20, 1.6, "steps")
+    note(ax, 4, 30.6, "loss", bold=True, ha="left", colour="loss")
+    show(
+        ax,
+        "As many sentences, three seeds each. With one wording of every fact the training loss (blue) looks fine, but "
+        "the answers (pink) stay high, turn at the dots and get worse. With three wordings of a third of the facts "
+        "(green) the answers are learned. The training loss alone would never have told you.",
+        "Three bundles of curves. Blue falls low; pink stays high and turns halfway; green falls below blue.",
+    )
 
 
 def schedule_shape(shares: Curve, rate: float, warmup: int, decay: float) -> None:
@@ -267,27 +289,10 @@ def memory(parts: Sequence[tuple[str, float, str]], card: float) -> None:
     strong, pale = THINGS["alarm"]
     ax.add_patch(Rectangle((1.5, 2), card * unit, 2.8, facecolor=pale, edgecolor=strong, zorder=3))
     note(ax, 2.4 + card * unit, 3.4, f"a card with {card:.0f} GB", ha="left", colour="alarm", bold=True)
-    note(ax, 1.5, 15, f"training {total:.0f} GB, without one token's activations", bold=True, ha="left")
+    note(ax, 1.5, 15, f"training {total:.0f} GB, before anything is kept for the way back", bold=True, ha="left")
     show(
         ax,
         "What AdamW keeps for a 7B model at four bytes a number: the weights, their gradients, and two averages. "
         "That's why part IV trains a small part of a model only.",
         "Four boxes of equal size in a row, and below them a much smaller one for the card.",
-    )
-
-
-def per_word(names: Sequence[str], texts: Sequence[str], losses: Sequence[Curve]) -> None:
-    """Draw the loss per word of each model on each text: `losses` has a list for each text."""
-    high = 3.4 * len(names)
-    ax = canvas((high + 4.4) * len(texts) + 0.6)
-    top = max(max(row) for row in losses)
-    for i, (text, row) in enumerate(zip(texts, losses, strict=True)):
-        y = (high + 4.4) * (len(texts) - i) - 3
-        note(ax, 1, y + 1.4, text, bold=True, ha="left")
-        bars(ax, 14, y - 0.6, names, row, "loss", length=36, form="{:.2f}", step=3.4, top=top, code=False)
-    show(
-        ax,
-        "Loss per word, all but the first, so that models with different tokens can be compared. Each is at home in "
-        "its own kind of text.",
-        "Two pairs of bars; in each pair another model has the shorter one.",
     )
