@@ -117,7 +117,8 @@ def early(folder: Path) -> list[str]:
     for path in notebooks(folder):
         section = ""
         for cell in nbformat.read(path, as_version=4).cells:
-            if cell.cell_type == "code" or any(re.match("title|box|exercise|costs|next|map", tag) for tag in tags(cell)):
+            generated = any(re.match("title|box|exercise|costs|next|map", tag) for tag in tags(cell))
+            if cell.cell_type == "code" or generated:
                 continue
             for part in re.split(r"(?m)^(?=## )", source(cell)):
                 if heading := re.match(SECTION, part):
