@@ -1,11 +1,13 @@
 """The exercises of notebook 07: temperature with its end at 0, a colleague's top-p, and the loop that writes."""
 
+import copy
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from llmnotes.attention import softmax
-from llmnotes.exercises.exercise import Answer, Exercise, ToDo, Verdict, judge
+from llmnotes.exercises.exercise import Answer, Exercise, ToDo, Verdict, alike, judge
 
 SCORES = np.array([2.0, -1.0, 3.5, 0.5, 3.0])
 TEMPERATURES = [
@@ -15,7 +17,7 @@ TEMPERATURES = [
     (SCORES, 0.0),
     (np.array([-4.0, 1.0, 900.0, 899.0]), 2.0),
     (np.array([7.0, 1.0]), 0.0),
-    (np.array([1.0, 1.0005, 0.2]), 0.0),  # a tiny temperature isn't 0
+    (np.array([1.0, 1.001, 0.2]), 0.0),  # a tiny temperature isn't 0
 ]
 
 
@@ -77,6 +79,13 @@ def _stops_short(p: np.ndarray, share: float) -> np.ndarray:
     return kept
 
 
+def _reached(p: np.ndarray, share: float) -> np.ndarray:
+    order = np.argsort(-p)
+    kept = np.zeros_like(p)
+    kept[order] = np.where(np.cumsum(p[order]) - p[order] <= share, p[order], 0)
+    return kept
+
+
 def _colleague(p: np.ndarray, share: float) -> np.ndarray:
     down = np.sort(p)[::-1]
     return np.where(np.cumsum(down) <= share, down, 0)
@@ -97,6 +106,7 @@ def check_top_p(answer: Answer) -> str | Verdict | None:
     mistakes: dict[str, Answer] = {
         "both": _colleague,
         "stops_short": _stops_short,
+        "reached": _reached,
         "sorted": _best_first,
         "wrong_way_back": _double_sort,
         "as_they_come": _unsorted,
@@ -109,10 +119,60 @@ def check_top_p(answer: Answer) -> str | Verdict | None:
     return judge(answer, _top_p, SHARES, mistakes)
 
 
-def _counting(ids: list[int]) -> np.ndarray:
-    """A model of ten tokens: the best after each token is the next higher number, after 9 comes 0."""
-    rows = np.asarray(ids, dtype=int)
-    return np.eye(10)[(rows + 1) % 10]
+class _Endless(Exception):
+    """The model was asked far more often than `most` allows."""
+
+
+class _Named:
+    """Equal to what has the same name, so that counting calls is no change of what an answer was given."""
+
+    def __eq__(self, other: object) -> bool:
+        return getattr(other, "__name__", None) == getattr(self, "__name__", None)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+class _Model(_Named):
+    """A model of ten tokens that gives a row of scores for each id, and refuses to be asked without end."""
+
+    def __init__(self, name: str, best: Any) -> None:
+        self.__name__, self.best, self.asked = name, best, []  # best(ids) comes after them
+
+    def __call__(self, ids: Any) -> np.ndarray:
+        ids = np.asarray(ids, dtype=int)
+        self.asked.append(ids.tolist())
+        if len(self.asked) > 200:
+            raise _Endless
+        return np.array([_row(int(self.best(ids[: i + 1]))) for i in range(len(ids))])
+
+
+def _row(best: int) -> np.ndarray:
+    """Ten scores: 2 for the best token, and less for the others, the further they are behind it."""
+    return 2 - 0.3 * ((np.arange(10) - best) % 10)
+
+
+class _Turns(_Named):
+    """Choose the best token, then the second best, and so on in turns: the scores alone don't say what it takes."""
+
+    __name__ = "best, then second best"
+
+    def __init__(self) -> None:
+        self.count = -1
+
+    def __call__(self, row: Any) -> int:
+        self.count += 1
+        return int(np.argsort(-np.asarray(row), kind="stable")[self.count % 2])
+
+
+def _above_one(row: Any) -> int:
+    """Choose the last token with a score above 1: it takes the scores as they are."""
+    return int(np.flatnonzero(np.asarray(row) > 1).max(initial=0))
+
+
+_above_one.__name__ = "last above 1"
+
+COUNTING = _Model("counting", lambda ids: (ids[-1] + 1) % 10)
+ADDING = _Model("adding", lambda ids: ids.sum() % 10)
 
 
 def _generate(model: Any, ids: list[int], choose: Any, stop: tuple = (1,), most: int = 60) -> list[int]:
@@ -147,43 +207,129 @@ def _to_length(model: Any, ids: list[int], choose: Any, stop: tuple = (1,), most
     return _generate(model, ids, choose, stop, max(most - len(ids), 0))
 
 
-ENDS = [  # ids, stop, most
-    ([3], (7,), 60),
-    ([2, 5], (1,), 4),
-    ([8], (9,), 5),
-    ([4, 4], (0, 8), 60),
-    ([1, 2], (1,), 3),
-    ([6], (), 3),
-    ([6, 3], (7,), 0),
+def _last_alone(model: Any, ids: list[int], choose: Any, stop: tuple = (1,), most: int = 60) -> list[int]:
+    return _generate(lambda longer: model(longer[-1:]), ids, choose, stop, most)
+
+
+def _goes_on(model: Any, ids: list[int], choose: Any, stop: tuple = (1,), most: int = 60) -> list[int]:
+    ids = list(ids)
+    for _ in range(most):
+        token = int(choose(model(ids)[-1]))
+        if token not in stop:
+            ids.append(token)
+    return ids
+
+
+def _twice(model: Any, ids: list[int], choose: Any, stop: tuple = (1,), most: int = 60) -> list[int]:
+    ids = list(ids)
+    for _ in range(most):
+        row = model(ids)[-1]
+        if int(choose(row)) in stop:
+            break
+        ids.append(int(choose(row)))
+    return ids
+
+
+def _early_return(model: Any, ids: list[int], choose: Any, stop: tuple = (1,), most: int = 60) -> list[int] | None:
+    ids = list(ids)
+    for _ in range(most):
+        token = int(choose(model(ids)[-1]))
+        if token in stop:
+            break
+        ids.append(token)
+        return ids
+    return None
+
+
+def _first_stop(model: Any, ids: list[int], choose: Any, stop: tuple = (1,), most: int = 60) -> list[int]:
+    return _generate(model, ids, choose, (stop[0],), most)
+
+
+ENDS = [  # model, ids, choose, stop, most
+    (COUNTING, [3], np.argmax, (7,), 60),
+    (COUNTING, [2, 5], np.argmax, (1,), 4),
+    (COUNTING, [8], np.argmax, (9,), 5),
+    (COUNTING, [4, 4], np.argmax, (0, 8), 60),
+    (COUNTING, [1, 2], np.argmax, (1,), 3),
+    (COUNTING, [6], np.argmax, (), 3),
+    (COUNTING, [6, 3], np.argmax, (7,), 0),
+    (ADDING, [1, 2], np.argmax, (9,), 5),
+    (ADDING, [4, 1, 3], np.argmax, (5,), 7),
+    (COUNTING, [3], _Turns(), (9,), 9),
+    (COUNTING, [2], _Turns(), (0, 8), 6),
+    (COUNTING, [2], _above_one, (9,), 4),
 ]
 
 
-def _nothing(answer: Answer, ids: list[int], stop: tuple, most: int) -> bool:
-    """Return whether `answer` returns nothing for this case."""
+def _returned(answer: Answer, case: int) -> Any:
+    """Return what `answer` gives for a case of ENDS: None where it returns nothing."""
     try:
-        return answer(_counting, ids, np.argmax, stop, most) is None
+        return answer(*copy.deepcopy(ENDS[case]))
     except ToDo:
-        return True
+        return None
+
+
+def _without_return(answer: Answer) -> str | None:
+    """Return None or which `return` is missing."""
+    stopped, limited = _returned(answer, 0), _returned(answer, 5)
+    if stopped is None and limited is not None:
+        return "nothing"
+    if limited is None and stopped is not None:
+        return "nothing_at_limit"
+    if stopped is not None and list(stopped) == [3, 4] and _returned(answer, 2) is None:
+        return "early_return"
+    return None
+
+
+def _first_stop_only(answer: Answer) -> bool:
+    """Return whether `answer` looks at stop[0] alone, and so fails where there is no stop token."""
+    try:
+        _returned(answer, 5)
+    except IndexError:
+        return alike(_returned(answer, 3), _first_stop(*copy.deepcopy(ENDS[3])))
+    return False
+
+
+def _asks_again(answer: Answer) -> bool:
+    """Return whether `answer` asks the model twice with the same ids: right, but twice the work."""
+    cases = [copy.deepcopy(case) for case in ENDS]
+    for case in cases:
+        answer(*case)
+    return any(one == other for model, *_ in cases for one, other in pairwise(model.asked))
 
 
 def check_generate(answer: Answer) -> str | Verdict | None:
-    """Return None, or what is wrong with the loop: its row, its end, or what it returns."""
-
-    def run(generate: Any) -> Answer:
-        return lambda ids, stop, most: generate(_counting, ids, np.argmax, stop, most)
-
-    if _nothing(answer, [3], (7,), 60) and not _nothing(answer, [6], (), 3):
-        return "nothing"
-    mistakes = {
-        "kept_stop": run(_kept_stop),
-        "never": run(lambda model, ids, choose, stop, most: _generate(model, ids, choose, (), most)),
-        "only_new": run(lambda model, ids, choose, stop, most: _generate(model, ids, choose, stop, most)[len(ids) :]),
-        "first_row": run(_first_row),
-        "same_prompt": run(_same_prompt),
-        "to_length": run(_to_length),
-        "one_more": run(lambda model, ids, choose, stop, most: _generate(model, ids, choose, stop, most + 1)),
+    """Return None, or what is wrong with the loop: its row, its end, what it asks, or what it returns."""
+    mistakes: dict[str, Answer] = {
+        "kept_stop": _kept_stop,
+        "never": lambda model, ids, choose, stop, most: _generate(model, ids, choose, (), most),
+        "only_new": lambda model, ids, choose, stop, most: _generate(model, ids, choose, stop, most)[len(ids) :],
+        "first_row": _first_row,
+        "same_prompt": _same_prompt,
+        "last_alone": _last_alone,
+        "to_length": _to_length,
+        "one_more": lambda model, ids, choose, stop, most: _generate(model, ids, choose, stop, most + 1),
+        "one_less": lambda model, ids, choose, stop, most: _generate(model, ids, choose, stop, most - 1),
+        "goes_on": _goes_on,
+        "twice": _twice,
+        "greedy": lambda model, ids, choose, stop, most: _generate(model, ids, np.argmax, stop, most),
+        "softmaxed": lambda model, ids, choose, stop, most: _generate(
+            model, ids, lambda row: choose(softmax(row)), stop, most
+        ),
     }
-    return judge(run(answer), run(_generate), ENDS, mistakes)
+    try:
+        _returned(answer, 5)  # without a stop token
+    except _Endless:
+        return "endless"
+    except IndexError:
+        pass
+    try:
+        if _first_stop_only(answer):
+            return "first_stop"
+        found = _without_return(answer) or judge(answer, _generate, ENDS, mistakes)
+        return found or ("asks_again" if _asks_again(answer) else None)
+    except _Endless:  # only behind a stop token
+        return "goes_on"
 
 
 EXERCISES = [
@@ -194,8 +340,7 @@ EXERCISES = [
         minutes=5,
         task="""Write `probabilities(scores, temperature)`: divide the scores by the temperature, then take the softmax.
 One case needs a line of its own. At temperature 0 the division fails, and everybody expects greedy: 1 for the token
-with
-the best score, and 0 for all the others.""",
+with the best score, and 0 for all the others.""",
         clue="For temperature 0 you can make an array of zeros, as long as the scores, and set one place of "
         "it: the one that `scores.argmax()` names.",
         name="probabilities",
@@ -240,10 +385,8 @@ def probabilities(scores, temperature):
         level="medium",
         minutes=10,
         task="""*A bug hunt.* A colleague wrote top-p, and since then the model writes odd things. The cell below has
-the
-two lines. For `p = [0.1, 0.4, 0.05, 0.25, 0.2]` and a share of 0.7 the result should be `[0, 0.4, 0, 0.25, 0.2]`.
-Theirs is
-`[0.4, 0.25, 0, 0, 0]`. There are **two** mistakes. Repair them.
+the two lines. For `p = [0.1, 0.4, 0.05, 0.25, 0.2]` and a share of 0.7 the result should be `[0, 0.4, 0, 0.25, 0.2]`.
+Theirs is `[0.4, 0.25, 0, 0, 0]`. There are **two** mistakes. Repair them.
 
 The tokens that stay keep their numbers as they are. `draw` doesn't mind that they no longer sum to 1.""",
         clue="First mistake: 0.4 and 0.25 hold 0.65 together, so the share of 0.7 isn't reached yet. Ask for "
@@ -273,6 +416,8 @@ def top_p(p, share):
         hints={
             "both": "this is still your colleague's version, with both mistakes.",
             "stops_short": "the places are right now. But the token with which the share is reached has to stay, too.",
+            "reached": "one token too many where the share is met exactly. A token stays if those before it hold less "
+            "than the share.",
             "sorted": "the right tokens stay now. But they are sorted: each number must be in its token's own place.",
             "wrong_way_back": "`kept[order]` reads in that order. You want to write: `kept[order] = …`",
             "as_they_come": "these are the first tokens of the list. Take the most likely ones first.",
@@ -292,12 +437,11 @@ def top_p(p, share):
         minutes=10,
         task="""Write `generate(model, ids, choose, stop, most)`. It does what `write` does, with two ways out. When the
 chosen token is one of those in `stop`, the text is finished, and that token doesn't belong to it. And there are
-never more
-than `most` new tokens. Return the ids you were given and the new ones behind them, in a list of their own.
+never more than `most` new tokens. Ask the model and
+`choose` once for each token. Return the ids you were given and the new ones behind them, in a list of their own.
 
-The check uses a model that counts: after 3 its best token is 4, after 9 it is 0. So `generate(model, [3], np.argmax,
-(7,),
-60)` is `[3, 4, 5, 6]`.""",
+The check uses a model that counts: after 3 its best token is 4, after 9 it is 0. So `generate(model, [3],
+np.argmax, (7,), 60)` is `[3, 4, 5, 6]`.""",
         clue="`model(ids)[-1]` has the scores for the next token, and `choose` makes a number of them. Ask "
         "whether it is in `stop` before you append it. `ids = list(ids)` makes the list of your own.",
         name="generate",
@@ -323,6 +467,22 @@ The check uses a model that counts: after 3 its best token is 4, after 9 it is 0
             "same_prompt": "the model sees the same ids each time. Ask it again with the new token behind them.",
             "to_length": "`most` counts the new tokens alone, without those that were given.",
             "one_more": "this is one token too many.",
+            "one_less": "this is one token too few: `range(most)` counts from 0 and has `most` numbers.",
+            "nothing_at_limit": "after `most` tokens yours returns nothing. Put a `return ids` behind the loop.",
+            "early_return": "yours returns after the first token: `return ids` stands inside of the loop. Move it "
+            "behind.",
+            "endless": "yours has no limit: I stopped it after 200 tokens. It must end after `most`, also without a "
+            "stop token.",
+            "first_stop": "`stop` can have several tokens, or none. Ask whether the token is `in stop`.",
+            "last_alone": "the model gets the last token alone. Give it all ids: the whole text decides what comes "
+            "next.",
+            "goes_on": "the stop token isn't kept, but yours goes on behind it. Leave the loop there.",
+            "twice": "you call `choose` twice for one token. It draws, so the second call can give another token: "
+            "keep the first.",
+            "asks_again": "the text is right, but you ask the model twice with the same ids. Ask it once for each "
+            "token.",
+            "greedy": "you take the best token each time. `choose` was given to decide that: call it with the scores.",
+            "softmaxed": "`choose` wants the scores as the model gives them. Leave the softmax to it.",
         },
         kept=True,
     ),

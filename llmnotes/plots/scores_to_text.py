@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
 
 import numpy as np
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from llmnotes.attention import softmax
+from llmnotes.pebble.numpy_model import Pebble
 from llmnotes.plots import display, several_panels
 from llmnotes.plots.drawing import (
     FAINT,
@@ -96,26 +94,10 @@ def unsure(prompt: str, scores: np.ndarray, good: set[int], decode: Decode, rows
     note(ax, 32.5, 2.4, f"all the others together: {rest:.1%}", ha="left", colour=FAINT)
     show(
         ax,
-        "Pebble is unsure, and has a right to be: each blue token begins something that people in its world are "
-        "afraid of. (deep puddles, cold spoons, sudden cheese, polite ghosts, clowns.) "
+        "Pebble is unsure. Each blue token begins something that people in its world are afraid of (deep puddles, "
+        "cold spoons, sudden cheese, polite ghosts, clowns). "
         f"{'The red one begins' if right.count(False) == 1 else 'The red ones begin'} nothing of the kind.",
         "Horizontal bars of the best tokens with their scores and probabilities, falling quickly.",
-    )
-
-
-def loop(sentences: Sequence[str]) -> None:
-    """Draw a text sentence by sentence; those that stood there before are marked."""
-    ax = canvas(4.4 * len(sentences) + 2)
-    for i, sentence in enumerate(sentences):
-        again = sentence in sentences[:i]
-        spot = box(ax, 2, 4.4 * (len(sentences) - i - 1) + 1, 46, 3.8, "", "alarm" if again else "token")
-        note(ax, spot.centre[0], spot.centre[1], sentence, code=True, room=spot.w)
-        if again:
-            note(ax, spot.right[0] + 1.4, spot.right[1], "again", NORMAL, ha="left", colour="alarm", bold=True)
-    show(
-        ax,
-        "What greedy makes of our kitten. The second sentence is true, and so it is the third time.",
-        "A text, one sentence below the other; the sentences that repeat an earlier one are marked.",
     )
 
 
@@ -285,44 +267,6 @@ def nucleus(places: Sequence[Place], share: float, most: int = 9) -> None:
     )
 
 
-def survivors(
-    columns: Mapping[str, Callable[[np.ndarray], np.ndarray]], places: Sequence[Place], decode: Decode
-) -> None:
-    """Draw which tokens are left under which setting, one heat map for each place; white means cut off."""
-    import seaborn
-
-    rows, sides, high = (15, 7), [], 2.4
-    ax = canvas(high * sum(rows) + 17)
-    for i, (prompt, p, good) in enumerate(places):
-        best = p.argsort()[::-1][: rows[i]]
-        left = np.array([cut(p)[best] / cut(p).sum() for cut in columns.values()]).T
-        y = 3 + (1 - i) * (high * rows[1] + 4)
-        plot = chart(ax, 12, y, 40, high * rows[i])
-        sides.append(plot)
-        seaborn.heatmap(
-            left, mask=left == 0, norm=LogNorm(1e-4, 1), cmap="Blues", linewidths=0.7, linecolor="#d7dce2", cbar=False,
-            xticklabels=False, yticklabels=False, ax=plot,
-        )  # fmt: skip
-        note(ax, 12, y + high * rows[i] + 1.5, f"{prompt} …", ha="left", code=True, bold=True)
-        for j, token in enumerate(best):
-            name = seen(decode([token])) if token in good else f"✗ {seen(decode([token]))}"
-            note(ax, 11.2, y + high * (rows[i] - j - 0.5), name, ha="right", code=True)
-    top = high * sum(rows) + 10.5
-    for j, name in enumerate(columns):
-        note(ax, 12 + 40 * (j + 0.5) / len(columns), top + 2.6, name.replace(" ", "\n", 1), ha="center")
-    bar = chart(ax, 54, 12, 1.4, 30)
-    cast(Figure, ax.figure).colorbar(sides[0].collections[0], cax=bar)
-    bar.set_yticks([1e-4, 1e-2, 1], ["0.01%", "1%", "100%"], size=SMALL)
-    bar.minorticks_off()
-    show(
-        ax,
-        "What is left, and how likely it is then: the darker, the likelier; white is cut off. Names with ✗ are junk. "
-        "Above the open place, below the sure one.",
-        "Two heat maps of tokens by settings. Top-k keeps equally many in both; top-p and min-p keep many in the "
-        "upper one and one in the lower. At a temperature of 2 top-p keeps all that are shown, min-p few.",
-    )
-
-
 def order(heat: float, share: float, first: tuple[int, float], last: tuple[int, float]) -> None:
     """Draw the same two steps in both orders; each ends in (tokens kept, chance of junk)."""
     ax = canvas(26)
@@ -346,29 +290,32 @@ def order(heat: float, share: float, first: tuple[int, float], last: tuple[int, 
 
 
 def two_ways_out(stop: str, most: int) -> None:
-    """Draw generate: the loop with its stop token and its limit."""
-    ax = canvas(24)
-    model = box(ax, 1, 13, 10, 6, "model", "stream")
-    heat = box(ax, 15, 13, 11, 6, "÷ T", small="softmax")
-    cut = box(ax, 30, 13, 11, 6, "cut", small="top-p, min-p")
-    drawn = box(ax, 45, 13, 8, 6, "draw")
+    """Draw generate: the loop with its limit and its stop token, in the order of its code."""
+    ax = canvas(27)
+    model = box(ax, 4, 16, 10, 6, "model", "stream")
+    heat = box(ax, 20, 16, 10, 6, "÷ T", small="softmax")
+    cut = box(ax, 34, 16, 11, 6, "cut", small="top-p, min-p")
+    drawn = box(ax, 49, 16, 8, 6, "draw")
     arrow(ax, model.right, heat.left)
     arrow(ax, heat.right, cut.left)
     arrow(ax, cut.right, drawn.left)
-    frame(ax, 14, 11.4, 40, 11)
-    note(ax, 34, 21, "choose", NORMAL, bold=True)
-    line(ax, [drawn.bottom, (49, 8.4), (49, 6.6)])
-    box(ax, 41, 1.6, 16, 5, f"{stop}?", "alarm", "yes: finished", size=SMALL)
-    arrow(ax, (41, 4.1), (34.4, 4.1), "no")
-    box(ax, 18, 1.6, 16, 5, f"{most} new tokens?", "alarm", "yes: cut off", size=SMALL)
-    arrow(ax, (18, 4.1), (11.4, 4.1), "no")
-    box(ax, 1, 1.6, 10, 5, "append", "stream")
-    arrow(ax, (6, 6.8), model.bottom, thing="stream")
+    frame(ax, 18.6, 14.4, 40, 11)
+    note(ax, 38.6, 24, "choose", NORMAL, bold=True)
+    limit = box(ax, 1, 4.6, 16, 5, f"{most} new tokens?", "alarm", "yes: cut off", size=SMALL)
+    behind = box(ax, 25, 4.6, 10, 5, "append", "stream")
+    last = box(ax, 45, 4.6, 16, 5, f"{stop}?", "alarm", "yes: finished", size=SMALL)
+    arrow(ax, drawn.bottom, last.top)
+    arrow(ax, last.left, behind.right, "no")
+    arrow(ax, behind.left, limit.right)
+    arrow(ax, limit.top, model.bottom)
+    note(ax, 10.4, 12.6, "no", ha="left")
+    arrow(ax, (9, 2), limit.bottom)
+    note(ax, 9, 1.1, "start: the prompt")
     show(
         ax,
         "All of `generate`. The upper row is what you have built so far; the two red boxes are the ways out.",
-        "A loop of boxes: model, temperature, cut, draw; then two questions, is it the stop token, and are there "
-        "enough tokens; if neither, append and start again.",
+        "A loop of boxes: a limit, then model, temperature, cut and draw; then a question, is it the stop token; if "
+        "not, the token is put behind the text, and the loop asks for the limit again.",
     )
 
 
@@ -428,57 +375,45 @@ def rows_computed(tokens: Sequence[str], start: int) -> None:
     )
 
 
-def where_the_cache_is(layers: int, heads: int, size: int, tokens: int) -> None:
-    """Draw one block with its cache: the new row comes in, its key and value join the old ones."""
+def where_the_cache_is(pebble: Pebble, tokens: int) -> None:
+    """Draw one block with its cache of some tokens: the new row comes in, its key and value join the old ones."""
+    part, wide = pebble.blocks[0].attention, pebble.table.shape[1]
     ax = canvas(27)
-    row = box(ax, 1, 15.4, 11, 5.6, "new row", "stream", "(1, 256)")
-    project = box(ax, 16, 15.4, 11, 5.6, "project", "attention", f"start={tokens}", size=SMALL)
+    row = box(ax, 1, 15.4, 11, 5.6, "new row", "stream", f"(1, {wide})")
+    project = box(ax, 16, 15.4, 10, 5.6, "project", "attention", f"start={tokens}", size=SMALL)
     arrow(ax, row.right, project.left)
-    look = box(ax, 50.6, 15.4, 12.4, 5.6, "mix", "attention", "one query")
-    line(ax, [project.top, (21.5, 24), (56.8, 24)], "attention")
-    arrow(ax, (56.8, 24), look.top, thing="attention")
+    look = box(ax, 53.6, 15.4, 9.8, 5.6, "mix", "attention", "one query")
+    line(ax, [project.top, (21, 24), (58.5, 24)], "attention")
+    arrow(ax, (58.5, 24), look.top, thing="attention")
     note(ax, 39, 25.4, "q", NORMAL, bold=True)
-    for y, name in ((15.6, "k"), (8.2, "v")):
-        for i in range(5):
-            cell(ax, 32 + 2.2 * i, y, 2, 4.4, "", "old", 0.25)
-        cell(ax, 32 + 11, y, 2, 4.4, "", "attention", 0.8, strong=True)
-        note(ax, 30.8, y + 2.2, name, NORMAL, bold=True, ha="right")
-        arrow(ax, (45.4, y + 2.2), (50.2, 17 if name == "v" else 18.4), thing="attention")
-    brace(ax, (32, 7.6), (42.8, 7.6), f"{tokens} kept tokens")
-    line(ax, [project.bottom, (21.5, 2.4), (44, 2.4)], "attention")
-    arrow(ax, (44, 2.4), (44, 7.8), thing="attention")
-    note(ax, 20.4, 8.4, "k and v\njoin the\nold ones", ha="right")
-    note(ax, 63, 9, f"{layers} blocks\n× 2 (k and v)\n× {heads} heads\n× {size} numbers", ha="right")
+    x, step = 31, 16.2 / (tokens + 1)
+    new = x + step * (tokens + 0.5) - 0.1
+    for y, name in ((15.6, "k"), (7, "v")):
+        for i in range(tokens + 1):
+            strong = i == tokens
+            cell(ax, x + step * i, y, step - 0.2, 4.4, "", "attention" if strong else "old",
+                 0.8 if strong else 0.25, strong=strong)  # fmt: skip
+        note(ax, x - 1.2, y + 2.2, name, NORMAL, bold=True, ha="right")
+        arrow(ax, (x + 16.4, y + 2.2), (53.2, 16.8 if name == "v" else 18.2), thing="attention")
+        start = (project.bottom[0] + (1.4 if name == "k" else -1.4), project.bottom[1])
+        below = 13.4 if name == "k" else 3.2
+        line(ax, [start, (start[0], below), (new, below)], "attention")
+        arrow(ax, (new, below), (new, y - 0.2), thing="attention")
+    brace(ax, (x, 6.6), (x + step * tokens - 0.2, 6.6), f"{tokens} kept tokens")
+    note(ax, 18.4, 8.4, "the new k and v\njoin the old ones", ha="right")
+    note(
+        ax,
+        63,
+        7,
+        f"{len(pebble.blocks)} blocks\n× 2 (k and v)\n× {part.key_heads} heads\n× {part.size} numbers",
+        ha="right",
+    )
     show(
         ax,
         "The cache in one block. Only the new token's row is computed. Its query looks at all keys: the old ones "
         "from the cache, and its own.",
         "A new row goes through project; its key and value are put behind the kept ones, and its query goes to mix "
         "together with all of them.",
-    )
-
-
-def multiplications(lengths: np.ndarray, count: Callable[[Any, Any], np.ndarray]) -> None:
-    """Draw the multiplications for one more token against the length; `count` takes rows and keys."""
-    without, with_cache = count(lengths, lengths), count(1, lengths)
-    ax = canvas(29)
-    plot = chart(ax, 8, 6, 52, 20, xlim=(0, max(lengths)), ylim=(-max(without) / 60, max(without) * 1.05))
-    plot.plot(lengths, without, color=THINGS["alarm"][0], linewidth=3)
-    plot.plot(lengths, with_cache, color=THINGS["stream"][0], linewidth=3)
-    plot.set_yticks([0, 1e9, 2e9], ["0", "1,000 M", "2,000 M"])
-    for at, y, name, cost, thing in (
-        (0.78, without[-1] * 0.8, "without a cache", without[-1], "alarm"),
-        (0.97, without[-1] * 0.05, "with a cache", with_cache[-1], "stream"),
-    ):
-        plot.text(lengths[-1] * at, y, f"{name}, at the end {cost / 1e6:,.0f} M", ha="right", size=SMALL, weight="bold",
-                  color=THINGS[thing][0])  # fmt: skip
-    note(ax, 34, 1.8, "tokens in the text so far", colour=FAINT)
-    note(ax, 8, 27.6, "multiplications for one more token", ha="left", bold=True)
-    show(
-        ax,
-        f"What one more token costs Pebble. At {int(lengths[-1])} tokens, the cache makes "
-        f"{without[-1] / with_cache[-1]:.0f} times fewer multiplications for the last token.",
-        "Two lines: without a cache the cost grows with the length, with it it stays at the bottom.",
     )
 
 
@@ -507,28 +442,30 @@ def memory(rows: Sequence[tuple[str, float, float]], tokens: int) -> None:
 
 def measured(results: Mapping[str, Sequence[tuple[float, float, float]]], base: float) -> None:
     """Draw the share of broken word pairs by temperature, (heat, share, standard error), one line for each rule."""
-    ax = canvas(33)
-    plot = chart(ax, 9, 6, 36, 24, xlim=(0.9, 2.1), ylim=(-0.01, 0.56))
+    ax = canvas(36)
+    low, high, tall = 3e-4, 0.8, 27
+    plot = chart(ax, 9, 6, 36, tall, xlim=(0.9, 2.1), ylim=(low, high), yscale="log")
     things = ("alarm", "old", "token", "token", "stream")
     looks = zip(results.items(), things, ("o", "^", "s", "s", "D"), strict=True)
-    below = 33.0
+    below = 99.0
     for (name, points), thing, marker in sorted(looks, key=lambda look: -look[0][1][-1][1]):
         heats, shares, errors = (np.array(column) for column in zip(*points, strict=True))
         first = name.endswith("first")  # the same rule as another line, in the other order
         plot.errorbar(heats, shares, errors, color=THINGS[thing][0], marker=marker, markersize=7, linewidth=2,
                       capsize=3, linestyle=":" if first else "-", mfc="white" if first else None)  # fmt: skip
-        below = min(6 + 24 * (shares[-1] + 0.01) / 0.57, below - 2)
+        below = min(6 + tall * np.log(shares[-1] / low) / np.log(high / low), below - 2.2)
         note(ax, 46.4, below, name, ha="left", colour=thing, bold=True)
     plot.axhline(base, color=FAINT, linestyle="--", linewidth=1)
     plot.set_xticks([1, 1.5, 2])
-    plot.set_yticks([0, 0.25, 0.5], ["0%", "25%", "50%"])
+    plot.set_yticks([0.001, 0.01, 0.1, 0.5], ["0.1%", "1%", "10%", "50%"])
+    plot.minorticks_off()
     note(ax, 27, 1.8, "temperature", colour=FAINT)
-    note(ax, 2, 31.6, "word pairs that Pebble has never read", ha="left", bold=True)
+    note(ax, 2, 34.6, "word pairs that Pebble has never read", ha="left", bold=True)
     show(
         ax,
-        "Ten texts for each point, with standard errors. Dashed: new text by Pebble's teacher. At a temperature of 1, "
-        "ten texts show no difference. When it gets hot, top-p after the temperature fails. Min-p, or top-p before "
-        "the temperature, holds.",
-        "Five lines over the temperature; they start together at 1. Plain sampling rises to nearly half, top-p "
-        "almost as high, top-k less; min-p, and top-p before the temperature, stay low.",
+        "Means with standard errors; each step upwards is ten times as much. Dashed: new text by Pebble's teacher. "
+        "At a temperature of 1, top-p and min-p leave much less than no rule. When it gets hot, top-p after the "
+        "temperature fails. Min-p, or top-p before the temperature, holds.",
+        "Five lines over the temperature. At 1, plain sampling and top-k are well above top-p and min-p. Plain sampling "
+        "rises to nearly half, top-p almost as high, top-k less; min-p, and top-p before the temperature, stay low.",
     )
