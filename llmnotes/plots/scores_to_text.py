@@ -309,8 +309,8 @@ def two_ways_out(stop: str, most: int) -> None:
     arrow(ax, behind.left, limit.right)
     arrow(ax, limit.top, model.bottom)
     note(ax, 10.4, 12.6, "no", ha="left")
-    arrow(ax, (9, 2), limit.bottom)
-    note(ax, 9, 1.1, "start: the prompt")
+    arrow(ax, (9, 2.4), limit.bottom)
+    note(ax, 9, 1.5, "start: the prompt")
     show(
         ax,
         "All of `generate`. The upper row is what you have built so far; the two red boxes are the ways out.",
@@ -396,7 +396,7 @@ def where_the_cache_is(pebble: Pebble, tokens: int) -> None:
         note(ax, x - 1.2, y + 2.2, name, NORMAL, bold=True, ha="right")
         arrow(ax, (x + 16.4, y + 2.2), (53.2, 16.8 if name == "v" else 18.2), thing="attention")
         start = (project.bottom[0] + (1.4 if name == "k" else -1.4), project.bottom[1])
-        below = 13.4 if name == "k" else 3.2
+        below = 13.4 if name == "k" else 1.4
         line(ax, [start, (start[0], below), (new, below)], "attention")
         arrow(ax, (new, below), (new, y - 0.2), thing="attention")
     brace(ax, (x, 6.6), (x + step * tokens - 0.2, 6.6), f"{tokens} kept tokens")
@@ -466,6 +466,6 @@ def measured(results: Mapping[str, Sequence[tuple[float, float, float]]], base: 
         "Means with standard errors; each step upwards is ten times as much. Dashed: new text by Pebble's teacher. "
         "At a temperature of 1, top-p and min-p leave much less than no rule. When it gets hot, top-p after the "
         "temperature fails. Min-p, or top-p before the temperature, holds.",
-        "Five lines over the temperature. At 1, plain sampling and top-k are well above top-p and min-p. Plain sampling "
+        "Five lines over the temperature. At 1, plain sampling and top-k are above top-p and min-p. Plain sampling "
         "rises to nearly half, top-p almost as high, top-k less; min-p, and top-p before the temperature, stay low.",
     )
