@@ -28,8 +28,8 @@ SETTINGS = (
     r"line of length 1\b",
     r"at least one in 20|[Aa]t least one of 20",
     r"cache at 8,192 tokens",
-    r"(?:At 1, plain|Above 1, twenty|at 100 new)",
-    r"here are 100\s+new tokens",
+    r"At 1, plain|for 100 new tokens",
+    r"teacher isn't at 0",
     r"a temperature of [12]\b",
     r"Top-k with 12\b",
     r"close to 100%",
@@ -53,6 +53,7 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     p, scores, fears, best = n["p"], n["scores"], n["fears"], n["best"]
     top_p, min_p, top_k, probabilities = n["top_p"], n["min_p"], n["top_k"], n["probabilities"]
     says, good = prose.says, list(fears)
+    kitten = softmax(n["pebble"](n["encode"]("A baby cat is a"))[-1])
     says("{:,} scores, and the model is done", len(scores))
     says("people are afraid of {} things", len(n["listed"](n["FEARS"])))
     read = [document.text for document in documents(DOCUMENTS)]
@@ -60,12 +61,13 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     assert not any(text.startswith("She ") for text in read)
     inside = [text.split("She was afraid of ", 1)[1] for text in read if "She was afraid of " in text]
     assert len(inside) > 1000 and all(after.startswith("nothing") for after in inside)
-    says("here Pebble gives that {:.1%}", p[n["encode"]("She was afraid of nothing")[len(n["ids"])]])
+    says("which gets {:.1%} here", p[n["encode"]("She was afraid of nothing")[len(n["ids"])]])
     says("So the {:.0%} for geese is Pebble's opinion", p[best[0]])
     says("We try all {} animals", len(n["ANIMALS"]))
-    says("The same {} animals", len(n["starts"]))
+    says("The same {} animals", len(n["ANIMALS"]))
     cow = " The home of a cow is the barn."
-    starts, facts = n["starts"], [young for _, young, *_ in n["ANIMALS"]]
+    facts = [young for _, young, *_ in n["ANIMALS"]]
+    starts = [f"A baby {animal} is a{'n' * (young[0] in 'aeiou')}" for animal, young, *_ in n["ANIMALS"]]
     means, ends, chosen = [], [], []
     for times in range(5):
         chances, ending, then = [], [], []
@@ -76,12 +78,14 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
             ending.append(rows[len(before) - 1, 1])
             then.append(int(rows[len(before) - 1].argmax()))
         means, ends, chosen = [*means, np.mean(chances)], [*ends, np.mean(ending)], [*chosen, then]
-    says("{:.3%} right after the animal, {:.3%} when it stands there once, and {:.3%} when twice", *means[:3])
-    says("mean over the {} animals", len(starts))
+    says("as a whole it has {:.3%} right after the animal, {:.3%} when it stands there once, and {:.3%} when twice",
+         *means[:3])  # fmt: skip
     assert chosen[0] == chosen[1] == chosen[2]  # "it makes the same choice"
     assert sorted(means, reverse=True) == means  # "It gets less likely each time"
-    says("has {:.0%} right after the animal, then {:.0%}, {:.0%} and {:.0%} behind one, two and three of these "
-         "sentences, and {:.0%} behind four", *ends)  # fmt: skip
+    says(
+        "has {:.0%} right after the animal, then {:.0%}, {:.0%} and {:.0%} behind one, two and three of these",
+        *ends[:4],
+    )
     texts = [n["generate"](n["CachedPebble"](n["W"]), n["encode"](start), np.argmax, most=150) for start in starts]
     assert all(len(text) < 150 for text in texts)
     says("all {} texts end by themselves", len(texts))
@@ -89,7 +93,7 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     assert max(max(sentences.values()) for sentences in said) == 4  # "none says a sentence more than four times"
     says("Most of the {} texts repeat", len(texts))
     assert sum(sentences["home of a cow is the barn"] >= 3 for sentences in said) > 18
-    says("with {:.0%} for geese, about {} of 100", p[best[0]], round(100 * p[best[0]]))
+    says("If Pebble gives geese {:.0%}, about {} of 100", p[best[0]], round(100 * p[best[0]]))
     ratio = p[best[0]] / p[best[1]]
     says("Geese are {:.2f} times as likely as frogs", ratio)
     says("a {:.2f} times", ratio**2)
@@ -109,8 +113,8 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     says("all 20 are right is {:.4f} multiplied by itself 20 times. That's {:.2f}, so {:.0%} of the texts",
          1 - junk, 1 - several, several)  # fmt: skip
     says("until together they hold a share, say 90%")
-    assert [int((top_p(q, 0.9) > 0).sum()) for _, q, _ in n["places"]] == [8, 1]  # "One token …, eight where"
-    assert [int((min_p(q, 0.1) > 0).sum()) for _, q, _ in n["places"]] == [8, 1]
+    assert [int((top_p(q, 0.9) > 0).sum()) for q in (p, kitten)] == [8, 1]  # "One token …, eight where"
+    assert [int((min_p(q, 0.1) > 0).sum()) for q in (p, kitten)] == [8, 1]
     wide = top_p(heated[2], 0.9)
     says("top-p keeps {} tokens at our place", int((wide > 0).sum()))
     says("a share of 90%. Min-p keeps {}", int((min_p(heated[2], 0.1) > 0).sum()))
@@ -119,17 +123,16 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     onwards = n["decode"](n["generate"](n["CachedPebble"](n["W"]), hen, np.argmax, most=12))
     assert "She was afraid of hen, and Astrid wanted to help." in onwards
     sure, cold = [], []
-    for start, young in zip(n["starts"], facts, strict=True):
+    for start, young in zip(starts, facts, strict=True):
         row = n["pebble"](n["encode"](start))[-1]
         right = n["encode"](f"{start} {young}")[len(n["encode"](start))]
         hot, first = min_p(probabilities(row, 2), 0.1), top_p(softmax(row), 0.9) ** 0.5
         sure, cold = [*sure, 1 - hot[right] / hot.sum()], [*cold, 1 - first[right] / first.sum()]
         if start == "A baby cat is a":
             says("now lets ␣cat in, with {:.0%}", hot[n["encode"]("A baby cat is a cat")[-1]] / hot.sum())
-    says("at the sure places of all {} animals", len(sure))
-    says("behind min-p {:.1%} of what is drawn next is junk, behind \"top-p first\" it's {:.1%}",
-         np.mean(sure), np.mean(cold))  # fmt: skip
-    says("have all {:,} documents", DOCUMENTS)
+    says("At the sure places of all {} animals", len(sure))
+    says("min-p leaves {:.1%} of junk, and top-p first {:.1%}", np.mean(sure), np.mean(cold))
+    says("we have all {:,} documents", DOCUMENTS)
     llama, older = models()["llama-3.1-8b"]["config"], models()["llama-2-7b"]["config"]
     assert 4 * n["cache_bytes"](llama, 1) == n["cache_bytes"](older, 1)  # "a quarter"
     says("{} key heads where there were {}", llama["num_key_value_heads"], older["num_key_value_heads"])
@@ -137,7 +140,7 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     says("for a text of 8,192 tokens")
     says("the last of {0} tokens it computes one row instead of {0}", n["lm"].model.config.max_position_embeddings)
     says("can take ({} tokens for Pebble)", n["lm"].model.config.max_position_embeddings)
-    assert n["cached"].kept[0].itemsize == 4  # "Pebble computes with four"
+    assert n["CachedPebble"](n["W"]).kept[0].itemsize == 4  # "Pebble computes with four"
     tokens = len(n["generate"](n["CachedPebble"](n["W"]), n["ids"], np.argmax, most=200)) - len(n["ids"])
     says("After {} new tokens the story is over", tokens)
     says("a real model with {:.0f} million parameters", models()["smollm2-135m"]["parameters"] / 1e6)
@@ -156,7 +159,7 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     says("A model gives {:,} scores, one for each token", len(scores))
     says("taken {} times, is no longer small", 20)
     assert int((top_k(p, 5) > 0).sum()) == 5 and good
-    places = [n["top_p"](probabilities(np.log(q), 2), 0.9) for _, q, _ in n["places"]]
+    places = [n["top_p"](probabilities(np.log(q), 2), 0.9) for q in (p, kitten)]
     assert int((places[0] > 0).sum()) > 900  # "reaches deep into the junk"
     prose.finish(*SETTINGS)
 
