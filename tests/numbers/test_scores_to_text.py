@@ -31,7 +31,7 @@ SETTINGS = (
     r"At 1, plain|for 100 new tokens",
     r"teacher isn't at 0",
     r"a temperature of [12]\b",
-    r"Top-k with 12\b",
+    r"[Tt]op-k with 12\b",
     r"close to 100%",
 )
 
