@@ -45,7 +45,10 @@ def test_every_number_in_the_prose_is_computed_again():
         says("merge {:,}, {} + {}: {}", number, a, b, " ".join(left).replace("Ġ", "␣"))
     says("joins the last {}", len(values["replayed"][-1][2]))
     special = [token for token in pebble.tokenizer.get_vocab() if token.startswith("<|")]
-    says(f"With 256 bytes and {len(special)} tokens of another kind, see 01.5, that's Pebble's " + "{:,}", len(pebble.tokenizer))
+    says(
+        f"With 256 bytes and {len(special)} tokens of another kind, see 01.5, that's Pebble's " + "{:,}",
+        len(pebble.tokenizer),
+    )
     assert 256 + len(special) + len(state["model"]["merges"]) == len(pebble.tokenizer)
     assert seen["kitten"] < seen["milk"] < seen["cat"] < seen["goose"]
     assert seen["laugh"] == 2 and pebble.tokenizer.tokenize(" laugh") == ["Ġlaugh"]
