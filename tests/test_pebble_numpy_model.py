@@ -33,24 +33,25 @@ def test_pebble_gives_the_librarys_scores(lm):
         np.testing.assert_allclose(pebble(ids), scores(lm.model, ids), atol=1e-4)
 
 
-def test_another_llama_gives_the_librarys_scores():
+@pytest.mark.parametrize(("size", "tied"), [(64, True), (64, False), (32, True), (128, False)])
+def test_another_llama_gives_the_librarys_scores(size, tied):
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=50,
-        hidden_size=192,
+        hidden_size=3 * size,
         intermediate_size=80,
         num_hidden_layers=3,
         num_attention_heads=3,
         num_key_value_heads=1,
         rms_norm_eps=1e-2,
         rope_parameters={"rope_type": "default", "rope_theta": 500.0},
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         initializer_range=0.1,
     )
     model, ids = LlamaForCausalLM(config).eval(), list(range(3, 40, 4))
-    ours = Pebble(weights_of(model), layers=3, base=500.0, eps=1e-2)(ids)
+    ours = Pebble(weights_of(model), layers=3, base=500.0, eps=1e-2, size=size)(ids)
     np.testing.assert_allclose(ours, scores(model, ids), atol=1e-4)
-    assert np.abs(Pebble(weights_of(model), layers=3)(ids) - ours).max() > 0.01
+    assert np.abs(Pebble(weights_of(model), layers=3, size=size)(ids) - ours).max() > 0.01
 
 
 def test_the_additions_add_up_to_the_row_that_is_read(lm):

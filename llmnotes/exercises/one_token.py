@@ -17,6 +17,7 @@ CONFIGS = {
         "intermediate_size": 768,
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
+        "head_dim": 64,
         "num_key_value_heads": 2,
         "vocab_size": 2048,
     },
@@ -25,6 +26,7 @@ CONFIGS = {
         "intermediate_size": 1536,
         "num_hidden_layers": 30,
         "num_attention_heads": 9,
+        "head_dim": 64,
         "num_key_value_heads": 3,
         "vocab_size": 49152,
     },
@@ -33,6 +35,7 @@ CONFIGS = {
         "intermediate_size": 100,
         "num_hidden_layers": 3,
         "num_attention_heads": 5,
+        "head_dim": 8,
         "num_key_value_heads": 1,
         "vocab_size": 300,
     },
@@ -82,16 +85,36 @@ def check_rms_norm(answer: Answer) -> str | Verdict | None:
         "eps_outside": lambda x, g, eps=1e-6: x / (np.sqrt(np.mean(x**2, axis=-1, keepdims=True)) + eps) * g,
         "fixed_eps": lambda x, g, eps=1e-6: rms_norm(x, g),
     }
-    verdict = judge(answer, rms_norm, cases, mistakes)
+    try:
+        verdict = judge(answer, rms_norm, cases, mistakes)
+    except ValueError as error:
+        if str(error) == _told(lambda x, g: x / np.sqrt(np.mean(x**2, axis=-1)), *cases[0]):
+            return "keepdims"
+        raise
     if isinstance(verdict, str):
         return {"bare_length": "length"}.get(verdict, verdict)
     return _counted(verdict, answer(*(part.copy() for part in cases[0])), measured()[1][0]["rms_norm"])
 
 
+def _told(function: Answer, *arguments: Any) -> str:
+    """Return what the error says that `function` raises."""
+    try:
+        function(*arguments)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def check_mlp(answer: Callable[..., Answer]) -> str | Verdict | None:
     """Return None for a class whose MLPs give what the model's own give, or what else it is."""
     cases = [(case["layer"], case["normed"]) for case in measured()[1]]
+    gate, up, down = (measured()[0][f"model.layers.3.mlp.{part}_proj.weight"] for part in ("gate", "up", "down"))
     return _judge_class("MLP", answer, cases, _of_the_model("mlp", MLP), {
+        "lesson": _variant(MLP, lambda self, x: (silu(x @ gate.T) * (x @ up.T)) @ down.T),
+        "lesson_gate": _variant(MLP, lambda self, x: (silu(x @ gate.T) * (x @ up.T)) @ self.down.T),
+        "lesson_down": _variant(MLP, lambda self, x: (silu(x @ self.gate.T) * (x @ self.up.T)) @ down.T),
+        "relu": _variant(MLP, lambda self, x: (np.maximum(x @ self.gate.T, 0) * (x @ self.up.T)) @ self.down.T),
+        "both_bent": _variant(MLP, lambda self, x: (silu(x @ self.gate.T) * silu(x @ self.up.T)) @ self.down.T),
         "up_bent": _variant(MLP, lambda self, x: ((x @ self.gate.T) * silu(x @ self.up.T)) @ self.down.T),
         "no_bend": _variant(MLP, lambda self, x: ((x @ self.gate.T) * (x @ self.up.T)) @ self.down.T),
         "no_up": _variant(MLP, lambda self, x: silu(x @ self.gate.T) @ self.down.T),
@@ -141,7 +164,31 @@ def check_block(answer: Callable[..., Answer]) -> str | Verdict | None:
         x = x + self.attention(rms_norm(x, self.norm1))
         return x + self.mlp(rms_norm(x, self.norm2))
 
-    functions = (replaced, unnormed, parallel, one_norm, first_only, lost, on_the_copy, default_eps)
+    def swapped(self: Block, x: np.ndarray) -> np.ndarray:
+        x = x + self.attention(norms(self, x)[1])
+        return x + self.mlp(norms(self, x)[0])
+
+    def norm_after(self: Block, x: np.ndarray) -> np.ndarray:
+        x = norms(self, x + self.attention(x))[0]
+        return norms(self, x + self.mlp(x))[1]
+
+    def mlp_first(self: Block, x: np.ndarray) -> np.ndarray:
+        x = x + self.mlp(norms(self, x)[1])
+        return x + self.attention(norms(self, x)[0])
+
+    functions = (
+        swapped,
+        norm_after,
+        mlp_first,
+        replaced,
+        unnormed,
+        parallel,
+        one_norm,
+        first_only,
+        lost,
+        on_the_copy,
+        default_eps,
+    )
     mistakes = {function.__name__: _variant(Block, function) for function in functions}
     return _judge_class("Block", answer, cases, _of_the_model("block", Block), mistakes)
 
@@ -215,7 +262,12 @@ def check_count(answer: Answer) -> str | Verdict | None:
     """Return None for the right number of weights of three models, or what was left out."""
 
     def said(function: Answer) -> Answer:  # as text, since numbers count as equal to 1e-4 of their size
-        return lambda config: f"{int(function(config)):,}"
+        def text(config: Mapping[str, int]) -> str:
+            value = function(config)
+            whole = isinstance(value, int | float | np.number) and value == int(value)
+            return f"{int(value):,}" if whole else repr(value)
+
+        return text
 
     wrong = {
         "kv_wide": {"kv": "wide"},
@@ -229,7 +281,16 @@ def check_count(answer: Answer) -> str | Verdict | None:
         "no_table": {"tables": 0},
     }
     mistakes = {key: said(lambda config, change=change: weights_of(config, **change)) for key, change in wrong.items()}
-    return judge(said(answer), said(weights_of), [(config,) for config in CONFIGS.values()], mistakes)
+    for width in (4, 2):
+        mistakes[f"bytes_{width}"] = said(lambda config, width=width: width * weights_of(config))
+    verdict = judge(said(answer), said(weights_of), [(config,) for config in CONFIGS.values()], mistakes)
+    if isinstance(verdict, str):
+        return {"bytes_4": "bytes", "bytes_2": "bytes"}.get(verdict, verdict)
+    if verdict is None or verdict.state != "other":
+        return verdict
+    wrong_for = next(name for name, config in CONFIGS.items() if said(answer)(config) != said(weights_of)(config))
+    right, yours = said(weights_of)(CONFIGS[wrong_for]), said(answer)(CONFIGS[wrong_for])
+    return Verdict("other", f"for {wrong_for} the right answer is {right}, yours is {yours}")
 
 
 _CLASS = """class {name}:
@@ -250,13 +311,13 @@ _MLP = (
 )
 _BLOCK = (
     _CLASS.replace("{name}", "Block")
-    .replace("{extra}", ", base=10_000.0, eps=1e-6")
+    .replace("{extra}", ", base=10_000.0, eps=1e-6, size=64")
     .replace(
         "{head}",
         """name = f"model.layers.{layer}."
         self.norm1 = W[name + "input_layernorm.weight"]
-        self.norm2 = W[name + "post_attention_layernorm.weight"]
-        self.attention = CausalAttention(W, layer, base=base)
+        self.norm2 = W[name + "post_attention_layernorm.weight"]  # before the MLP
+        self.attention = CausalAttention(W, layer, size, base)
         self.mlp = MLP(W, layer)
         self.eps = eps""",
     )
@@ -284,6 +345,8 @@ EXERCISES = [
         solution=_NORM.format("rms = np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + eps)\n    return x / rms * g"),
         check=check_rms_norm,
         hints={
+            "keepdims": "np.mean(x**2, axis=-1) has the shape (tokens,), and that doesn't line up with (tokens, 256). "
+            "With keepdims=True it stays (tokens, 1).",
             "whole": "there is one mean for all rows together, so an early row depends on later ones. The mean along "
             "each row is np.mean(x**2, axis=-1, keepdims=True).",
             "columns": "this takes the mean down each column, over the tokens. A row should be normed by its own "
@@ -307,13 +370,21 @@ EXERCISES = [
         minutes=5,
         task="The first half of the class is there. Write what it does with x, (tokens, 256), and use `silu`. Two "
         "lines are enough. The check compares yours with three of the real model's MLPs.",
-        clue="For one row the lesson wrote `silu(heard @ gate.T) * (heard @ up.T)`. The same line does many rows at "
-        "once, because `@` treats each row by itself. `down` comes last.",
+        clue="For one row of block 3 the lesson wrote `silu(heard @ gate.T) * (heard @ up.T)`. The same line does many "
+        "rows at once, because `@` treats each row by itself. Here the matrices are the object's own: `self.gate`, "
+        "`self.up`, and, at the end, `self.down`.",
         name="MLP",
         stub=_MLP.replace("{body}", "..."),
         solution=_MLP.replace("{body}", "h = silu(x @ self.gate.T) * (x @ self.up.T)\n        return h @ self.down.T"),
         check=check_mlp,
         hints={
+            "lesson": "this uses the lesson's own gate, up and down: those of block 3, whatever the layer. Write "
+            "self.gate, self.up and self.down.",
+            "lesson_gate": "this uses the lesson's own gate and up: those of block 3, whatever the layer. Write "
+            "self.gate and self.up.",
+            "lesson_down": "down is the lesson's own here, that of block 3, whatever the layer. Write self.down.",
+            "relu": "this bends with ReLU. Pebble uses its smooth cousin, silu.",
+            "both_bent": "both sides are bent here. Only gate is; what up says is taken as it is.",
             "up_bent": "the bend sits on the gate, and yours sits on up.",
             "no_bend": "the bend is missing: put silu around what gate says.",
             "no_up": "this is gate without up.",
@@ -330,8 +401,9 @@ EXERCISES = [
         title="Write the block",
         level="easy",
         minutes=5,
-        task="Everything is prepared. Write the two lines, and give both norms `self.eps`. The check compares yours "
-        "with three of the real model's blocks.",
+        task="Everything is prepared. Write the two lines, and give both norms `self.eps`. (Write `x = x + …`. The "
+        "shorter `x += …` changes the array itself, and others still need it.) The check compares yours with "
+        "three of the real model's blocks.",
         clue="The first line is `x = x + self.attention(…)`, and between the brackets stands the normed x. The second "
         "line is built alike, and it reads the new x.",
         name="Block",
@@ -343,6 +415,9 @@ EXERCISES = [
         ),
         check=check_block,
         hints={
+            "swapped": "the two norms are swapped: norm1 belongs to attention, norm2 to the MLP.",
+            "norm_after": "here the norms come after the additions. Each part reads a normed copy; x is left alone.",
+            "mlp_first": "here the MLP comes first. Attention does.",
             "replaced": "the two additions are missing: here each part replaces x.",
             "unnormed": "the norms are missing.",
             "parallel": "your MLP reads the old x. It should read the rows with attention's addition in them.",
@@ -360,10 +435,10 @@ EXERCISES = [
         title="Will it fit?",
         level="medium",
         minutes=10,
-        task="*A task from work.* Somebody hands you a `config.json` and asks how much memory the weights need. Write "
-        "`count(config)`: the number of weights of a model built like Pebble, from the names that such a file has. The "
-        "check tries it on Pebble, on SmolLM2-135M and on a very small model. The picture of the block has all you "
-        "need. Mind the width of k and v.",
+        task="*A task from work.* Somebody hands you a `config.json` and asks whether the model fits into 8 GB. "
+        "First you need the number of its weights; the bytes follow. Write `count(config)` for a model built like "
+        "Pebble, with one table. It gets a dictionary with the names that we've just printed. The check tries Pebble, "
+        "SmolLM2-135M and a very small model. The picture of the block has the shapes. Mind the width of k and v.",
         clue="Count one block: q and o are both hidden × hidden, k and v both hidden × (numbers of a head × "
         "key-value heads), then three matrices of the MLP and two norms. A model has `num_hidden_layers` of them, one "
         "table, and one last norm.",
@@ -378,6 +453,7 @@ EXERCISES = [
         ),
         check=check_count,
         hints={
+            "bytes": "that's the number of bytes. The number of weights is wanted; the bytes come after it.",
             "kv_wide": "here k and v are as wide as q. They have fewer heads: num_key_value_heads.",
             "kv_one": "here k and v have one head each. They have num_key_value_heads.",
             "no_o": "one square matrix is missing in each block: q and o are both hidden × hidden.",

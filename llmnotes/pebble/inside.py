@@ -37,7 +37,7 @@ def shares(model: Pebble, ids: Sequence[int], token: int) -> dict[str, float]:
     """Return what each part gives to the score of `token` after `ids`, directly; they add up to the score."""
     parts = additions(model, ids)
     row = np.sum(list(parts.values()), axis=0)
-    read = model.norm * model.table[token] / np.sqrt(np.mean(row**2) + model.eps)
+    read = model.norm * model.out[token] / np.sqrt(np.mean(row**2) + model.eps)
     return {name: float(added @ read) for name, added in parts.items()}
 
 
@@ -80,7 +80,9 @@ class Changed(Pebble):
     """A model like `before`, but for one block: what lies before it is computed once for each prompt."""
 
     def __init__(self, before: Pebble, number: int, part: str, function: object) -> None:
-        vars(self).update(table=before.table, norm=before.norm, eps=before.eps, blocks=list(before.blocks))
+        vars(self).update(
+            table=before.table, out=before.out, norm=before.norm, eps=before.eps, blocks=list(before.blocks)
+        )
         self.before, self.number = before, number
         self.blocks[number] = copy.copy(before.blocks[number])
         setattr(self.blocks[number], part, function)

@@ -1,9 +1,9 @@
 """Pebble in NumPy: the model that a reader builds in the lessons "Attention" and "One token through Pebble".
 
 `weights` leads from the names of transformers to arrays, as in `{name: w.numpy() for name, w in
-lm.model.state_dict().items()}`. Any Llama with one table for both ends runs, if its heads have 64 numbers each: the
-number of layers, the base of the rotary positions and epsilon are arguments. `one_file` returns all of it as a single
-file that needs nothing but NumPy.
+lm.model.state_dict().items()}`. Any Llama runs whose positions are not stretched for long texts: the number of layers,
+the base of the rotary positions, epsilon and the numbers of a head are arguments, and come from its config.
+`one_file` returns all of it as a single file that needs nothing but NumPy.
 """
 
 import inspect
@@ -53,14 +53,15 @@ class MLP:
 class Block:
     """One layer: norm, attention, add; norm, MLP, add. `base` and `eps` are the config's rope_theta and rms_norm_eps.
 
+    `size` is the numbers of a head, head_dim. A wrong one raises no error: it gives wrong rows.
     `attention` and `mlp` may be replaced by any function from rows to rows.
     """
 
-    def __init__(self, weights: Weights, layer: int, base: float = 10_000.0, eps: float = 1e-6) -> None:
+    def __init__(self, weights: Weights, layer: int, base: float = 10_000.0, eps: float = 1e-6, size: int = 64) -> None:
         name = f"model.layers.{layer}."
         self.norm1 = weights[name + "input_layernorm.weight"]
         self.norm2 = weights[name + "post_attention_layernorm.weight"]
-        self.attention = CausalAttention(weights, layer, base=base)
+        self.attention = CausalAttention(weights, layer, size, base)
         self.mlp = MLP(weights, layer)
         self.eps = eps
 
@@ -72,6 +73,9 @@ class Block:
 class Pebble:
     """A whole language model: ids in, one row of scores (logits) out for each token, (tokens, vocabulary).
 
+    `layers`, `base`, `eps` and `size` are the config's num_hidden_layers, rope_theta, rms_norm_eps and head_dim, and
+    Pebble's own if nothing is said. A model with two tables reads its scores from the second, lm_head.weight.
+
     >>> from llmnotes.models import open_model
     >>> lm = open_model("pebble", say=lambda line: None)
     >>> pebble = Pebble({name: w.numpy() for name, w in lm.model.state_dict().items()})
@@ -79,14 +83,17 @@ class Pebble:
     (3, 2048)
     """
 
-    def __init__(self, weights: Weights, layers: int = 4, base: float = 10_000.0, eps: float = 1e-6) -> None:
+    def __init__(
+        self, weights: Weights, layers: int = 4, base: float = 10_000.0, eps: float = 1e-6, size: int = 64
+    ) -> None:
         self.table = weights["model.embed_tokens.weight"]
-        self.blocks = [Block(weights, layer, base, eps) for layer in range(layers)]
+        self.out = weights.get("lm_head.weight", self.table)
+        self.blocks = [Block(weights, layer, base, eps, size) for layer in range(layers)]
         self.norm, self.eps = weights["model.norm.weight"], eps
 
     def read(self, x: np.ndarray) -> np.ndarray:
-        """Return the scores of rows x, finished or not: the last norm, then the dot product with every row."""
-        return rms_norm(x, self.norm, self.eps) @ self.table.T
+        """Return the scores of rows x, finished or not: the last norm, then a dot product with each of the table."""
+        return rms_norm(x, self.norm, self.eps) @ self.out.T
 
     def __call__(self, ids: Sequence[int]) -> np.ndarray:
         x = self.table[ids]

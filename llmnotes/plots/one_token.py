@@ -25,7 +25,6 @@ from llmnotes.plots.drawing import (
     note,
     plus,
     show,
-    signed,
     vector,
 )
 
@@ -104,13 +103,20 @@ def _part(ax: Axes, main: float, y: float, thing: str, name: str, weights: int, 
     note(ax, 62.2, y, f"{norm:,} + {weights:,}", ha="right", code=True)
 
 
-def whole_model(prompt: str, x: np.ndarray, table: np.ndarray, counts: Mapping[str, int], layers: int = 4) -> None:
-    """Show all of the model as one line with two loops in each block; `counts` has the weights by part."""
+def weights_by_part(W: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Return how many weights the table, the attentions, the MLPs and the norms have, and all together."""
+    parts = {"table": "embed_tokens", "attention": "attn", "mlp": "mlp", "norms": "norm"}
+    counts = {part: sum(w.size for name, w in W.items() if word in name) for part, word in parts.items()}
+    return counts | {"total": sum(counts.values())}
+
+
+def whole_model(prompt: str, x: np.ndarray, W: Mapping[str, np.ndarray], layers: int = 4) -> None:
+    """Show all of the model as one line with two loops in each block, and the weights of each part."""
+    counts, table = weights_by_part(W), W["model.embed_tokens.weight"]
     tokens, width = x.shape
     ax = canvas(59)
     main = 9
-    line(ax, [(main, 50), (main, 3)], width=4)
-    arrow(ax, (main, 5), (main, 1), thing="stream", width=4)
+    line(ax, [(main, 50), (main, 16)], width=4)
     note(ax, 63, 56.8, "weights", bold=True, ha="right")
     ids = box(ax, 1, 54.6, 16, 3.6, prompt)
     arrow(ax, ids.bottom, (main, 51.9), f"({tokens},)", side="right")
@@ -124,24 +130,27 @@ def whole_model(prompt: str, x: np.ndarray, table: np.ndarray, counts: Mapping[s
     _part(ax, main, 28, "mlp", "MLP", counts["mlp"] // layers, width, "gate  up  down")
     note(ax, main + 22.6, 24.6, "each row alone", ha="right", colour="mlp")
     note(ax, 62.2, 20.2, f"× {layers}", NORMAL, ha="right", bold=True)
-    box(ax, 1, 12.6, 26, 3.4, "norm", "norm", size=SMALL)
-    note(ax, 63, 14.3, f"{width}", ha="right", code=True)
-    box(ax, 1, 6.4, 26, 4.4, "table: compare", "table")
-    note(ax, 63, 8.6, "the same table", ha="right", colour=FAINT)
-    note(ax, main + 1.6, 2.2, f"({tokens}, {len(table)}) scores", ha="left")
-    note(ax, 63, 2.2, f"together {counts['total']:,}", ha="right", bold=True)
+    box(ax, 1, 13, 26, 3.4, "norm", "norm", size=SMALL)
+    note(ax, 63, 14.7, f"{width}", ha="right", code=True)
+    arrow(ax, (main, 12.8), (main, 10.4), thing="norm", width=3)
+    box(ax, 1, 5.8, 26, 4.4, "table: compare", "table")
+    note(ax, 63, 8, "the same table", ha="right", colour=FAINT)
+    arrow(ax, (main, 5.6), (main, 3.2), thing="table", width=3)
+    note(ax, 1, 1.6, f"({tokens}, {len(table)}) scores", ha="left", bold=True, colour="table")
+    note(ax, 63, 1.6, f"together {counts['total']:,}", ha="right", bold=True)
     show(
         ax,
         "All of Pebble. The thick blue line is x. In each block, two parts read a normed copy of it and add what "
-        "they found. The line itself goes straight through.",
-        "A vertical line from the table at the top to the table at the bottom; in a frame, marked four times, two "
-        "loops leave it and return to it: norm and attention, norm and MLP. The number of weights stands at the "
-        "right.",
+        "they found; x itself goes straight through all the blocks. Only then is it normed for good, and compared.",
+        "A vertical line from the table at the top to the last norm, then the table again; in a frame, marked four "
+        "times, two loops leave it and return to it: norm and attention, norm and MLP. The number of weights stands "
+        "at the right.",
     )
 
 
-def to_scale(W: Mapping[str, np.ndarray], counts: Mapping[str, int]) -> None:
+def to_scale(W: Mapping[str, np.ndarray]) -> None:
     """Show every matrix of the model with an area in proportion to its size."""
+    counts = weights_by_part(W)
     ax = canvas(36)
     unit = 55 / 3300
     high = 256 * unit
@@ -253,32 +262,6 @@ def norm_steps(row: np.ndarray, g: np.ndarray, eps: float = 1e-6) -> None:
     )
 
 
-def nine_norms(before: np.ndarray, divided: np.ndarray, handed: np.ndarray) -> None:
-    """Show the sizes of nine rows before the norm, after the division, and after the factors."""
-    ax = canvas(38)
-    plot = chart(ax, 12, 4.6, 50, 27.2, xscale="log", xlim=(0.07, 75), ylim=(8.6, -0.6))
-    for values, thing, marker in ((before, "stream", "o"), (divided, "old", "s"), (handed, "norm", "D")):
-        plot.plot(values, range(9), marker, color=THINGS[thing][0], markersize=9)
-    plot.hlines(range(9), 0.07, 75, color=THINGS["old"][1], zorder=0)
-    names = [f"{('attention', 'MLP')[i % 2]} {i // 2}" for i in range(8)] + ["the table"]
-    plot.set_yticks(range(9), names)
-    plot.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
-    plot.minorticks_off()
-    note(ax, 37, 1.4, "typical size (rms) of the row of ␣a", colour=FAINT)
-    note(ax, 6, 36, "read by …", bold=True)
-    heads = ((56, "before\nthe norm", "stream"), (39.5, "after\n÷ rms", "old"), (26, "after\n⊙ g", "norm"))
-    for x, text, thing in heads:
-        note(ax, x, 35, text, NORMAL, bold=True, colour=thing)
-    show(
-        ax,
-        f"The nine norms, measured. Dots: the row grows from {before[0]:.2f} to {before[-1]:.0f}. Squares: the "
-        f"division brings it to 1 each time. Diamonds: g gives every part the size it has learned to like, from "
-        f"{handed.min():.2f} to {handed.max():.2f}.",
-        "Nine lines with three marks each on a logarithmic axis: the size before the norm grows, the size after the "
-        "division is always 1, the size after g lies around 1.",
-    )
-
-
 def two_are_one(up: np.ndarray, down: np.ndarray) -> None:
     """Show that two matrices in a row are one small matrix."""
     ax = canvas(25)
@@ -300,60 +283,70 @@ def two_are_one(up: np.ndarray, down: np.ndarray) -> None:
     )
 
 
-def bends(gates: np.ndarray) -> None:
-    """Show ReLU and SiLU, and below them a histogram of what the gates say."""
-    ax = canvas(44)
-    z = np.linspace(-6, 6, 300)
-    plot = chart(ax, 5, 23, 56, 20, xlim=(-6, 7))
-    plot.plot(z, np.maximum(z, 0), color=FAINT, linewidth=2, linestyle="--")
-    plot.plot(z, z / (1 + np.exp(-z)), color=THINGS["mlp"][0], linewidth=3)
-    plot.text(-0.3, 4.8, "ReLU(z) = max(z, 0)", size=SMALL, color=FAINT, ha="right")
-    plot.text(-0.3, 3.6, "SiLU(z) = z · σ(z)", size=SMALL, color=THINGS["mlp"][0], weight="bold", ha="right")
-    plot.text(-5.8, 0.8, "below 0: nearly shut", size=SMALL)
-    plot.text(6.8, 1.4, "above 0: open", size=SMALL, ha="right")
-    low = chart(ax, 5, 6, 56, 12, xlim=(-6, 7))
-    low.hist(gates, bins=np.arange(-6, 7.01, 0.5).tolist(), color=THINGS["mlp"][0], edgecolor="white")
-    low.text(2.2, 70, f"{np.mean(gates < 0):.0%} of the {len(gates)} units\nare below 0", size=SMALL, va="center")
-    for axes in (plot, low):
+def bends(z: np.ndarray, h: np.ndarray) -> None:
+    """Show ReLU and SiLU, how many units have which z, and how much they write: three charts above each other."""
+    ax = canvas(54)
+    green, edges, limits = THINGS["mlp"][0], np.arange(-12, 10.01), (-12.4, 10.4)
+    at = np.linspace(*limits, 400)
+    curves = chart(ax, 6, 37, 56, 14, xlim=limits, ylim=(-1.8, 10))
+    curves.plot(at, np.maximum(at, 0), color=FAINT, linewidth=2, linestyle="--")
+    curves.plot(at, at / (1 + np.exp(-at)), color=green, linewidth=3)
+    counted = chart(ax, 6, 21.6, 56, 9, xlim=limits)
+    counted.hist(z, bins=edges.tolist(), color=THINGS["mlp"][1], edgecolor=green)
+    spoken = chart(ax, 6, 6.4, 56, 9, xlim=limits)
+    spoken.hist(z, bins=edges.tolist(), weights=np.abs(h), color=green, edgecolor="white")
+    for axes in (curves, counted, spoken):
         axes.axvline(0, color=FAINT, linewidth=0.8)
-    note(ax, 33, 1.6, f"z: what gate says about ␣a, for each of the {len(gates)} units", colour=FAINT)
+    for axes in (curves, counted):
+        axes.set_xticklabels([])
+    note(ax, 6, 52.4, "ReLU, dashed, and SiLU", NORMAL, bold=True, ha="left")
+    note(ax, 6, 32.4, f"how many of the {len(z)} units have this z", NORMAL, bold=True, ha="left")
+    note(ax, 6, 17.2, "how much they write together (sum of |h|)", NORMAL, bold=True, colour="mlp", ha="left")
+    curves.text(-11.8, 1.4, "far below 0: shut", size=SMALL)
+    curves.text(-4.2, -1.4, "a little negative", size=SMALL)
+    curves.text(4.6, 8, "above 0: open", size=SMALL, ha="right")
+    note(ax, 34, 1.8, "z: what gate says about ␣a", colour=FAINT)
+    below, share = np.mean(z < 0), np.abs(h[z < 0]).sum() / np.abs(h).sum()
     show(
         ax,
-        "Above, the two bends: SiLU is a ReLU with a rounded corner. Below, the z of all units for the row "
-        "of ␣a: most units are nearly shut.",
-        "The curves of ReLU and SiLU, and below them a histogram of the gate values.",
+        f"One axis, three views. Above, the bend. In the middle, z for the row of ␣a: {below:.0%} of the units are "
+        f"below 0. At the bottom, what comes of it: these units write {share:.0%} of the sum of all |h|.",
+        "The curves of ReLU and SiLU; below them a histogram of the gate values, most of them negative; and below that "
+        "how much the units of each bar write, which is nearly all at the right of 0.",
     )
 
 
-def units_at_work(z: np.ndarray, up: np.ndarray, h: np.ndarray, down: np.ndarray) -> None:
-    """Show six hidden units: three that write most, and three whose gate is shut."""
-    ax = canvas(40)
-    shut = np.where(z < -2)[0]
-    units = [*np.abs(h).argsort()[::-1][:3], *shut[np.abs(up[shut]).argsort()[::-1][:3]]]
-    ten = np.sort(h**2)[::-1][:10].sum() / np.sum(h**2)
-    for x, text in ((6, "unit"), (15.2, "z"), (25, "SiLU(z)"), (34.8, "up"), (44, "h"), (56, "it writes")):
-        note(ax, x, 38, text, NORMAL, bold=True)
-    for x, text in ((15.2, "from gate"), (44, "how much"), (55.4, "column of down")):
-        note(ax, x, 35.6, text, colour=FAINT)
-    opened = z / (1 + np.exp(-z))
-    for n, unit in enumerate(units):
-        y = 30 - 4.4 * n - (1.6 if n > 2 else 0)
-        note(ax, 6, y + 1.6, str(unit), code=True)
-        for x, values, sign in ((11.2, z, ""), (21, opened, "×"), (30.8, up, "="), (40.2, h, "of")):
-            value = float(values[unit])
-            share = abs(value) / 12 if value > 0 or values is not z else 0
-            cell(ax, x, y, 7.6, 3.2, signed(value), "mlp", share)
-            note(ax, x + 8.7, y + 1.6, sign, NORMAL)
-        vector(ax, 50.2, y, down[:2, unit], "mlp", 5.6, top=0.6)
-        note(ax, 62.4, y + 1.6, "…", NORMAL)
-    note(ax, 32, 4, f"…  and so on; the {len(h)} products, added up, are the MLP's answer", colour=FAINT)
+def both_questions(animals: Sequence[str], places: np.ndarray, names: Sequence[str]) -> None:
+    """Show gate against up of one unit, (animals, without and with "baby", [z, up, h]); `names` are written beside."""
+    ax = canvas(46)
+    z, up = np.meshgrid(np.linspace(-12, 11, 240), np.linspace(-10, 7, 200))
+    h = np.abs(z / (1 + np.exp(-z)) * up)
+    plot = chart(ax, 8, 6, 54, 36, xlim=(-12, 11), ylim=(-10, 7))
+    plot.contourf(z, up, h, [5, 15, 30, 200], colors=["#eef7f0", "#d3ebd9", "#acd6b8"], zorder=0)
+    plot.axhline(0, color=FAINT, linewidth=0.8)
+    plot.axvline(0, color=FAINT, linewidth=0.8)
+    plot.plot(*places[:, 0, :2].T, "o", markerfacecolor="white", color=THINGS["old"][0], markersize=6)
+    plot.plot(*places[:, 1, :2].T, "o", color=THINGS["mlp"][0], markersize=7)
+    for name in names:
+        (old, new) = places[list(animals).index(name), :, :2]
+        plot.annotate(
+            "",
+            new,
+            old,
+            arrowprops={"arrowstyle": "->", "color": THINGS["token"][0], "linewidth": 1.4, "shrinkA": 4, "shrinkB": 4},
+        )
+        at, side = ((new[0], new[1] - 0.85), "center") if new[0] > 0 else ((new[0] - 0.4, new[1]), "right")
+        plot.text(*at, f"baby {name}", size=SMALL, ha=side, va="center", weight="bold")
+    note(ax, 35, 1.8, "z: what gate says", NORMAL, bold=True)
+    note(ax, 1.8, 43.9, "up", NORMAL, bold=True, ha="left")
+    note(ax, 35, 43.9, "○ A cat is a     ● A baby cat is a", NORMAL)
     show(
         ax,
-        "Six of the units: the three that write most, and the three with the largest `up` among those "
-        f"whose z is below −2, whose gate lets next to nothing through. Few units speak up for any one row: ten "
-        f"of them make up {ten:.0%} of the sum of all h².",
-        "Six rows, one for each unit: z, SiLU of z, up, their product h, and the first two numbers of its column "
-        "of down.",
+        f"Unit 82 and all {len(animals)} animals, without baby (open) and with it (full). The darker the ground, the "
+        "larger the product. The two dark corners are the “both”: the baby cat sits deep in one, and most animals "
+        "stay out.",
+        "A plane with z from left to right and up from bottom to top. Open dots lie mostly at the left and in the "
+        "middle; full dots lie further down; the baby cat is far to the right and low, where the ground is dark.",
     )
 
 
@@ -384,7 +377,7 @@ def mlp_shapes(row: np.ndarray, gate: np.ndarray, up: np.ndarray, down: np.ndarr
     arrow(ax, second.right, (36.2, 15.2), thing="mlp", bend=0.35)
     note(ax, 26, 6.6, f"{len(up)}")
     note(ax, 31, 31, "how far open?", NORMAL, bold=True, colour="mlp")
-    note(ax, 28.4, 3.6, "how strongly?", NORMAL, bold=True, colour="mlp")
+    note(ax, 32.4, 3.6, "how much, + or −?", NORMAL, bold=True, colour="mlp")
     third = matrix(ax, 44, 13.3, 13, 7.4, "down", "mlp", small=shape(down))
     arrow(ax, times.right, third.left, "h", thing="mlp")
     note(ax, 50.5, 23.4, "saying what?", NORMAL, bold=True, colour="mlp")
@@ -399,16 +392,21 @@ def mlp_shapes(row: np.ndarray, gate: np.ndarray, up: np.ndarray, down: np.ndarr
     )
 
 
-def block_shapes(q: np.ndarray, k: np.ndarray, x: np.ndarray, up: np.ndarray, counts: Mapping[str, int]) -> None:
+def block_shapes(q: np.ndarray, k: np.ndarray, x: np.ndarray, W: Mapping[str, np.ndarray]) -> None:
     """Show one block with the shapes on its arrows; q and k are those of its attention."""
     ax = canvas(63)
-    (tokens, hidden), main, inner = x.shape, 15, len(up)
-    width = f"({tokens}, {hidden})"
+    (tokens, hidden), main, inner, narrow = (
+        x.shape,
+        15,
+        len(W["model.layers.0.mlp.up_proj.weight"]),
+        k.shape[0] * k.shape[2],
+    )
+    width, heads = f"({tokens}, {hidden})", f"{len(q)} for q, {len(k)} for k and v"
     line(ax, [(main, 61.4), (main, 2)], width=4)
     arrow(ax, (main, 4), (main, 0.6), thing="stream", width=4)
     note(ax, main + 1.8, 60.6, "x", LARGE, bold=True, colour="stream")
     for top, name, thing, shapes in (
-        (57, "attention", "attention", f"q {q.shape}    k, v {k.shape}\no {hidden} × {hidden}"),
+        (57, "attention", "attention", f"q, o {hidden} × {hidden}    k, v {narrow} × {hidden}\nheads: {heads}"),
         (28, "MLP", "mlp", f"gate, up {inner} × {hidden}    h ({tokens}, {inner})\ndown {hidden} × {inner}"),
     ):
         note(ax, main - 1.6, top + 1.4, width, ha="right", colour=FAINT)
@@ -420,7 +418,7 @@ def block_shapes(q: np.ndarray, k: np.ndarray, x: np.ndarray, up: np.ndarray, co
         note(ax, 38, top - 13.2, name, NORMAL, bold=True)
         note(ax, 38, top - 17.2, shapes)
         arrow(ax, norm.bottom, spot.top, width, thing="norm", side="right")
-        note(ax, 63, spot.left[1], f"{counts[thing] // 4:,}", ha="right", code=True)
+        note(ax, 63, spot.left[1], f"{weights_by_part(W)[thing] // 4:,}", ha="right", code=True)
         line(ax, [spot.bottom, (38, top - 23)], thing)
         arrow(ax, (38, top - 23), (main + 1.5, top - 23), thing=thing)
         note(ax, 26, top - 21.7, width)
@@ -432,32 +430,4 @@ def block_shapes(q: np.ndarray, k: np.ndarray, x: np.ndarray, up: np.ndarray, co
         "One block with its shapes. Twice, a copy of x is normed, worked on and added back. What comes out has "
         "the shape of what went in, so blocks can be stacked.",
         "A vertical line with two loops: norm and attention, then norm and MLP, each ending in a plus on the line.",
-    )
-
-
-def three_passes(tokens: Sequence[str], start: int) -> None:
-    """Show which rows each run computes, the first `start` of them for the prompt; rows computed before are grey."""
-    ax = canvas(26)
-    for n in range(len(tokens) - start):
-        y, old = 18.4 - 8 * n, 0 if n == 0 else start + n - 1
-        for i, token in enumerate(tokens[: start + n]):
-            box(
-                ax,
-                1 + 6.2 * i,
-                y,
-                6,
-                3.6,
-                seen(token).replace("‹start›", "‹s›"),
-                "old" if i < old else "stream",
-                size=SMALL,
-            )
-        end = 1 + 6.2 * (start + n)
-        arrow(ax, (end + 0.1, y + 1.8), (end + 2.4, y + 1.8), thing="table")
-        box(ax, end + 2.5, y, 6, 3.6, seen(tokens[start + n]), "table", size=SMALL)
-        again = f", {old} of them computed before" if old else ""
-        note(ax, 1.4, y + 5, f"run {n + 1}: {start + n} rows{again}", ha="left")
-    show(
-        ax,
-        "Three runs for one word. The grey rows have been computed before, and nothing in them has changed.",
-        "Three rows of tokens, each one longer than the one before, with the old ones in grey.",
     )

@@ -7,6 +7,11 @@ _RMS = "np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + eps)"
 _H, _DOWN = "silu(x @ self.gate.T) * (x @ self.up.T)", "return h @ self.down.T"
 _FIRST = "x = x + self.attention(rms_norm(x, self.norm1, self.eps))"
 _SECOND = "return x + self.mlp(rms_norm(x, self.norm2, self.eps))"
+_BLOCK_3 = """from llmnotes.exercises.one_token import measured
+
+gate, up, down = (measured()[0][f"model.layers.3.mlp.{part}_proj.weight"] for part in ("gate", "up", "down"))
+
+"""
 
 
 def _changed(source: str, old: str, new: str) -> str:
@@ -20,6 +25,7 @@ def _block(*lines: str) -> str:
 
 WRONG: dict[str, dict[str, str]] = {
     "06.1": {
+        "keepdims": _changed(_NORM, ", keepdims=True", ""),
         "whole": _changed(_NORM, _RMS, "np.sqrt(np.mean(x**2) + eps)"),
         "columns": _changed(_NORM, "axis=-1, keepdims=True", "axis=0"),
         "no_g": _changed(_NORM, "/ rms * g", "/ rms"),
@@ -30,6 +36,11 @@ WRONG: dict[str, dict[str, str]] = {
         "fixed_eps": _changed(_NORM, " + eps", " + 1e-6"),
     },
     "06.2": {
+        "lesson": _BLOCK_3 + _changed(_changed(_MLP, _H, _H.replace("self.", "")), "self.down.T", "down.T"),
+        "lesson_gate": _BLOCK_3 + _changed(_MLP, _H, _H.replace("self.", "")),
+        "lesson_down": _BLOCK_3 + _changed(_MLP, "self.down.T", "down.T"),
+        "relu": _changed(_MLP, "silu(x @ self.gate.T)", "np.maximum(x @ self.gate.T, 0)"),
+        "both_bent": _changed(_MLP, "(x @ self.up.T)", "silu(x @ self.up.T)"),
         "up_bent": _changed(_MLP, _H, "(x @ self.gate.T) * silu(x @ self.up.T)"),
         "no_bend": _changed(_MLP, "silu(x @ self.gate.T)", "(x @ self.gate.T)"),
         "no_up": _changed(_MLP, _H, "silu(x @ self.gate.T)"),
@@ -39,6 +50,15 @@ WRONG: dict[str, dict[str, str]] = {
         "with_x": _changed(_MLP, _DOWN, "return x + h @ self.down.T"),
     },
     "06.3": {
+        "swapped": _block(_FIRST.replace("norm1", "norm2"), _SECOND.replace("norm2", "norm1")),
+        "norm_after": _block(
+            "x = rms_norm(x + self.attention(x), self.norm1, self.eps)",
+            "return rms_norm(x + self.mlp(x), self.norm2, self.eps)",
+        ),
+        "mlp_first": _block(
+            "x = x + self.mlp(rms_norm(x, self.norm2, self.eps))",
+            "return x + self.attention(rms_norm(x, self.norm1, self.eps))",
+        ),
         "replaced": _block(_FIRST.replace("x + ", ""), _SECOND.replace("x + ", "")),
         "unnormed": _block("x = x + self.attention(x)", "return x + self.mlp(x)"),
         "parallel": _block(_FIRST.replace("x = ", "y = "), _SECOND.replace("x + ", "y + ")),
@@ -54,6 +74,7 @@ WRONG: dict[str, dict[str, str]] = {
         "default_eps": _block(_FIRST.replace(", self.eps", ""), _SECOND.replace(", self.eps", "")),
     },
     "06.4": {
+        "bytes": _changed(_changed(_COUNT, "return config", "return 4 * (config"), "* block + d", "* block + d)"),
         "kv_wide": _changed(_COUNT, 'd // config["num_attention_heads"] * config["num_key_value_heads"]', "d"),
         "kv_one": _changed(_COUNT, ' * config["num_key_value_heads"]', ""),
         "no_o": _changed(_COUNT, "2 * d * d + 2", "d * d + 2"),
