@@ -37,95 +37,209 @@ def without_norms(weights, ids):
     return x, (x @ pebble.table.T)[-1]
 
 
+def without_g(weights):
+    """Return Pebble's weights with eight g multiplied into the matrices behind them; the ninth stays."""
+    folded = dict(weights)
+    for layer in range(4):
+        name = f"model.layers.{layer}."
+        for norm, parts in (("input", "attn.q attn.k attn.v"), ("post_attention", "mlp.gate mlp.up")):
+            g = weights[f"{name}{norm}_layernorm.weight"]
+            folded[f"{name}{norm}_layernorm.weight"] = np.ones_like(g)
+            for part in parts.replace("attn", "self_attn").split():
+                folded[f"{name}{part}_proj.weight"] = weights[f"{name}{part}_proj.weight"] * g
+    return folded
+
+
+def silenced(weights, ids, layer, units, instead=None):
+    """Return the probabilities of the next token while some units write nothing, or always `instead`."""
+    pebble = numpy_model.Pebble(weights)
+    mlp, kept = pebble.blocks[layer].mlp, pebble.blocks[layer].mlp.down
+    mlp.down = kept.copy()
+    mlp.down[:, units] = 0
+    if instead is not None:
+        pebble.blocks[layer].mlp = lambda x: mlp(x) + kept[:, units] @ instead
+    return softmax(pebble(ids)[-1])
+
+
 def test_every_number_is_computed_again(lesson, values):
-    W, ids, counts, units = values["W"], values["ids"], values["counts"], len(values["h"])
+    W, ids, units = values["W"], values["ids"], len(values["h"])
     logits, lengths, vocabulary = values["logits"], values["lengths"], len(values["table"])
     best = np.sort(logits[-1])[::-1]
     lesson.says("That's {} tokens", WORDS[len(ids)])
     lesson.says("These {:,} scores", vocabulary)
-    lesson.says("Pebble has {:.2f} million weights", counts["total"] / 1e6)
-    lesson.says("a row for each of {:,} tokens", vocabulary)
-    per_mlp, ratio = counts["mlp"] // 4, counts["mlp"] // counts["attention"]
-    lesson.says("Each MLP has {:,} weights, {} times as many", per_mlp, WORDS[ratio])
-    mlp, attention, tables = 3 * 4096 * 11008, 4 * 4096**2, 2 * 32000 * 4096  # Llama 2 7B
-    share = 32 * mlp / (32 * (mlp + attention) + tables)
-    lesson.says("In Llama 2 7B it is {} times as many, and {:.0%} of its weights", WORDS[round(mlp / attention)], share)
-    times = round(lengths[6] / lengths[0], -2)
-    lesson.says("starts with a length of {:.1f}, and the last block reads one that is {:.0f} times", lengths[0], times)
+    lesson.says("takes the length from {:.1f} to {:.0f}", *lengths[1:3])
+    lesson.says("that is {:.0f} times longer than the first one did", round(lengths[6] / lengths[0], -2))
     q, k, _ = CausalAttention(W, 0).project(values["x"])
     scores = q[0, -1] @ k[0].T / 8
     assert values["gentle"].argsort()[::-1][:2].tolist() == [0, 1] == scores.argsort()[::-1][:2].tolist()
     ahead = float(scores[0] - scores[1])
     lesson.says("the scores became {:,} times larger. ‹start› was ahead of A by {:.2f}", 300**2, ahead)
     lesson.says("now it's ahead by {:,.0f}", round(ahead * 300**2, -3))
+    x = values["x"]
+    np.testing.assert_allclose(numpy_model.rms_norm(300 * x, 1.0), numpy_model.rms_norm(x, 1.0), atol=1e-3)
     lesson.says("turns the {} numbers into {}, so", *values["up"].shape[::-1])
     lesson.says("turns the {} back into {}", *values["down"].shape[::-1])
     lesson.says("has {} by {} numbers", len(values["down"]), values["up"].shape[1])
-    lesson.says("The {} detectors in the middle", units)
+    lesson.says("and the {} detectors", units)
     lesson.says("Look at one of the {} units", units)
     lesson.says("an MLP is a list of {} notes", units)
     lesson.says("is a list of {} notes", units)
-    lesson.says("Each of the six rows gets {:,} logits", vocabulary)
     lesson.says("␣k, with {:.0%}", softmax(logits[-1]).max())
     lead = best[0] - best[1]
-    lesson.says("A lead of {:.1f} in the score is a factor of {:.0f} in the probability", lead, np.exp(lead))
+    lesson.says("A lead of {:.1f} in the score", lead)
+    assert round(float(np.exp(lead))) == 30 and "e^{3.4} \\approx 30$" in "".join(map(source, lesson.notebook.cells))
     lesson.says("Let's compare all {} × {:,} scores", len(ids), vocabulary)
+    assert np.abs(numpy_model.Pebble(without_g(W))(ids) - logits).max() < 1e-5
+    lesson.says("no score of our prompt changed by more than 0.00001")
     stream, wild = without_norms(W, ids)
     assert values["lm"].tokenizer.decode([int(wild.argmax())]) == " make"
-    lesson.says("The largest number in the stream has {} digits", len(str(int(np.abs(stream).max()))))
+    lesson.says("number in the stream then has {} digits", len(str(int(np.abs(stream).max()))))
     lesson.says("the model is {:.0%} sure", softmax(wild).max())
     captions(lesson, values)
+    both(lesson, values)
+    kitten(lesson, values)
     real(lesson, values)
     lesson.finish(
         r"\((6|tokens), (256|1)\)",
         r"\b256 (numbers|factors)\b",
-        r"\bblock 0\b",
-        r"300 times (longer|larger)",
+        r"\bblocks? (0|[23](?: (?:and|or) 3)?)\b",
+        r"300 times\s+(longer|larger)",
         r"\(0\.000001\)",
         r"runs from 0 to 1",
-        r"numbers\s+into\s+0\b|(always|around) 1\b|scores become 0\b|(above|below) 0\b",
+        r"numbers\s+into\s+0\b|(always|around) 1\b|(above|below|right of|near|far\s+below|far from) 0\b",
         r"in 16 bits",
+        r"heads of 64 numbers",
+        r"[Uu]nit 82\b",
+        r"into 8 GB",
     )
 
 
 def captions(lesson, values):
     """What pictures say below them: computed by the picture, and here once more."""
-    sizes, z, h = values["sizes"], values["z"], values["h"]
-    up, down = values["up"], values["down"]
-    lesson.says("the row grows from {:.2f} to {:.0f}", sizes[0, 0], sizes[-1, 0])
-    lesson.says("brings it to {:.0f} each time", sizes[1:, 1].mean())
-    lesson.says("from {:.2f} to {:.2f}", sizes[:, 2].min(), sizes[:, 2].max())
+    z, h, up, down = values["z"], values["h"], values["up"], values["down"]
     lesson.says("{:,} weights are worth {:,}", up.size + down.size, len(down) * up.shape[1])
-    lesson.says("whose z is below −2")
-    assert (z < -2).sum() >= 3
-    ten = np.sort(h**2)[::-1][:10].sum() / np.sum(h**2)
-    lesson.says("ten of them make up {:.0%} of the sum of all h²", ten)
+    lesson.says("{:.0%} of the units are below 0", np.mean(z < 0))
+    lesson.says("these units write {:.0%} of the sum", np.abs(h[z < 0]).sum() / np.abs(h).sum())
+    lesson.says("Unit 82 and all {} animals", len(values["animals"]))
+
+
+def hidden(values, sentence, layer=3):
+    """Return h of all units of one MLP for the last token."""
+    pebble, ids = values["ahead"], values["lm"].tokenizer(sentence)["input_ids"]
+    row = sum(list(numpy_model.additions(pebble, ids).values())[: 2 * layer + 2])
+    block = pebble.blocks[layer]
+    row = numpy_model.rms_norm(row[None], block.norm2)[0]
+    return numpy_model.silu(row @ block.mlp.gate.T) * (row @ block.mlp.up.T)
+
+
+def both(lesson, values):
+    """Unit 82 of block 3, and its neighbours."""
+    prompt, places, animals = values["prompt"], values["places"], values["animals"]
+
+    def ten(h):
+        return np.sort(h**2)[::-1][:10].sum() / np.sum(h**2)
+
+    h = hidden(values, prompt)
+    np.testing.assert_allclose(h, values["h"], atol=1e-3)
+    lesson.says("the ten loudest of the {} make up {:.0%} of the sum of all h²", len(h), ten(h))
+    lesson.says("(In block 0, it's {:.0%}.)", ten(hidden(values, prompt, 0)))
+    lesson.says("We went through all {}", len(h))
+    quiet = 3 * np.abs([hidden(values, "A cat is a"), hidden(values, "A baby is a")]).max(axis=0) < np.abs(h)
+    assert np.where(quiet, np.abs(h), 0).argmax() == 82
+    lesson.says("there h is −{:.0f}", -h[82])
+    lesson.says("ask about all {} animals", len(animals))
+    darkest = [animals[i] for i in np.abs(places[:, 1, 2]).argsort()[::-1][:4]]
+    assert darkest == ["cat", "hen", "donkey", "goat"] and np.sort(np.abs(places[:, 1, 2]))[-4] > 15
+    lesson.says("hen, donkey and goat")
+    lesson.says('for "A young cat is a", h is −{:.0f}', -hidden(values, "A young cat is a")[82])
+
+
+def kitten(lesson, values):
+    """What brings the answer, for the cat and for all animals."""
+    W, ids, lm, pebble = values["W"], values["ids"], values["lm"], values["ahead"]
+    k = values["logits"][-1].argmax()
+    said = [lm.tokenizer.decode([int(i)]) for i in pebble.read(values["stations"]).argmax(axis=1)]
+    assert said[5:] == [" cat", " cat", " cat", " k"] and " cat" not in said[:5]  # 5 is the attention of block 2
+    lesson.says("␣k stays at {:.0%}. Unit 82", silenced(W, ids, 3, [82])[k])
+    alone = {(layer, unit): silenced(W, ids, layer, [unit]) for layer in range(4) for unit in range(768)}
+    lesson.says("each of the {:,} units alone", len(alone))
+    low = [place for place, p in alone.items() if p[k] < 0.8]
+    assert low == [(2, 223)] and alone[2, 223].argmax() == k
+    lesson.says("below 80%: unit 223 of block 2, and even then ␣k is first, with {:.0%}", alone[2, 223][k])
+    prompts = [lm.tokenizer(f"A baby {animal} is a")["input_ids"] for animal in values["animals"]]
+    answers = [pebble(prompt)[-1].argmax() for prompt in prompts]
+    everything = np.arange(768)
+    kept = sum(silenced(W, p, 3, everything).argmax() == a for p, a in zip(prompts, answers, strict=True))
+    lesson.says("of all {} animals, {} keep their answer without it", len(prompts), kept)
+    mean = np.mean([hidden(values, f"A baby {animal} is a") for animal in values["animals"]], axis=0)
+    usual = silenced(W, ids, 3, everything, mean)
+    assert usual.argmax() == k
+    lesson.says("writes for the {}, and ␣k stays first, with {:.0%}", len(prompts), usual[k])
+    first = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        parts = numpy_model.additions(pebble, prompt)
+        read = pebble.read(np.cumsum(list(parts.values()), axis=0)).argmax(axis=1)
+        first.append(list(parts)[read.tolist().index(answer)])
+    lesson.says(
+        "For {} of the {} animals, the answer first comes out in front at the MLP of block 2 or 3",
+        first.count("MLP 2") + first.count("MLP 3"),
+        len(prompts),
+    )
+
+
+PROMPTS = (
+    "A baby cat is called a",
+    "A baby cat is a",
+    "The capital of France is",
+    "Once upon a time, there was a",
+    "The opposite of hot is",
+    "2 + 2 =",
+    "In the summer, the days are longer and the nights are",
+    "Hello",
+    "The",
+    "Yes",
+    "My name is",
+    "Water boils at",
+    "A cat",
+    "Hi there",
+    "Why?",
+    "def add(a, b):",
+    "It was late in the year, and the roads were wet. " * 15,
+)
 
 
 def real(lesson, values):
-    """The numbers of SmolLM2, on seven prompts."""
+    """The numbers of SmolLM2, on many prompts."""
     smol, V = values["smol"], values["V"]
     settings = {"base": values["rope"], "eps": values["config"]["rms_norm_eps"]}
     lesson.says("But {:.2f} is no rounding error", values["first_try"])
-    apart, before = [], []
-    for prompt in (
-        "A baby cat is called a",
-        "A baby cat is a",
-        "The capital of France is",
-        "Once upon a time, there was a",
-        "The opposite of hot is",
-        "2 + 2 =",
-        "In the summer, the days are longer and the nights are",
-    ):
+
+    def gaps(prompt, *kinds):
         ids = smol.tokenizer(prompt)["input_ids"]
         with torch.no_grad():
             theirs = smol.model(torch.tensor([ids])).logits[0].numpy()
-        for gaps, more in ((apart, settings), (before, {})):
-            gaps.append(np.abs(numpy_model.Pebble(V, layers=30, **more)(ids) - theirs).max())
-    assert max(apart) < 0.001
-    lesson.says("on {} prompts: the difference stays below 0.001", "seven" if len(apart) == 7 else "?")
-    lesson.says("with Pebble's settings it's {:.1f} or more", np.floor(min(before) * 10) / 10)
+        return [np.abs(numpy_model.Pebble(V, layers=30, **kind)(ids) - theirs).max() for kind in kinds]
+
+    [base_alone] = gaps(PROMPTS[0], {"base": values["rope"]})
+    lesson.says("with that alone, the difference is {:.3f}", base_alone)
+    found = {prompt: gaps(prompt, settings, {}) for prompt in PROMPTS}
+    assert max(right for right, _ in found.values()) < 0.001
+    lesson.says("We tried {} prompts. With the right settings it stays below 0.001", len(PROMPTS))
+    assert len(smol.tokenizer("Yes")["input_ids"]) == 1
+    assert min(wrong for _, wrong in found.values()) == found["Yes"][1]
+    assert max(wrong for _, wrong in found.values()) == found[PROMPTS[-1]][1]
+    lesson.says('{:.3f} for "Yes"', found["Yes"][1])
+    lesson.says("and {:.0f} for a long text", found[PROMPTS[-1]][1])
+    ids = smol.tokenizer("A baby cat is a")["input_ids"]
+    with torch.no_grad():
+        assert smol.tokenizer.decode([int(smol.model(torch.tensor([ids])).logits[0, -1].argmax())]) == " cat"
     assert weights_of(CONFIGS["SmolLM2"]) == sum(p.numel() for p in smol.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["Pebble", "SmolLM2"])
+def test_the_configs_of_the_exercise_are_those_of_the_models(values, name):
+    config = (values["lm"] if name == "Pebble" else values["smol"]).model.config.to_dict()
+    assert {key: config[key] for key in CONFIGS[name]} == CONFIGS[name]
 
 
 def plain(text):
