@@ -288,7 +288,7 @@ def bends(z: np.ndarray, h: np.ndarray) -> None:
     ax = canvas(54)
     green, edges, limits = THINGS["mlp"][0], np.arange(-12, 10.01), (-12.4, 10.4)
     at = np.linspace(*limits, 400)
-    curves = chart(ax, 6, 37, 56, 14, xlim=limits, ylim=(-1.8, 10))
+    curves = chart(ax, 6, 37, 56, 14, xlim=limits, ylim=(-2.4, 10))
     curves.plot(at, np.maximum(at, 0), color=FAINT, linewidth=2, linestyle="--")
     curves.plot(at, at / (1 + np.exp(-at)), color=green, linewidth=3)
     counted = chart(ax, 6, 21.6, 56, 9, xlim=limits)
@@ -303,8 +303,8 @@ def bends(z: np.ndarray, h: np.ndarray) -> None:
     note(ax, 6, 32.4, f"how many of the {len(z)} units have this z", NORMAL, bold=True, ha="left")
     note(ax, 6, 17.2, "how much they write together (sum of |h|)", NORMAL, bold=True, colour="mlp", ha="left")
     curves.text(-11.8, 1.4, "far below 0: shut", size=SMALL)
-    curves.text(-4.2, -1.4, "a little negative", size=SMALL)
-    curves.text(4.6, 8, "above 0: open", size=SMALL, ha="right")
+    curves.text(-0.3, -2.3, "a little negative", size=SMALL, va="bottom", ha="right")
+    curves.text(5.4, 8, "above 0: open", size=SMALL, ha="right")
     note(ax, 34, 1.8, "z: what gate says about ␣a", colour=FAINT)
     below, share = np.mean(z < 0), np.abs(h[z < 0]).sum() / np.abs(h).sum()
     show(
@@ -337,9 +337,10 @@ def both_questions(animals: Sequence[str], places: np.ndarray, names: Sequence[s
         )
         at, side = ((new[0], new[1] - 0.85), "center") if new[0] > 0 else ((new[0] - 0.4, new[1]), "right")
         plot.text(*at, f"baby {name}", size=SMALL, ha=side, va="center", weight="bold")
-    note(ax, 35, 1.8, "z: what gate says", NORMAL, bold=True)
-    note(ax, 1.8, 43.9, "up", NORMAL, bold=True, ha="left")
-    note(ax, 35, 43.9, "○ A cat is a     ● A baby cat is a", NORMAL)
+    note(ax, 35, 1.8, "z, from gate: “cat?”", NORMAL, bold=True)
+    note(ax, 1.8, 43.9, "up: “baby?”", NORMAL, bold=True, ha="left")
+    note(ax, 30, 43.9, "○ A cat is a", NORMAL, ha="right")
+    note(ax, 34, 43.9, "● A baby cat is a", NORMAL, "mlp", ha="left", bold=True)
     show(
         ax,
         f"Unit 82 and all {len(animals)} animals, without baby (open) and with it (full). The darker the ground, the "
