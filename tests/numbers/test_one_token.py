@@ -11,7 +11,7 @@ import torch
 from llmnotes.attention import CausalAttention, softmax
 from llmnotes.course import source
 from llmnotes.exercises import find
-from llmnotes.exercises.one_token import CONFIGS, weights_of
+from llmnotes.exercises.one_token_checks import CONFIGS, weights_of
 from llmnotes.pebble import numpy_model
 from tests.numbers.prose import WORDS, Prose
 

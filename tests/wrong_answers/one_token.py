@@ -7,7 +7,7 @@ _RMS = "np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + eps)"
 _H, _DOWN = "silu(x @ self.gate.T) * (x @ self.up.T)", "return h @ self.down.T"
 _FIRST = "x = x + self.attention(rms_norm(x, self.norm1, self.eps))"
 _SECOND = "return x + self.mlp(rms_norm(x, self.norm2, self.eps))"
-_BLOCK_3 = """from llmnotes.exercises.one_token import measured
+_BLOCK_3 = """from llmnotes.exercises.one_token_checks import measured
 
 gate, up, down = (measured()[0][f"model.layers.3.mlp.{part}_proj.weight"] for part in ("gate", "up", "down"))
 
