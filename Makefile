@@ -3,7 +3,7 @@
 # make test    proves that the course is true
 # make lab     opens JupyterLab at the first notebook
 # make browser runs every notebook in a real browser
-# make fuzz    throws 20,000 broken files at every reader
+# make fuzz    throws 20,000 broken files at every reader, and random pickles at the scanner for ten minutes
 # make peers   brings TensorFlow, gptqmodel and llama.cpp's tools, each in a place of its own, to compare with
 # make engines compiles llama-cpp-python, in some minutes, and brings gpt4all: other programs that run our GGUF
 # make bench   measures converting, quantizing, a step of fine-tuning and serving against their peers
@@ -76,6 +76,7 @@ browser: $(READY)
 
 fuzz: $(READY)
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m tests.fuzz
+	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m tests.fuzz_pickles --seconds 600
 
 # The tests compare with these programs where they are, and are skipped where not.
 peers: build/peers/tensorflow/installed build/peers/gptq/installed build/peers/llama_cpp/installed-0.94.0 \

@@ -7,9 +7,12 @@ import argparse
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from llmnotes.cli import course, fit, serving
 from llmnotes.errors import LLMNotesError, UnknownName, visible
@@ -29,17 +32,31 @@ def inspect(arguments: argparse.Namespace) -> int:
 
 
 def scan(arguments: argparse.Namespace) -> int:
-    """Print what the pickles in a file would do; 1 if that is suspicious or dangerous."""
+    """Print what would run when files are loaded; 1 if one of them is not known to be clean."""
+    from llmnotes.formats.scanning import LOOKED_FOR
     from llmnotes.models.files import scan
 
-    found = scan(arguments.file)
+    with ExitStack() as stack:
+        found = [scan(_from_stdin(stack) if file == "-" else file) for file in arguments.file]
     if arguments.json:
-        print(json.dumps(found.as_dict(), indent=1))
+        answers = [one.as_dict() for one in found]
+        print(json.dumps(answers if len(answers) > 1 else answers[0], indent=1))
     else:
-        print(visible(f"{found.path.name}: {found.verdict}; pickles read: {found.pickles}"))
-        for finding in found.findings:
-            print(visible(f"  {finding.verdict}: {finding.where} {finding.what}"))
-    return int(found.verdict in ("suspicious", "dangerous"))
+        for one in found:
+            print(visible(f"{one.path.name}: {one.verdict}; pickles read: {one.pickles}"))
+            for finding in one.findings:
+                print(visible(f"  {finding.verdict}: {finding.where} {finding.what}"))
+        clean = sum(one.clean for one in found)
+        print(f"{clean} of {len(found)} clean. Looked for: {LOOKED_FOR}.")
+    return int(not all(one.clean for one in found))
+
+
+def _from_stdin(stack: ExitStack) -> Path:
+    """Return a file that holds what comes on standard input, as long as `stack` is open."""
+    file = Path(stack.enter_context(TemporaryDirectory()), "standard input")
+    with open(file, "wb") as target:
+        shutil.copyfileobj(sys.stdin.buffer, target)
+    return file
 
 
 def convert(arguments: argparse.Namespace) -> int:
@@ -130,11 +147,12 @@ def _add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
     subparser.add_argument("file", help=model)
     subparser = add_command(
         scan,
-        "Show what the pickles in a file would import and call, without executing any. Exit status: 0 for safe or no "
-        "pickle, 1 for suspicious or dangerous.",
+        "Show what files would import, call and run when they are loaded, without running any of it: pickles, "
+        "Keras' Lambda layers, operators that run Python, auto_map. Exit status: 0 if all are safe or hold no pickle, "
+        "1 if one is suspicious or dangerous.",
         "llmnotes scan pytorch_model.bin",
     )
-    subparser.add_argument("file", help=model)
+    subparser.add_argument("file", nargs="+", help=f"{model}; - for standard input")
     subparser = add_command(
         convert,
         "Write a model in another format; a target that exists is never replaced. PyTorch's files, safetensors and "

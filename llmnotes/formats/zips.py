@@ -16,6 +16,7 @@ from llmnotes.formats.files import CHUNK, METADATA_LIMIT, Source, remembered
 STORED, DEFLATED = 0, 8
 ENTRIES_LIMIT = 200_000
 ROOM = 1 << 30  # bytes of unpacked entries that are kept, and the last one
+ENCRYPTED = "is encrypted"
 RATIO = 1033  # deflate cannot shrink more than this, section 2 of its specification (RFC 1951)
 
 
@@ -98,6 +99,17 @@ def stream(source: Source, entry: Entry, strict: bool = True) -> Iterator[bytes]
         left = -1
     if left and strict:
         raise source.broken(f"its entry {entry.name[:80]!r} cannot be unpacked")
+
+
+def beginning(source: Source, entry: Entry, count: int) -> bytes:
+    """Return the first bytes of an entry, at least `count` if it has as many; nothing of it is checked."""
+    parts, size = [], 0
+    for piece in stream(source, entry, strict=False):
+        parts.append(piece)
+        size += len(piece)
+        if size >= count:
+            break
+    return b"".join(parts)
 
 
 class Unpacked:
@@ -196,6 +208,8 @@ def _find_directory(source: Source) -> _Directory | str:
     count, size, offset = struct.unpack_from("<HII", tail, found + 10)
     end = tail_start + found
     wide = _find_wide_record(source, end)
+    if isinstance(wide, str):
+        return wide
     if wide is not None:
         end, numbers = wide
         narrow, limits = (count, size, offset), (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
@@ -208,15 +222,22 @@ def _find_directory(source: Source) -> _Directory | str:
     return _Directory(start, size, start - offset)
 
 
-def _find_wide_record(source: Source, end: int) -> tuple[int, tuple[int, int, int]] | None:
-    """Return where the zip64 record before `end` begins, and its (count, size, offset); None where there is none."""
+def _find_wide_record(source: Source, end: int) -> tuple[int, tuple[int, int, int]] | str | None:
+    """Return where the zip64 record before `end` begins, and its (count, size, offset); None where there is none.
+
+    It is where the locator says, and right before the locator: some readers look here, and some there.
+    """
     if end < 20 or source.read(end - 20, 4) != b"PK\6\7":
         return None
     (place,) = struct.unpack("<Q", source.read(end - 12, 8))
-    for candidate in (place, end - 76):  # where it says, or right before when other bytes precede the archive
-        if 0 <= candidate <= end - 76 and source.read(candidate, 4) == b"PK\6\6":
-            return candidate, struct.unpack("<QQQ", source.read(candidate + 32, 24))
-    return None
+    found = {
+        candidate: struct.unpack("<QQQ", source.read(candidate + 32, 24))
+        for candidate in (place, end - 76)
+        if 0 <= candidate <= end - 76 and source.read(candidate, 4) == b"PK\6\6"
+    }
+    if len(found) > 1:
+        return "it has two zip64 records, and readers differ in which they take"
+    return next(iter(found.items()), None)
 
 
 def _rows(table: bytes) -> tuple[list[_Row], bool]:
@@ -265,7 +286,7 @@ def _locate(source: Source, row: _Row, place: _Directory) -> Entry | str:
     offset = start + 30 + name_length + extra_length
     if signature != b"PK\3\4" or offset > place.start:
         return f"there is no entry where {row.name[:80]!r} should be"
-    if flags & 1 or method != row.method or source.read(start + 30, name_length) != row.raw:
+    if (flags & 1) != (row.flags & 1) or method != row.method or source.read(start + 30, name_length) != row.raw:
         return f"the entry {row.name[:80]!r} has another name or method in its own header than in the directory"
     if offset + row.packed > place.start:
         return outside
@@ -274,8 +295,10 @@ def _locate(source: Source, row: _Row, place: _Directory) -> Entry | str:
 
 def _problem(entry: Entry, flags: int) -> str | None:
     """Return why the bytes of an entry cannot be read, or None if they can."""
-    if flags & 1 or entry.method not in (STORED, DEFLATED):
-        return f"the entry {entry.name[:80]!r} is encrypted or packed in a way that no model uses"
+    if flags & 1:
+        return f"the entry {entry.name[:80]!r} {ENCRYPTED}"
+    if entry.method not in (STORED, DEFLATED):
+        return f"the entry {entry.name[:80]!r} is packed in a way that no model uses"
     if entry.size > entry.packed * RATIO + 64 or (entry.method == STORED and entry.packed != entry.size):
         return f"the entry {entry.name[:80]!r} claims {entry.size:,} bytes and has {entry.packed:,}"
     return None

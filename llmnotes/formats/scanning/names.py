@@ -26,6 +26,7 @@ SAFE = {
     },
     "collections": {"OrderedDict", "defaultdict"},
     "copyreg": {"_reconstructor"},
+    "joblib.numpy_pickle": {"NumpyArrayWrapper"},  # it describes an array whose numbers follow
     "numpy": {"dtype", "ndarray"},
     "numpy.core.multiarray": {"_reconstruct", "scalar"},
     "numpy.core.numeric": {"_frombuffer"},
