@@ -12,9 +12,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from llmnotes.formats import zips
 from llmnotes.formats.files import Source
@@ -22,6 +20,9 @@ from llmnotes.formats.scanning import pickled
 from llmnotes.formats.scanning.state import FILES_LIMIT, MEMBER_LIMIT, Search
 
 NPY_HEAD = 1 << 17  # bytes in which NumPy's header must end
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # How packed files begin, and what unpacks them a piece at a time; None where nothing here does.
 PACKED: Mapping[bytes, Callable[[], Any] | None] = {
@@ -209,8 +210,10 @@ def _npy_start(head: bytes) -> int:
     return 8 + width + int.from_bytes(head[8 : 8 + width], "little")
 
 
-def _described(head: bytes) -> tuple[np.dtype, tuple] | None:
+def _described(head: bytes) -> "tuple[np.dtype, tuple] | None":
     """Return the dtype and shape that NumPy's header states, or None where NumPy would not understand it."""
+    import numpy as np
+
     start = _npy_start(head)
     width = 2 if head[6:7] == b"\1" else 4
     if not head.startswith(b"\x93NUMPY") or start > len(head):
