@@ -18,12 +18,10 @@ from llmnotes.plots.drawing import (
     chart,
     line,
     note,
-    shade,
     show,
     signed,
-    vector,
 )
-from llmnotes.plots.one_token import seen, stream
+from llmnotes.plots.one_token import seen
 
 Guess = tuple[str, float]  # a token and its probability
 
@@ -75,25 +73,9 @@ def looks(tokens: Sequence[str], weights: Sequence[np.ndarray]) -> None:
                 cell(ax, 17 + 7.6 * i, top - 1.2 - 2.4 * h, 7.6, 2.4, text, "attention", value)
     show(
         ax,
-        "Where ␣a looks, head by head (weights below 0.05 are left out). In block 1, two heads look at nothing "
-        "but “baby”, and the other two at nothing but “cat”.",
+        "Where ␣a looks, head by head (weights below 0.05 are left out). In block 1, two heads look at “baby”, and the "
+        "other two at “cat”. The heads of block 2 look at both words, too.",
         "Sixteen strips of six attention weights, four for each block, below the six tokens.",
-    )
-
-
-def story(found: Sequence[str]) -> None:
-    """Show the best guess of the lens after each of the nine additions."""
-    ax = canvas(28)
-    note(ax, 1, 26.6, "what ␣a would be followed by, if we stopped here", NORMAL, ha="left", bold=True)
-    for i, (x, token) in enumerate(zip(stream(ax, 9), found, strict=True)):
-        low = 3 * (i % 2)
-        line(ax, [(x, 7.4), (x, 6 - low)], "old", 0.9)
-        note(ax, x, 4.7 - low, seen(token), code=True, bold=True, colour="stream")
-    show(
-        ax,
-        "The pretty story in one picture: the lens after each of the nine additions. It starts as ␣a, then it "
-        "is a cat, and the last MLP makes a ␣k of it, the beginning of “kitten”.",
-        "The residual stream from left to right, with the best guess of the lens below each addition.",
     )
 
 
@@ -122,115 +104,6 @@ def lens_of_all(rows: Sequence[tuple[str, str, str]]) -> None:
         f"whole block before the end, and {wrong} animals that are no cats get a wrong ␣cat.",
         "A list of animals, each with the best guess of the lens after block 2, coloured by right, cat, or something "
         "else.",
-    )
-
-
-def counts_by_block(
-    counts: Sequence[Sequence[int]], total: int, columns: Sequence[str], things: Sequence[str], caption: str, alt: str
-) -> None:
-    """Show a table of 4 blocks by some columns, with a bar in each place; `counts` is (4, columns)."""
-    ax = canvas(30)
-    wide = 52 / len(columns)
-    for j, (column, thing) in enumerate(zip(columns, things, strict=True)):
-        x = 11 + wide * j
-        note(ax, x + wide / 2 - 1, 27.8, column, NORMAL, bold=True, colour=thing)
-        for b in range(4):
-            y, count = 20.4 - 6 * b, int(counts[b][j])
-            filled = (wide - 2) * count / total
-            ax.add_patch(Rectangle((x, y), filled, 4, facecolor=shade(thing, 0.3)[0], linewidth=0))
-            ax.add_patch(Rectangle((x, y), wide - 2, 4, facecolor="none", edgecolor=THINGS[thing][0], linewidth=1.3))
-            note(ax, x + wide / 2 - 1, y + 2, f"{count} of {total}", NORMAL, bold=True)
-            if j == 0:
-                note(ax, 9.4, y + 2, f"block {b}", ha="right")
-    show(ax, caption, alt)
-
-
-def still_right(counts: Sequence[Sequence[int]], total: int) -> None:
-    """Show how many answers survive without each part; `counts` is (4 blocks, attention and MLP)."""
-    counts_by_block(
-        counts,
-        total,
-        ["without its attention", "without its MLP"],
-        ["attention", "mlp"],
-        f"How many of {total} answers stay right when one part adds nothing. The last MLP is needed for "
-        f"the cat, but {counts[3][1]} other answers survive without it. The first MLP is needed for all.",
-        "A table of four blocks and two parts, with the number of answers that stay right in each place.",
-    )
-
-
-def two_knives(zero: Sequence[Sequence[int]], average: Sequence[Sequence[int]], total: int) -> None:
-    """Show the answers that survive when a part adds zero, or its average; each is (4 blocks, attention and MLP)."""
-    counts_by_block(
-        [[zero[b][0], average[b][0], zero[b][1], average[b][1]] for b in range(4)],
-        total,
-        ["att.: zero", "average", "MLP: zero", "average"],
-        ["attention", "attention", "mlp", "mlp"],
-        f"Two knives: the part adds zero, or its average over {total} animals. Where the average saves many answers, "
-        f"what the part adds is much the same for all of them.",
-        "A table of four blocks with four bars each: attention and MLP, replaced by zero and by their average.",
-    )
-
-
-def largest_shares(names: Sequence[str], shares: np.ndarray, count: int = 6) -> None:
-    """Show the parts that give most on average; `shares` is (prompts, parts), one dot for each prompt."""
-    ax = canvas(31)
-    means = shares.mean(axis=0)
-    best = [int(j) for j in means.argsort()[::-1][:count]]
-    plot = chart(
-        ax,
-        15,
-        5,
-        47,
-        25,
-        ylim=(count - 0.4, -0.6),
-        xlim=(min(-0.5, shares[:, best].min() - 0.3), shares[:, best].max() + 0.5),
-    )
-    plot.hlines(range(count), *plot.get_xlim(), color=THINGS["old"][1], zorder=0)
-    for y, j in enumerate(best):
-        nudge = np.linspace(-0.26, 0.26, len(shares))
-        plot.plot(shares[:, j], y + nudge, "o", color=THINGS[kind(names[j])][0], markersize=4, alpha=0.8)
-    plot.axvline(0, color=FAINT, linewidth=0.8)
-    plot.set_yticks(range(count), [names[j] for j in best])
-    note(ax, 38, 1.4, "given to the score of the right answer", colour=FAINT)
-    show(
-        ax,
-        f"The {count} of {len(names)} parts that give most on average, one dot for each of {len(shares)} countries. "
-        f"{names[best[0]]} is first, {names[best[1]]} is second; all others give less.",
-        "Lines with one dot for each country; the last MLP lies furthest to the right.",
-    )
-
-
-def cut_edges(counts: Sequence[Sequence[int]], total: int) -> None:
-    """Show how many answers survive each cut; `counts` is (4 blocks, “baby” and the animal)."""
-    low = int(np.min([counts[1][0], counts[2][1]]))
-    counts_by_block(
-        counts,
-        total,
-        ["␣a can't see “baby”", "␣a can't see the animal"],
-        ["attention"] * 2,
-        f"How many of {total} answers stay right when ␣a is blind to one word in one block. Two places "
-        f"matter: “baby” in block 1, and the animal in block 2, where {low or 'no'} answers are left.",
-        "A table of four blocks and two words, with the number of answers that stay right in each place.",
-    )
-
-
-def sum_of_parts(parts: Mapping[str, np.ndarray]) -> None:
-    """Show the last row as a sum of nine rows."""
-    ax = canvas(42)
-    pick, total = [0, 1, 2, 3, 255], np.sum(list(parts.values()), axis=0)
-    for n, name in enumerate([*parts, "the sum"]):
-        last = n == len(parts)
-        y, thing = 37.8 - 3.8 * n - 1.2 * last, "stream" if last else kind(name)
-        note(ax, 19.6, y + 1.6, name, ha="right", bold=last, colour=thing)
-        note(ax, 21.6, y + 1.6, "=" if last else "+" if n else "", NORMAL, bold=True)
-        row = total if last else parts[name]
-        vector(ax, 23.4, y, [row[i] for i in pick], thing, 7.2, form="{:+.1f}", top=60, dots=True)
-    line(ax, [(4, 6.2), (62.6, 6.2)], "old", 1.2)
-    show(
-        ax,
-        "The row of ␣a at the end of the model is a sum of nine rows (five of the 256 numbers are shown). The "
-        "embedding is so small that you hardly see it any more.",
-        "Ten strips of numbers: the embedding, what attention and MLP of four blocks add, and the sum.",
     )
 
 
@@ -263,40 +136,121 @@ def waterfall(shares: Mapping[str, float], token: str, rival_shares: Mapping[str
     )
 
 
-def shares_of_all(shares: np.ndarray) -> None:
-    """Show the shares of all animals, one dot each; `shares` is (animals, 9 parts)."""
-    ax = canvas(36)
-    plot = chart(ax, 15, 5, 47, 30, ylim=(8.6, -0.6), xlim=(min(-1.2, shares.min() - 0.3), shares.max() + 0.5))
-    plot.hlines(range(9), *plot.get_xlim(), color=THINGS["old"][1], zorder=0)
-    for j, name in enumerate(PARTS):
-        nudge = np.linspace(-0.26, 0.26, len(shares))
-        plot.plot(shares[:, j], j + nudge, "o", color=THINGS[kind(name)][0], markersize=4, alpha=0.8)
-    plot.axvline(0, color=FAINT, linewidth=0.8)
-    plot.set_yticks(range(9), PARTS)
-    note(ax, 38, 1.4, "given to the score of the right answer", colour=FAINT)
+def parts_out(zero: np.ndarray, intact: float, average: np.ndarray | None = None) -> None:
+    """Show right answers and mean leads without each part; `zero` and `average` are leads, (8 parts, prompts)."""
+    ax = canvas(38)
+    total, names = zero.shape[1], PARTS[1:]
+    sides = ((15, 21, lambda leads: (leads > 0).sum(axis=1)), (40, 22, lambda leads: leads.mean(axis=1)))
+    for n, (x, wide, value) in enumerate(sides):
+        first, second = value(zero), None if average is None else value(average)
+        whole = intact if n else total
+        least = min(0, *first) - 1 - n
+        plot = chart(ax, x, 5, wide, 28, ylim=(7.6, -0.6), xlim=(least, whole * 1.08 + n))
+        plot.hlines(range(8), *plot.get_xlim(), color=THINGS["old"][1], zorder=0)
+        plot.axvline(whole, color=FAINT, linewidth=1, linestyle="--", zorder=1)
+        for y, name in enumerate(names):
+            colour = THINGS[kind(name)][0]
+            plot.plot(
+                first[y], y, "o", markersize=8, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=2
+            )
+            if second is not None:
+                plot.plot([first[y], second[y]], [y, y], color=colour, linewidth=2, zorder=1)
+                plot.plot(second[y], y, "o", markersize=6, color=colour)
+        plot.set_yticks(range(8), [] if n else names)
+        plot.set_xticks([-10, -5, 0, 5] if n else [0, 8, 16, 24, 32])
+        note(ax, x + wide / 2, 1.4, "mean lead" if n else "right answers", colour=FAINT)
+    what = "the part adds zero" if average is None else "hollow: it adds zero   full: it adds its average"
+    note(ax, 32, 36, what, NORMAL, bold=True)
+    tail = (
+        "A lead can fall far before an answer is lost."
+        if average is None
+        else "A long line is a part whose average alone repairs much."
+    )
     show(
         ax,
-        f"The same sum for {len(shares)} animals, one dot for each. The last MLP always gives most. Then come "
-        f"the third MLP and the third attention; all others give little.",
+        f"One of eight parts is changed, on {total} animals. Left: answers that stay right. Right: the mean lead. "
+        f"Dashed: nothing is changed. {tail}",
+        "Two charts with a line for each part of the four blocks: right answers on the left, mean lead on the right.",
+    )
+
+
+def leads_of_all(leads: np.ndarray) -> None:
+    """Show what each part gives to the lead, one dot for each animal; `leads` is (animals, 9 parts)."""
+    ax = canvas(36)
+    plot = chart(ax, 15, 5, 47, 30, ylim=(8.6, -0.6), xlim=(leads.min() - 0.4, leads.max() + 0.5))
+    plot.hlines(range(9), *plot.get_xlim(), color=THINGS["old"][1], zorder=0)
+    for j, name in enumerate(PARTS):
+        nudge = np.linspace(-0.26, 0.26, len(leads))
+        plot.plot(leads[:, j], j + nudge, "o", color=THINGS[kind(name)][0], markersize=4, alpha=0.8)
+    plot.axvline(0, color=FAINT, linewidth=0.8)
+    plot.set_yticks(range(9), PARTS)
+    note(ax, 38, 1.4, "given to the lead over the best other token", colour=FAINT)
+    ahead, behind = int((leads[:, 8] > 0).sum()), int((leads[:, 5] < 0).sum())
+    show(
+        ax,
+        f"What each part gives to the lead, one dot for each of {len(leads)} animals. MLP 3 speaks for the right "
+        f"answer with {ahead} of them; attention 2 speaks against it with {behind}.",
         "Nine lines with one dot for each animal; the dots of MLP 3 lie far to the right of all others.",
     )
 
 
-def repaired(shares: np.ndarray, counts: Sequence[Sequence[int]], total: int) -> None:
-    """Show what is left of the story. `shares`: nine mean shares; `counts` is (4 blocks, attention and MLP)."""
-    ax = canvas(33)
-    note(ax, 1, 31.6, f"answers of {total} that stay right without the part", NORMAL, "alarm", ha="left", bold=True)
-    for i, (x, share) in enumerate(zip(stream(ax, 9), shares, strict=True)):
-        thing = kind(PARTS[i])
-        if i:
-            note(ax, x - 2.1, 26.6, str(int(counts[(i - 1) // 2][(i - 1) % 2])), NORMAL, bold=True, colour="alarm")
-        note(ax, x, 5.4, signed(share, "{:+.1f}"), NORMAL, bold=True, colour=thing)
-    note(ax, 1, 1.8, "given to the score of the right answer, on average", NORMAL, ha="left", bold=True)
+def transplant(receiver: str, donor: str, before: str, after: str) -> None:
+    """Show a patch: what attention 2 adds to ␣a comes from another prompt."""
+    ax = canvas(27)
+    for y, name, thing in ((18, donor, "old"), (6, receiver, "stream")):
+        note(ax, 1, y + 4.2, f"A baby {name} is a …", NORMAL, ha="left", bold=True, colour=thing)
+        line(ax, [(1, y), (52, y)], thing, 4)
+        for x, part in ((20, "attention"), (38, "mlp")):
+            label = ("attention 2", "MLP 2, block 3")[part == "mlp"]
+            if part == "mlp" or thing == "old":
+                box(ax, x - (part == "mlp") * 2, y + 2.2, 14 + 3 * (part == "mlp"), 4, label, part, size=SMALL)
+    arrow(ax, (27, 20), (27, 6.6), thing="attention", width=4)
+    note(ax, 28.4, 15, "its addition goes into the other ␣a", ha="left", colour="attention")
+    note(ax, 58.4, 18, seen(after), NORMAL, code=True, bold=True, colour=FAINT)
+    note(ax, 58.4, 6, seen(after), NORMAL, code=True, bold=True, colour="attention")
+    note(ax, 58.4, 2.6, f"not {seen(before)}", code=True, colour=FAINT)
     show(
         ax,
-        f"What is left of the story, measured on {total} animals. Below: how much each part gives to the right "
-        f"answer's score. Above: how many answers survive without the part. The two don't say the same, and "
-        f"both are needed.",
-        "The residual stream with two rows of numbers: above each part how many answers survive without it, below "
-        "each addition what it gives to the score.",
+        f"A patch. What attention 2 adds to ␣a in the {donor}'s prompt is put into the {receiver}'s. All later parts "
+        f"work as always, and the answer changes from {seen(before)} to {seen(after)}.",
+        f"Two streams, one above the other; an arrow leads from the attention of block 2 in the {donor}'s prompt down "
+        f"into the stream of the {receiver}'s.",
+    )
+
+
+def repaired(leads: np.ndarray, edges: Sequence[Sequence[int]], first: Sequence[int]) -> None:
+    """Show what is left: bars of mean lead, and which look is needed. `first`: right with MLP 0's average in a row."""
+    ax = canvas(44)
+    means, total = leads.mean(axis=0), len(leads)
+    note(ax, 1, 41.8, "the animal's row", NORMAL, ha="left", bold=True, colour="stream")
+    note(ax, 1, 25.6, "the row of ␣a", NORMAL, ha="left", bold=True, colour="stream")
+    line(ax, [(4, 33), (60, 33)], "stream", 4)
+    line(ax, [(4, 22.6), (60, 22.6)], "stream", 4)
+    xs = [7 + 6.6 * j for j in range(9)]
+    if first[3] < total:
+        box(ax, xs[2] - 3.4, 35, 6.8, 4.2, "MLP 0", "mlp", size=SMALL)
+        arrow(ax, (xs[2], 35), (xs[2], 33.6), thing="mlp", width=3)
+    for b in range(4):
+        x = xs[1 + 2 * b]
+        if edges[b][0] < total:
+            box(ax, x - 3.4, 27.4, 6.8, 3.8, "baby", size=SMALL)
+            arrow(ax, (x, 27.4), (x, 23.4), thing="attention", width=4)
+        if edges[b][1] < total:
+            arrow(ax, (x, 32.4), (x, 23.4), thing="attention", width=4)
+            note(ax, x + 1.2, 28.6, f"attention {b}", ha="left", colour="attention")
+    scale = 10 / means.max()
+    ax.plot((4, 62), (6.6, 6.6), color=FAINT, linewidth=1)
+    for j, (x, mean) in enumerate(zip(xs, means, strict=True)):
+        low = min(0.0, mean) * scale
+        ax.add_patch(Rectangle((x - 2, 6.6 + low), 4, max(abs(mean) * scale, 0.2), facecolor=THINGS[kind(PARTS[j])][0]))
+        note(ax, x, 6.6 + max(0, mean) * scale + 1.6, signed(mean, "{:+.1f}"), bold=True)
+        short = "table" if not j else f"{'att' if j % 2 else 'MLP'} {(j - 1) // 2}"
+        note(ax, x, 4.4, short, colour=kind(PARTS[j]))
+    note(ax, 32, 1.6, "given to the lead of the right answer, on average", colour=FAINT)
+    show(
+        ax,
+        f"What is left of the story, on {total} animals. Arrows: what must cross into the row of ␣a, and where. Bars: "
+        "what each part gives to the lead. MLP 0 gives nothing there; it works on the animal's row.",
+        "Two streams with thick arrows where baby and the animal cross into the lower one, and below them nine bars; "
+        "the highest is MLP 3.",
     )
