@@ -107,8 +107,11 @@ def check_unit_shares(answer: Answer) -> str | Verdict | None:
     weights, prompts, _ = opened()
     pebble = Pebble(weights)
 
+    def fresh() -> Pebble:
+        return Pebble(copy.deepcopy(weights))  # an answer may change it
+
     def of_block(function: Answer) -> Answer:
-        return lambda name, row, direction: function(pebble.blocks[int(name[-1])], row, direction)
+        return lambda name, row, direction: function(fresh().blocks[int(name[-1])], row, direction)
 
     cases = []
     for layer, ids, token in ((3, prompts[0], 10), (3, prompts[1], 20), (2, prompts[2], 30)):
@@ -151,7 +154,7 @@ def check_loss(answer: Answer) -> str | Verdict | None:
     weights, _, texts = opened()
 
     def made(name: str) -> Pebble:
-        model = Pebble(weights)
+        model = Pebble(copy.deepcopy(weights))  # an answer may change it
         if name != "Pebble":
             model.blocks[3].attention = lambda x: 0 * x
         return model

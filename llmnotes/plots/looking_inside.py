@@ -101,7 +101,7 @@ def lens_of_all(rows: Sequence[tuple[str, str, str]]) -> None:
     show(
         ax,
         f"The lens after block 2, for {len(rows)} animals. {count['right']} rows have the right answer already, a "
-        f"whole block before the end, and {wrong} animals that are no cats get a wrong ␣cat.",
+        f"whole block before the end, and {wrong} animals that are no cats get a wrong ␣cat, as the cat does.",
         "A list of animals, each with the best guess of the lens after block 2, coloured by right, cat, or something "
         "else.",
     )
@@ -250,7 +250,7 @@ def repaired(leads: np.ndarray, edges: Sequence[Sequence[int]], first: Sequence[
     show(
         ax,
         f"What is left of the story, on {total} animals. Arrows: what must cross into the row of ␣a, and where. Bars: "
-        "what each part gives to the lead. MLP 0 gives nothing there; it works on the animal's row.",
+        "what each part gives to the lead. MLP 0 gives almost nothing there; it works on the animal's row.",
         "Two streams with thick arrows where baby and the animal cross into the lower one, and below them nine bars; "
         "the highest is MLP 3.",
     )
