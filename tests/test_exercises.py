@@ -1,6 +1,7 @@
 """The checks are checked: references pass, stubs are still to do, each wrong answer gets its own hint."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -111,6 +112,21 @@ def test_an_answer_that_raises_gets_a_sentence_and_a_solved_one_is_kept(capsys):
     assert solved() == ["00.1"] and json.loads(progress_file().read_text(encoding="utf-8")) == {"solved": ["00.1"]}
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("✗ 00.1 Bits per weight: this counts bytes") and out[1] == "✓ 00.1 Bits per weight: right"
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timer of this kind")
+def test_a_loop_that_does_not_end_gets_a_sentence(monkeypatch):
+    def loops(size, parameters):
+        while True:
+            try:
+                size += 1
+            except Exception:
+                pass
+
+    monkeypatch.setattr("llmnotes.exercises.exercise.SECONDS", 0.2)
+    verdict = assess(find("00.1"), loops)
+    assert verdict.state == "endless" and "does its loop?" in verdict.message
+    assert assess(find("00.1"), bind(find("00.1"), find("00.1").solution)).state == "right"
 
 
 def test_a_damaged_or_unwritable_progress_file_loses_nothing_else(monkeypatch, tmp_path, capsys):

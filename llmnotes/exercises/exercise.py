@@ -1,10 +1,14 @@
 """What an exercise is, and how an answer is judged: a check, a reference, and a hint for each common mistake."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+SECONDS = 40  # of computing, on all cores together: no check takes half of it
 Answer = Callable[..., Any]  # the reader's function; a check calls it with its own cases
 
 
@@ -201,9 +205,12 @@ def assess(exercise: Exercise, answer: object) -> Verdict:
     if answer is None or answer is ...:
         return Verdict("to do", f"still to do: replace the dots, so that {exercise.name} has a value")
     try:
-        key = exercise.check(_watched(answer) if callable(answer) else answer)
+        with _limited(SECONDS):
+            key = exercise.check(_watched(answer) if callable(answer) else answer)
     except ToDo:
         return Verdict("to do", f"still to do: {exercise.name} returns nothing yet")
+    except Endless:
+        return Verdict("endless", f"{exercise.name} has computed for {SECONDS} seconds and doesn't end; does its loop?")
     except Exception as error:  # whatever the reader's code does, the reader gets a sentence
         return Verdict("raises", f"{exercise.name} raises {type(error).__name__}: {error}")
     if key is None:
@@ -213,6 +220,29 @@ def assess(exercise: Exercise, answer: object) -> Verdict:
 
 class ToDo(Exception):
     """The reader's function returns nothing yet."""
+
+
+class Endless(BaseException):
+    """The reader's function computes on and on. No `except Exception` of its own stops this."""
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise `Endless` after so many seconds of computing, where the system can tell: not on Windows, nor in a thread."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise Endless
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _watched(function: Answer) -> Answer:
