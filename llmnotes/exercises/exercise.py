@@ -228,7 +228,7 @@ class Endless(BaseException):
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise `Endless` after so many seconds of computing, where the system can tell: not on Windows, nor in a thread."""
+    """Raise `Endless` after so many seconds of computing, where the system can tell: not on Windows or in a thread."""
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
