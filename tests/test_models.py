@@ -4,14 +4,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 import torch
 
 from llmnotes.errors import LLMNotesError, ModelBroken, ModelGated, ModelNotFound
 from llmnotes.models import chosen, complete, open_model
+from llmnotes.models.files import convert
 
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -179,3 +182,25 @@ def test_a_model_with_another_tokenizer_completes_as_transformers_does(stories):
 def test_a_trained_model_tells_a_story(trained):
     text = complete(open_model(trained, say=silent), ["Once upon"], 24)[0]
     assert text.startswith((" a time, there was a little girl named Lily", " a time there "))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of a process's files")
+def test_no_file_is_removed_while_it_is_open_or_mapped(tmp_path, monkeypatch):
+    path, mapped = tmp_path / "pebble.gguf", []
+    convert("pebble", path, type="F16")
+
+    def cleanup(self, real=tempfile.TemporaryDirectory.cleanup):
+        mapped.extend(line for line in Path("/proc/self/maps").read_text().splitlines() if self.name in line)
+        mapped.extend(link for fd in os.listdir("/proc/self/fd") if self.name in (link := _link(fd)))
+        real(self)
+
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "cleanup", cleanup)
+    lm = open_model(path, say=silent)
+    assert mapped == [] and complete(lm, ["A baby cat is a"], 3)[0]
+
+
+def _link(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return ""

@@ -124,6 +124,34 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(way, writer, tmp_path, m
     assert everything(tmp_path) == {}
 
 
+NO_LINKS = [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EIO, errno.EMLINK, errno.EXDEV]
+
+
+@pytest.mark.parametrize("number", NO_LINKS, ids=errno.errorcode.get)
+def test_a_disk_without_hard_links_is_written_all_the_same(way, writer, tmp_path, monkeypatch, number):
+    def refuse(*_, **__):
+        raise OSError(number, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    writer(tmp_path / "t")
+    assert set(everything(tmp_path).values()) <= {b"new" * 100_000, False} and len(list(tmp_path.iterdir())) == 1
+    before = everything(tmp_path)
+    with pytest.raises(CannotWrite, match="exists already"):
+        writer(tmp_path / "t")
+    assert everything(tmp_path) == before and not safe_write._ours
+
+
+def test_what_appears_meanwhile_is_kept_without_hard_links(way, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EOPNOTSUPP, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(CannotWrite, match="exists already"), new_file(tmp_path / "t") as file:
+        file.write(b"new")
+        (tmp_path / "t").write_bytes(b"old")
+    assert everything(tmp_path) == {"t": b"old"}
+
+
 FULL = """
 import sys
 from pathlib import Path

@@ -103,10 +103,28 @@ def _unnamed(folder: Path):
         proc = os.open("/proc/self/fd", os.O_RDONLY)
         try:
             os.link(str(handle), target, src_dir_fd=proc, follow_symlinks=True)
+        except OSError as error:
+            if error.errno == errno.EEXIST:
+                raise
+            _copy_and_replace(file, target)
         finally:
             os.close(proc)
 
     return file, publish
+
+
+def _copy_and_replace(file: BinaryIO, target: Path) -> None:
+    """Write what is in `file` under a hidden name beside `target`, and give it that name if nothing has it."""
+    import shutil
+
+    with ExitStack() as stack:
+        part = _part(target, stack)
+        stack.callback(part.unlink, missing_ok=True)
+        with open(part, "xb") as copy:
+            file.seek(0)
+            shutil.copyfileobj(file, copy, 1 << 24)
+        _refuse_existing(target)
+        os.replace(part, target)
 
 
 def _hidden(path: Path, stack: ExitStack):
@@ -119,7 +137,10 @@ def _hidden(path: Path, stack: ExitStack):
         file.close()
         try:
             os.link(part, target)  # refuses, where a rename would replace
-        except (AttributeError, NotImplementedError, PermissionError):  # no hard links on this file system
+        except (AttributeError, NotImplementedError, OSError) as error:
+            # Sticks with exFAT, network disks and Drive on Colab have no hard links, each in words of its own.
+            if getattr(error, "errno", None) == errno.EEXIST:
+                raise
             _refuse_existing(target)
             os.replace(part, target)
 

@@ -69,8 +69,12 @@ def open_model(
     pebble: ...
     """
     name = str(name) if name is not None else chosen()
-    with _folder_of(path_of(name), name) as folder:
-        return _open(folder, name, attention, say)
+    path = path_of(name)
+    with _folder_of(path, name) as folder:
+        lm = _open(folder, name, attention, say)
+        if folder != path:  # it is removed now
+            _let_go(lm.model)
+    return lm
 
 
 def _open(folder: Path, name: str, attention: str, say: Callable[[str], object]) -> LanguageModel:
@@ -184,6 +188,12 @@ def path_of(name: str) -> Path:
     if near:
         raise ModelNotFound(f"There is no model named {name}; did you mean {near[0]}?")
     return _download(name)
+
+
+def _let_go(module: "torch.nn.Module") -> None:
+    """Copy a model's tensors out of the file that they lie in, one after the other: Windows deletes no mapped file."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 @contextmanager
