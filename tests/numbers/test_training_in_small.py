@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 def test_every_number_in_the_prose_is_computed_again():
     lesson = Prose("10")
     v = lesson.run()
+    v["folder"].cleanup()  # a warning at the end would fail the whole session
     words, training, held_out, asked = (v[name] for name in ("words", "training", "held_out", "asked"))
     size = len(words)
     lesson.says('gave "kitten" {:.1%} after', kitten_in_the_table())
