@@ -10,6 +10,7 @@ from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible, NotQuant
 from llmnotes.formats.gguf import architectures, llava, rope
 from llmnotes.formats.gguf import tokenizer as gguf_tokenizer
 from llmnotes.formats.gguf.architectures import Architecture, Weight
+from llmnotes.formats.gguf.finite import finite
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.huggingface import settings
@@ -200,7 +201,7 @@ def quantized(name: str, data: Callable, dtype: str, importance: Any = None) -> 
 
     for source, pieces in data():
         try:
-            yield from recoded(pieces, source, dtype, importance if dtype not in SOURCES else None)
+            yield from finite(dtype, recoded(pieces, source, dtype, importance if dtype not in SOURCES else None))
         except NotQuantizable as error:
             raise NotQuantizable(f"{name[:80]} cannot become {dtype}: {error}") from None
 

@@ -139,6 +139,9 @@ def _view(source: Source, value: object, resolve: Resolve, name: str) -> Strided
         dtype = TORCH_DTYPES.get(args[6].name) if function == "_rebuild_tensor_v3" else storage.dtype
         if dtype is None:
             return "of a type without a name in safetensors"
+        marks = mapping(args[-1]) or {}
+        if marks.get("conj") or marks.get("neg"):
+            return "a view of numbers whose sign is turned when they are read (.conj() or .imag; save .resolve_conj())"
         first, shape, strides = args[1:4]
         return strided_view(source, name, storage, dtype, first, _sizes(shape), _sizes(strides))
     except FileBroken:
