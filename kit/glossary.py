@@ -127,10 +127,16 @@ def early(folder: Path) -> list[str]:
     found = []
     for entry in entries():
         words = "|".join(re.escape(word) for word in (entry.term, *entry.also))
+        longer = [re.escape(other.term) for other in entries() if f" {entry.term} " in f" {other.term} "]
+        inside = re.compile("|".join(term for term in longer if term != re.escape(entry.term)) or "(?!)", re.IGNORECASE)
         term = re.compile(rf"(?<![\w#-])({words})(e?s)?(?![\w-])", re.IGNORECASE if entry.term.islower() else 0)
         for section, text in paragraphs:
             prose = re.sub(rf"{NO_PROSE}|<[^>]+>", " ", text, flags=re.DOTALL)
-            if _order(section) < _order(entry.section) and entry.term not in PLAIN and (use := term.search(prose)):
+            if (
+                _order(section) < _order(entry.section)
+                and entry.term not in PLAIN
+                and (use := term.search(inside.sub("", prose)))
+            ):
                 if f"{entry.section[:2]}_" not in text and f"#{entry.section}" not in text:
                     found.append(f"{section} says “{use[0]}”, which {entry.section} introduces")
                     break
