@@ -93,7 +93,7 @@ def check_duplicates(answer: Answer) -> str | Verdict | None:
         units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         return units @ units.T
 
-    def as_pairs(rows: np.ndarray, least: float) -> object:
+    def as_pairs(rows: np.ndarray, least: float) -> Any:
         found = answer(rows, least)
         if found is None or found is ...:
             return found

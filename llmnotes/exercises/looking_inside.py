@@ -156,7 +156,7 @@ def check_loss(answer: Answer) -> str | Verdict | None:
     def made(name: str) -> Pebble:
         model = Pebble(copy.deepcopy(weights))  # an answer may change it
         if name != "Pebble":
-            model.blocks[3].attention = lambda x: 0 * x
+            vars(model.blocks[3])["attention"] = lambda x: 0 * x
         return model
 
     def asked(function: Answer) -> Answer:
