@@ -253,6 +253,33 @@ def inside(model: "PreTrainedModel", ids: Sequence[int]) -> tuple[np.ndarray, np
     return np.stack([rows.numpy() for rows in reads]), np.stack([weights[0].numpy() for weights in out.attentions])
 
 
+def handed_on(model: "PreTrainedModel", ids: Sequence[int]) -> np.ndarray:
+    """Return what every attention of a Llama hands on for one text, (layers, tokens, hidden), as the model finds it.
+
+    These rows come out of the output matrix and are added to the stream; what goes in, `inside` returns. Does not
+    change the model, and does not batch.
+
+    >>> from llmnotes.models import open_model
+    >>> lm = open_model("pebble", say=lambda line: None)
+    >>> handed_on(lm.model, [5, 6, 7]).shape
+    (4, 3, 256)
+    """
+    import torch
+
+    rows: list[np.ndarray] = []
+    hooks = [
+        layer.self_attn.o_proj.register_forward_hook(lambda module, given, out: rows.append(out[0].numpy()))
+        for layer in model.model.layers
+    ]
+    try:
+        with torch.no_grad():
+            model(torch.tensor([list(ids)]), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return np.stack(rows)
+
+
 def next_without(
     model: "PreTrainedModel", texts: Sequence[Sequence[int]], layer: int = 0, heads: Sequence[int] = ()
 ) -> np.ndarray:

@@ -22,6 +22,7 @@ NAMES: dict[str, dict] = {
     "02.3": {"units": X},
     "04.1": {"scores": X},
     "04.2": {"k": X[None], "n": 3, "condition": X > 0, "a": X, "b": -X},
+    "04.3": {"heads": X[None]},
     "05.1": {"positions": np.arange(3), "speeds": np.ones(2), "half": 2, "x": X},
     "05.2": {"matrix": X, "size": 3},
     "06.2": {"silu": np.tanh, "heard": X, "gate": np.ones((5, 4)), "up": np.ones((5, 4))},

@@ -1,5 +1,6 @@
 """The exercises of lesson 04: softmax, causal weights, and a colleague's heads."""
 
+import copy
 from collections.abc import Callable
 from itertools import product
 
@@ -27,11 +28,41 @@ _THREE_HEADS = [tuple(_RNG.normal(size=(2, 3, 3, 3))) for _ in range(2)]  # as m
 _TWO_HEADS = [tuple(_RNG.normal(size=(2, 2, 6, 3))), tuple(_RNG.normal(size=(2, 4, 5, 3)))]
 
 
+def _queries_and_keys(*scores: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return q and k of three tokens whose scores, divided by √d, are a table: d is 3."""
+    return np.array(scores) * 3**0.5, np.eye(3)
+
+
+_FAR = [  # scores beyond any "large negative number", and later tokens far above all that a token may see
+    _queries_and_keys([-2e5, 0.0, 1.0], [-2e5, -2e5, 0.0], [1.0, 0.0, 2.0]),
+    _queries_and_keys([0.0, 2e5, 1e5], [0.5, 0.0, 2e5], [1.0, 0.0, 2.0]),
+    _queries_and_keys([2e5, 0.0, 1.0], [0.0, 2e5, 1.0], [0.0, 1.0, 2e5]),
+]
+_WHOLE = [(np.array([[2, 0], [0, 2], [2, 1]]), np.array([[0, 2], [2, 0], [-1, -1]]))]  # the lesson's, whole numbers
+
+
 def quietly(answer: Answer, right: Answer, cases: list[tuple], mistakes: dict[str, Answer]) -> str | Verdict | None:
     """Judge without NumPy's warnings. Mistakes "name" and "name 2" are the same mistake, made in two ways."""
     with np.errstate(all="ignore"):
         verdict = judge(answer, right, cases, mistakes)
     return verdict.split(" ")[0] if isinstance(verdict, str) else verdict
+
+
+def closely(answer: Answer, right: Answer, cases: list[tuple], to: float = 5e-7) -> Verdict | None:
+    """Judge an answer that `judge` has let pass as closely as the claims of the lesson that goes on with it need."""
+    for case in cases:
+        with np.errstate(all="ignore"):
+            expected, found = right(*copy.deepcopy(case)), np.asarray(answer(*copy.deepcopy(case)))
+        wrong = ~np.isclose(found, expected, rtol=1e-6, atol=to, equal_nan=True)
+        wrong |= (expected == 0) & (np.abs(found) > 1e-9)  # where nobody may look
+        if wrong.any():
+            at = tuple(np.argwhere(wrong)[0])
+            return Verdict(
+                "nearly",
+                f"right to about four digits, and the lesson needs more: what should be {expected[at]:.9g} is "
+                f"{found[at]:.9g}. Something is rounded, cut off or added on the way",
+            )
+    return None
 
 
 def _shares(axis: int | None, shift: Callable | None, keepdims: bool = True) -> Answer:
@@ -70,9 +101,10 @@ def check_softmax(answer: Answer) -> str | Verdict | None:
     if verdict is not None:
         return verdict
     try:
-        return quietly(answer, softmax, [(row,) for row in _ROWS], {})
+        verdict = quietly(answer, softmax, [(row,) for row in _ROWS], {})
     except (ValueError, IndexError):
         return "one_row"
+    return verdict or closely(answer, softmax, [(scores,) for scores in [*_SCORES, *_ROWS]])
 
 
 def _look(
@@ -138,9 +170,38 @@ def check_look(answer: Answer) -> str | Verdict | None:
     if (verdict := quietly(answer, _look(), _THREE_HEADS, turned)) is not None:
         return verdict
     try:
-        return quietly(answer, _look(), _TWO_HEADS, turned)
+        if (verdict := quietly(answer, _look(), _TWO_HEADS, turned)) is not None:
+            return verdict
     except (ValueError, IndexError):  # right for one head, and for as many heads as there are tokens
         return "len"
+    if (verdict := quietly(answer, _look(), _FAR, _far_mistakes())) is not None:
+        return verdict
+    if (verdict := closely(answer, _look(), [*_ONE_HEAD, *_TWO_HEADS, *_FAR])) is not None:
+        return verdict
+    try:
+        return closely(answer, _look(), _WHOLE)
+    except TypeError:
+        return "in_place"
+
+
+def _far_mistakes() -> dict[str, Answer]:
+    """Return the ways to mask that are right for small scores and fail for large ones."""
+
+    def masked(weigh: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Answer:
+        return lambda q, k: weigh(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]), causal_mask(q.shape[-2]))
+
+    def share(powers: np.ndarray) -> np.ndarray:
+        return powers / powers.sum(axis=-1, keepdims=True)
+
+    return {
+        "small": masked(lambda scores, sees: softmax(np.where(sees, scores, -100.0))),
+        "small 1": masked(lambda scores, sees: softmax(scores - 100.0 * ~sees)),
+        "late": masked(lambda scores, sees: share(softmax(scores) * sees)),
+        "overflow": masked(lambda scores, sees: share(np.exp(scores) * sees)),
+        "overflow 1": masked(lambda scores, sees: share(np.where(sees, np.exp(scores), 0))),
+        "overflow 2": masked(lambda scores, sees: share(np.exp(np.where(sees, scores, -np.inf)))),
+        "whole": masked(lambda scores, sees: share(np.exp(np.where(sees, scores, -np.inf) - scores.max()))),
+    }
 
 
 def _heads_for(right_cut: bool, right_order: bool) -> Answer:
@@ -261,6 +322,16 @@ are counted from the end in the same way: `q.shape[-1]` is d, and `q.shape[-2]` 
             "1. Make it True and False: `np.tri(n, dtype=bool)`.",
             "columns": "the softmax runs along the wrong axis: here the columns sum to 1. Each query shares out its "
             "own 1 among the keys.",
+            "in_place": "right for decimals. But the lesson's queries and keys are whole numbers, and `/=` can't put "
+            "decimals into an array of whole numbers: write `scores = scores / …`.",
+            "small": "a large negative number works until the real scores are as low, and then the later tokens are "
+            "seen. Only −∞ is below every score: `-np.inf`.",
+            "late": "right, until a later token scores far higher than all the others. Then the first softmax leaves "
+            "the rest nothing, and 0 divided by 0 is nan. Mask the scores, and one softmax is enough.",
+            "overflow": "right for small scores. The exponential of a large one is inf, and of a very low one 0, and "
+            "the division gives nan. The lesson's `softmax` is safe.",
+            "whole": "right for small scores. But one largest score is taken away from all rows, so a row far below it "
+            "is left with zeros: nan. Each row needs its own; the lesson's `softmax` does that.",
         },
     ),
     Exercise(
@@ -272,7 +343,8 @@ are counted from the end in the same way: `q.shape[-1]` is d, and `q.shape[-2]` 
 neighbouring query heads the same key head, so that the result is `(queries, tokens, size)`. All shapes are right, and
 the model talks nonsense. There are two faults. Mend `heads_for`, and return `heads`.""",
         clue="Try it on `np.arange(24).reshape(3, 8)`, with `queries=4` and `size=4`. Head 0 should hold columns 0 "
-        "to 3 of every row, and so should head 1.",
+        "to 3 of every row, and so should head 1. `np.tile(heads, (2, 1, 1))` lays the whole stack of heads down "
+        "twice: 0 1 0 1. `np.repeat(heads, 2, axis=0)` takes each head twice in a row: 0 0 1 1.",
         name="heads_for",
         stub='''def heads_for(x, queries, size):
     """Cut x (tokens, columns) into heads; neighbouring queries share one."""

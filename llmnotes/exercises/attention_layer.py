@@ -3,7 +3,7 @@
 import numpy as np
 
 from llmnotes.attention import rotary, rotary_frequencies, rotate
-from llmnotes.exercises.attention import quietly
+from llmnotes.exercises.attention import closely, quietly
 from llmnotes.exercises.exercise import Answer, Exercise, Verdict
 
 _RNG = np.random.default_rng(7)
@@ -11,6 +11,7 @@ _WORDS = _RNG.normal(size=(2, 4, 6))  # 2 heads, 4 tokens, 6 numbers
 _MORE = _RNG.normal(size=(3, 5, 8))
 _HEADLESS = [(_WORDS[0],), (_WORDS[1], 5), (_MORE[0], 2, 4.0)]
 _HEADS = [(_WORDS,), (_WORDS, 5), (_MORE, 2, 4.0)]
+_LONG = [(_RNG.normal(size=(2, 30, 64)), 0, 100_000)]  # as in the lesson: 30 tokens, a base that is a whole number
 _MATRICES = [(np.arange(24.0).reshape(12, 2), 6), (_RNG.normal(size=(16, 5)), 8), (_RNG.normal(size=(12, 12)), 6)]
 
 
@@ -76,6 +77,9 @@ def check_rotate(answer: Answer) -> str | Verdict | None:
         "to_degrees": by(lambda i, d, base: right(i, d, base) * 180 / np.pi),
         "slow": by(lambda i, d, base: base ** (-i / d)),
         "fast": by(lambda i, d, base: base ** (-4 * i / d)),
+        "typed": by(lambda i, d, base: base ** (-2 * i / 64)),
+        "typed 1": by(lambda i, d, base: base ** (-i / 64)),
+        "below": lambda x, start=0, base=10_000.0: np.concatenate(_turned(x, _angles(x, start, base))),
         "grows": by(lambda i, d, base: base ** (2 * i / d)),
         "precedence": by(lambda i, d, base: base**-2.0 * i / d),
         "one_speed": by(lambda i, d, base: np.ones(len(i))),
@@ -93,14 +97,20 @@ def check_rotate(answer: Answer) -> str | Verdict | None:
             return "headless"
         raise
     try:
-        return quietly(answer, rotate, _HEADS, {})
+        verdict = quietly(answer, rotate, _HEADS, {})
     except (ValueError, IndexError):  # right for one head
         return "len"
+    return verdict or closely(answer, rotate, [*_HEADLESS, *_HEADS, *_LONG], to=1e-5)
 
 
 def _to_halves(matrix: np.ndarray, size: int) -> np.ndarray:
     heads = matrix.reshape(-1, size, matrix.shape[1])
     return np.concatenate([heads[:, 0::2], heads[:, 1::2]], axis=1).reshape(matrix.shape)
+
+
+def _joined(matrix: np.ndarray, size: int, axis: int) -> np.ndarray:
+    heads = matrix.reshape(-1, size, matrix.shape[1])
+    return np.concatenate([heads[:, 0::2], heads[:, 1::2]], axis=axis)
 
 
 def _to_neighbours(matrix: np.ndarray, size: int) -> np.ndarray:
@@ -117,6 +127,9 @@ def check_to_halves(answer: Answer) -> str | Verdict | None:
             _to_halves(matrix, size).reshape(-1, size, matrix.shape[1]), size // 2, axis=1
         ).reshape(matrix.shape),
         "columns": lambda matrix, size: np.concatenate([matrix[:, 0::2], matrix[:, 1::2]], axis=1),
+        "unchanged": lambda matrix, size: matrix,
+        "axis": lambda matrix, size: _joined(matrix, size, 0),
+        "axis 1": lambda matrix, size: _joined(matrix, size, 2),
         "shape": lambda matrix, size: _to_halves(matrix, size).reshape(-1, size, matrix.shape[1]),
     }
     return quietly(answer, _to_halves, _MATRICES, mistakes)
@@ -131,7 +144,10 @@ EXERCISES = [
         task="""Write `rotate(x, start=0, base=10_000.0)` as Pebble and Llama do it. `x` is `(tokens, d)` or
 `(heads, tokens, d)`, and its first token stands at position `start`. Numbers `i` and `i + d/2` of a token are the two
 coordinates of one arrow. It turns by its position times `base ** (-2 * i / d)`, in radians. If yours is right, the
-lesson goes on with it.""",
+lesson goes on with it.
+
+Two notations that help: in `x[..., :3]` the dots stand for all the axes before, and `a[:, None]` makes a column of a
+row of numbers. And our `turn` takes whole tables, too: `turn((first, second), angles)`.""",
         clue="The angles are a table `(tokens, d/2)`: `positions[:, None] * speeds`. `x[..., :half]` are all first "
         "coordinates, `x[..., half:]` all second ones; turn them as `turn` does, and join them with `np.concatenate`.",
         name="rotate",
@@ -173,6 +189,10 @@ lesson goes on with it.""",
             "precedence": "Python takes the power first: `base ** -2 * i / d` is `(base ** -2) * i / d`. The whole "
             "exponent needs brackets.",
             "one_speed": "all pairs turn equally fast. Pair i turns by base ** (-2i/d) for each position.",
+            "typed": "the speeds are those of a head of 64 numbers, which is right for Pebble only. Take d from x: "
+            "`x.shape[-1]`.",
+            "below": "the two halves stand below each other: `np.concatenate` joins along axis 0, unless you say "
+            "`axis=-1`.",
             "no_start": "right for start=0. A text that begins at position 5 is turned as if it began at 0.",
             "no_position": "every token is turned by the same angle. Token 3 should be turned three times as far as "
             "token 1.",
@@ -210,8 +230,14 @@ the rows 0, 2, 4 … first and the rows 1, 3, 5 … behind them. With two heads 
         hints={
             "back": "this is the way back, from halves to neighbours. With heads of 4 both are the same, but not with "
             "longer ones.",
-            "whole": "this sorts the matrix as a whole, so that heads get rows of other heads. Sort within each head.",
+            "whole": "the even rows of all heads come first, and then the odd rows of all, so heads get rows of other "
+            "heads. Sort within each head. Where it is cut into heads already, axis 1 has the rows.",
             "odd_first": "the odd rows come first here. Row 0 of a head stays at its top.",
+            "axis": "the two pieces are joined along the wrong axis. Axis 0 counts the heads (`np.concatenate` takes "
+            "it if you name none), axis 1 the rows, axis 2 the columns. It's the rows: `axis=1`.",
+            "unchanged": "the rows come back in the order in which they went in. Two ways lead there: joining along "
+            "axis 2 puts each row beside its neighbour again, and `reshape(size, -1, …)` takes the rows of a head for "
+            "the heads.",
             "columns": "this sorts columns, which belong to the numbers of x. A head's numbers are the rows.",
             "shape": "the rows are sorted. Now the heads have to be one matrix again: `reshape(matrix.shape)`.",
         },

@@ -1,12 +1,16 @@
 """What an exercise is, and how an answer is judged: a check, a reference, and a hint for each common mistake."""
 
 import copy
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SECONDS = 40  # of computing, on all cores together: no check takes half of it
 Answer = Callable[..., Any]  # the reader's function; a check calls it with its own cases
@@ -129,6 +133,8 @@ def alike(one: Any, other: Any) -> bool:
 def comparison(case: tuple, expected: Any, found: Any) -> str:
     """Return the sentence that shows what was expected beside what was found; arrays by their shape or first numbers.
 
+    Of two tables of one shape it shows the first row that differs, with as many decimals as it takes to see it.
+
     >>> comparison((1, 2), [3.14159], [2.0])
     'for 1, 2 the right answer is [3.142], yours is [2]'
     """
@@ -137,7 +143,44 @@ def comparison(case: tuple, expected: Any, found: Any) -> str:
     if isinstance(expected, np.ndarray) and expected.shape != np.shape(found):
         return f"the right answer has the shape {expected.shape}, yours {np.shape(found)}"
     given = ", ".join(map(_short, case))
+    if isinstance(expected, np.ndarray) and expected.ndim and expected.dtype.kind in "biuf":
+        numbers = np.asarray(found)
+        if numbers.dtype.kind in "biuf":
+            return f"for {given} {_rows(expected, numbers)}"
     return f"for {given} the right answer is {_short(expected)}, yours is {_short(found)}"
+
+
+def _rows(expected: "np.ndarray", found: "np.ndarray") -> str:
+    """Return the sentence on the first row in which two arrays of one shape differ.
+
+    >>> import numpy as np
+    >>> _rows(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 2.0], [3.0, 4.0002]]))
+    'the right answer is [3, 4] in row 1, yours is [3, 4.0002]'
+    >>> _rows(np.arange(12), np.arange(12) * 2 // 2 + (np.arange(12) == 8))
+    'the right answer is [… 7, 8, 9, 10 …], yours is [… 7, 9, 9, 10 …]'
+    """
+    import numpy as np
+
+    same = np.isclose(found, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+    if same.all():
+        same = np.asarray(found == expected)
+    first = tuple(int(i) for i in np.argwhere(~same)[0]) if not same.all() else (0,) * expected.ndim
+    row, at = first[:-1], first[-1]
+    width = expected.shape[-1]
+    start = 0 if width <= 6 else min(max(at - 1, 0), width - 4)
+    stop = width if width <= 6 else start + 4
+
+    def shown(values: np.ndarray, decimals: int) -> str:
+        numbers = [f"{float(value):.{decimals}f}" for value in values[row][start:stop]]
+        numbers = [re.sub(r"^-(0*)$", r"\1", re.sub(r"\.?0+$", "", n) if "." in n else n) for n in numbers]
+        return f"[{'… ' * (start > 0)}{', '.join(numbers)}{' …' * (stop < width)}]"
+
+    for decimals in (3, 4, 6, 9, 12):
+        one, other = shown(expected, decimals), shown(found, decimals)
+        if one != other:
+            break
+    where = f" in row {row[0] if len(row) == 1 else list(row)}" if row else ""
+    return f"the right answer is {one}{where}, yours is {other}"
 
 
 def _value(function: Answer, case: tuple) -> Any:

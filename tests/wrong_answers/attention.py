@@ -67,6 +67,14 @@ WRONG = {
         "future": _look("return softmax(np.where(np.tri(n, dtype=bool).T, scores, -np.inf))"),
         "numbers": _look("scores[1 - np.tri(n, dtype=int)] = -np.inf", "return softmax(scores)"),
         "columns": _look("return softmax(np.where(np.tri(n, dtype=bool), scores, -np.inf), axis=-2)"),
+        "in_place": _look("scores /= np.sqrt(q.shape[-1])", _MASKED, scale=""),
+        "small": _look("return softmax(np.where(np.tri(n, dtype=bool), scores, -50))"),
+        "late": _look("weights = softmax(scores) * np.tri(n)", "return weights / weights.sum(axis=-1, keepdims=True)"),
+        "overflow": _look("powers = np.exp(scores) * np.tri(n)", "return powers / powers.sum(axis=-1, keepdims=True)"),
+        "whole": _look(
+            "powers = np.exp(np.where(np.tri(n, dtype=bool), scores, -np.inf) - scores.max())",
+            "return powers / powers.sum(axis=-1, keepdims=True)",
+        ),
     },
     "04.3": {
         "both": _heads_for(

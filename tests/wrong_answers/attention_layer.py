@@ -55,6 +55,8 @@ WRONG = {
         "grows": _rotate(speeds="base ** (2 * np.arange(half) / x.shape[-1])"),
         "precedence": _rotate(speeds="float(base) ** -2 * np.arange(half) / x.shape[-1]"),
         "one_speed": _rotate(speeds="np.ones(half)"),
+        "typed": _rotate(speeds="base ** (-2 * np.arange(half) / 64)"),
+        "below": _rotate(last="return np.concatenate([first * cos - second * sin, first * sin + second * cos])"),
         "no_start": _rotate(positions="np.arange(x.shape[-2])"),
         "no_position": _rotate(angles="speeds"),
         "from_one": _rotate(positions="start + 1 + np.arange(x.shape[-2])"),
@@ -69,6 +71,10 @@ WRONG = {
         "whole": _to_halves("return np.concatenate([matrix[0::2], matrix[1::2]])"),
         "odd_first": _to_halves(
             "return np.concatenate([heads[:, 1::2], heads[:, 0::2]], axis=1).reshape(matrix.shape)"
+        ),
+        "axis": _to_halves("return np.concatenate([heads[:, 0::2], heads[:, 1::2]])"),
+        "unchanged": _to_halves(
+            "return np.concatenate([heads[:, 0::2], heads[:, 1::2]], axis=2).reshape(matrix.shape)"
         ),
         "columns": _to_halves("return np.concatenate([matrix[:, 0::2], matrix[:, 1::2]], axis=1)"),
         "shape": _to_halves("return np.concatenate([heads[:, 0::2], heads[:, 1::2]], axis=1)"),
