@@ -98,7 +98,7 @@ def match_by_distance(one: np.ndarray, all_hands: np.ndarray, marked: int, count
     show(
         ax,
         f"A single hand (grey) comes back again and again: {marked} positions away it fits as well as at the same "
-        "place. Many hands of different speeds don't.",
+        "place. With many hands of different speeds, only a small bump is left there.",
         "Two curves against the distance. The grey one swings between 1 and minus 1 forever; the orange one falls from "
         "1 and stays well below it.",
     )
@@ -123,7 +123,7 @@ def clocks(frequencies: Sequence[float], pairs: Sequence[int], positions: Sequen
                 groups.append([position])
         for group in groups:
             angle = np.mean(group) * frequency
-            text = "\n".join(str(position) for position in reversed(group))
+            text = f"{group[0]}" if len(group) == 1 else f"{group[0]} to\n{group[-1]}"
             ha = "left" if np.cos(angle) > 0.3 else "right" if np.cos(angle) < -0.3 else "center"
             dial.text(1.1 * np.cos(angle), 1.24 * np.sin(angle), text, size=SMALL, ha=ha, va="center")
         note(ax, 1 + step * (i + 0.5), 24, f"pair {pair}", NORMAL, bold=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from llmnotes.attention import inside
 from llmnotes.pebble.lore import ANIMALS
 from tests.numbers.prose import WORDS, Prose
 
@@ -48,7 +49,11 @@ def test_every_number_in_the_prose_is_computed_again():
     says("It is at most {}, for a weight of one half", 0.5 * (1 - 0.5))
     assert slopes[3][0] < 0.001 and {round(divided, 2) for _, divided in slopes} == {0.24}
     says("at d = {}, it does next to nothing", sizes[3])
-    says("half of the slopes are below {}", 0.001)
+    says("in half of the draws the slope is below {}", 0.001)
+    rng = np.random.default_rng(0)
+    case = (rng.normal(size=(2000, 1, 128)) @ rng.normal(size=(2000, 128, 3)))[:, 0]
+    means = [(w * (1 - w)).mean() for w in (values["softmax"](s).max(axis=1) for s in (case, case / 128**0.5))]
+    assert 5.5 < means[1] / means[0] < 6.5  # "a sixth"
     says("the slope stays at {}", 0.24)
     all_scores = values["softmax"](values["all_scores"])
     says("With d = {} the division does little", d)
@@ -71,6 +76,18 @@ def test_every_number_in_the_prose_is_computed_again():
     assert (ours[2:, 3] > 0.95).all() and np.abs(ours[:2, 2] - real[:2, 2]).min() > 0.05
     tokens = values["lm"].tokenizer("The baby of a cat is a")["input_ids"]
     assert values["pebble_looks"](values["rows"])[2, -1].argmax() == 5 and len(tokens) == 8
+
+    says("for any of the {}", animals)
+    gaps, least = [], []
+    for animal, *_ in ANIMALS:
+        ids = values["lm"].tokenizer(f"A baby red {animal} is a")["input_ids"]
+        assert values["pebble_looks"](inside(values["lm"].model, ids)[0][1])[2, -1].argmax() == 3  # red
+        reads, own = inside(values["lm"].model, values["lm"].tokenizer(f"A baby {animal} is a")["input_ids"])
+        gaps.append(np.abs(values["pebble_looks"](reads[1]) - own[1]).max(axis=(1, 2)))
+        least.append(values["pebble_looks"](reads[1])[2, -1].argmax())
+    assert least == [3] * animals  # head 2 looks at the animal without positions, too
+    assert np.median(gaps, axis=0)[:2].min() > np.median(gaps, axis=0)[2:].max() > 0.2  # "heads 0 and 1 most"
+    assert values["differences"].max(axis=1).min() > 0.1
 
     lesson.finish(
         r"1,000 words",

@@ -4,9 +4,27 @@ import math
 
 import numpy as np
 
-from llmnotes.attention import rotary_frequencies
+from llmnotes.attention import CausalAttention, inside, next_without, rotary_frequencies
 from llmnotes.pebble.lore import ANIMALS
 from tests.numbers.prose import WORDS, Prose
+
+
+def _stay_with_means(lm, texts) -> list[int]:
+    """Return how many of the next tokens stay with means for heads 2, 3 of layer 2, and for heads 0, 1 of layer 1."""
+    usual, counts = next_without(lm.model, texts), []
+    for layer, heads in ((2, (2, 3)), (1, (0, 1))):
+
+        def average(module, given, heads=heads):
+            rows = given[0].clone()
+            for head in heads:
+                own = slice(64 * head, 64 * (head + 1))
+                rows[..., own] = rows[..., own].mean(dim=0, keepdim=True)
+            return (rows,)
+
+        hook = lm.model.model.layers[layer].self_attn.o_proj.register_forward_pre_hook(average)
+        counts.append(int((next_without(lm.model, texts) == usual).sum()))
+        hook.remove()
+    return counts
 
 
 def test_every_number_in_the_prose_is_computed_again():
@@ -57,6 +75,21 @@ def test_every_number_in_the_prose_is_computed_again():
     says("of the {} next tokens stay right", animals)
     says("without those two heads, all {} stay right", stay[1, 1])
     says("as well, only {} do", stay[2, 1])
+    says("which look at baby, only {} stay right", stay[1, 0])
+    goes_on, young = values["goes_on"], list(values["young"])
+    assert goes_on(0, []) == young  # six tokens are enough for every word
+    cat = values["names"].index("cat")
+    assert [words[cat] for words in values["without"]] == ["cat", "piglet"]
+    assert values["back"] > animals / 2 and values["other_young"] > animals / 2
+    says("With the mean over the {} sentences", animals)
+    says("{} stay right. But without heads 0 and 1 of layer 1 all {} do", *_stay_with_means(values["lm"], texts))
+
+    model, wrong = values["lm"].model, small.rope_parameters["rope_theta"]
+    reads, own = inside(model, tokenizer(values["longer"])["input_ids"])
+    gaps = [np.abs(CausalAttention(values["W"], i, base=wrong).weights(reads[i]) - own[i]).max() for i in range(4)]
+    says("off by up to {:.2f}", max(gaps))
+    bump = values["all_hands"]
+    assert bump[43] < bump[44] > bump[45] and bump[44] < 0.65
 
     lesson.finish(
         r"position 1,023",  # GPT-2's config says n_positions 1024
