@@ -123,7 +123,7 @@ def clocks(frequencies: Sequence[float], pairs: Sequence[int], positions: Sequen
                 groups.append([position])
         for group in groups:
             angle = np.mean(group) * frequency
-            text = f"{group[0]}" if len(group) == 1 else f"{group[0]} to\n{group[-1]}"
+            text = ", ".join(map(str, group)) if len(group) < 3 else f"{group[0]} to\n{group[-1]}"
             ha = "left" if np.cos(angle) > 0.3 else "right" if np.cos(angle) < -0.3 else "center"
             dial.text(1.1 * np.cos(angle), 1.24 * np.sin(angle), text, size=SMALL, ha=ha, va="center")
         note(ax, 1 + step * (i + 0.5), 24, f"pair {pair}", NORMAL, bold=True)
