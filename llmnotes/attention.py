@@ -238,8 +238,7 @@ def inside(model: "PreTrainedModel", ids: Sequence[int]) -> tuple[np.ndarray, np
     raises an error of its own. Does not batch.
 
     >>> from llmnotes.models import open_model
-    >>> lm = open_model("pebble", attention="eager", say=lambda line: None)
-    >>> reads, weights = inside(lm.model, [5, 6, 7])
+    >>> reads, weights = inside(open_model("pebble", attention="eager", say=lambda line: None).model, [5, 6, 7])
     >>> reads.shape, weights.shape
     ((4, 3, 256), (4, 4, 3, 3))
     """
@@ -254,29 +253,18 @@ def inside(model: "PreTrainedModel", ids: Sequence[int]) -> tuple[np.ndarray, np
 
 
 def handed_on(model: "PreTrainedModel", ids: Sequence[int]) -> np.ndarray:
-    """Return what every attention of a Llama hands on for one text, (layers, tokens, hidden), as the model finds it.
-
-    These rows come out of the output matrix and are added to the stream; what goes in, `inside` returns. Does not
-    change the model, and does not batch.
+    """Return what every attention of a Llama hands on, (layers, tokens, hidden), for the text that `inside` reads.
 
     >>> from llmnotes.models import open_model
-    >>> lm = open_model("pebble", say=lambda line: None)
-    >>> handed_on(lm.model, [5, 6, 7]).shape
+    >>> handed_on(open_model("pebble", attention="eager", say=lambda line: None).model, [5, 6, 7]).shape
     (4, 3, 256)
     """
-    import torch
-
+    outputs = [layer.self_attn.o_proj for layer in model.model.layers]
     rows: list[np.ndarray] = []
-    hooks = [
-        layer.self_attn.o_proj.register_forward_hook(lambda module, given, out: rows.append(out[0].numpy()))
-        for layer in model.model.layers
-    ]
-    try:
-        with torch.no_grad():
-            model(torch.tensor([list(ids)]), use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    hooks = [output.register_forward_hook(lambda *told: rows.append(told[2][0].numpy())) for output in outputs]
+    inside(model, ids)
+    for hook in hooks:
+        hook.remove()
     return np.stack(rows)
 
 
@@ -289,8 +277,7 @@ def next_without(
     head's mean in place of what it found, as careful studies do besides.
 
     >>> from llmnotes.models import open_model
-    >>> lm = open_model("pebble", say=lambda line: None)
-    >>> next_without(lm.model, [[5, 6], [6, 7]], layer=1, heads=[0]).shape
+    >>> next_without(open_model("pebble", say=lambda line: None).model, [[5, 6], [6, 7]], layer=1, heads=[0]).shape
     (2,)
     """
     import torch
