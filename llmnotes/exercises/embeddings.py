@@ -1,6 +1,7 @@
 """The exercises of notebook 02: the mean of a sentence's rows, a search that forgets the lengths, and duplicates."""
 
 import copy
+from typing import Any
 
 import numpy as np
 
