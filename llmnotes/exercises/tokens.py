@@ -72,9 +72,12 @@ def check_merge(answer: Answer) -> str | Verdict | None:
         "text": lambda tokens, pair: "".join(tokens),
     }
     try:
-        return judge(answer, merge, MERGES, mistakes)
+        verdict = judge(answer, merge, MERGES, mistakes)
     except IndexError:
         return "past_end"
+    if verdict is None and not isinstance(answer(["t", "h", "e"], ("h", "e")), list):
+        return "no_list"
+    return verdict
 
 
 PIECES = [piece.encode() for piece in ("the", " kit", "ten", "K", "ä", "tz", "chen", ".", " ", "é")]
@@ -137,6 +140,10 @@ def letter_pairs(text: str) -> int:
     return (len(text) + 1) // 2
 
 
+# what a message calls them: "for a count of words, 'be kind', […] the right answer is …"
+words.__name__, letter_pairs.__name__ = "a count of words", "a count of letter pairs"
+
+
 def check_price(answer: Answer) -> str | Verdict | None:
     """Return None for the price, else which mistake leads to it."""
     rules, asked, said = (
@@ -145,9 +152,9 @@ def check_price(answer: Answer) -> str | Verdict | None:
         ["at home", "the shop", "no"],
     )
     cases = [
-        (words, rules, asked, said[:2], 2e5, 6e5),
-        (letter_pairs, rules * 9, asked * 5, said * 3 + ["so it is"], 3e5, 3e6),
-        (words, "go", ["one two three"], ["four"], 1e6, 5e6),
+        (words, rules, asked, said[:2], 200_000, 600_000),
+        (letter_pairs, rules * 9, asked * 5, said * 3 + ["so it is"], 300_000, 3_000_000),
+        (words, "go", ["one two three"], ["four"], 1_000_000, 5_000_000),
         (words, "be brief", ["where is it"], ["here"], 500, 900),  # less than a cent
     ]
 
@@ -168,7 +175,29 @@ def check_price(answer: Answer) -> str | Verdict | None:
         more = len(answers) * count(instructions) * out / 1e6
         return price(count, instructions, questions, answers, inward, out) + more
 
+    def with_history(answers_too, questions_too=True):
+        def bill(count, instructions, questions, answers, inward, out):
+            earlier = 0
+            for i in range(len(questions)):
+                earlier += sum(map(count, questions[:i])) * questions_too + sum(map(count, answers[:i])) * answers_too
+            return price(count, instructions, questions, answers, inward, out) + earlier * inward / 1e6
+
+        return bill
+
+    def glued(between):
+        def bill(count, instructions, questions, answers, inward, out):
+            read = sum(count(instructions + between + question) for question in questions)
+            return (read * inward + sum(map(count, answers)) * out) / 1e6
+
+        return bill
+
     mistakes = {
+        "history": with_history(True),
+        "history, questions": with_history(False),
+        "history, answers": with_history(True, False),
+        "glued": glued(""),
+        "glued, space": glued(" "),
+        "glued, line": glued("\n"),
         "all_each_time": all_each_time,
         "rules_written": rules_written,
         "rounded": lambda *given: round(price(*given), 2),
@@ -183,7 +212,8 @@ def check_price(answer: Answer) -> str | Verdict | None:
             (len(questions) * inward + len(answers) * out) / 1e6
         ),
     }
-    return judge(answer, price, cases, mistakes)
+    verdict = judge(answer, price, cases, mistakes)
+    return verdict.partition(",")[0] if isinstance(verdict, str) else verdict
 
 
 EXERCISES = [
@@ -199,7 +229,7 @@ EXERCISES = [
         '`merge(["t", "h", "e"], ("h", "e"))` gives `["t", "he"]`.',
         clue="Keep a position `i` and a `while` loop. If `tokens[i]` and `tokens[i + 1]` are the pair, append "
         "`pair[0] + pair[1]` and go on by two; if not, append `tokens[i]` and go on by one. What happens at the "
-        "last token?",
+        "last token? And see that `i` grows in both branches, or the loop never ends.",
         name="merge",
         stub="""def merge(tokens, pair):
     ...  # return a new list
@@ -230,6 +260,7 @@ EXERCISES = [
             "past_end": "You look for a token behind the last one (IndexError). Ask first whether `i + 1` is still "
             "less than `len(tokens)`.",
             "text": "You join all of the tokens. Only the two of the pair become one.",
+            "no_list": "The tokens are right, but they aren't in a list. Make one of them: `list(…)`.",
         },
     ),
     Exercise(
@@ -311,6 +342,10 @@ EXERCISES = [
             "cost.",
             "all_each_time": "You bill every question in every call. Multiply only the instructions by the number of "
             "questions.",
+            "history": "You also send the earlier questions or answers along, as many chats do. Here each question "
+            "is a conversation of its own: the model reads only the instructions and this question.",
+            "glued": "You glue the instructions and the question together and count that. Tokens can change where two "
+            "texts meet, so count each text on its own and add.",
             "rules_written": "You add the instructions to the answers too. The model only reads them.",
             "rounded": "You round to cents. One call can cost less than a cent, so return the number as it is.",
             "swapped": "You have the two prices the wrong way round: `inward` is for what the model reads.",

@@ -46,6 +46,7 @@ WRONG = {
         "spaces": _code(MERGE, "return ' '.join(tokens).replace(' '.join(pair), ''.join(pair)).split()"),
         "past_end": _merge("2", test="tokens[i] == pair[0] and tokens[i + 1] == pair[1]"),
         "text": _code(MERGE, "return ''.join(tokens)"),
+        "no_list": _merge("2").replace("return found", "return tuple(found)"),
     },
     "01.2": {
         "one_by_one": _code(DECODE, "return ''.join(vocabulary[i].decode('utf-8', errors='replace') for i in ids)"),
@@ -103,6 +104,20 @@ WRONG = {
         "all_each_time": _code(
             PRICE,
             "read = len(questions) * (count(instructions) + sum(count(q) for q in questions))",
+            "return (read * inward + sum(count(a) for a in answers) * out) / 1e6",
+        ),
+        "history": _code(
+            PRICE,
+            "read, history = 0, 0",
+            "for question, answer in zip(questions, answers):",
+            "    history += count(question)",
+            "    read += count(instructions) + history",
+            "    history += count(answer)",
+            "return (read * inward + sum(count(a) for a in answers) * out) / 1e6",
+        ),
+        "glued": _code(
+            PRICE,
+            "read = sum(count(instructions + q) for q in questions)",
             "return (read * inward + sum(count(a) for a in answers) * out) / 1e6",
         ),
         "rules_written": _code(
