@@ -34,7 +34,7 @@ def claim(statement: str, holds: bool | Callable[[], bool], *, when: bool = True
     """
     if not when:
         _ledger.append(Claim(statement, None))
-        print(f"– {statement} (not checked for this model)")
+        print(f"– {statement} (not checked here)")
         return
     value = holds() if callable(holds) else holds
     try:

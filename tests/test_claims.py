@@ -22,7 +22,7 @@ def test_a_claim_that_fails_raises_with_its_statement_and_is_not_kept():
 
 def test_a_claim_that_does_not_apply_is_not_evaluated(capsys):
     claim("only elsewhere", lambda: 1 / 0, when=False)
-    assert capsys.readouterr().out == "– only elsewhere (not checked for this model)\n"
+    assert capsys.readouterr().out == "– only elsewhere (not checked here)\n"
     assert ledger()[-1].held is None
 
 
