@@ -197,9 +197,9 @@ def without(vectors, direction):
         level="medium",
         minutes=12,
         task="""A task from work: the shop wants to show "customers like you", whether they buy for one or for six.
-`table` has one row for each customer and any columns (loaves, grams of cheese, euros; what is returned counts
-negative). Write `most_alike(table, who)`: divide every column by its standard deviation, compare with the cosine, and
-return the number of the row that is most like row `who` and isn't `who`.""",
+`table` has one row for each customer. The columns can be anything: loaves, grams of cheese, euros. Whoever returns a
+loaf has `-1` there, so numbers can be negative. Write `most_alike(table, who)`: divide every column by its standard
+deviation, compare with the cosine, and return the number of the row that is most like row `who` and isn't `who`.""",
         clue="""`table.std(axis=0)` has one number for each column. Everybody's best match is themselves, so give row
 `who` a score that can't win: `-np.inf`.""",
         name="most_alike",

@@ -246,6 +246,10 @@ def change_of_units(names: Sequence[str], table: np.ndarray, most: int) -> None:
     things = ("attention", "stream", OTHERS)  # the second, the third, the fourth
     for i, thing in enumerate(things, start=1):
         plot.plot(pieces, angles[:, i], color=THINGS[thing][0], linewidth=2.6, zorder=4)
+    for i, thing in ((1, things[0]), (2, things[1])):
+        top = int(np.argmax(angles[:, i]))
+        ring = {"markerfacecolor": "white", "markeredgecolor": THINGS[thing][0], "markeredgewidth": 2.2}
+        plot.plot(pieces[top], angles[top, i], "o", markersize=8, zorder=5, **ring)
     cross = int(np.argmax(angles[:, 2] < angles[:, 1]))
     plot.plot(pieces[cross], angles[cross, 1], "o", color=INK, markersize=9, zorder=6)
     enters = int(np.argmax(angles[:, 3] < 20))
@@ -271,8 +275,10 @@ def change_of_units(names: Sequence[str], table: np.ndarray, most: int) -> None:
     show(
         ax,
         f"The angles between {names[0]}'s arrow and the others, while a loaf is cut into more and more pieces. "
-        f"In the end all are near, and at the dot {names[2]} passes {names[1]}. ({names[3]} starts above the picture.)",
-        f"Three lines that end low. By angle to {names[0]}, in loaves: {first}; with {most} slices to a loaf: {last}. "
+        f"Two grow at first, up to the rings. In the end all are small, and at the dot {names[2]} passes {names[1]}. "
+        f"({names[3]} starts above the picture.)",
+        f"Three lines that end low; those of {names[1]} and {names[2]} first rise a little. By angle to {names[0]}, in "
+        f"loaves: {first}; with {most} slices to a loaf: {last}. "
         f"{names[2]} passes {names[1]} between {between} and {between + 1} pieces.",
     )
 
@@ -509,6 +515,7 @@ def zeros(name: str, rows: Mapping[str, np.ndarray], short: np.ndarray, mates: S
         plot.stairs(spike, edges, fill=True, color=THINGS["table"][0], zorder=2)
         plot.stairs(hill, edges, fill=True, color=THINGS[OTHERS][0], zorder=3)
         plot.set_ylim(0, hill.max() * 1.25)
+        plot.patch.set_visible(False)  # the words of the canvas lie below
         for value in cosines[list(mates)][1:]:
             plot.vlines(value, 0, hill.max() * 0.6, color=THINGS["attention"][0], linewidth=3, zorder=4)
         plot.axvline(0, color=INK, linewidth=0.8, zorder=5)
@@ -516,6 +523,17 @@ def zeros(name: str, rows: Mapping[str, np.ndarray], short: np.ndarray, mates: S
         note(ax, 4, y + 9.4, f"zero {where}", NORMAL, bold=True, ha="left")
         middle = float(np.median(cosines[rest]))
         note(ax, 62, y + 9.4, f"hill at {middle:.2f}", ha="right", bold=True, colour=FAINT)
+        spot = 4 + 58 * (float(np.median(cosines[~short])) + 0.8) / 1.8
+        left = spot < 33 and spot > 16  # the spike's name stands on the side away from the hill
+        note(
+            ax,
+            spot + (-1.2 if left else 1.2),
+            y + 6,
+            "long rows",
+            ha="right" if left else "left",
+            colour="table",
+            bold=True,
+        )
         said.append(f"zero {where}: hill at {middle:.2f}, spike at {np.median(cosines[~short]):.2f}".replace("-", "−"))
         if i < len(rows) - 1:
             plot.set_xticklabels([])
@@ -544,7 +562,8 @@ def heat(names: Sequence[str], cosines: np.ndarray, **groups: int) -> None:
         cosines,
         mask=np.eye(len(names), dtype=bool),
         vmin=0,
-        cmap="Blues",
+        vmax=0.7,
+        cmap=seaborn.color_palette("Blues", 7),
         square=True,
         linewidths=0.5,
         xticklabels=False,
@@ -552,6 +571,7 @@ def heat(names: Sequence[str], cosines: np.ndarray, **groups: int) -> None:
         cbar_ax=bar,
         ax=plot,
     )
+    plot.set_facecolor("#b9bfc6")  # the diagonal, where every word meets itself
     plot.tick_params(length=0, labelsize=SMALL)
     bar.tick_params(length=0, labelsize=SMALL)
     at = 0
@@ -562,7 +582,8 @@ def heat(names: Sequence[str], cosines: np.ndarray, **groups: int) -> None:
     show(
         ax,
         "Cosines among Pebble's rows for the weekdays and the months, with zero at the average of the short rows; "
-        "darker is larger. The weekdays are a dark block, the months a pale one with gaps.",
+        "darker is larger, and the palest blue also stands for what lies below 0. The diagonal, each word with itself, "
+        "is left out. The weekdays are a dark block, the months a pale one with gaps.",
         "A map of cosines: a dark square for the weekdays, a pale one for the months.",
     )
 

@@ -44,6 +44,12 @@ def test_every_number_in_the_prose_is_computed_again():
     says("counts the bread in slices, {} to a loaf", slices[0, 0] // ada[0])
     says("Boris, with {:.4f}, is now ahead of Cora with {:.4f}", in_slices[2], in_slices[1])
     says("even Otto has {:.3f}", in_slices[3])
+    pieces = np.geomspace(1, 20, 2000)
+    for way in baskets[:3]:  # the swing of an arrow from the apples' axis, and where it is fastest
+        swings = np.degrees(np.arctan2(way[1], way[0] * np.geomspace(0.01, 100, 20_001)))
+        says("swings fastest when it passes {:.0f}°", swings[np.argmax(-np.diff(swings))])
+    apart = np.degrees([np.arccos(np.minimum(cosines_to_first(baskets * (k, 1)), 1)) for k in pieces])
+    assert all(apart[0, i] < apart[:, i].max() > apart[-1, i] for i in (1, 2)) and apart[:, 3].argmax() == 0
     angles = {k: np.degrees(np.arccos(np.minimum(cosines_to_first(baskets * (k, 1)), 1))) for k in (1, 4, 5, 20)}
     order = {k: ", ".join(names[i] for i in np.argsort(angle)[1:]) for k, angle in angles.items()}
     says("By angle to Ada, in loaves: {}; with {} slices to a loaf: {}", order[1], 20, order[20])
@@ -73,7 +79,9 @@ def test_every_number_in_the_prose_is_computed_again():
 
     monday, ids, table = values["monday"], values["ids"], values["table"]
     short = values["short"]
-    says("only those shorter than {}", 3)
+    assert np.array_equal(short, values["size"] < 3) and values["size"].min() >= 1 and values["size"].max() < 4
+    assert ((values["size"] >= 2.75) & (values["size"] < 3.5)).sum() < 40  # hardly anything between the heaps
+    says("We cut there, at {}, and try", 3)
     weekdays = np.isin(np.arange(len(table)), ids)
     assert np.argsort(-monday)[: len(ids)].tolist() == sorted(ids, key=lambda i: -monday[i])
     assert monday[weekdays].min() - monday[~weekdays].max() > 0.2  # a gap
@@ -105,10 +113,13 @@ def test_every_number_in_the_prose_is_computed_again():
     strangers = np.delete(values["cosine_similarity"](table, table[ids]), ids, axis=1)
     assert ((strangers > 0.3).any(axis=1)).sum() == 5
     says("as the table is, five of the seven have a stranger beyond it")
+    ends = dict(zip(values["zeros"], (friends(months, table - zero) for zero in values["zeros"].values()), strict=True))
+    assert (ends["at the average of all rows"] < ends["where it is"]).all()
+    says("never more than {}. Only the", WORDS[ends["at the average of all rows"].max()])
     assert friends(months, table).max() == 5 and set(friends(months, centred)) == {4, 5, 6, 7}
     says("none has more than five months among its eleven nearest tokens")
     assert (friends(months, centred) > 5.5).sum() == 8
-    says("it's four to seven: eight of the twelve have more than half")
+    says("four to seven near each: eight of the twelve have more than half")
     assert friends(["red", "green", "blue"], centred).shape == (3,)
     them = np.array([values["vocabulary"][f"Ġ{month}"] for month in months])
     alike = values["cosine_similarity"](centred, centred[them])
