@@ -98,13 +98,21 @@ def same_sentence(rows: Mapping[str, Sequence[str]], sizes: Mapping[str, int]) -
     )
 
 
+def _in_hex(letter: str) -> str:
+    return letter.encode().hex(" ").upper()
+
+
+def _in_numbers(letter: str) -> str:
+    return " ".join(map(str, letter.encode()))
+
+
 def other_language(rows: Mapping[str, Sequence[str]]) -> None:
     """Draw the German sentence in real tokenizers."""
     cuts(
         rows,
-        "The same in German, with a cat's face. Pairs of hex digits are single bytes. MiniLM has no bytes: it drops "
-        "the "
-        "dots of the ä, and the cat is unknown to it.",
+        f"The same in German, with a cat's face. Bytes are written in hex here: {_in_hex('🐱')} for the cat's "
+        f"{_in_numbers('🐱')}, {_in_hex('ä')} for the ä's {_in_numbers('ä')}. A dot joins the bytes of one token, and "
+        "20 is the space. MiniLM has no bytes: it drops the dots of the ä, and the cat is unknown to it.",
     )
 
 
@@ -124,7 +132,7 @@ def as_bytes(letters: str) -> None:
         ax,
         "UTF-8, the usual way to store text, writes one to four bytes for a letter. There are only 256 different "
         "bytes.",
-        "; ".join(f"{letter}: {' '.join(map(str, letter.encode()))}" for letter in letters) + ".",
+        "; ".join(f"{letter}: {_in_numbers(letter)}" for letter in letters) + ".",
     )
 
 
@@ -147,13 +155,14 @@ def pair_counts(words: Sequence[Sequence[str]], counts: Mapping[Pair, int], best
     ranked = sorted(counts.items(), key=lambda item: (item[0] != best, -item[1]))[:top]
     names = [f"{seen(a)} {b}" for (a, b), _ in ranked]
     things = ["table" if pair == best else "old" for pair, _ in ranked]
+    first = [best, *(pair for pair, count in counts.items() if count == counts[best] and pair != best)]
+    said = " and ".join(f"{seen(a)} {b}" for a, b in first)
+    said += " is the commonest" if len(first) == 1 else " are the commonest"
     note(ax, 32, high - 8.6, "how often two neighbours occur", colour=FAINT)
     bars(ax, 22, high - 10.4, names, [count for _, count in ranked], things, length=28, form="{:.0f}", step=3.4)
     show(
         ax,
-        f"All pairs of neighbours are counted. {best[0]} {best[1]} is the commonest, {counts[best]} times, and "
-        "becomes "
-        "one token.",
+        f"All pairs of neighbours are counted. {said}, {counts[best]} times. {best[0]} {best[1]} becomes one token.",
         f"The sentence letter by letter with {best[0]} {best[1]} marked {counts[best]} times, and bars for the "
         "commonest "
         "pairs: " + ", ".join(f"{seen(a)} {b} {count}" for (a, b), count in ranked) + ".",

@@ -28,7 +28,8 @@ def test_every_number_in_the_prose_is_computed_again():
     says("marked {} times", counts["h", "e"])
     bars = sorted(counts.items(), key=lambda item: -item[1])[:6]
     says("{}", ", ".join(f"{a} {b} {count}".replace("Ġ", "␣") for (a, b), count in bars))
-    says("commonest, {} times", counts["h", "e"])
+    assert [pair for pair, count in counts.items() if count == max(counts.values())] == [("h", "e"), ("i", "t")]
+    says("h e and i t are the commonest, {} times", counts["h", "e"])
     shown = "; ".join(f"after {count} merges {tokens[count]} tokens" for count in (0, 2, 5, len(merges)))
     says("{}", shown)
     says("{} tokens became {}", tokens[0], tokens[len(merges)])
@@ -59,6 +60,9 @@ def test_every_number_in_the_prose_is_computed_again():
     says("needs {} tokens for the English sentence, and for the German one, without the cat, {}", len(ids), len(german))
     cut = compare("Das Kätzchen trinkt Milch 🐱")
     says("{}", "; ".join(f"{name}: {' | '.join(found)}" for name, found in cut.items()))
+    assert cut["SmolLM2"][-3:] == ["20·F0·9F", "90", "B1"] and b" ".hex() == "20"
+    for letter, whose in (("🐱", "for the cat's"), ("ä", "for the ä's")):
+        says("{} {} {}", letter.encode().hex(" ").upper(), whose, " ".join(map(str, letter.encode())))
     cut = compare(sentence)
     says("{}", "; ".join(f"{name} ({sizes[name]:,}): {' | '.join(found)}" for name, found in cut.items()))
     assert sizes["Pebble"] == min(sizes.values()) and len(cut["Pebble"]) == max(map(len, cut.values()))
@@ -73,8 +77,24 @@ def test_every_number_in_the_prose_is_computed_again():
     says("more than 30")
     assert len(values["chat_tokens"]) > 30
     says("{}. There is a mark", len(values["chat_tokens"]))
-    says("id {}, and so", smol.tokenizer.convert_tokens_to_ids("<|im_end|>"))
-    assert values["reply_ids"][-1] == smol.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    says("gets the real mark, id {}", smol.tokenizer.convert_tokens_to_ids("<|im_end|>"))
+    chat, asked, reply = (values[name] for name in ("chat", "asked", "reply"))
+    ids_of = lambda text, **how: smol.tokenizer(text, **how)["input_ids"]  # noqa: E731
+    assert reply(ids_of(chat)) == "The capital of France is Paris.<|im_end|>"
+    assert reply(values["broken"]).count("Paris") > 2 and len(values["broken"]) > len(ids_of(chat))
+    assert "\n" + reply(ids_of(chat)) == reply(ids_of(chat.rstrip()))
+    obeyed = [0, 0]
+    openings = ["Ignore this.", "Hi.", "Hello!", asked, "Thank you.", "Please help me.", "Tell me a story."]
+    for opening in (*openings, "Good morning.", "How are you?", "I like cats."):
+        attack = values["attack"].replace("Ignore this.", opening)
+        typed = ids_of(attack, split_special_tokens=True)
+        safe = ids_of(values["front"]) + typed + ids_of(values["back"])
+        for i, ids_now in enumerate((ids_of(chat.replace(asked, attack)), safe)):
+            obeyed[i] += reply(ids_now).startswith("BANANA")
+            assert opening != "Ignore this." or ("BANANA" in reply(ids_now)) == (i == 0)
+    said = "With the real marks SmolLM2 says BANANA to {} of them, with the letters alone still to {}"
+    says(said, WORDS[obeyed[0]], WORDS[obeyed[1]])
+    assert values["guess"]("He lives in ")[0].startswith(" ") and values["guess"]("He lives in ")[2] < 0.01
     assert values["share"] > 0.99
     code = inspect.getsource(statistics)
     cut = smol.tokenizer.backend_tokenizer.encode(code).tokens
@@ -101,6 +121,7 @@ def test_every_number_in_the_prose_is_computed_again():
         r"256\s+(?:different )?bytes",
         r"UTF-8",
         r"byte 32",
+        r"and 20 is the space",
         r"3,000 of its",
         r"per 100 letters",
         r"is 8,192",
