@@ -10,6 +10,19 @@ from llmnotes.exercises.exercise import Answer, Exercise, Verdict, judge
 RNG = np.random.default_rng(3)
 ROWS = RNG.normal(size=(9, 4)) * np.linspace(0.2, 4, 9)[:, None]  # short rows to long ones
 SEARCHES = [(RNG.normal(size=4), ROWS, k) for k in (1, 3, 3, 9)]
+MANY = np.random.default_rng(4).normal(size=(1000, 4))  # argpartition sorts few rows by the way, many not
+CLOSE = np.array([[value, np.sqrt(1 - value**2)] for value in (0.3, 0.90001, 0.90003, 0.90002)])  # cosines with [1, 0]
+SEARCHES += [(SEARCHES[0][0], MANY, 300), (np.array([2.0, 0.0]), CLOSE, 3)]
+
+
+def no_column(answer: Answer, rows: np.ndarray, *case: object) -> bool:
+    """Return whether NumPy refuses what `answer` does with the table `rows` and one number for each of its rows."""
+    try:
+        answer(*copy.deepcopy(case))
+    except ValueError as error:
+        n, width = rows.shape
+        return "broadcast" in str(error) and f"({n},{width}) ({n},)" in str(error)
+    return False
 
 
 def search(query: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
@@ -27,6 +40,8 @@ def check_search(answer: Answer) -> str | Verdict | None:
     def cosine(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)
 
+    if no_column(answer, ROWS, *SEARCHES[0]):
+        return "column"
     mistakes = {
         "keepdims": by(lambda query, rows: rows @ query / np.linalg.norm(rows, axis=1, keepdims=True)),
         "argmax": lambda query, rows, k: np.argmax(cosine(query, rows)),
@@ -38,9 +53,31 @@ def check_search(answer: Answer) -> str | Verdict | None:
         "distance": by(lambda query, rows: -np.linalg.norm(rows - query, axis=1)),
         "farthest": lambda query, rows, k: search(query, rows, len(rows))[::-1][:k],
         "backwards": lambda query, rows, k: search(query, rows, k)[::-1],
-        "scores": lambda query, rows, k: np.sort(cosine(query, rows))[::-1][:k],
+        "from_one": lambda query, rows, k: search(query, rows, k) + 1,
+        "without_best": lambda query, rows, k: search(query, rows, len(rows))[1 : k + 1],
     }
-    return judge(answer, search, SEARCHES, mistakes)
+    verdict = judge(answer, search, SEARCHES, mistakes)
+    if not isinstance(verdict, Verdict) or verdict.state != "other":
+        return verdict
+    try:
+        found = [np.asarray(answer(*copy.deepcopy(case)), dtype=float).ravel() for case in SEARCHES]
+    except (TypeError, ValueError):
+        return verdict
+    if all((one != one.round()).any() for one in found):
+        return "scores"
+    pairs = list(zip(found, SEARCHES, strict=True))
+    for digits in (2, 3, 4):  # which of two rows comes first is left open where their rounded cosines are equal
+        scores = [cosine(*case[:2]).round(digits) for case in SEARCHES]
+        if all(
+            len(set(one)) == case[2]
+            and set(one) <= set(range(len(score)))
+            and np.array_equal(score[one.astype(int)], np.sort(score)[::-1][: case[2]])
+            for (one, case), score in zip(pairs, scores, strict=True)
+        ):
+            return "rounded"
+    if all(np.array_equal(np.sort(one), np.sort(search(*case))) for one, case in pairs):
+        return "backwards"
+    return verdict
 
 
 TABLE = RNG.normal(size=(7, 5))
@@ -72,7 +109,8 @@ def check_mean_row(answer: Answer) -> str | Verdict | None:
 
 LIKE = RNG.normal(size=(6, 4))
 LIKE = np.concatenate([LIKE, LIKE[[1, 4]] * [[3.0], [0.2]] + 0.05 * RNG.normal(size=(2, 4))])
-DUPLICATES = [(LIKE, 0.9), (LIKE, 0.25), (LIKE[:4], -1.0), (LIKE[[0, 6, 2, 1]], 0.9), (ROWS, 0.4)]
+SQUARE = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 1.0]])  # the first two at a right angle: their cosine is 0
+DUPLICATES = [(LIKE, 0.9), (LIKE, 0.25), (LIKE[:4], -1.0), (LIKE[[0, 6, 2, 1]], 0.9), (ROWS, 0.4), (SQUARE, 0.0)]
 
 
 def duplicates(rows: np.ndarray, least: float) -> list[tuple[int, int]]:
@@ -99,6 +137,8 @@ def check_duplicates(answer: Answer) -> str | Verdict | None:
         if found is None or found is ...:
             return found
         try:
+            if any(isinstance(pair, set | frozenset) for pair in found):
+                return found
             return [(int(i), int(j)) for i, j in found]
         except (TypeError, ValueError):
             return found
@@ -106,7 +146,16 @@ def check_duplicates(answer: Answer) -> str | Verdict | None:
     def scored(rows: np.ndarray, least: float) -> list[tuple[float, int, int]]:
         return [(cosines(rows)[pair], *pair) for pair in duplicates(rows, least)]
 
+    def by_units(units: np.ndarray, least: float) -> list[tuple[int, int]]:
+        return _pairs(units @ units.T, least)
+
+    if no_column(answer, LIKE, LIKE, 0.9):
+        return "column"
     mistakes = {
+        "columns": lambda rows, least: by_units(rows / np.linalg.norm(rows, axis=0), least),
+        "everything": lambda rows, least: by_units(rows / np.linalg.norm(rows), least),
+        "above": lambda rows, least: [pair for pair in duplicates(rows, least) if cosines(rows)[pair] > least],
+        "sets": lambda rows, least: [set(pair) for pair in duplicates(rows, least)],
         "ascending": lambda rows, least: duplicates(rows, least)[::-1],
         "dot": lambda rows, least: _pairs(rows @ rows.T, least),
         "upside": lambda rows, least: [(j, i) for i, j in duplicates(rows, least)],
@@ -181,9 +230,8 @@ EXERCISES = [
         "`query` is a vector (numbers,), `rows` has one row for each sentence. Repair it, so that it returns the "
         "numbers of "
         "the `k` rows with the largest *cosine*, best first, as an array.",
-        clue="`np.linalg.norm(rows, axis=1)` gives the length of each row. Which number should a vector that is "
-        "twice as "
-        "long get? The same one.",
+        clue="`np.linalg.norm(rows, axis=1)` has a number for each row, and so have the scores. "
+        "Which score should a vector that is twice as long get? The same one.",
         name="search",
         stub="""import numpy as np
 
@@ -217,6 +265,11 @@ def search(query, rows, k):
             "farthest": "You return the rows that are least alike. Which way does `argsort` sort?",
             "backwards": "The right rows in the wrong order: the best should come first.",
             "scores": "You return the scores. We want the numbers of the rows.",
+            "rounded": "You round the cosines, and then close ones look the same.",
+            "from_one": "Your numbers begin at 1. Rows are counted from 0.",
+            "without_best": "You leave out the best row. The query isn't among the rows, so there is nothing to skip.",
+            "column": "A table can't be divided by one number for each row as they are, the shapes don't fit. "
+            "`axis=1, keepdims=True` keeps the lengths as a column, so that each row is divided by its own.",
         },
     ),
     Exercise(
@@ -228,8 +281,9 @@ def search(query, rows, k):
         task="A task from work. The support desk has a list of questions, and many of them are asked twice, in other "
         "words. Write `duplicates(rows, least)`: `rows` has one vector for each question. Return the pairs `(i, j)` of "
         "questions whose cosine is at least `least`, the most similar pair first. Each pair comes once, with `i < j`.",
-        clue="Divide each row by its length, as in the exercise before; then `units @ units.T` has all the cosines at "
-        "once. Two loops, `i` and then `j` from `i + 1` on, see each pair once.",
+        clue="Divide each row by its length: `np.linalg.norm(rows, axis=1, keepdims=True)` keeps the lengths as a "
+        "column, `(questions, 1)`, so that each row is divided by its own. Then `units @ units.T` has all the cosines "
+        "at once. Two loops, `i` and then `j` from `i + 1` on, see each pair once.",
         name="duplicates",
         stub="""import numpy as np
 
@@ -267,6 +321,13 @@ def duplicates(rows, least):
             "with_scores": "You return the cosines too. We want only the pairs (i, j).",
             "scores_first": "You return the cosines too. Sort by them, then keep only the pairs (i, j).",
             "from_one": "Your numbers begin at 1. Rows are counted from 0.",
+            "columns": "You take the lengths of the columns. `axis=1, keepdims=True` gives one length for each row.",
+            "everything": "You divide everything by one number, the length of the whole table. Each row has its own "
+            "length: `axis=1, keepdims=True`.",
+            "above": "“At least” takes in the limit itself: `>=`.",
+            "sets": "Your pairs are sets, and a set has no order. Return tuples `(i, j)` with `i < j`.",
+            "column": "A table can't be divided by one number for each row as they are, the shapes don't fit. "
+            "`axis=1, keepdims=True` keeps the lengths as a column, so that each row is divided by its own.",
         },
     ),
 ]

@@ -2,19 +2,29 @@
 
 from llmnotes.exercises.exercise import Answer, Exercise, recognize
 
-CASES = [(100, 200, 4.0), (2_000, 1_000, 16.0), (7_345_000, 3_670_000, 8 * 7_345_000 / 3_670_000)]
+CASES = [
+    (100, 200, 4.0),
+    (1_000, 3_000, 8 / 3),
+    (2_000, 1_000, 16.0),
+    (7_345_000, 3_670_000, 8 * 7_345_000 / 3_670_000),
+]
 
 
 def check_bits_per_weight(answer: Answer) -> str | None:
     """Return None for bits per weight, or which mistake the numbers look like."""
     found = [answer(size, parameters) for size, parameters, _ in CASES]
+    if any(isinstance(value, str) for value in found):
+        return "text"
     mistakes = {
         "bytes": [size / parameters for size, parameters, _ in CASES],
         "upside_down": [8 * parameters / size for size, parameters, _ in CASES],
         "kibi": [8 * size / 1024 / parameters for size, parameters, _ in CASES],
         "whole": [8 * size // parameters for size, parameters, _ in CASES],
     }
-    return recognize(found, [right for _, _, right in CASES], mistakes)
+    rights = [right for _, _, right in CASES]
+    key = recognize(found, rights, mistakes)
+    rounded = (recognize(found, [round(right, digits) for right in rights], {}) for digits in range(5))
+    return "rounded" if key == "other" and None in rounded else key
 
 
 EXERCISES = [
@@ -39,6 +49,8 @@ bits of the file fall to each weight. For a file of 100 bytes that holds 200 wei
             "upside_down": "this shares the weights out among the bits. We want the bits shared out among the weights.",
             "kibi": "the size is in bytes already, so nothing has to be divided by 1,024.",
             "whole": "the numbers are cut to whole ones. A weight may well take 16.01 bits: use / in place of //.",
+            "rounded": "the numbers are rounded. Return them as they are.",
+            "text": "this returns a text. Return a number.",
             "other": "the numbers differ. Try it by hand first: 100 bytes hold 200 weights.",
         },
     )

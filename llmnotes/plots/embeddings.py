@@ -132,22 +132,29 @@ def one_hot(number: int, neighbours: Mapping[int, str], table: np.ndarray) -> No
     )
 
 
-def angles(word: str, cosines: Mapping[str, float], lengths: Mapping[str, float]) -> None:
-    """Draw `word` along the axis and each other word at its true angle to it, with the lengths of all of them."""
+def angles(
+    word: str, cosines: Mapping[str, float], lengths: Mapping[str, float], good: str = "", bad: str = ""
+) -> None:
+    """Draw `word` along the axis and each other word at its true angle to it, with the lengths of all of them.
+
+    `good` ought to be near and `bad` far away: they are green and red.
+    """
     others, length = {name: (cosine, lengths[name]) for name, cosine in cosines.items()}, lengths[word]
     ax = canvas(35)
     unit, x0, y0 = 11.5, 2.0, 3.0
     arrow(ax, (x0, y0), (x0 + length * unit, y0), thing="token", width=3)
     note(ax, x0 + length * unit + 1, y0, seen(word), NORMAL, ha="left", code=True, bold=True)
-    place = y0 + 1.4
-    for name, (cosine, size) in sorted(others.items(), key=lambda item: item[1][1] * np.sin(np.arccos(item[1][0]))):
+    row, last = 21.0, 0.0
+    for name, (cosine, size) in sorted(others.items(), key=lambda item: -item[1][0]):
+        thing = {good: "mlp", bad: "alarm"}.get(name, "stream")
         angle = np.arccos(cosine)
         x, y = x0 + unit * size * np.cos(angle), y0 + unit * size * np.sin(angle)
-        arrow(ax, (x0, y0), (x, y), thing="stream", width=2.2)
-        place = max(y, place + 3.4)
-        ax.plot((x + 0.6, 41.4), (y, place), color=FAINT, linewidth=0.8, linestyle=":")
-        note(ax, 42, place, f"{seen(name):<7}", ha="left", code=True)
-        note(ax, 63, place, f"{np.degrees(angle):.0f}°, cosine {cosine:.2f}", ha="right")
+        arrow(ax, (x0, y0), (x, y), thing=thing, width=2.2)
+        side = -1 if angle - last < np.radians(6) else 1  # close behind another arrow: on its free side
+        note(ax, x + side, y + 0.6, seen(name), ha="left" if side > 0 else "right", code=True, colour=thing)
+        note(ax, 42, row, f"{seen(name):<7}", ha="left", code=True, bold=name in (good, bad), colour=thing)
+        note(ax, 63, row, f"{np.degrees(angle):.0f}°, cosine {cosine:.2f}", ha="right", bold=name in (good, bad))
+        row, last = row + 3.4, angle
     show(
         ax,
         f"{seen(word)} lies along the axis, and each other row is drawn at its true angle to it, in its true length. "
@@ -163,7 +170,7 @@ def places(
 ) -> None:
     """Draw for each pair how far down the second word stands among the first one's neighbours, twice.
 
-    `wrong` is the median place of wrong pairs with the direction taken out.
+    `wrong` is the median place of wrong pairs with the direction taken out; the median of `after` is drawn as well.
     """
     ax = canvas(2.5 * len(pairs) + 12.4)
     plot = chart(
@@ -171,7 +178,8 @@ def places(
     )
     for i, (one, other) in enumerate(zip(before, after, strict=True)):
         plot.plot((one, other), (i, i), color=THINGS["old"][0], linewidth=1.2, zorder=1)
-    plot.axvline(wrong, color=THINGS["stream"][0], linewidth=1.4, linestyle=":", zorder=0)
+    for middle, dashes in ((wrong, ":"), (float(np.median(after)), "--")):
+        plot.axvline(middle, color=THINGS["stream"][0], linewidth=1.4, linestyle=dashes, zorder=0)
     plot.plot(before, range(len(pairs)), "s", color=THINGS["alarm"][0], markersize=7)
     plot.plot(after, range(len(pairs)), "o", color=THINGS["stream"][0], markersize=8)
     plot.set_yticks(range(len(pairs)), [f"{a} → {b}" for a, b in pairs])
@@ -180,12 +188,14 @@ def places(
     high = ax.get_ylim()[1]
     note(ax, 26, high - 2, "● without the direction", ha="left", bold=True, colour="stream")
     note(ax, 63, high - 2, "■ as it is", ha="right", bold=True, colour="alarm")
-    note(ax, 63, high - 4.8, "┊ wrong pairs", ha="right", bold=True, colour="stream")
-    note(ax, 40, 1.6, "place among the neighbours of the first word", colour=FAINT)
+    note(ax, 26, high - 4.8, f"╎ their median, {np.median(after):.0f}", ha="left", bold=True, colour="stream")
+    note(ax, 63, high - 4.8, f"┊ wrong pairs, {wrong:,}", ha="right", bold=True, colour="stream")
+    note(ax, 40, 1.6, "place among the neighbours: each mark is ten times the last", colour=FAINT)
     show(
         ax,
         f"At which place among {rows:,} rows is the commoner word, counted from the rarer one? Squares: in the table "
-        "as it is. Dots: with the common-to-rare direction taken out. The dotted line: so far away wrong pairs end.",
+        "as it is. Dots: with the common-to-rare direction taken out. Dashed: the dots' median. Dotted: the wrong "
+        "pairs' median, with the direction taken out.",
         "A line for each pair, nearly all from the far right to the left. "
         f"{', '.join(f'{a} and {b}' for a, b in pairs)}.",
     )
@@ -239,9 +249,8 @@ def search_scores(hits: Mapping[str, int], total: int) -> None:
     ax.plot((24.4, 24.4), (1, top - 0.8), color=INK, linewidth=1)
     show(
         ax,
-        "Questions whose first answer is right. The thin line says how far chance may have moved the number: with "
-        "so few "
-        "questions, far.",
+        "Questions whose first answer is right. The thin line is a 95% interval: so far may chance have moved the "
+        "number.",
         "; ".join(f"{name.replace(chr(10), ' ')}: {right} of {total}" for name, right in hits.items()) + ".",
     )
 

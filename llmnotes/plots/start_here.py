@@ -172,8 +172,8 @@ def surprise(words: Sequence[str], chances: Numbers) -> None:
     note(ax, 36, 1.6, "probability that the model gave to this token", colour=FAINT)
     show(
         ax,
-        "The model reads the story and says at each step how probable it found the token that came. The job and "
-        "the name it cannot know; the words between them it knows well.",
+        "The model reads the story and says at each step how probable it found the token that came. The job it "
+        "can't know. For the name it allows four, all the farmers that it has read about.",
         "Bars of probability for the tokens of a sentence: "
         + ", ".join(f"{n} {c:.0%}" for n, c in zip(labels, chances, strict=True))
         + ".",
@@ -195,8 +195,9 @@ def exam_paper(right: int, asked: int, wrong_question: str, wrong_answer: str) -
     note(ax, 48.5, 4.2, "said without blinking", colour="alarm")
     show(
         ax,
-        "Inside the world that Pebble has read about, it knows its answers. Outside, it answers in the same tone.",
-        f"{right} of {asked} squares are green; the question about France gets the answer {wrong_answer}.",
+        "Inside the world that Pebble has read about, it knows its answers. Outside, it answers as well, "
+        "with a town of its own world.",
+        f"{right} of {asked} squares are green; the question about France gets the answer {wrong_answer.rstrip('.')}.",
     )
 
 

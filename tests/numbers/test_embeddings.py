@@ -19,7 +19,17 @@ def test_every_number_in_the_prose_is_computed_again():
     assert winner == "The young cat has finished her breakfast."
     assert values["words_of"](asked) & values["words_of"](winner) == {"cat"}
     assert not values["words_of"](asked) & values["words_of"]("The kitten drinks milk.")
-    says("{} of {}. We know", values["hits"]["same words"], len(values["questions"]))
+    says("{} of {}, and even that", values["hits"]["same words"], len(values["questions"]))
+    words_of, notes, questions = values["words_of"], values["sentences"], values["questions"]
+    shared = [np.array([len(words_of(q) & words_of(text)) for text in notes]) for q, _ in questions]
+    best = [np.flatnonzero(row == row.max()) for row in shared]
+    hit = [len(b) for b, (_, right) in zip(best, questions, strict=True) if b[0] in right]
+    assert len(hit) == values["hits"]["same words"] == 5 and min(hit) > 1
+    lot = sum(np.isin(b, right).mean() for b, (_, right) in zip(best, questions, strict=True))
+    says("If we drew lots, we'd get {:.0f}.", lot)
+    [meal] = [i for i, (q, _) in enumerate(questions) if q == "the cat's meal"]
+    assert words_of("the cat's meal") & words_of(notes[0]) == {"the"} and best[meal][0] == 0
+    says("in a tie of {} notes", len(best[meal]))
     says("{}", "; ".join(f"{number}: {token.replace('Ġ', '␣')}" for number, token in values["around"].items()))
     says("␣cat has the id {:,}", values["cat_id"])
     says("{} rows become one vector of the same {} numbers", len(ids), E.shape[1])
@@ -42,6 +52,19 @@ def test_every_number_in_the_prose_is_computed_again():
     nearer = np.less(values["wrong_after"], values["wrong_before"]).mean()
     says("{:.1%} of the {} wrong ones do so too", nearer, len(values["wrong"]))
     says("at place {} in the median, against {:,}", values["middle"], values["wrong_middle"])
+    along, mean = E @ values["rare"], embeddings.unit(E.mean(axis=0))
+    says(
+        "from {:.1f} in the first 5,000 rows to {:.1f} in those from 20,000 on",
+        *(along[some].mean() for some in (slice(5_000), slice(20_000, None))),
+    )
+    says("(the cosine is {:.2f})", float(mean @ values["rare"]))
+    assert (along > 0).mean() > 0.95
+    level = embeddings.unit(E - np.outer(E @ mean, mean))
+    after_mean = [[embeddings.place(smol, a, b, level) for a, b in some] for some in (values["pairs"], values["wrong"])]
+    says("place {} in the median, against {:,}", *(int(np.median(some) + 0.5) for some in after_mean))
+    assert abs(embeddings.place(smol, "kitten", "cat", values["control"]) - before[0]) < 1_000
+    random_after = [embeddings.place(smol, a, b, values["control"]) for a, b in values["pairs"]]
+    assert np.median(random_after) > 40_000
     assert values["nearest"](values["units"][smol.row("king")], values["units"])[4] == "␣queen"
     results = values["results"]
     asked, shares = results["all of them"]
@@ -74,12 +97,19 @@ def test_every_number_in_the_prose_is_computed_again():
     assert long.count(min(long)) == 1 and np.argmin(long) == np.argmax(sizes) == 0
     assert np.corrcoef(long, sizes)[0, 1] < -0.5
     words, smollm2, table, whole = hits.values()
-    says("{} of {}. The words alone gave {}, and guessing would give about one", smollm2, len(questions), words)
+    says("{} of {}. The words alone gave {}, or {:.0f} by lot", smollm2, len(questions), words, lot)
+    as_units, without = (
+        values["exam"](lambda s, table=table: values["mean_row"](smol.ids(s), table))
+        for table in (values["units"], values["flat"])
+    )
+    says("with all rows 1 long it's {} instead of {}. With {} questions", without, as_units, len(questions))
+    assert sentences[values["search"](values["encoder"](questions[0][0]), values["note_rows"], 1)[0]] == sentences[0]
     assert 0.5 < sum(len(right) for _, right in questions) / len(sentences) < 1.5
     says("That's {} of {}, so the mean isn't hopeless", table, len(questions))
     assert _opened()[0].config.num_hidden_layers == 6
-    says("All {}. So does it", whole)
-    says("{} of {} with the same words, then {}, {} and {} for three", words, len(questions), smollm2, table, whole)
+    says("All {}, and the baby cat has its milk", whole)
+    says("{} of {} with the same words (and those won ties)", words, len(questions))
+    says("then {}, {} and {} for three", smollm2, table, whole)
     for name, right in hits.items():
         says("{}: {} of {}", name, right, len(questions))
     closed, encoder = values["closed"], values["encoder"]
@@ -113,6 +143,8 @@ def test_every_number_in_the_prose_is_computed_again():
         r"It's 1 if both",
         r"same way, 0 at a\s+right",
         r"and −1 if",
-        r"its length 1",
+        r"it\s+1 long",
+        r"made 1 long",
+        r"is a 95% interval",
         r"at most\s+256 tokens",
     )

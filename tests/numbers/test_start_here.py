@@ -4,6 +4,7 @@ from llmnotes.models import complete
 from llmnotes.pebble import exam
 from llmnotes.pebble.exam import score
 from llmnotes.pebble.names import REGIONS
+from llmnotes.pebble.world import build_world
 from tests.numbers.prose import WORDS, Prose
 
 
@@ -16,7 +17,7 @@ def test_every_number_in_the_prose_is_computed_again():
     def seen(token):
         return token.replace(" ", "␣")
 
-    says("into {:.0f} MB", values["size"] / 1e6)
+    says("a file of {:.0f} MB", values["size"] / 1e6)
     says("with the token that the model writes next: {}", ", ".join(map(seen, tokens[values["start"] :])))
     shares = [f"{seen(name)} {share:.1%}" for name, share in zip(names, top.values, strict=True)]
     says("Bars: {}, others {:.1%}", ", ".join(shares), 1 - float(top.values.sum()))
@@ -38,6 +39,25 @@ def test_every_number_in_the_prose_is_computed_again():
     assert values["questions"] == exam()[::10]
     says("We ask every tenth; of all {}, Pebble answers {}", len(exam()), sum(whole.correct))
     assert values["answer"] == "Dumplinton."
+    chances_after, inside = values["chances_after"], values["sure_inside"]
+    sure = dict(zip(values["ours"], values["sure"], strict=True))
+    says("{:.3f} for France, and no less than {:.3f}", sure["What is the capital of France?"], min(inside))
+    known = [float(chances_after(f"Q: What is the capital of {region}?\nA:").max()) for region in REGIONS]
+    says("the capitals of six regions that it knows, Pebble gives at least {:.3f}", min(known))
+    assert len(REGIONS) == 6
+    london = sure["Who is the mayor of London?"]
+    says("For the mayor of London it is {:.3f}, more than for some true answers", london)
+    assert min(inside) < london and all(values["result"].correct)
+    right = [q for q, good in zip(exam(), whole.correct, strict=True) if good]
+    says("one right answer began with {:.3f}", min(float(chances_after(q.prompt).max()) for q in right))
+    says("among all {} questions", len(exam()))
+    world = build_world()
+    assert world.answer("Blusterdale", "capital") == "Dumplinton"
+    farmers = {f.subject for f in world.facts if (f.relation, f.object) == ("job", "farmer") and not f.region_hidden}
+    four = chances_after("Once upon a time there lived a farmer called").topk(4)
+    assert {lm.tokenizer.decode([i]).strip() for i in four.indices} == farmers and four.values.sum() > 0.97
+    says("they become seven tokens".capitalize())
+    assert len(prompt) == 7
     given = zip(values["read"][0, 1:], values["given"], strict=True)
     pieces = [f"{seen(lm.tokenizer.decode([i]))} {p:.0%}" for i, p in given]
     says("for the tokens of a sentence: {}", ", ".join(pieces))

@@ -53,6 +53,11 @@ WRONG = {
         "with_scores": _pairs(end="return [(*p, s) for s, p in sorted(found, reverse=True)]"),
         "scores_first": _pairs(end="return [(s, *p) for s, p in sorted(found, reverse=True)]"),
         "from_one": _pairs(item="(c[i, j], (i + 1, j + 1))"),
+        "columns": _pairs(units="u = rows / np.linalg.norm(rows, axis=0)"),
+        "everything": _pairs(units="u = rows / np.linalg.norm(rows)"),
+        "above": _pairs("c[i, j] > least"),
+        "sets": _pairs(end="return [set(p) for _, p in sorted(found, reverse=True)]"),
+        "column": _pairs(units="u = rows / np.linalg.norm(rows, axis=1)"),
     },
     "02.2": {
         "dot": _code(SEARCH, "scores = rows @ query / np.linalg.norm(query)", "return np.argsort(-scores)[:k]"),
@@ -81,6 +86,20 @@ WRONG = {
             SEARCH,
             "scores = rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)",
             "return np.sort(scores)[::-1][:k]",
+        ),
+        "rounded": _code(
+            SEARCH,
+            "scores = rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)",
+            "return np.argsort(-scores.round(2), kind='stable')[:k]",
+        ),
+        "from_one": _code(
+            SEARCH, "scores = rows @ query / np.linalg.norm(rows, axis=1)", "return np.argsort(-scores)[:k] + 1"
+        ),
+        "without_best": _code(
+            SEARCH, "scores = rows @ query / np.linalg.norm(rows, axis=1)", "return np.argsort(-scores)[1 : k + 1]"
+        ),
+        "column": _code(
+            SEARCH, "units = rows / np.linalg.norm(rows, axis=1)", "return np.argsort(-(units @ query))[:k]"
         ),
     },
 }
