@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import torch
@@ -138,6 +139,13 @@ def _attempt(loop: Callable[..., Any], rate: float, steps: int, batch: int | Non
     return loop(model, (data[0], data[1]), optimizer, steps, batch=batch, seed=seed), optimizer._called
 
 
+def _is_a_list(losses: Any) -> bool:
+    """Return whether these are numbers one after the other, in a list, a tuple or an array."""
+    if isinstance(losses, torch.Tensor | str | dict) or not hasattr(losses, "__len__"):
+        return False
+    return all(isinstance(loss, Real | torch.Tensor) for loss in losses)
+
+
 def _numbers(losses: Any) -> list[float]:
     return [loss.item() if isinstance(loss, torch.Tensor) else float(loss) for loss in losses]
 
@@ -166,6 +174,27 @@ def _own_rate(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | 
     return train(model, data, optimizer, steps, batch, seed)
 
 
+def _uphill(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
+    optimizer._descent.lr *= -1
+    return train(model, data, optimizer, steps, batch, seed)
+
+
+def _twice(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
+    optimizer._descent.lr *= 2
+    return train(model, data, optimizer, steps, batch, seed)
+
+
+def _late(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
+    random, losses = torch.Generator().manual_seed(seed), []
+    for _ in range(steps):
+        rows = slice(None) if batch is None else torch.randint(len(data[0]), (batch,), generator=random)
+        some = data[0][rows], data[1][rows]
+        train(model, some, optimizer, 1)
+        losses.append(model.loss(*some).item())
+    return losses
+
+
+TO_DO = "still to do: nothing has called backward() or step() yet, with their brackets, so no weight has changed"
 RUNS = ((0.15, 4, None, 0), (0.05, 5, None, 0), (0.1, 4, 8, 3))  # rate, steps, batch, seed
 
 
@@ -173,13 +202,16 @@ def check_train(answer: Answer) -> str | Verdict | None:
     """Return None for a loop that follows the gradient, or what keeps it from learning."""
     try:
         first, called = _attempt(answer, *RUNS[0])
+        if not _is_a_list(first):
+            return "no_list"
         losses = _numbers(first)
         if len(losses) == RUNS[0][1] and math.isclose(min(losses), max(losses)) and "step" not in called:
             if called:
                 return "no_step"
-            return Verdict("to do", "still to do: the loss stays what it is, so the weights do not change yet")
-        mistakes = {"not_cleared": _losses(_forgetful), "rows": _losses(_hasty), "own_rate": _losses(_own_rate)}
-        verdict = judge(_losses(answer), _losses(train), RUNS, mistakes)
+            return Verdict("to do", TO_DO)
+        mistakes = {"not_cleared": _forgetful, "rows": _hasty, "own_rate": _own_rate}
+        mistakes |= {"uphill": _uphill, "twice": _twice, "late": _late}
+        verdict = judge(_losses(answer), _losses(train), RUNS, {key: _losses(how) for key, how in mistakes.items()})
     except _Elsewhere as error:
         return str(error)
     except TypeError as error:
@@ -241,7 +273,10 @@ def check_curves(answer: Any) -> str | Verdict | None:
         return None
     if set(wrong) == {"A", "B"} and answer["A"] == "wrong sign" and answer["B"] == "too large":
         return "swapped"
-    return Verdict("other", f"look again at run {', '.join(wrong)}; the others are right")
+    if wrong == ["C"] and answer["C"] == "too small":
+        return "nearly_there"
+    rest = "" if len(wrong) == len(RATES) else "; the others are right" if len(wrong) < 3 else "; the other is right"
+    return Verdict("other", f"look again at run {', '.join(wrong)}{rest}")
 
 
 EXERCISES = [
@@ -357,6 +392,11 @@ def train(model, data, optimizer, steps, batch=None, seed=0):
             "table_only": "`logits` are the numbers of our table, and another model has other weights. The optimizer "
             "knows them, and the rate: its step() changes them, its zero_grad() clears their gradients.",
             "own_rate": "this takes the rate 30 whatever the optimizer was made with. Its own step() knows the rate.",
+            "uphill": "the loss rises, because the steps go uphill: a sign is turned round. The optimizer subtracts "
+            "already.",
+            "twice": "each step is twice as long as the rate says. Call backward() and step() once in each round.",
+            "late": "these losses were measured after the step. Keep the loss before it: that's the one you had.",
+            "no_list": "train has to return the list `losses`, with one number for each step.",
             "none": "a line calculates with a gradient that is None, so it was never computed, or on another model. "
             "Use only what train is given: loss.backward(), then two methods of the optimizer.",
             "tensors": "the losses are right, but append loss.item(): a tensor keeps the whole calculation alive.",
@@ -381,6 +421,8 @@ three of the runs. Their curves are below. Write for each run `"fine"`, or what 
         hints={
             "keys": "it should stay a dictionary with the four names A, B, C and D.",
             "words": 'write one of "fine", "too small", "too large", "wrong sign" for each run.',
+            "nearly_there": "C isn't slow: it falls fast at first, and hardly falls any more once it is near the 1.45 "
+            "of counting. Which run is still high up, and still going down?",
             "swapped": "C and D are right. Too large a rate jumps up and down; the wrong sign goes up only.",
         },
     ),

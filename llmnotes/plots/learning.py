@@ -181,32 +181,45 @@ def p_minus_onehot(names: Sequence[str], p: Losses, target: Losses, gradient: Lo
     )
 
 
-def backward(names: Sequence[str], values: Losses, slopes: Losses) -> None:
-    """Draw a chain of numbers with the slope of each step; the first is the weight, the last the loss.
+def backward(values: Losses, slopes: Losses, paths: Losses) -> None:
+    """Draw the way from a logit to the loss, which has a fork: black arrows forward, teal ones backward with slopes.
 
-    Arrows lead forward with what is done, and backward with the slope.
+    `values` are z, e^z, p and the loss, `slopes` those of the three steps between them, and `paths` the slopes of p
+    when e^z moves above the line of the fraction only, and below it only.
     """
-    ax = canvas(25)
-    things = ["table", "old", "old", "loss"]
-    forms = ["{:.0f}", "{:.0f}", "{:.4f}", "{:.3f}"]
-    spots = [
-        box(ax, 1 + 16.8 * i, 10.4, 11, 6.4, name, thing, form.format(value))
-        for i, (name, value, thing, form) in enumerate(zip(names, values, things, forms, strict=True))
+    ax = canvas(34.4)
+    logit, grown, share, loss = values
+    z = box(ax, 0.6, 13.8, 9.4, 6, "logit z", "table", f"{logit:.0f}")
+    power = box(ax, 15.4, 13.8, 8.6, 6, "$e^z$", "old", f"{grown:.0f}")
+    p = box(ax, 43, 13.8, 8.6, 6, "p", "old", f"{share:.4f}")
+    cost = box(ax, 56.4, 13.8, 7.2, 6, "−ln p", "loss", f"{loss:.3f}")
+    above = box(ax, 29, 20.6, 9, 5.6, "above", "old", f"{grown:.0f}")
+    below = box(ax, 29, 7.4, 9, 5.6, "below", "old", f"{grown / share:.0f}")
+    for one, two in ((z, power), (p, cost)):
+        arrow(ax, (one.right[0] + 0.2, 18.2), (two.left[0] - 0.2, 18.2))
+        arrow(ax, (two.left[0] - 0.2, 15.4), (one.right[0] + 0.2, 15.4), thing="gradient")
+    for path, way in ((above, 1), (below, -1)):
+        high = path.centre[1]
+        for y, near, back in ((18.6, high + way, False), (17.4, high - 1.4 * way, True)):
+            y = y if way > 0 else 33.6 - y
+            for start, end in (((24.2, y), (28.8, near)), ((38.2, near), (42.8, y))):
+                arrow(ax, *((end, start) if back else (start, end)), thing="gradient" if back else "token")
+    signs = [
+        "× " + ("{:.4f}" if abs(slope) < 1 else "{:.0f}").format(slope).replace("-", "−") for slope in (*slopes, *paths)
     ]
-    for one, two, slope in zip(spots[:-1], spots[1:], slopes, strict=True):
-        arrow(ax, (one.right[0] + 0.2, 15.2), (two.left[0] - 0.2, 15.2))
-        arrow(ax, (two.left[0] - 0.2, 12), (one.right[0] + 0.2, 12), thing="gradient")
-        middle = (one.right[0] + two.left[0]) / 2
-        form = "{:.4f}" if abs(slope) < 1 else "{:.0f}"
-        note(ax, middle, 8, "× " + form.format(slope).replace("-", "−"), colour="gradient", bold=True)
-    note(ax, 32, 20.6, "forward: compute, and remember every step", bold=True)
+    places = ((12.7, 12.2), (33.5, 15.7), (54, 12.2), (33.5, 27.8), (33.5, 5.6))
+    for (x, y), text in zip(places, signs, strict=True):
+        note(ax, x, y, text, colour="gradient", bold=True)
+    note(ax, 33.5, 17.9, "add:", colour="gradient", bold=True)
+    note(ax, 32, 32, "forward: compute, and write down every step", bold=True)
     whole = signed(math.prod(slopes), "{:.3f}")
-    note(ax, 32, 3.4, f"backward, from right to left: the slopes multiply to {whole}", bold=True, colour="gradient")
+    note(ax, 32, 1.9, f"backward, from right to left: the slopes multiply to {whole}", bold=True, colour="gradient")
     show(
         ax,
-        "How autograd finds a slope. Forward, from the logit of “kitten” to the loss, it remembers each step. On the "
-        "way back it multiplies the slopes of the steps, and at the left stands the slope of the whole.",
-        "Four boxes in a row with arrows forward in black and backward in teal, and a slope at each arrow.",
+        "From the logit of “kitten” to its loss, and back. The second number stands above and below the line of the "
+        "fraction p, so there are two paths. Along a path the slopes multiply; where paths meet, they add.",
+        "Four boxes in a row, with a fork of two boxes before p; black arrows lead forward, teal ones back, and each "
+        "step has its slope.",
     )
 
 
@@ -305,46 +318,53 @@ def noisy_and_smooth(noisy: Losses, smooth: Losses, batch: int, everything: int,
     )
 
 
-def valley(loss_at: Callable[[float], float], rates: Sequence[float], steps: int, number: str) -> None:
-    """Draw a loss over one number, once for each learning rate, with the steps of a descent that starts at 0."""
+def valley(loss_at: Callable[[float], float], rates: Sequence[float], steps: Sequence[int], number: str) -> None:
+    """Draw a loss over one number, once for each learning rate, with so many steps of a descent that starts at 0.
+
+    The first two rates share the scale of the valley's bottom; in the first each dot stands for ten steps.
+    """
     tiny = 1e-4
     walks = []
-    for rate in rates:
+    for rate, count in zip(rates, steps, strict=True):
         places = [0.0]
-        for _ in range(steps):
+        for _ in range(count):
             slope = (loss_at(places[-1] + tiny) - loss_at(places[-1] - tiny)) / (2 * tiny)
             places.append(places[-1] - rate * slope)
-        walks.append((places, [loss_at(place) for place in places]))
-    least, most = (f(place for places, _ in walks for place in places) for f in (min, max))
-    xs = np.linspace(1.3 * least, 1.3 * most, 120)
-    curve = [loss_at(float(x)) for x in xs]
-    low, high = min(curve), max(curve)
-    ax = canvas(24)
-    for i, (rate, (places, heights)) in enumerate(zip(rates, walks, strict=True)):
-        x = 1.6 + 20.9 * i
-        room = (high - low) * 0.12
-        limits = {"xlim": (xs[0], xs[-1]), "ylim": (low - room, high + room), "yticks": ()}
-        plot = plot_at(ax, x, 5.4, 19, 13.6, **limits)
+        walks.append(places)
+    walks[0] = walks[0][::10]
+    ax = canvas(27)
+    note(ax, 0.6, 24.9, "loss", bold=True, ha="left", colour="loss")
+    for i, (rate, count, places) in enumerate(zip(rates, steps, walks, strict=True)):
+        calm = i < len(rates) - 1
+        heights = [loss_at(place) for place in places]
+        ends = (-0.7, 5.2) if calm else (1.4 * min(places), 1.7 * max(places))
+        xs = np.linspace(*ends, 120)
+        curve = [loss_at(float(x)) for x in xs]
+        low, high = min(curve), max(curve)
+        room, x = (high - low) * 0.14, 6.4 + 20.8 * i
+        plot = plot_at(ax, x, 6, 14.8, 15, xlim=ends, ylim=(low - room, high + room))
         plot.plot(xs, curve, color=THINGS["loss"][0], linewidth=2)
-        last = i == len(rates) - 1
-        if last:  # four steps, with an arrow for each
-            places, heights = places[:5], heights[:5]
-            for j in range(4):
+        marks = [low, heights[0]] if calm else [heights[0], max(heights)]
+        plot.set_yticks(marks, [f"{mark:.2f}" for mark in marks])
+        plot.set_xticks([0, 4] if calm else [-10, 0], ["0", "4"] if calm else ["−10", "0"])
+        if not calm:  # an arrow for each step
+            for j in range(len(places) - 1):
                 how = {"arrowstyle": "-|>", "color": INK, "shrinkA": 3, "shrinkB": 3, "linewidth": 1.2}
                 plot.annotate("", (places[j + 1], heights[j + 1]), (places[j], heights[j]), arrowprops=how)
-                at = (11, -3) if places[j] > 3 else (-11, -3) if j else (-8, -11)
+                at = (11, -5) if places[j] > 3 else (-11, -3) if j else (-8, -11)
                 where = (places[j], heights[j])
                 plot.annotate(str(j), where, at, textcoords="offset points", ha="center", va="center", size=SMALL)
-        plot.plot(places, heights, "o", color=INK, markersize=4.5)
-        plot.plot(places[0], heights[0], "o", color=INK, markersize=8)
-        note(ax, x + 9.5, 21.4, f"lr = {rate}", NORMAL, bold=True)
-    note(ax, 32, 1.4, number, colour=FAINT)
+        plot.plot(places, heights, "o", color=INK, markersize=5)
+        plot.plot(places[0], heights[0], "o", color=INK, markersize=9)
+        note(ax, x + 7.4, 24.9, f"lr = {rate}", NORMAL, bold=True)
+        note(ax, x + 7.4, 22.6, f"{count} steps")
+    note(ax, 32, 1.6, number, colour=FAINT)
     show(
         ax,
-        f"A valley: the loss over all pairs, while only one number moves. The large dot is the start, each small one "
-        f"a step. Left: hardly any way in {steps} steps. Middle: down, and calm. Right: across the valley, from there "
-        "far back over the start, and in two more steps we are where we began.",
-        "The same valley three times with dots on it: close together, running down to the bottom, and jumping across.",
+        "The loss over all pairs, while only one number moves; the large dot is the start. Left: a small dot after "
+        f"every 10 steps, and {steps[0]} aren't enough. Middle: a dot after every step, down, and calm. Right, further "
+        "away: across the valley, far back over the start, and two steps later nearly where we began.",
+        "A valley three times, with dots on it: half the way down, down to the bottom, and jumping across.",
     )
 
 

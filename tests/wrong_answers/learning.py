@@ -11,7 +11,7 @@ def cross_entropy(logits, targets):
     return {last}"""
 
 
-def _train(*lines: str, again: str = "", kept: str = "loss.item()") -> str:
+def _train(*lines: str, again: str = "", kept: str = "loss.item()", given: str = "losses") -> str:
     body = "\n        ".join(lines)
     return f"""import torch
 
@@ -28,7 +28,7 @@ def train(model, data, optimizer, steps, batch=None, seed=0):
         loss = model.loss(inputs[rows], targets[rows])
         {body}
         losses.append({kept})
-    return losses"""
+    return {given}"""
 
 
 WRONG = {
@@ -72,6 +72,15 @@ WRONG = {
             "        weight -= 30 * weight.grad",
             "optimizer.zero_grad()",
         ),
+        "uphill": _train("(-loss).backward()", "optimizer.step()", "optimizer.zero_grad()"),
+        "twice": _train("loss.backward()", "optimizer.step()", "optimizer.step()", "optimizer.zero_grad()"),
+        "late": _train(
+            "loss.backward()",
+            "optimizer.step()",
+            "optimizer.zero_grad()",
+            "loss = model.loss(inputs[rows], targets[rows])",
+        ),
+        "no_list": _train("loss.backward()", "optimizer.step()", "optimizer.zero_grad()", given="losses[-1]"),
         "none": _train(
             "loss.backward()",
             "with torch.no_grad():",
@@ -91,6 +100,7 @@ WRONG = {
     "09.3": {
         "keys": 'diagnosis = ["too large", "wrong sign", "fine", "too small"]',
         "words": 'diagnosis = {"A": "too big", "B": "wrong sign", "C": "fine", "D": "too small"}',
+        "nearly_there": 'diagnosis = {"A": "too large", "B": "wrong sign", "C": "too small", "D": "too small"}',
         "swapped": 'diagnosis = {"A": "wrong sign", "B": "too large", "C": "fine", "D": "too small"}',
     },
 }
