@@ -6,6 +6,7 @@ from functools import lru_cache
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 
 from llmnotes.exercises.exercise import Answer, Exercise, Verdict, alike, judge
@@ -141,9 +142,7 @@ def _attempt(loop: Callable[..., Any], rate: float, steps: int, batch: int | Non
 
 def _is_a_list(losses: Any) -> bool:
     """Return whether these are numbers one after the other, in a list, a tuple or an array."""
-    if isinstance(losses, torch.Tensor | str | dict) or not hasattr(losses, "__len__"):
-        return False
-    return all(isinstance(loss, Real | torch.Tensor) for loss in losses)
+    return isinstance(losses, list | tuple | np.ndarray) and all(isinstance(x, Real | torch.Tensor) for x in losses)
 
 
 def _numbers(losses: Any) -> list[float]:
@@ -154,34 +153,23 @@ def _losses(loop: Callable[..., Any]) -> Answer:
     """Return a function of (rate, steps, batch, seed) that runs a loop on a little table and returns its losses."""
 
     def call(rate: float, steps: int, batch: int | None, seed: int) -> Any:
-        found, _ = _attempt(loop, rate, steps, batch, seed)
-        return None if found is None else _numbers(found)
+        return _numbers(_attempt(loop, rate, steps, batch, seed)[0])
 
     return call
-
-
-def _forgetful(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
-    optimizer.zero_grad = lambda: None
-    return train(model, data, optimizer, steps, batch, seed)
 
 
 def _hasty(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
     return [train(model, data, optimizer, 1, batch, seed)[0] for _ in range(steps)]  # draws the same rows each time
 
 
-def _own_rate(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
-    optimizer._descent.lr = 30
-    return train(model, data, optimizer, steps, batch, seed)
+def _spoilt(change: Callable[[Any], Any]) -> Callable[..., list]:
+    """Return the right loop, with an optimizer that `change` has changed."""
 
+    def loop(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
+        change(optimizer)
+        return train(model, data, optimizer, steps, batch, seed)
 
-def _uphill(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
-    optimizer._descent.lr *= -1
-    return train(model, data, optimizer, steps, batch, seed)
-
-
-def _twice(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
-    optimizer._descent.lr *= 2
-    return train(model, data, optimizer, steps, batch, seed)
+    return loop
 
 
 def _late(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None = None, seed: int = 0) -> list:
@@ -194,6 +182,12 @@ def _late(model: Any, data: tuple, optimizer: Any, steps: int, batch: int | None
     return losses
 
 
+SPOILT = {
+    "not_cleared": lambda optimizer: setattr(optimizer, "zero_grad", lambda: None),
+    "own_rate": lambda optimizer: setattr(optimizer._descent, "lr", 30),
+    "uphill": lambda optimizer: setattr(optimizer._descent, "lr", -optimizer._descent.lr),
+    "twice": lambda optimizer: setattr(optimizer._descent, "lr", 2 * optimizer._descent.lr),
+}
 TO_DO = "still to do: nothing has called backward() or step() yet, with their brackets, so no weight has changed"
 RUNS = ((0.15, 4, None, 0), (0.05, 5, None, 0), (0.1, 4, 8, 3))  # rate, steps, batch, seed
 
@@ -209,8 +203,7 @@ def check_train(answer: Answer) -> str | Verdict | None:
             if called:
                 return "no_step"
             return Verdict("to do", TO_DO)
-        mistakes = {"not_cleared": _forgetful, "rows": _hasty, "own_rate": _own_rate}
-        mistakes |= {"uphill": _uphill, "twice": _twice, "late": _late}
+        mistakes = {key: _spoilt(change) for key, change in SPOILT.items()} | {"rows": _hasty, "late": _late}
         verdict = judge(_losses(answer), _losses(train), RUNS, {key: _losses(how) for key, how in mistakes.items()})
     except _Elsewhere as error:
         return str(error)
@@ -265,8 +258,7 @@ def check_curves(answer: Any) -> str | Verdict | None:
     if left:
         return Verdict("to do", f"still to do: run {', '.join(left)}")
     answer = {run: str(said).strip().lower() for run, said in answer.items()}
-    known = {fact for _, fact in RATES.values()}
-    if any(said not in known for said in answer.values()):
+    if not set(answer.values()) <= {fact for _, fact in RATES.values()}:
         return "words"
     wrong = [run for run, (_, fact) in RATES.items() if answer[run] != fact]
     if not wrong:
@@ -279,6 +271,31 @@ def check_curves(answer: Any) -> str | Verdict | None:
     return Verdict("other", f"look again at run {', '.join(wrong)}{rest}")
 
 
+THREE = "loss.backward()\n        optimizer.step()\n        optimizer.zero_grad()"
+ENTROPY = '''import torch
+
+
+def cross_entropy(logits, targets):
+    """Return the mean of -ln p of the right words."""
+    p = torch.softmax(logits, dim=-1)
+    right = p[torch.arange(len(targets)), targets]
+    return ...'''
+TRAIN = '''import torch
+
+
+def train(model, data, optimizer, steps, batch=None, seed=0):
+    """Take some steps on data, (inputs, targets), and return the loss before each."""
+    inputs, targets = data
+    random = torch.Generator().manual_seed(seed)
+    losses = []
+    for _ in range(steps):
+        rows = slice(None)  # all of them
+        if batch is not None:
+            rows = torch.randint(len(inputs), (batch,), generator=random)
+        loss = model.loss(inputs[rows], targets[rows])
+        # your three lines
+        losses.append(loss.item())
+    return losses'''
 EXERCISES = [
     Exercise(
         id="09.1",
@@ -291,22 +308,8 @@ row: `p[[0, 1, 2], [5, 3, 5]]` is row 0 column 5, row 1 column 3, row 2 column 5
 each row gave to the word that came.""",
         clue="`right.log()` is the natural logarithm of each number, and `.mean()` their mean.",
         name="cross_entropy",
-        stub='''import torch
-
-
-def cross_entropy(logits, targets):
-    """Return the mean of -ln p of the right words."""
-    p = torch.softmax(logits, dim=-1)
-    right = p[torch.arange(len(targets)), targets]
-    return ...''',
-        solution='''import torch
-
-
-def cross_entropy(logits, targets):
-    """Return the mean of -ln p of the right words."""
-    p = torch.softmax(logits, dim=-1)
-    right = p[torch.arange(len(targets)), targets]
-    return -right.log().mean()''',
+        stub=ENTROPY,
+        solution=ENTROPY.replace("...", "-right.log().mean()"),
         check=check_cross_entropy,
         hints={
             "sign": "only the sign is wrong. The logarithm of a probability is negative, and a loss is not.",
@@ -344,40 +347,8 @@ the optimizer knows both. (`batch` is for section 09.5: with a number, each step
 random.)""",
         clue="The first of the three is `loss.backward()`, as above. The others are methods of `optimizer`.",
         name="train",
-        stub='''import torch
-
-
-def train(model, data, optimizer, steps, batch=None, seed=0):
-    """Take some steps on data, (inputs, targets), and return the loss before each."""
-    inputs, targets = data
-    random = torch.Generator().manual_seed(seed)
-    losses = []
-    for _ in range(steps):
-        rows = slice(None)  # all of them
-        if batch is not None:
-            rows = torch.randint(len(inputs), (batch,), generator=random)
-        loss = model.loss(inputs[rows], targets[rows])
-        # your three lines
-        losses.append(loss.item())
-    return losses''',
-        solution='''import torch
-
-
-def train(model, data, optimizer, steps, batch=None, seed=0):
-    """Take some steps on data, (inputs, targets), and return the loss before each."""
-    inputs, targets = data
-    random = torch.Generator().manual_seed(seed)
-    losses = []
-    for _ in range(steps):
-        rows = slice(None)  # all of them
-        if batch is not None:
-            rows = torch.randint(len(inputs), (batch,), generator=random)
-        loss = model.loss(inputs[rows], targets[rows])
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    return losses''',
+        stub=TRAIN,
+        solution=TRAIN.replace("# your three lines", THREE),
         check=check_train,
         hints={
             "not_cleared": "the old gradients are still there. backward() adds to them, so clear them in every step, "
@@ -392,8 +363,7 @@ def train(model, data, optimizer, steps, batch=None, seed=0):
             "table_only": "`logits` are the numbers of our table, and another model has other weights. The optimizer "
             "knows them, and the rate: its step() changes them, its zero_grad() clears their gradients.",
             "own_rate": "this takes the rate 30 whatever the optimizer was made with. Its own step() knows the rate.",
-            "uphill": "the loss rises, because the steps go uphill: a sign is turned round. The optimizer subtracts "
-            "already.",
+            "uphill": "the loss rises, since the steps go uphill. Leave the sign alone: the optimizer subtracts.",
             "twice": "each step is twice as long as the rate says. Call backward() and step() once in each round.",
             "late": "these losses were measured after the step. Keep the loss before it: that's the one you had.",
             "no_list": "train has to return the list `losses`, with one number for each step.",
