@@ -259,7 +259,7 @@ def change_of_units(names: Sequence[str], table: np.ndarray, most: int) -> None:
     note(ax, 25, 2, f"pieces to a loaf, from 1 to {most}; up: angle to {names[0]}, in degrees", colour=FAINT)
     for y, at, title in ((33, 0, "in loaves"), (15, -1, "in slices")):
         note(ax, 54, y, title, NORMAL, bold=True)
-        for place, i in enumerate(np.argsort(angles[at])[1:].tolist()):
+        for place, i in enumerate(map(int, np.argsort(angles[at])[1:])):
             note(
                 ax,
                 53,
@@ -270,7 +270,7 @@ def change_of_units(names: Sequence[str], table: np.ndarray, most: int) -> None:
                 bold=True,
             )
             note(ax, 60.5, y - 3.6 - 3.2 * place, f"{angles[at, i]:.1f}°", ha="right")
-    first, last = (", ".join(names[i] for i in np.argsort(angles[at])[1:].tolist()) for at in (0, -1))
+    first, last = (", ".join(names[int(i)] for i in np.argsort(angles[at])[1:]) for at in (0, -1))
     between = int(pieces[cross])
     show(
         ax,
