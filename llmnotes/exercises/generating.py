@@ -218,6 +218,8 @@ def check_generate(answer: Answer) -> str | Verdict | None:
         if _first_stop_only(answer):
             return "first_stop"
         found = _without_return(answer) or judge(answer, _generate, ENDS, mistakes)
+        if found is None and not isinstance(_returned(answer, 0), list):
+            return "no_list"
         return found or ("asks_again" if _asks_again(answer) else None)
     except _Endless:  # only behind a stop token
         return "goes_on"

@@ -100,6 +100,13 @@ def _double_sort(p: np.ndarray, share: float) -> np.ndarray:
     return _best_first(p, share)[order]
 
 
+TIES = [(np.full(4, 0.25), 0.4), (np.array([0.1, 0.3, 0.3, 0.3]), 0.5)]  # any two of the best are right
+
+
+def _ties_kept(p: np.ndarray, share: float) -> np.ndarray:
+    return np.where(p >= _top_p(p, share).max(), p, 0)
+
+
 def check_top_p(answer: Answer) -> str | Verdict | None:
     """Return None, or which of the colleague's mistakes is still there."""
     mistakes: dict[str, Answer] = {
@@ -115,7 +122,10 @@ def check_top_p(answer: Answer) -> str | Verdict | None:
         "which": lambda p, share: _top_p(p, share) > 0,
         "left_out": lambda p, share: p[_top_p(p, share) > 0],
     }
-    return judge(answer, _top_p, SHARES, mistakes)
+    found = judge(answer, _top_p, SHARES, mistakes)
+    if found is None and judge(answer, _ties_kept, TIES) is None:
+        return "ties"
+    return found
 
 
 EXERCISES = [
@@ -211,6 +221,8 @@ def top_p(p, share):
             "to sum to 1.",
             "each": "this keeps tokens that hold the share alone. It is their sum that has to reach it.",
             "share_of_best": "this is min-p, the next rule: it compares each token with the best one.",
+            "ties": "right, but for equals. Of four tokens with 0.25 each, two hold a share of 0.4, and yours "
+            "keeps all four.",
             "which": "you say which tokens stay. Return their probabilities, and 0 for the others.",
             "left_out": "what is cut off becomes 0 and stays in the list; otherwise all the places move.",
         },
@@ -265,6 +277,7 @@ np.argmax, (7,), 60)` is `[3, 4, 5, 6]`.""",
             "goes_on": "the stop token isn't kept, but yours goes on behind it. Leave the loop there.",
             "twice": "you call `choose` twice for one token. It draws, so the second call can give another token: "
             "keep the first.",
+            "no_list": "the ids are right. But return them in a list: `ids = list(ids)` makes one.",
             "asks_again": "the text is right, but you ask the model twice with the same ids. Ask it once for each "
             "token.",
             "greedy": "you take the best token each time. `choose` was given to decide that: call it with the scores.",

@@ -271,8 +271,8 @@ def order(heat: float, share: float, first: tuple[int, float], last: tuple[int, 
     """Draw the same two steps in both orders; each ends in (tokens kept, chance of junk)."""
     ax = canvas(26)
     for y, steps, (kept, chance), who in (
-        (15, (f"÷ {heat:g}", f"top-p {share:g}"), first, "transformers"),
-        (2, (f"top-p {share:g}", f"÷ {heat:g}"), last, "llama.cpp"),
+        (15, (f"÷ {heat:g}", f"top-p {share:g}"), first, "temperature first, as in transformers"),
+        (2, (f"top-p {share:g}", f"÷ {heat:g}"), last, "top-p first, as in llama.cpp"),
     ):
         note(ax, 1, y + 8.6, who, NORMAL, ha="left", bold=True)
         start = box(ax, 1, y + 1, 11, 5.4, "scores", "stream", size=SMALL)
@@ -283,8 +283,9 @@ def order(heat: float, share: float, first: tuple[int, float], last: tuple[int, 
             arrow(ax, one.right, other.left)
     show(
         ax,
-        f"The same two settings in two orders. A temperature of {heat:g} first makes everything flat, and then the "
-        "share reaches deep into the junk. The other way round, the junk is gone before the flattening.",
+        f"The same two settings in two orders, all other rules off. A temperature of {heat:g} first makes everything "
+        "flat, and then the share reaches deep into the junk. The other way round, the junk is gone before the "
+        "flattening.",
         "Two rows of boxes: temperature then top-p, and top-p then temperature, with how many tokens each keeps.",
     )
 
@@ -465,7 +466,7 @@ def measured(results: Mapping[str, Sequence[tuple[float, float, float]]], base: 
         ax,
         "Means with standard errors; each step upwards is ten times as much. Dashed: new text by Pebble's teacher. "
         "At a temperature of 1, top-p and min-p leave much less than no rule. When it gets hot, top-p after the "
-        "temperature fails. Min-p, or top-p before the temperature, holds.",
+        "temperature fails. Min-p, or top-p before the temperature, stays below 2%.",
         "Five lines over the temperature. At 1, plain sampling and top-k are above top-p and min-p. Plain sampling "
         "rises to nearly half, top-p almost as high, top-k less; min-p, and top-p before the temperature, stay low.",
     )

@@ -41,6 +41,15 @@ def _neighbours(text):
     return list(zip(words, words[1:], strict=False))
 
 
+def one_step(n, **settings):
+    """Return the probabilities of the next token as the library's `generate` has them when it draws."""
+    row = n["lm"].model.generate(
+        n["torch"].tensor([n["ids"]]), do_sample=True, max_new_tokens=1, return_dict_in_generate=True,
+        output_scores=True, **settings,
+    ).scores[0][0]  # fmt: skip
+    return row.softmax(-1).numpy()
+
+
 @pytest.fixture(scope="module")
 def lesson():
     """The lesson and the names that its code leaves."""
@@ -78,12 +87,12 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
             ending.append(rows[len(before) - 1, 1])
             then.append(int(rows[len(before) - 1].argmax()))
         means, ends, chosen = [*means, np.mean(chances)], [*ends, np.mean(ending)], [*chosen, then]
-    says("as a whole it has {:.3%} right after the animal, {:.3%} when it stands there once, and {:.3%} when twice",
-         *means[:3])  # fmt: skip
+    says("as a whole it has {:.3%} right after the first sentence, {:.3%} when it stands there once, and {:.3%} when "
+         "twice", *means[:3])  # fmt: skip
     assert chosen[0] == chosen[1] == chosen[2]  # "it makes the same choice"
     assert sorted(means, reverse=True) == means  # "It gets less likely each time"
     says(
-        "has {:.0%} right after the animal, then {:.0%}, {:.0%} and {:.0%} behind one, two and three of these",
+        "has {:.0%} right after the first sentence, then {:.0%}, {:.0%} and {:.0%} behind one, two and three of these",
         *ends[:4],
     )
     texts = [n["generate"](n["CachedPebble"](n["W"]), n["encode"](start), np.argmax, most=150) for start in starts]
@@ -118,6 +127,10 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     wide = top_p(heated[2], 0.9)
     says("top-p keeps {} tokens at our place", int((wide > 0).sum()))
     says("a share of 90%. Min-p keeps {}", int((min_p(heated[2], 0.1) > 0).sum()))
+    assert (one_step(n, temperature=2.0, top_p=0.9, top_k=0) > 0).sum() == (wide > 0).sum()
+    usual = one_step(n, temperature=2.0, top_p=0.9)
+    says("you see {} tokens with {:.1%} of junk", int((usual > 0).sum()), 1 - usual[good].sum())
+    says("only the best {} tokens stay in the game", int((one_step(n, temperature=2.0) > 0).sum()))
     hen = n["encode"]("She was afraid of hen")
     assert hen[len(n["ids"])] not in fears
     onwards = n["decode"](n["generate"](n["CachedPebble"](n["W"]), hen, np.argmax, most=12))
@@ -156,6 +169,13 @@ def test_every_number_in_the_prose_is_computed_again(lesson):
     assert not any(freely[:10])  # "of the first ten without a rule, none is broken anywhere"
     says("of all eighty, {} are", sum(share > 0 for share in freely))
     # captions
+    cool = {name: [np.mean([broken(text) for text in texts]) for texts in rule] for name, rule in {
+        "min-p": [n["texts_by"](T, n["tenth"], 20) for T in (1.5, 2)],
+        "top-p first": [n["texts_by"](1, lambda p, T=T: top_p(p, 0.9) ** (1 / T), 20) for T in (1.5, 2)],
+    }.items()}  # fmt: skip
+    says(
+        "Min-p, or top-p before the temperature, stays below {:.0%}", np.ceil(100 * max(map(max, cool.values()))) / 100
+    )
     says("A model gives {:,} scores, one for each token", len(scores))
     says("taken {} times, is no longer small", 20)
     assert int((top_k(p, 5) > 0).sum()) == 5 and good
@@ -174,6 +194,8 @@ def test_a_cache_refuses_another_text_and_a_stream_ends_with_half_a_character(le
     assert cached([0, 5, 6, 8]).shape[0] == 1
     half = n["encode"]("Zoë")[-2]
     assert list(n["stream"](n["pebble"], n["ids"], lambda row: half, most=1)) == ["\ufffd"]
+    whole = n["encode"]("Zoë")
+    assert list(n["stream"](n["pebble"], whole[:-1], lambda row: whole[-1], most=1)) == ["ë"]
     ends = np.full(2048, 1 / 2048, "float32")
 
     class Last:

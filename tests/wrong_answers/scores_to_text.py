@@ -75,6 +75,11 @@ WRONG = {
         ),
         "each": _top_p("return np.where(p >= share, p, 0)"),
         "share_of_best": _top_p("return np.where(p >= share * p.max(), p, 0)"),
+        "ties": _top_p(
+            "best_first = np.sort(p)[::-1]",
+            "last = best_first[(np.cumsum(best_first) - best_first < share).sum() - 1]",
+            "return np.where(p >= last, p, 0)",
+        ),
         "which": _top_p(_ORDER, _BEFORE, "kept = p > 2", "kept[order] = before < share", "return kept"),
         "left_out": _top_p(_ORDER, _BEFORE, "return p[np.isin(np.arange(len(p)), order[before < share])]"),
     },
@@ -117,6 +122,8 @@ WRONG = {
             "    break",
             "ids.append(int(choose(row)))",
         ),
+        "no_list": "import numpy as np\n\n\n"
+        + _loop(_TOKEN, *_STOP, "ids = np.append(ids, token)").replace("ids = list(ids)", "ids = np.array(ids)"),
         "asks_again": _loop("row = model(ids)[-1]", "token = int(choose(model(ids)[-1]))", *_STOP, _APPEND),
         "greedy": "import numpy as np\n\n\n" + _loop("token = int(np.argmax(model(ids)[-1]))", *_STOP, _APPEND),
         "softmaxed": "from llmnotes.attention import softmax\n\n\n"
