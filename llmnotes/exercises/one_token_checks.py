@@ -79,6 +79,7 @@ def check_rms_norm(answer: Answer) -> str | Verdict | None:
         "columns": lambda x, g, eps=1e-6: x / np.sqrt(np.mean(x**2, axis=0) + eps) * g,
         "no_g": lambda x, g, eps=1e-6: rms_norm(x, np.ones_like(g), eps),
         "no_root": lambda x, g, eps=1e-6: x / (np.mean(x**2, axis=-1, keepdims=True) + eps) * g,
+        "layernorm": lambda x, g, eps=1e-6: rms_norm(x - x.mean(axis=-1, keepdims=True), g, eps),
         "length": lambda x, g, eps=1e-6: x / np.sqrt(np.sum(x**2, axis=-1, keepdims=True) + eps) * g,
         "bare_length": lambda x, g, eps=1e-6: x / np.linalg.norm(x, axis=-1, keepdims=True) * g,
         "no_eps": lambda x, g, eps=1e-6: x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True)) * g,
@@ -140,6 +141,14 @@ def check_block(answer: Callable[..., Answer]) -> str | Verdict | None:
         x = x + self.attention(x)
         return x + self.mlp(x)
 
+    def bare_attention(self: Block, x: np.ndarray) -> np.ndarray:
+        x = x + self.attention(x)
+        return x + self.mlp(norms(self, x)[1])
+
+    def bare_mlp(self: Block, x: np.ndarray) -> np.ndarray:
+        x = x + self.attention(norms(self, x)[0])
+        return x + self.mlp(x)
+
     def parallel(self: Block, x: np.ndarray) -> np.ndarray:
         return x + self.attention(norms(self, x)[0]) + self.mlp(norms(self, x)[1])
 
@@ -182,6 +191,8 @@ def check_block(answer: Callable[..., Answer]) -> str | Verdict | None:
         mlp_first,
         replaced,
         unnormed,
+        bare_attention,
+        bare_mlp,
         parallel,
         one_norm,
         first_only,
@@ -254,7 +265,9 @@ def weights_of(config: Mapping[str, int], **wrong: Any) -> int:
     kv = {"wide": d, "one": head}.get(wrong.get("kv", ""), head * config["num_key_value_heads"])
     block = wrong.get("square", 2) * d * d + 2 * d * kv + wrong.get("mlp", 3) * d * inner + wrong.get("norms", 2) * d
     return (
-        wrong.get("tables", 1) * config["vocab_size"] * d + config["num_hidden_layers"] * block + wrong.get("last", d)
+        wrong.get("tables", 1) * config["vocab_size"] * d
+        + wrong.get("layers", config["num_hidden_layers"]) * block
+        + wrong.get("last", d)
     )
 
 
@@ -277,6 +290,7 @@ def check_count(answer: Answer) -> str | Verdict | None:
         "no_norms": {"norms": 0},
         "no_last_norm": {"last": 0},
         "no_norm_at_all": {"norms": 0, "last": 0},
+        "one_layer": {"layers": 1},
         "two_tables": {"tables": 2},
         "no_table": {"tables": 0},
     }
@@ -286,6 +300,8 @@ def check_count(answer: Answer) -> str | Verdict | None:
     verdict = judge(said(answer), said(weights_of), [(config,) for config in CONFIGS.values()], mistakes)
     if isinstance(verdict, str):
         return {"bytes_4": "bytes", "bytes_2": "bytes"}.get(verdict, verdict)
+    if verdict is None and not isinstance(answer(dict(CONFIGS["Pebble"])), int | np.integer):
+        return "float"
     if verdict is None or verdict.state != "other":
         return verdict
     wrong_for = next(name for name, config in CONFIGS.items() if said(answer)(config) != said(weights_of)(config))

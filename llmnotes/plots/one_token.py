@@ -327,27 +327,26 @@ def both_questions(animals: Sequence[str], places: np.ndarray, names: Sequence[s
     plot.axvline(0, color=FAINT, linewidth=0.8)
     plot.plot(*places[:, 0, :2].T, "o", markerfacecolor="white", color=THINGS["old"][0], markersize=6)
     plot.plot(*places[:, 1, :2].T, "o", color=THINGS["mlp"][0], markersize=7)
-    for name in names:
-        (old, new) = places[list(animals).index(name), :, :2]
-        plot.annotate(
-            "",
-            new,
-            old,
-            arrowprops={"arrowstyle": "->", "color": THINGS["token"][0], "linewidth": 1.4, "shrinkA": 4, "shrinkB": 4},
-        )
-        at, side = ((new[0], new[1] - 0.85), "center") if new[0] > 0 else ((new[0] - 0.4, new[1]), "right")
-        plot.text(*at, f"baby {name}", size=SMALL, ha=side, va="center", weight="bold")
-    note(ax, 35, 1.8, "z, from gate: “cat?”", NORMAL, bold=True)
-    note(ax, 1.8, 43.9, "up: “baby?”", NORMAL, bold=True, ha="left")
-    note(ax, 30, 43.9, "○ A cat is a", NORMAL, ha="right")
-    note(ax, 34, 43.9, "● A baby cat is a", NORMAL, "mlp", ha="left", bold=True)
+    for name, (old, new) in zip(animals, places[:, :, :2], strict=True):
+        form = {"color": THINGS["token"][0], "linewidth": 1.4} if name in names else {"color": FAINT, "linewidth": 0.6}
+        plot.annotate("", new, old, arrowprops={"arrowstyle": "->", "shrinkA": 4, "shrinkB": 4} | form)
+        if name not in names:
+            continue
+        dx, dy, side = (-0.4, 0, "right") if new[0] < 0 else (0.4, 0, "left") if new[0] < 6 else (0, -0.85, "center")
+        plot.text(new[0] + dx, new[1] + dy, f"baby {name}", size=SMALL, ha=side, va="center", weight="bold")
+    note(ax, 35, 1.8, "z, from gate", NORMAL, bold=True)
+    note(ax, 1.8, 43.9, "up", NORMAL, bold=True, ha="left")
+    note(ax, 30, 43.9, "○ without baby", NORMAL, ha="right")
+    note(ax, 34, 43.9, "● with baby", NORMAL, "mlp", ha="left", bold=True)
     show(
         ax,
-        f"Unit 82 and all {len(animals)} animals, without baby (open) and with it (full). The darker the ground, the "
+        f"Unit 82 and all {len(animals)} animals, without baby (open) and with it (full), an arrow for each. "
+        "The darker the ground, the "
         "larger the product. The two dark corners are the “both”: the baby cat sits deep in one, and most animals "
         "stay out.",
         "A plane with z from left to right and up from bottom to top. Open dots lie mostly at the left and in the "
-        "middle; full dots lie further down; the baby cat is far to the right and low, where the ground is dark.",
+        "middle; an arrow leads from each to the right and down to its full dot; "
+        "the baby cat is far to the right and low, where the ground is dark.",
     )
 
 
