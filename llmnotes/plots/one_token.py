@@ -333,7 +333,7 @@ def both_questions(animals: Sequence[str], places: np.ndarray, names: Sequence[s
         if name not in names:
             continue
         dx, dy, side = (-0.4, 0, "right") if new[0] < 0 else (0.4, 0, "left") if new[0] < 6 else (0, -0.85, "center")
-        plot.text(new[0] + dx, new[1] + dy, f"baby {name}", size=SMALL, ha=side, va="center", weight="bold")
+        plot.text(new[0] + dx, new[1] + dy, name, size=SMALL, ha=side, va="center", weight="bold")
     note(ax, 35, 1.8, "z, from gate", NORMAL, bold=True)
     note(ax, 1.8, 43.9, "up", NORMAL, bold=True, ha="left")
     note(ax, 30, 43.9, "○ without baby", NORMAL, ha="right")

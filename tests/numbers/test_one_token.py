@@ -151,7 +151,7 @@ def both(lesson, values):
     lesson.says("hen, donkey and goat")
     alone, baby = places[:, 0], places[:, 1]
     assert (baby[:, 0] > alone[:, 0]).all() and (baby[:, 1] < alone[:, 1]).all()
-    lesson.says('for all {} animals, "baby" moves both answers, z up and `up` down', len(animals))
+    lesson.says('for all {} animals, "baby" moves both answers, z up and down', len(animals))
     beyond = np.abs(alone[:, 1]) > 2.5
     assert np.abs(alone[beyond, 2]).max() < 1.5
     lesson.says("{} of the open dots are beyond ±2.5", beyond.sum())
