@@ -137,6 +137,36 @@ def clocks(frequencies: Sequence[float], pairs: Sequence[int], positions: Sequen
     )
 
 
+def layouts(size: int, base: float) -> None:
+    """Draw which two of a head's numbers are one arrow, in both layouts, and how fast each arrow turns."""
+    ax = canvas(32)
+    half, left, step = size // 2, 8.5, 6.0
+    speeds = base ** (-2 * np.arange(half) / size)
+    rows = (
+        ("halves: i and i + d/2 (Pebble, Llama)", 17, [(i, i + half) for i in range(half)]),
+        ("neighbours: 2i and 2i + 1 (the first paper)", 1.5, [(2 * i, 2 * i + 1) for i in range(half)]),
+    )
+    for title, y, pairs in rows:
+        note(ax, 1, y + 11, title, NORMAL, ha="left", bold=True)
+        for i, pair in enumerate(pairs):
+            for number in pair:
+                cell(ax, left + step * number, y, step - 0.4, 3.4, f"{number}", "attention", 1 - 0.3 * i)
+            one, other = (left + step * (number + 0.5) - 0.2 for number in pair)
+            x = np.linspace(one, other, 40)
+            high = 2.6 if pair[1] - pair[0] > 1 else 1.8
+            ax.plot(x, y + 3.6 + high * (1 - (2 * (x - one) / (other - one) - 1) ** 2), color=THINGS["attention"][0])
+        for pair, speed in zip(pairs, speeds, strict=True):
+            note(ax, left + step * (sum(pair) / 2 + 0.5) - 0.2, y + 7.6, f"{speed:g}", SMALL, colour=FAINT)
+        note(ax, left - 0.6, y + 7.6, "turns by", SMALL, colour=FAINT, ha="right")
+    show(
+        ax,
+        f"A head of {size} numbers is {half} arrows. A file stores them in one of two orders; the number above a pair "
+        "says by how many radians it turns for each position.",
+        f"Two rows of {size} cells. In the first, arcs join each number of the first half with one of the second; in "
+        "the other, neighbours.",
+    )
+
+
 def layer(tokens: int, hidden: int, heads: int, key_heads: int, size: int) -> None:
     """Draw one attention layer with its shapes."""
     ax = canvas(58)

@@ -563,7 +563,7 @@ def heat(names: Sequence[str], cosines: np.ndarray, **groups: int) -> None:
         mask=np.eye(len(names), dtype=bool),
         vmin=0,
         vmax=0.7,
-        cmap=seaborn.color_palette("Blues", 7),
+        cmap=[*seaborn.color_palette("Blues", 7)],
         square=True,
         linewidths=0.5,
         xticklabels=False,

@@ -91,6 +91,10 @@ def test_every_number_in_the_prose_is_computed_again():
     bump = values["all_hands"]
     assert bump[43] < bump[44] > bump[45] and bump[44] < 0.65
 
+    drawn = 8  # numbers of a head, in the picture of the layouts
+    says("A head of {} numbers is {} arrows", drawn, drawn // 2)
+    says("Two rows of {} cells", drawn)
+
     lesson.finish(
         r"position 1,023",  # GPT-2's config says n_positions 1024
         r"0\.1 for each place",
