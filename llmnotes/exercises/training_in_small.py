@@ -15,6 +15,7 @@ CASES: list[tuple] = [(rows, 0.1, decay, (0.9, 0.999), 1e-8) for rows in GRADIEN
 CASES.append(([[1e-5, 3e-5, -2e-5], [2e-5, 1e-5, -3e-5]], 0.1, 0.0, (0.9, 0.999), 1e-8))  # the place of eps shows
 CASES.append((GRADIENTS[0], 0.1, 0.0, (0.0, 0.999), 1e-8))  # as the lesson's race has it
 CASES.append((GRADIENTS[0], 0.1, 0.0, (0.9, 0.999), 0.3))
+CASES.append((GRADIENTS[0], 0.02, 0.5, (0.9, 0.999), 1e-8))
 START = [1.0, -2.0, 0.5]
 
 HEAD = """import torch
@@ -50,7 +51,14 @@ CHANGES = {  # hint, and a word where it has several forms: the lines that make 
     "one_hat m": {"m_hat": "m_hat = m"},
     "one_hat v": {"v_hat": "v_hat = v"},
     "product m": {"m_hat": "m_hat = m / (1 - b1 * self.t)"},
-    "product both": {"m_hat": "m_hat = m / (1 - b1 * self.t)", "v_hat": "v_hat = v / (1 - b2 * self.t)"},
+    "nan product": {"m_hat": "m_hat = m / (1 - b1 * self.t)", "v_hat": "v_hat = v / (1 - b2 * self.t)"},
+    "nan power": {"m_hat": "m_hat = m / (1 - b1**(self.t - 1))", "v_hat": "v_hat = v / (1 - b2**(self.t - 1))"},
+    "counts_twice": {"m": f"self.t += 1; {LINES['m']}"},
+    "no_eps": {"last": "weight -= self.lr * m_hat / v_hat.sqrt()"},
+    **{
+        f"fixed_lr {rate}": {"last": f"weight -= {rate} * m_hat / (v_hat.sqrt() + self.eps)"}
+        for rate in (0.1, 0.01, 0.003)
+    },
     "hats_kept": {"m_hat": "m_hat = m.div_(1 - b1**self.t)", "v_hat": "v_hat = v.div_(1 - b2**self.t)"},
     "rebinds m": {"m": "m = b1 * m + (1 - b1) * g"},
     "rebinds v": {"v": "v = b2 * v + (1 - b2) * g**2"},
@@ -268,6 +276,11 @@ be changed in place, or the next step finds the old ones: write `m.copy_(…)`, 
             "no_hats": "the hats are missing. m and v start at 0 and are too small at first.",
             "one_hat": "one of the two hats is missing.",
             "product": "the hats divide by 1 − β to the power t (`**`), not by 1 − β times t.",
+            "nan": "your weights become nan: you divide by 0, or take the root of a negative number. The hats divide "
+            "by 1 − β to the power t (`**`), and t is 1 in the first step.",
+            "counts_twice": "`self.t += 1` stands there already. Yours counts each step twice.",
+            "no_eps": "ε is missing. Where all gradients were 0 so far, you divide 0 by 0 and get nan.",
+            "fixed_lr": "you wrote a rate of your own into the last line. Use the one that was given, `self.lr`.",
             "hats_kept": "you write the corrected values back into m and v. Give them names of their own.",
             "rebinds": "`m = …` or `v = …` makes a new tensor, and the next step finds the old one: `m.copy_(…)`.",
             "no_square": "v is the running mean of the squares: `g**2`.",

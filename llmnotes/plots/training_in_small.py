@@ -183,7 +183,7 @@ def hold(rows: Sequence[str], wordings: Sequence[str], held: Sequence[int]) -> N
     show(
         ax,
         "Of the four wordings of each fact, one is kept out of the training, by lot. The fact is there in three "
-        "others: so a model that has understood can answer, and one that only repeats sentences can't.",
+        "others: so a model that has linked the words can answer, and one that only repeats sentences can't.",
         "A grid of animals and wordings, one cell of each row marked as held out.",
     )
 
