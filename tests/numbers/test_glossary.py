@@ -110,7 +110,6 @@ def test_the_little_sums():
     says("perplexity", "a perplexity of {:.0f}", math.exp(math.log(4)))
     says("standard error", "give or take {:.0f}", 100 * math.sqrt(0.9 * 0.1 / 100))
     says("confidence interval", "{:.0%} to 100%", 50 / (50 + 1.96**2))
-    says("entropy", "= {:.2f}", math.log(4))
     says("byte", '"k" is {}, and "ä" is {} and {}', *b"k", *"ä".encode())
     says("bfloat16", "{}", torch.tensor(3.14159).bfloat16().item())
     says("float16", "{:,.0f}", torch.finfo(torch.float16).max)
