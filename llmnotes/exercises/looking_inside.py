@@ -134,6 +134,13 @@ def check_unit_shares(answer: Answer) -> str | Verdict | None:
             * (rms_norm(row, block.norm2) @ block.mlp.up.T)
             * (direction @ block.mlp.down)
         ),
+        "late_silu": lambda block, row, direction: (
+            silu((rms_norm(row, block.norm2) @ block.mlp.gate.T) * (rms_norm(row, block.norm2) @ block.mlp.up.T))
+            * (direction @ block.mlp.down)
+        ),
+        "sizes": lambda block, row, direction: np.abs(unit_shares(block, row, direction)),
+        "sorted": lambda block, row, direction: np.sort(unit_shares(block, row, direction)),
+        "sorted_down": lambda block, row, direction: np.sort(unit_shares(block, row, direction))[::-1],
         "gate_only": lambda block, row, direction: (
             silu(rms_norm(row, block.norm2) @ block.mlp.gate.T) * (direction @ block.mlp.down)
         ),
@@ -197,7 +204,12 @@ def check_loss(answer: Answer) -> str | Verdict | None:
     }
     cases = [("Pebble", texts[0]), ("Pebble without the attention of block 3", texts[0])]
     cases += [("Pebble", ids) for ids in texts[1:]]
-    return judge(asked(answer), asked(loss), cases, mistakes)
+    try:
+        return judge(asked(answer), asked(loss), cases, mistakes)
+    except IndexError as error:
+        if str(error) == "list index out of range":  # the ids are the only list
+            return "beyond"
+        raise
 
 
 _SOFTENED = '''def softened(W, prompts, number, part):
@@ -288,6 +300,10 @@ EXERCISES = [
             "columns": "this says what each unit would give if its h were 1. Multiply by h.",
             "swapped": "gate and up have changed places: silu belongs to the gate.",
             "no_silu": "the gate goes through silu before it is multiplied with up.",
+            "late_silu": "silu belongs to the gate alone. Here it bends the product.",
+            "sizes": "the signs are lost: a unit may also speak against a token.",
+            "sorted": "these are the right numbers, but sorted. Leave them in the order of the units.",
+            "sorted_down": "these are the right numbers, but sorted. Leave them in the order of the units.",
             "gate_only": "this is the gate without up. h is silu of the gate, times up.",
             "by_column": "this splits by column of the row. You want it by unit: what does each unit give?",
         },
@@ -317,6 +333,7 @@ EXERCISES = [
             "ignores": "your function asks pebble, not the model that it was given.",
             "backwards": "this looks back: row i is asked for token i - 1. It predicts token i + 1.",
             "all_pairs": "this takes every token's probability in every row. Take one number from each row.",
+            "beyond": "your function asks for an id behind the last one. The last row has no next token: leave it out.",
             "each": "these are the numbers for each token. A loss is one number: their mean.",
             "one_short": "the last token is missing. It's predicted, too: by the row before it.",
             "late": "the first prediction is missing: row 0 already predicts token 1.",

@@ -194,30 +194,6 @@ def leads_of_all(leads: np.ndarray) -> None:
     )
 
 
-def transplant(receiver: str, donor: str, before: str, after: str) -> None:
-    """Show a patch: what attention 2 adds to ␣a comes from another prompt."""
-    ax = canvas(27)
-    for y, name, thing in ((18, donor, "old"), (6, receiver, "stream")):
-        note(ax, 1, y + 4.2, f"A baby {name} is a …", NORMAL, ha="left", bold=True, colour=thing)
-        line(ax, [(1, y), (52, y)], thing, 4)
-        for x, part in ((20, "attention"), (38, "mlp")):
-            label = ("attention 2", "MLP 2, block 3")[part == "mlp"]
-            if part == "mlp" or thing == "old":
-                box(ax, x - (part == "mlp") * 2, y + 2.2, 14 + 3 * (part == "mlp"), 4, label, part, size=SMALL)
-    arrow(ax, (27, 20), (27, 6.6), thing="attention", width=4)
-    note(ax, 28.4, 15, "its addition goes into the other ␣a", ha="left", colour="attention")
-    note(ax, 58.4, 18, seen(after), NORMAL, code=True, bold=True, colour=FAINT)
-    note(ax, 58.4, 6, seen(after), NORMAL, code=True, bold=True, colour="attention")
-    note(ax, 58.4, 2.6, f"not {seen(before)}", code=True, colour=FAINT)
-    show(
-        ax,
-        f"A patch. What attention 2 adds to ␣a in the {donor}'s prompt is put into the {receiver}'s. All later parts "
-        f"work as always, and the answer changes from {seen(before)} to {seen(after)}.",
-        f"Two streams, one above the other; an arrow leads from the attention of block 2 in the {donor}'s prompt down "
-        f"into the stream of the {receiver}'s.",
-    )
-
-
 def repaired(leads: np.ndarray, edges: Sequence[Sequence[int]], first: Sequence[int]) -> None:
     """Show what is left: bars of mean lead, and which look is needed. `first`: right with MLP 0's average in a row."""
     ax = canvas(44)

@@ -36,7 +36,8 @@ def test_every_number_is_computed_again(lesson, values):
     lesson.says("{}. The cat is one of {} that need the last MLP", stay, needed)
     lesson.says("Without the last MLP, {} answers stay right. The cat is one of the {} that don't", stay, needed)
     whole = values["leads"](values["pebble"], quiz).mean()
-    lesson.says("the mean lead falls from {:.1f} to {:.1f}: many of the {}", whole, zero[7].mean(), stay)
+    close = WORDS[((zero[7] > 0) & (zero[7] < 1)).sum()]
+    lesson.says("falls from {:.1f} to {:.1f}, and {} of the {} lead by less than 1", whole, zero[7].mean(), close, stay)
     lesson.says("look at the {} again", stay)
     assert (values["stopped"].argmax(axis=1) == [answer for *_, answer in quiz]).sum() == stay
     lesson.says("{} again, and all the scores are the same", stay)
@@ -59,19 +60,40 @@ def test_every_number_is_computed_again(lesson, values):
     lesson.says("{} or {} answers stay right. Without both, {}", counts[5], stay, both)
     lesson.says("MLP gives {:.1f} to the lead on average", leads.mean(axis=0)[2])
     assert counts[1] == 0
-    units, best = values["units"], values["best"]
+    units = values["units"]
+    best = units.argmax()
     assert 0.08 < units[best] / units.sum() < 0.12
     lesson.says("The largest of the {} units gives {:.2f} of {:.2f}, a tenth", len(units), units[best], units.sum())
     left = [without_units(values, units.argsort()[::-1][:many]) for many in (1, 10)]
-    lesson.says("with {:.2f}. Without the ten largest, ␣k is down to {:.2f}", *left)
+    lesson.says("the kitten stays, with {:.2f}.", left[0])
+    lesson.says("it isn't all {}, either: the ten largest give {:.2f}", len(units), np.sort(units)[-10:].sum())
+    lesson.says("nineteen give four fifths")
+    assert np.argmax(np.sort(units)[::-1].cumsum() > 0.8 * units.sum()) + 1 == 19
+    lesson.says("Without the ten largest, ␣k is down to {:.2f}", left[1])
+    draws = np.random.default_rng(1)
+    kept = [without_units(values, draws.choice(len(units), 10, replace=False)) for _ in range(50)]
+    lesson.says("it stays above 0.85, in {0} draws of {0}", len(kept))
+    assert min(kept) > 0.85
+    of_cat = values["unit_shares"](
+        values["pebble"].blocks[3], values["before"][1], values["direction"](values["ids"], values["cat"])
+    )
+    lesson.says(
+        "unit 82 of lesson 06? It gives {:.2f} to ␣k, and only {:.2f} to the lead over ␣cat",
+        units[82],
+        units[82] - of_cat[82],
+    )
     assert [i for i, row in enumerate(edges) for count in row if count < total] == [1, 2]
+    fallen = values["leads"](values["pebble"], quiz) - values["cuts"][1, 1]
+    rest = values["cuts"][1, 1].mean(), (fallen > 1).sum(), total
+    lesson.says("the mean lead falls from {:.1f} to {:.1f}, by more than 1 for {} of the {}", whole, *rest)
+    lesson.says("from the animal is worth {:.1f} of lead", fallen.mean())
     blind = inside.cut(values["pebble"], 2, 3)
     ducks = sum(values["decode"](blind(ids)[-1].argmax()) == " duck" for _, ids, _ in quiz)
     lesson.says("{} of the {} say ␣duck", ducks, total)
     moves, pairs = values["moves"], len(values["pairs"])
     lesson.says("Attention 2 carries the animal, whole: {} of {}", moves[4], pairs)
     lesson.says("We tried all {1} pairs: {0} change sides", *all_pairs(values))
-    lesson.says("nothing of it: {}. MLP 3 has {}, MLP 2 has {}", moves[2], moves[7], moves[5])
+    lesson.says("to move one answer: {}. MLP 3 has {}, MLP 2 has {}", moves[2], moves[7], moves[5])
     first = values["first"]
     assert set(first[:3] + first[4:]) == {total}
     lesson.says("{} are right; in any other row, all {}", first[3], total)

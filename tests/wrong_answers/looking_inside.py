@@ -41,6 +41,20 @@ WRONG: dict[str, dict[str, str]] = {
         "columns": _changed(_UNITS, "return h * ", "return "),
         "swapped": _changed(_UNITS, "gate", "old").replace("up.T", "gate.T").replace("old", "up"),
         "no_silu": _changed(_UNITS, "silu(row @ block.mlp.gate.T)", "(row @ block.mlp.gate.T)"),
+        "late_silu": _changed(
+            _UNITS,
+            "silu(row @ block.mlp.gate.T) * (row @ block.mlp.up.T)",
+            "silu((row @ block.mlp.gate.T) * (row @ block.mlp.up.T))",
+        ),
+        "sizes": _changed(
+            _UNITS, "return h * (direction @ block.mlp.down)", "return np.abs(h * (direction @ block.mlp.down))"
+        ),
+        "sorted": _changed(
+            _UNITS, "return h * (direction @ block.mlp.down)", "return np.sort(h * (direction @ block.mlp.down))"
+        ),
+        "sorted_down": _changed(
+            _UNITS, "return h * (direction @ block.mlp.down)", "return np.sort(h * (direction @ block.mlp.down))[::-1]"
+        ),
         "gate_only": _changed(_UNITS, " * (row @ block.mlp.up.T)", ""),
         "by_column": _changed(_UNITS, "return h * (direction @ block.mlp.down)", "return block.mlp(row) * direction"),
     },
@@ -48,6 +62,9 @@ WRONG: dict[str, dict[str, str]] = {
         "ignores": _changed(_LOSS, "p = softmax(model", _PEBBLE + "p = softmax(Pebble(opened()[0])"),
         "backwards": _changed(_LOSS, _CHOSEN, "p[np.arange(1, len(ids)), ids[:-1]]").replace("(ids)[:-1]", "(ids)"),
         "all_pairs": _changed(_LOSS, _CHOSEN, "p[:, ids[1:]]"),
+        "beyond": _changed(_LOSS, _CHOSEN, "np.array([p[i, ids[i + 1]] for i in range(len(ids))])").replace(
+            "(ids)[:-1]", "(ids)"
+        ),
         "each": _changed(_LOSS, ".mean()", ""),
         "one_short": _changed(_LOSS, _CHOSEN, "p[np.arange(len(ids) - 2), ids[1:-1]]"),
         "late": _changed(_LOSS, _CHOSEN, "p[np.arange(1, len(ids) - 1), ids[2:]]"),
