@@ -140,7 +140,6 @@ def check_unit_shares(answer: Answer) -> str | Verdict | None:
         ),
         "sizes": lambda block, row, direction: np.abs(unit_shares(block, row, direction)),
         "sorted": lambda block, row, direction: np.sort(unit_shares(block, row, direction)),
-        "sorted_down": lambda block, row, direction: np.sort(unit_shares(block, row, direction))[::-1],
         "gate_only": lambda block, row, direction: (
             silu(rms_norm(row, block.norm2) @ block.mlp.gate.T) * (direction @ block.mlp.down)
         ),
@@ -303,7 +302,6 @@ EXERCISES = [
             "late_silu": "silu belongs to the gate alone. Here it bends the product.",
             "sizes": "the signs are lost: a unit may also speak against a token.",
             "sorted": "these are the right numbers, but sorted. Leave them in the order of the units.",
-            "sorted_down": "these are the right numbers, but sorted. Leave them in the order of the units.",
             "gate_only": "this is the gate without up. h is silu of the gate, times up.",
             "by_column": "this splits by column of the row. You want it by unit: what does each unit give?",
         },

@@ -52,9 +52,6 @@ WRONG: dict[str, dict[str, str]] = {
         "sorted": _changed(
             _UNITS, "return h * (direction @ block.mlp.down)", "return np.sort(h * (direction @ block.mlp.down))"
         ),
-        "sorted_down": _changed(
-            _UNITS, "return h * (direction @ block.mlp.down)", "return np.sort(h * (direction @ block.mlp.down))[::-1]"
-        ),
         "gate_only": _changed(_UNITS, " * (row @ block.mlp.up.T)", ""),
         "by_column": _changed(_UNITS, "return h * (direction @ block.mlp.down)", "return block.mlp(row) * direction"),
     },
