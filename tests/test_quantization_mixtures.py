@@ -266,9 +266,9 @@ def test_weights_that_are_not_finite_are_named(tiny_folder, tmp_path):
     tensors = load_file(tmp_path / "model" / "model.safetensors")
     tensors["model.layers.1.mlp.up_proj.weight"][3, 4] = np.nan
     save_file(tensors, tmp_path / "model" / "model.safetensors", {"format": "pt"})
-    with pytest.raises(NotQuantizable, match=r"blk\.1\.ffn_up\.weight cannot become Q8_0"):
-        convert(tmp_path / "model", tmp_path / "model.gguf", type="Q8_0")
-    convert(tmp_path / "model", tmp_path / "model.gguf", type="F16")
+    for type in ("Q8_0", "F16", "BF16", "F32"):
+        with pytest.raises(NotQuantizable, match=rf"blk\.1\.ffn_up\.weight cannot become {type}"):
+            convert(tmp_path / "model", tmp_path / "model.gguf", type=type)
 
 
 def test_the_command_line_takes_a_text_or_a_matrix(tmp_path, capsys):

@@ -14,7 +14,7 @@ def check_mean_error(answer: Answer) -> str | None:
         "sum": [sum(map(abs, row)) for row in differences],
     }
     right = [sum(map(abs, row)) / len(row) for row in differences]
-    return recognize([answer(*case) for case in CASES], right, mistakes)
+    return recognize([answer(list(weights), list(rounded)) for weights, rounded in CASES], right, mistakes)
 
 
 EXERCISES = [
