@@ -50,7 +50,7 @@ def test_a_new_notebook_is_green(clone):
     for command in (["check"], ["format", "--check"]):
         linted = run(clone, "ruff", *command, ".")
         assert linted.returncode == 0, linted.stdout
-    assert "22 · Round trip" in (clone / "README.md").read_text(encoding="utf-8")
+    assert "24 · Round trip" in (clone / "README.md").read_text(encoding="utf-8")
     assert run(clone, "llmnotes.cli", "new-notebook", "24_other").returncode == 2
 
 
