@@ -223,13 +223,13 @@ def test_arrays_of_joblib_are_clean_and_what_hides_in_them_is_not(tmp_path):
     joblib.dump(np.ones(4), tmp_path / "b.joblib", compress=3)
     for name in ("a", "b"):
         assert (scan(tmp_path / f"{name}.joblib").verdict, scan(tmp_path / f"{name}.joblib").findings) == ("safe", ())
-    # The numbers are a program for a loader that doesn't skip them.
+    # The numbers are a program for a loader that doesn't skip them: without the padding, they follow at once.
     joblib.dump(np.frombuffer(b"0" + CALL.ljust(64), np.uint8), tmp_path / "c.joblib")
     data = (tmp_path / "c.joblib").read_bytes()
-    assert scan(tmp_path / "c.joblib").verdict in ("safe", "dangerous")
     at = data.index(b"0cos")
-    unaligned = data.replace(b"numpy_array_alignment_bytes", b"numpy_array_alignment_bytez")
-    assert scan(write(tmp_path / "d.joblib", unaligned[: at - data[:at].count(b"\xff")] + data[at:])).verdict != "safe"
+    start = data.rindex(b"b", 0, at) + 1  # behind BUILD
+    old = data[:start].replace(b"numpy_array_alignment_bytes", b"numpy_array_alignment_bytez") + data[at:]
+    assert runs(old) and scan(write(tmp_path / "d.joblib", old)).verdict == "dangerous"
     # An array of objects is a pickle of its own.
     joblib.dump(np.array([os.system], dtype=object), tmp_path / "e.joblib")
     assert scan(tmp_path / "e.joblib").verdict == "dangerous"
@@ -266,6 +266,24 @@ def test_code_outside_pickles_is_found(tmp_path):
     (tmp_path / "hf").mkdir()
     write(tmp_path / "hf" / "config.json", b'{"auto_map": {"AutoModel": "modeling.Net"}}')
     assert scan(tmp_path / "hf").verdict == "suspicious"
+
+
+def test_a_pickle_in_hdf5_is_found_behind_any_number_of_decoys(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["decoys"] = np.frombuffer(b"\x80\x02\x00\x00" * 3000, np.uint8)
+        file["state"] = np.frombuffer(pickle.dumps(os.system), np.uint8)
+    data = (tmp_path / "a.h5").read_bytes()
+    assert data.index(b"\x80\x02\0\0") < data.index(pickle.dumps(os.system)), "they must stand before it"
+    assert scan(tmp_path / "a.h5").verdict == "dangerous"
+
+
+def test_what_is_packed_and_too_large_is_not_called_clean(tmp_path, monkeypatch):
+    monkeypatch.setattr("llmnotes.formats.scanning.containers.MEMBER_LIMIT", 1 << 12)
+    array = io.BytesIO()
+    np.save(array, np.zeros(4000))
+    assert scan(write(tmp_path / "a.npy.gz", gzip.compress(array.getvalue() + CALL))).verdict == "suspicious"
 
 
 def test_no_alarm_for_what_has_no_code(tmp_path):

@@ -1,15 +1,16 @@
 """Code that is in no pickle, and that a program runs all the same when it loads the file."""
 
+import io
 import re
 
 from llmnotes.formats.files import Source
-from llmnotes.formats.pickles import PickleStream, trace
+from llmnotes.formats.pickles import trace
 from llmnotes.formats.scanning.names import judge
 from llmnotes.formats.scanning.state import Search
 
 PIECE = 1 << 22  # bytes that are searched at a time
 OVERLAP = 256  # longer than anything that is looked for
-EMBEDDED = 100  # places of a file of HDF5 that are tried for a pickle
+WINDOW = 1 << 14  # bytes from a place in a file of HDF5 that are tried as a pickle
 
 
 def _field(tag: bytes, *names: str) -> bytes:
@@ -76,16 +77,15 @@ def _all(source: Source, pattern: re.Pattern[bytes]) -> list[str]:
 
 def _look_for_embedded(search: Search, source: Source, where: str) -> None:
     """Judge pickles that lie anywhere in a file of HDF5: its attributes and datasets may be some."""
-    tried = 0
     for at in range(0, source.size, PIECE):
-        piece = source.read(at, min(PIECE + OVERLAP, source.size - at))
-        for match in PICKLE.finditer(piece, 0, PIECE + 1):
-            tried += 1
-            if tried > EMBEDDED or search.steps <= 0:
+        piece = source.read(at, min(PIECE + WINDOW, source.size - at))
+        for start in (match.start() for match in PICKLE.finditer(piece, 0, PIECE + OVERLAP)):
+            if search.steps <= 0:
+                search.add(where, "suspicious", "has more places that may begin a pickle than are tried here")
                 return
-            pickle = trace(PickleStream(source, at + match.start()), min(10_000, max(search.steps, 1)))
+            pickle = trace(io.BytesIO(piece[start : start + WINDOW]), search.steps)
             search.steps -= pickle.steps
             for found in pickle.imports:
                 if judge(found.module, found.name) == "dangerous":
-                    place = f"{where} (byte {at + match.start():,})"
+                    place = f"{where} (byte {at + start:,})"
                     search.add(place, "dangerous", f"holds a pickle that imports {str(found)[:200]}")

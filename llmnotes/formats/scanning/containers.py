@@ -5,7 +5,6 @@ Where two loaders may see two different things in one file, that is a finding.
 
 import ast
 import bz2
-import gzip
 import lzma
 import struct
 import tarfile
@@ -114,7 +113,7 @@ def look_into_packed(search: Search, source: Source, where: str, kind: bytes, de
     search.bytes -= len(data)
     if data:
         search.look_inside(zips.SourceInMemory(source.path, data), where, depth)
-    if not whole and not _plain_array(data[:NPY_HEAD], None):
+    if not whole:
         if data or kind not in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"):  # texts begin with an x, too
             search.add(where, "suspicious", f"could be unpacked for {len(data):,} bytes only; not all of it was read")
         else:
@@ -135,7 +134,7 @@ def _unpacked(source: Source, unpacker: Any, limit: int) -> tuple[bytes, bool]:
                 piece = getattr(unpacker, "unconsumed_tail", b"")
                 if unpacker.eof:
                     return b"".join(parts), not unpacker.unused_data
-    except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError, gzip.BadGzipFile):
+    except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError):
         pass
     return b"".join(parts), False
 
@@ -228,9 +227,9 @@ def _described(head: bytes) -> "tuple[np.dtype, tuple] | None":
     return dtype, tuple(shape)
 
 
-def _plain_array(head: bytes, size: int | None) -> bool:
-    """Return whether a file of `size` bytes (None: of any size) holds numbers alone behind the header in `head`."""
+def _plain_array(head: bytes, size: int) -> bool:
+    """Return whether a file of `size` bytes holds numbers alone behind the header in `head`, and fills them."""
     described = _described(head)
     if described is None or described[0].hasobject:
         return False
-    return size is None or _npy_start(head) + described[0].itemsize * prod(described[1]) == size
+    return _npy_start(head) + described[0].itemsize * prod(described[1]) == size
