@@ -152,6 +152,13 @@ def test_an_encrypted_archive_is_a_remark(tmp_path):
     assert found.verdict == "no pickle" and "is encrypted" in found.findings[0].what
 
 
+def test_a_name_that_says_encrypted_hides_nothing(tmp_path):
+    archive = zipped("x is encrypted", CALL)
+    directory = archive.index(b"PK\1\2")
+    renamed = archive[:directory] + archive[directory:].replace(b"x is", b"y is")
+    assert scan(write(tmp_path / "a.zip", renamed)).verdict == "dangerous"
+
+
 def test_a_damaged_archive_is_read_by_its_members_own_headers(tmp_path):
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         archive = zipped("archive/data.pkl", call("os", "system", text("exit")), method)

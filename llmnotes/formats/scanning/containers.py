@@ -42,7 +42,7 @@ def look_into_zip(search: Search, source: Source, where: str, depth: int) -> Non
     """Look into every member of a zip archive; where its directory is at fault, into all that has a header, too."""
     found, problems = zips.directory(source)
     is_zip = source.head(2) == b"PK" or bool(found)
-    encrypted = [problem for problem in problems if zips.ENCRYPTED in problem]
+    encrypted = [problem for problem in problems if problem.endswith(zips.ENCRYPTED)]  # a name may say so, too
     for problem in problems:
         if problem in encrypted:
             search.add(where, "no pickle", f"{problem}; it was not read, and no loader opens it without its password")
