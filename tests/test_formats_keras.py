@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from llmnotes.errors import FileBroken, LLMNotesError
+from llmnotes.errors import FileBroken, LLMNotesError, MissingPart
 from llmnotes.formats import inspect, read
-from llmnotes.formats.legacy import keras
+from llmnotes.formats.legacy import hdf5_child, keras
 
 from .conftest import ROOT
 
@@ -92,4 +92,40 @@ def test_damage_is_one_sentence(tmp_path):
 def test_a_child_that_hangs_is_ended(monkeypatch):
     monkeypatch.setattr(keras, "SECONDS", 0.01)
     with pytest.raises(FileBroken, match="come to an end"):
+        inspect(DATA / "model.h5")
+
+
+def with_module(folder, monkeypatch, name, text):
+    """Let the child process find a module of ours before the installed one."""
+    (folder / f"{name}.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_CORE"])
+def test_a_system_without_a_limit_reads_the_file_all_the_same(monkeypatch, limit):
+    resource, asked = pytest.importorskip("resource"), []
+
+    def setrlimit(number, pair):  # macOS: ValueError: current limit exceeds maximum limit
+        asked.append(number)
+        if number == getattr(resource, limit):
+            raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    hdf5_child.limit(1)
+    assert asked == [resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_CORE]
+    monkeypatch.delattr(resource, limit)
+    hdf5_child.limit(1)
+
+
+def test_a_file_is_read_where_no_limit_can_be_set(tmp_path, monkeypatch):
+    code = "RLIMIT_AS = RLIMIT_CPU = RLIMIT_CORE = RUSAGE_SELF = 0\nfrom types import SimpleNamespace\n"
+    code += "def getrusage(who): return SimpleNamespace(ru_utime=0, ru_stime=0)\n"
+    code += "def setrlimit(which, pair): raise ValueError('current limit exceeds maximum limit')\n"
+    with_module(tmp_path, monkeypatch, "resource", code)
+    assert len(inspect(DATA / "model.h5").tensors) == 4
+
+
+def test_an_h5py_that_does_not_work_is_not_the_files_fault(tmp_path, monkeypatch):
+    with_module(tmp_path, monkeypatch, "h5py", "raise ImportError('made for another NumPy')")
+    with pytest.raises(MissingPart, match=r"ImportError: made for another NumPy\); bring it again"):
         inspect(DATA / "model.h5")

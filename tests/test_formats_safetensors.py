@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from llmnotes import formats
-from llmnotes.errors import FileBroken, UnknownFormat
-from llmnotes.formats.results import PlannedTensor
+from llmnotes.errors import FileBroken, NotConvertible, UnknownFormat
+from llmnotes.formats.results import PlannedTensor, size_of
 from llmnotes.formats.safetensors import ORDER, write_safetensors
 
 TORCH = {
@@ -120,6 +120,12 @@ CRAFTED = {
     "fine: no tensors": build({}),
     "fine: a scalar": build({"a": entry(shape=())}, bytes(4)),
     "fine: an unknown key": build({"a": entry() | {"more": 1}}, bytes(4)),
+    "fine: no metadata, said so": build({"__metadata__": None, "a": entry()}, bytes(4)),
+    "fine: four bits": build({"a": entry(0, 3, "F4", (3, 2))}, bytes(3)),
+    "fine: six bits": build({"a": entry(0, 3, "F6_E2M3", (2, 2)), "b": entry(3, 6, "F6_E3M2", (4,))}, bytes(6)),
+    "half a byte": build({"a": entry(0, 2, "F4", (3,))}, bytes(2)),
+    "four bits without a shape": build({"a": entry(0, 1, "F4", ())}, bytes(1)),
+    "six bits that end in a byte": build({"a": entry(0, 2, "F6_E2M3", (2,))}, bytes(2)),
     "fine: an empty tensor": build({"a": entry(), "b": entry(4, 4, shape=(0, 5))}, bytes(4)),
     "overlap": build({"a": entry(), "b": entry(2, 6)}, bytes(6)),
     "the same place": build({"a": entry(), "b": entry()}, bytes(4)),
@@ -176,14 +182,30 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
 
 def test_every_dtype_that_we_write_is_known_to_the_official_reader(tmp_path):
     for dtype in ORDER:
+        data = bytes(size_of(dtype, (4,)))
         with open(tmp_path / dtype, "wb") as file:
-            write_safetensors(
-                file,
-                [
-                    PlannedTensor(
-                        "a", dtype, (2,), lambda dtype=dtype: [bytes(PlannedTensor("", dtype, (2,), None).nbytes)]
-                    )
-                ],
-            )
+            write_safetensors(file, [PlannedTensor("a", dtype, (4,), lambda data=data: [data])])
         with safe_open(tmp_path / dtype, "pt") as tensors:
             assert tensors.get_slice("a").get_dtype() == dtype
+
+
+def test_numbers_of_less_than_a_byte_are_repacked_and_counted_in_bits(tmp_path):
+    data = bytes(range(1, 13))
+    header = {"a": entry(0, 3, "F4", (3, 2)), "b": entry(3, 9, "F6_E2M3", (2, 4)), "c": entry(9, 12, "F6_E3M2", (4,))}
+    (tmp_path / "a.safetensors").write_bytes(build({"__metadata__": None} | header, data))
+    found = formats.inspect(tmp_path / "a.safetensors")
+    assert (found.parameters, found.nbytes, found.bits_per_weight) == (18, 12, 96 / 18)
+    formats.convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    again = formats.inspect(tmp_path / "b.safetensors")
+    stored = {
+        tensor.name: (tensor.dtype, tensor.shape, b"".join(formats.read(again, tensor))) for tensor in again.tensors
+    }
+    assert stored == {
+        "a": ("F4", (3, 2), data[:3]),
+        "b": ("F6_E2M3", (2, 4), data[3:9]),
+        "c": ("F6_E3M2", (4,), data[9:]),
+    }
+    with safe_open(tmp_path / "b.safetensors", "np") as official:
+        assert [official.get_slice(name).get_dtype() for name in "abc"] == ["F4", "F6_E2M3", "F6_E3M2"]
+    with pytest.raises(NotConvertible, match="F4, which torch"):
+        formats.convert(tmp_path / "a.safetensors", tmp_path / "b.pt")

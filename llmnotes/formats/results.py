@@ -27,6 +27,9 @@ DTYPES = {
     "U16": (1, 2),
     "U8": (1, 1),
     "BOOL": (1, 1),
+    "F4": (2, 1),
+    "F6_E2M3": (4, 3),
+    "F6_E3M2": (4, 3),
     "Q4_0": (32, 18),
     "Q4_1": (32, 20),
     "Q5_0": (32, 22),
@@ -63,6 +66,7 @@ DTYPES = {
     "Q5_1_V1": (32, 24),
     "Q8_0_V1": (32, 36),
 }
+RUNNING = ("F4", "F6_E2M3", "F6_E3M2")  # less than a byte each, and a row may begin inside one
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +175,14 @@ def counted(count: int, noun: str) -> str:
 def divides(dtype: str, shape: tuple[int, ...]) -> bool:
     """Return whether the rows of a tensor divide into the blocks of a dtype; most dtypes have blocks of one element.
 
-    >>> divides("BF16", (2, 3)), divides("Q8_0", (2, 64)), divides("Q8_0", (2, 3))
-    (True, True, False)
+    Those of safetensors that are smaller than a byte need whole bytes in the whole tensor alone.
+
+    >>> divides("BF16", (2, 3)), divides("Q8_0", (2, 64)), divides("Q8_0", (2, 3)), divides("F4", (2, 3))
+    (True, True, False, True)
     """
     block = DTYPES[dtype][0]
+    if dtype in RUNNING:
+        return math.prod(shape) % block == 0
     return block == 1 or (len(shape) > 0 and shape[-1] % block == 0)
 
 

@@ -9,12 +9,13 @@ from typing import Any, BinaryIO
 
 from llmnotes.formats.files import HEADER_LIMIT, Source
 from llmnotes.formats.format import Format
-from llmnotes.formats.results import Identity, Inspection, PlannedTensor, Tensor, size_of
+from llmnotes.formats.results import Identity, Inspection, PlannedTensor, Tensor, divides, size_of
 from llmnotes.formats.stretch import Stretch
 
 # The official writer puts wide types first, so that every tensor is aligned.
 ORDER = ("U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16")
-ORDER += ("F8_E5M2FNUZ", "F8_E4M3FNUZ", "F8_E8M0", "F8_E4M3", "F8_E5M2", "I8", "U8", "BOOL")
+ORDER += ("F8_E5M2FNUZ", "F8_E4M3FNUZ", "F8_E8M0", "F8_E4M3", "F8_E5M2", "I8", "U8")
+ORDER += ("F6_E3M2", "F6_E2M3", "F4", "BOOL")
 
 
 def identify(source: Source) -> Identity | None:
@@ -42,7 +43,8 @@ def inspect(source: Source, identity: Identity) -> Inspection:
         "".join(header).encode()
     except UnicodeEncodeError:  # JSON can hold half of a surrogate pair
         raise source.broken("a name in its header is no Unicode") from None
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise source.broken("its __metadata__ is no list of names with texts")
     tensors = []
@@ -54,7 +56,7 @@ def inspect(source: Source, identity: Identity) -> Inspection:
             raise source.broken(f"the entry of {name[:80]!r} lacks its dtype, shape or place") from None
         if dtype not in ORDER or not all(type(place) is int and place >= 0 for place in (first, end)):
             raise source.broken(f"the entry of {name[:80]!r} has an unknown dtype or no place")
-        if size_of(dtype, shape) != end - first:
+        if not divides(dtype, shape) or size_of(dtype, shape) != end - first:
             raise source.broken(f"{name[:80]!r} does not have the bytes that its shape needs")
         tensors.append(Tensor(name, dtype, shape, end - first, source.path, start + first))
     at = start

@@ -16,6 +16,7 @@ from llmnotes.errors import FileBroken, MissingPart
 from llmnotes.formats import zips
 from llmnotes.formats.files import CHUNK, HEADER_LIMIT, Source
 from llmnotes.formats.format import Format
+from llmnotes.formats.legacy.hdf5_child import OURS
 from llmnotes.formats.results import DTYPES, Identity, Inspection, Tensor, size_of
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -162,7 +163,15 @@ def _child(source: Source, first: int, count: int) -> dict:
     try:
         run = subprocess.run(command, capture_output=True, timeout=SECONDS, env=environment, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
-        raise source.broken("HDF5's library does not come to an end with it") from None
+        raise FileBroken(
+            f"HDF5's library does not come to an end with {source.path.name} in {SECONDS} seconds; try again while the "
+            "machine is free, and if it stays so, copy or download the file again."
+        ) from None
+    if run.returncode == OURS:
+        raise MissingPart(
+            f"h5py does not work here ({run.stderr.decode('utf-8', 'replace').strip()}); bring it again with: "
+            "python -m pip install --force-reinstall h5py"
+        )
     try:
         found = json.loads(run.stdout) if run.returncode == 0 else None
     except ValueError:
