@@ -138,6 +138,8 @@ def put(key, value):
         (put("llama.attention.head_count", 3), FileBroken, "head"),
         (put("llama.attention.head_count", 0), FileBroken, "head"),
         (put("llama.embedding_length", "big"), FileBroken, "hidden_size"),
+        (put("llama.attention.head_count_kv", [2, 1]), NotConvertible, "num_key_value_heads, a number for each layer"),
+        (put("llama.rope.freq_base", [1.0, 2.0]), FileBroken, "rope_theta, which is one value"),
         (put("tokenizer.ggml.pre", "viking"), NotConvertible, "viking"),
         (put("tokenizer.ggml.model", "rwkv"), NotConvertible, "rwkv"),
         (put("tokenizer.ggml.tokens", ["a", "b"]), FileBroken, "types of tokens"),

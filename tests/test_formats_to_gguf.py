@@ -254,7 +254,10 @@ def cut_by_another_pattern(value):
         ("config.json", lambda c: c.update(num_hidden_layers=5), FileBroken, "lacks"),
         ("config.json", lambda c: c.update(tie_word_embeddings=False), FileBroken, "lm_head"),
         ("config.json", lambda c: c.update(num_hidden_layers=10**9), FileBroken, "num_hidden_layers"),
-        ("config.json", lambda c: c.update(hidden_size="big"), FileBroken, "hidden_size"),
+        ("config.json", lambda c: c.update(hidden_size="big"), FileBroken, "hidden_size is big, which cannot be right"),
+        ("config.json", lambda c: c.update(num_key_value_heads=[4, 2]), NotConvertible, "heads, a number for each"),
+        ("config.json", lambda c: c.update(intermediate_size=[96, 64]), NotConvertible, "size, a number for each"),
+        ("config.json", lambda c: c.update(max_position_embeddings=1 << 32), FileBroken, "max_position_embeddings"),
         ("config.json", lambda c: c.update(num_attention_heads=0), FileBroken, "num_attention_heads"),
         ("config.json", lambda c: c.update(vocab_size=100), FileBroken, "shape"),
         ("config.json", lambda c: c.update(rope_parameters={"rope_type": "longrope"}), NotConvertible, "longrope"),
@@ -269,6 +272,12 @@ def test_what_cannot_be_converted_is_said_in_one_sentence(file, change, error, w
     with pytest.raises(error, match=word):
         convert(folder, tmp_path / "model.gguf")
     assert not (tmp_path / "model.gguf").exists()
+
+
+def test_a_context_of_many_millions_is_believed(pebble, tmp_path):
+    folder = changed(pebble, tmp_path / "model", "config.json", lambda c: c.update(max_position_embeddings=1 << 25))
+    convert(folder, tmp_path / "model.gguf")
+    assert read(tmp_path / "model.gguf")[0]["llama.context_length"] == (["UINT32"], 1 << 25)
 
 
 def test_a_strange_type_or_target_is_refused(pebble, tmp_path):

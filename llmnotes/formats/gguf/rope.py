@@ -1,6 +1,7 @@
 """Check a model's settings and fill in defaults; convert its scaling of rotary position embeddings (RoPE)."""
 
 import math
+from array import array
 from typing import TYPE_CHECKING, Any
 
 from llmnotes.errors import FileBroken, NotConvertible
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 LIMIT = 1 << 24  # the largest size in a config that is believed
+CONTEXT_LIMIT = (1 << 32) - 1  # the longest context that GGUF can state; configs do say 2**25 and more
 COUNTS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 COUNTS += ("vocab_size", "max_position_embeddings", "head_dim")
 NUMBERS = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "partial_rotary_factor")
@@ -30,7 +32,7 @@ def settings(architecture: Architecture, config: dict, layers_limit: int) -> dic
 
     `"stated"` holds the names that config.json itself has; `"rope"` the rope parameters, with "rope_type".
     Raises `FileBroken` for an impossible value: a size below 1 or above 2**24, more layers than
-    `layers_limit` (the number of tensors at hand), heads that do not divide.
+    `layers_limit` (the number of tensors at hand), heads that do not divide; `NotConvertible` for a list of sizes.
     """
     rope = _rope(config)
     found = architecture.defaults | {key: value for key, value in config.items() if value is not None}
@@ -38,7 +40,9 @@ def settings(architecture: Architecture, config: dict, layers_limit: int) -> dic
         found |= {key: rope[key]} if rope.get(key) is not None and key in architecture.defaults else {}
     found.setdefault("num_key_value_heads", found.get("num_attention_heads"))
     for key in COUNTS[:-1]:
-        _check(key, found.get(key), type(found.get(key)) is int and 0 < found[key] <= LIMIT)
+        most = CONTEXT_LIMIT if key == "max_position_embeddings" else LIMIT
+        alike(key, found.get(key))
+        _check(key, found.get(key), type(found.get(key)) is int and 0 < found[key] <= most)
     found.setdefault("head_dim", found["hidden_size"] // found["num_attention_heads"])
     heads, groups, dim = found["num_attention_heads"], found["num_key_value_heads"], found["head_dim"]
     _check("head_dim", dim, type(dim) is int and 0 < dim <= LIMIT and (dim % 2 == 0 or not architecture.permuted))
@@ -119,6 +123,15 @@ def number(rope: dict, key: str, default: float | None = None) -> float:
     return value
 
 
+def alike(key: str, value: Any) -> None:
+    """Raise `NotConvertible` for a size that is a list, in a config or a GGUF: the layers of some models differ."""
+    if isinstance(value, list | array):
+        raise NotConvertible(
+            f"Its settings give a list for {key}, a number for each layer; llmnotes converts models whose layers are "
+            "all alike, so use another model of its family, or llama.cpp's own converter."
+        )
+
+
 def _rope(config: dict) -> dict:
     """Return the rope parameters under today's names; older configs have rope_theta beside rope_scaling."""
     rope = config.get("rope_parameters", config.get("rope_scaling")) or {}
@@ -135,5 +148,6 @@ def _check(key: str, value: Any, holds: bool) -> None:
 
 def _wrong(key: str, value: Any) -> FileBroken:
     return FileBroken(
-        f"Its settings say {key} is {str(value)[:40]}, which cannot be right; copy the model again from its source."
+        f"Its settings say {key} is {str(value)[:40]}, which cannot be right; correct it, or copy the model from "
+        "its source again."
     )

@@ -115,6 +115,8 @@ def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[
     config["pad_token_id"] = metadata.get("tokenizer.ggml.padding_token_id")
     config["rope_parameters"] = _positions(architecture, metadata, config)
     for setting, value in (config | config["rope_parameters"]).items():
+        if setting in rope.COUNTS:
+            rope.alike(setting, value)
         if not isinstance(value, str | int | float | list | dict | None):
             raise FileBroken(f"Its keys give a list for {setting}, which is one value; copy or download it again.")
     return config
