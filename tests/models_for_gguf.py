@@ -37,6 +37,9 @@ VARIANTS = {
     "mistral": ("Mistral", {"sliding_window": 64}),
     "qwen2": ("Qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
     "qwen2_tied": ("Qwen2", {"tie_word_embeddings": True}),
+    "qwen3": ("Qwen3", {"head_dim": 32, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
+    "qwen3_tied": ("Qwen3", {"head_dim": 32, "tie_word_embeddings": True}),
+    "qwen3_yarn": ("Qwen3", {"head_dim": 32, "rope_parameters": YARN}),
     "stablelm": ("StableLm", {"use_qkv_bias": True}),
     "stablelm_qk_norm": ("StableLm", {"qk_layernorm": True, "use_parallel_residual": True}),
 }

@@ -13,6 +13,7 @@ from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.pebble import weights_dir
 from tests.models_for_gguf import VARIANTS, make
+from tests.test_formats_to_gguf import read as gguf_read
 from tests.test_formats_to_gguf import strings
 
 pytestmark = pytest.mark.slow
@@ -79,6 +80,10 @@ def test_every_variant_computes_the_same_after_the_round_trip(name, pebble, tmp_
     before, after = weights(folder), weights(back)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+    convert(back, tmp_path / "again.gguf", type="F32")  # and from a GGUF to a folder and to a GGUF
+    one, other = (gguf_read(tmp_path / file) for file in ("model.gguf", "again.gguf"))
+    assert one[1] == other[1]
+    assert {key for key in one[0] | other[0] if one[0].get(key) != other[0].get(key)} == {"general.name"}
 
 
 def test_a_type_can_be_asked_for_and_is_the_folders_own_otherwise(pebble, tmp_path):

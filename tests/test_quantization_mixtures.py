@@ -31,6 +31,7 @@ MODELS = {
     "80 layers": ("Llama", {"num_hidden_layers": 80} | SMALL),
     "80 layers, none shared": ("Llama", {"num_hidden_layers": 80, "num_key_value_heads": 4} | SMALL),
     "qwen2": ("Qwen2", {"num_hidden_layers": 16} | SMALL),
+    "qwen3": ("Qwen3", {"num_hidden_layers": 80, "head_dim": 32} | SMALL),
     "stablelm": ("StableLm", {"use_qkv_bias": True, "qk_layernorm": True, "num_hidden_layers": 3}),
 }
 # Pebble in every type with and without importance; the rules of the mixtures on models with other layers and heads.
@@ -38,7 +39,7 @@ CASES = [("pebble", kind, weighed) for kind in FEWER for weighed in (False, True
 CASES += [("stories", kind, kind == "Q4_0") for kind in ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")]
 CASES += [("eight share", kind, False) for kind in ("Q2_K", "Q3_K_L", "Q4_K_S")]
 CASES += [("33 layers", kind, True) for kind in ("Q3_K_M", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q4_0", "Q5_0")]
-CASES += [(name, "Q4_K_M", False) for name in ("80 layers", "80 layers, none shared", "qwen2", "stablelm")]
+CASES += [(name, "Q4_K_M", False) for name in ("80 layers", "80 layers, none shared", "qwen2", "qwen3", "stablelm")]
 CASES += [("80 layers", kind, False) for kind in ("Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S")]
 
 
@@ -49,7 +50,9 @@ def folder_of(tmp_path_factory, stories):
         if name in ("pebble", "stories"):
             return weights_dir("pebble") if name == "pebble" else stories
         return make(
-            name, tmp_path_factory.mktemp("models") / "model", stories if name == "qwen2" else weights_dir("pebble")
+            name,
+            tmp_path_factory.mktemp("models") / "model",
+            stories if name.startswith("qwen") else weights_dir("pebble"),
         )
 
     with pytest.MonkeyPatch.context() as patch:  # for this file alone: others have variants of the same names

@@ -40,8 +40,8 @@ def types(
     """Return ({tensor: its type}, {tensor: its type, where the one meant for it does not fit its rows}).
 
     `shapes` are those of all tensors of a model under their names in GGUF, rows last; `groups` is the number of heads
-    that share one head of keys and values, `big` is true for a 70B model (80 layers that share them), `weighted` where
-    there is an importance matrix. Vectors, norms and biases are F32.
+    that share one head of keys and values, `big` is true for a 70B model (`is_70b`), `weighted` where there is an
+    importance matrix. Vectors, norms and biases are F32.
 
     Raises `KeyError` for a file type that is not in `FILE_TYPES`. Does not know models with several experts.
 
@@ -66,6 +66,15 @@ def types(
         if found[name] != kind:
             fallbacks[name] = found[name]
     return found, fallbacks
+
+
+def is_70b(architecture: str, layers: int, groups: int) -> bool:
+    """Return whether llama.cpp takes a model for one of 70 billion parameters, whose few values get more bits.
+
+    >>> is_70b("llama", 80, 8), is_70b("llama", 80, 1), is_70b("qwen3", 80, 8)
+    (True, False, False)
+    """
+    return layers == 80 and (architecture == "qwen2" or (architecture == "llama" and groups > 1))
 
 
 def _layers_type(

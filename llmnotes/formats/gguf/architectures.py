@@ -1,6 +1,6 @@
 """What the tensors and settings of each architecture are called in a Hugging Face folder and in GGUF."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmnotes.errors import NotConvertible
@@ -19,6 +19,7 @@ LAYER = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+NORMED = LAYER | {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}  # each head of q and k
 QK_NORM = {"self_attn.q_layernorm.norms.{}": "attn_q_norm", "self_attn.k_layernorm.norms.{}": "attn_k_norm"}
 
 # The setting's name in config.json -> (GGUF's key behind the architecture's name, kind)
@@ -42,7 +43,8 @@ class Architecture:
     """One architecture: its names in both formats, and its defaults for settings that config.json omits.
 
     `permuted`: GGUF interleaves the rows of q and k, because llama.cpp rotates neighbours where transformers rotates
-    the two halves of a head. `omitted` are the keys that llama.cpp's converter does not write for it.
+    the two halves of a head. `omitted` are the keys that llama.cpp's converter does not write for it; `layer` are the
+    names of a layer's tensors, Hugging Face's first.
     """
 
     gguf: str
@@ -51,6 +53,7 @@ class Architecture:
     defaults: dict[str, Any]
     permuted: bool = False
     omitted: tuple[str, ...] = ()
+    layer: dict[str, str] = field(default_factory=lambda: LAYER)
 
 
 LLAMA_DEFAULTS = {
@@ -65,6 +68,7 @@ LLAMA_DEFAULTS = {
 MISTRAL_DEFAULTS = LLAMA_DEFAULTS | {"max_position_embeddings": 131072, "num_key_value_heads": 8}
 QWEN_DEFAULTS = {key: value for key, value in LLAMA_DEFAULTS.items() if not key.endswith("_bias")}
 QWEN_DEFAULTS |= {"max_position_embeddings": 32768, "vocab_size": 151936}
+QWEN3_DEFAULTS = QWEN_DEFAULTS | {"head_dim": 128, "num_key_value_heads": 32}
 STABLE_DEFAULTS = {
     "vocab_size": 50304,
     "max_position_embeddings": 4096,
@@ -81,6 +85,7 @@ ARCHITECTURES = (
     Architecture("llama", "llama", "LlamaForCausalLM", LLAMA_DEFAULTS, permuted=True),
     Architecture("llama", "mistral", "MistralForCausalLM", MISTRAL_DEFAULTS, permuted=True),
     Architecture("qwen2", "qwen2", "Qwen2ForCausalLM", QWEN_DEFAULTS, omitted=("vocab_size",)),
+    Architecture("qwen3", "qwen3", "Qwen3ForCausalLM", QWEN3_DEFAULTS, omitted=("vocab_size",), layer=NORMED),
     Architecture("stablelm", "stablelm", "StableLmForCausalLM", STABLE_DEFAULTS, omitted=("vocab_size", "rope_theta")),
 )
 
@@ -134,6 +139,8 @@ def weights(architecture: Architecture, sizes: dict) -> list[Weight]:
         "ffn_gate": (inner, hidden),
         "ffn_up": (inner, hidden),
         "ffn_down": (hidden, inner),
+        "attn_q_norm": (dim,),
+        "attn_k_norm": (dim,),
     }
     permuted = {"attn_q": heads, "attn_k": groups} if architecture.permuted else {}
     biased = _biased(architecture, sizes)
@@ -148,7 +155,7 @@ def weights(architecture: Architecture, sizes: dict) -> list[Weight]:
     found = [] if sizes["tie_word_embeddings"] else [*pair("output", "lm_head")]
     found += pair("token_embd", "model.embed_tokens")
     for layer in range(sizes["num_hidden_layers"]):
-        for theirs, ours in LAYER.items():
+        for theirs, ours in architecture.layer.items():
             if not (ours == "ffn_norm" and sizes.get("use_parallel_residual")):
                 found += pair(ours, f"model.layers.{layer}.{theirs}", f"blk.{layer}.")
         for (theirs, ours), count in zip(QK_NORM.items(), (heads, groups), strict=True):
@@ -166,7 +173,7 @@ def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
             found[key] = Typed(kind, sizes[setting])
     if sizes["rope_theta"] != 10000 and "rope_theta" in architecture.omitted:
         found["rope.freq_base"] = Typed("F32", sizes["rope_theta"])  # the converter loses it
-    if architecture.gguf == "llama" or "head_dim" in sizes["stated"]:
+    if architecture.gguf == "llama" or {"head_dim"} & {*sizes["stated"], *architecture.defaults}:
         found["attention.key_length"] = found["attention.value_length"] = Typed("U32", sizes["head_dim"])
     if architecture.gguf in ("llama", "stablelm"):
         found["rope.dimension_count"] = Typed("U32", int(sizes.get("partial_rotary_factor", 1) * sizes["head_dim"]))

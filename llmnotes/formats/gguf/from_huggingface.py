@@ -61,7 +61,7 @@ def convert(
     groups, importance = sizes["num_attention_heads"] // sizes["num_key_value_heads"], importance or {}
     shapes = {weight.name: weight.shape for weight in wanted}
     same_model(importance, shapes)
-    big = sizes["num_hidden_layers"] == 80 and groups > 1
+    big = mixtures.is_70b(architecture.gguf, sizes["num_hidden_layers"], groups)
     types, fallbacks = mixtures.types(type, shapes, groups, big, bool(importance))
     with progress(inspection.nbytes, dst.name) as advance:
         parts = []

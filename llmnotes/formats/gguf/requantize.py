@@ -71,7 +71,8 @@ def _facts(inspection: Inspection) -> tuple[dict[str, tuple[int, ...]], int, boo
             "The metadata of this GGUF does not say how many heads and layers it has; use another copy."
         )
     groups = counts[1] // shared
-    return {tensor.name: tensor.shape for tensor in inspection.tensors}, groups, counts[2] == 80 and groups > 1
+    big = mixtures.is_70b(str(inspection.architecture), counts[2], groups)
+    return {tensor.name: tensor.shape for tensor in inspection.tensors}, groups, big
 
 
 def _data(inspection: Inspection, tensor: Tensor, advance):
