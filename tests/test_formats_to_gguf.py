@@ -14,7 +14,7 @@ import pytest
 
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible
 from llmnotes.formats import convert
-from llmnotes.formats.gguf.tokenizer import PRE
+from llmnotes.formats.gguf.pretokenizers import PRE
 from llmnotes.pebble import weights_dir
 from tests.llama_cpp import opened
 from tests.models_for_gguf import VARIANTS, make

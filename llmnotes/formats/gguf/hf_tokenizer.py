@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats.gguf.tokenizer import CONTROL, PRE, SPECIAL, UNUSED, USER_DEFINED
+from llmnotes.formats.gguf import pretokenizers
+from llmnotes.formats.gguf.tokenizer import CONTROL, SPACE, SPECIAL, UNUSED, USER_DEFINED
 
 LONGEST = 400  # characters of a token that is joined from others; the longest in published models are rows of spaces
 CUTS = 20_000_000  # characters that are looked at to find the pairs of which tokens are made
@@ -24,13 +25,8 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
     if len(kinds) != len(tokens):
         raise _broken(name, f"it has {len(tokens):,} tokens and {len(kinds):,} types of tokens")
     if kind == "gpt2":
-        pre = metadata.get("tokenizer.ggml.pre")
-        if not isinstance(pre, str) or pre not in PRE:
-            raise NotConvertible(
-                f"llmnotes does not know the pre-tokenizer {str(pre)[:40]}; it knows {', '.join(PRE)}."
-            )
+        parts = _byte_level(metadata.get("tokenizer.ggml.pre"))
         merges = [text.split(" ", 1) for text in _texts(metadata, "merges", name)]
-        parts = _byte_level(pre)
     elif kind == "llama":
         scores = _list(metadata, "scores", name)
         if len(scores) != len(tokens):
@@ -65,8 +61,8 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
     return made | ({"chat_template.jinja": template} if isinstance(template, str) else {})
 
 
-def _byte_level(pre: str) -> dict[str, Any]:
-    steps, skips = PRE[pre]
+def _byte_level(pre: Any) -> dict[str, Any]:
+    steps, skips = pretokenizers.steps_of(pre)
     steps = [step | {"trim_offsets": True} if step["type"] == "ByteLevel" else step for step in steps]
     cut = steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -80,13 +76,15 @@ def _byte_level(pre: str) -> dict[str, Any]:
 
 
 def _sentencepiece(prefix: bool) -> dict[str, Any]:
-    steps = [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}]
-    steps += [{"type": "Fuse"}]
+    mark = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    steps = [mark, {"type": "ByteFallback"}, {"type": "Fuse"}]
     steps += [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefix else []
-    scheme = "first" if prefix else "never"
+    # A normalizer works on each piece between special tokens, and so does llama.cpp; a pre-tokenizer would leave out
+    # the first space where a text begins with one.
+    normalizers = [{"type": "Prepend", "prepend": "\u2581"}, SPACE] if prefix else [SPACE]
     return {
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": False},
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": None,
         "post_processor": None,
         "decoder": {"type": "Sequence", "decoders": steps},
         "model": _model(byte_fallback=True, ignore_merges=False),
@@ -134,7 +132,8 @@ def _added(number: int, text: str, kind: int) -> dict[str, Any]:
 
 def _adds(metadata: dict[str, Any], kind: str, key: str) -> bool:
     """Return whether a token is added; where a file does not say, llama.cpp adds BOS to a SentencePiece text."""
-    default = key == "add_bos_token" and (kind == "llama" or metadata.get("tokenizer.ggml.pre") == "llama-bpe")
+    pre = pretokenizers.NAMES.get(str(metadata.get("tokenizer.ggml.pre")))
+    default = key == "add_bos_token" and (kind == "llama" or pre in pretokenizers.BEGINS)
     said = metadata.get(f"tokenizer.ggml.{key}")
     return said if isinstance(said, bool) else default
 

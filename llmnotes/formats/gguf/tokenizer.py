@@ -7,6 +7,7 @@ from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.files import METADATA_LIMIT, Source
+from llmnotes.formats.gguf import pretokenizers
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.protobuf import VOCABULARY_LIMIT, Message, signed
 
@@ -14,26 +15,6 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask"}
 
 SPACE = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}  # SentencePiece's mark
-
-_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-
-
-def _split(pattern: str) -> list[dict]:
-    cut = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    return [cut, _BYTES | {"use_regex": False}]
-
-
-# tokenizer.ggml.pre -> (the steps of tokenizer.json's pre_tokenizer, whether whole words skip the merges)
-PRE = {
-    "gpt-2": ([_BYTES], False),
-    "smollm": ([{"type": "Digits", "individual_digits": True}, _BYTES], False),
-    "llama-bpe": (_split(_WORDS + r"\p{N}{1,3}" + _TAIL), True),
-    "smaug-bpe": (_split(_WORDS + r"\p{N}{1,3}" + _TAIL), False),
-    "qwen2": (_split(_WORDS + r"\p{N}" + _TAIL), False),
-    "stablelm2": (_split(_WORDS + r"\p{N}" + _TAIL), False),
-}
 
 
 def keys(folder: Path, config: dict, architecture: str) -> tuple[dict[str, Any], list[str]]:
@@ -66,7 +47,7 @@ def _vocabulary(folder: Path, fast: dict, own: dict, size: int, architecture: st
         found = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}
         return found | _lists(tokens, later | _added({}, own), size), []
     if model.get("type") == "BPE":
-        pre = _pre(fast, model, architecture) if byte_level else "default"
+        pre = pretokenizers.name_of(fast, architecture) if byte_level else "default"
         found = {"tokenizer.ggml.model": "gpt2" if byte_level else "llama", "tokenizer.ggml.pre": pre}
         lost = []
         if byte_level and fast.get("normalizer"):
@@ -99,26 +80,6 @@ def _unlike_sentencepiece(fast: dict) -> list[str]:
             "become other tokens."
         )
     return lost
-
-
-def _pre(fast: dict, model: dict, architecture: str) -> str:
-    """Return llama.cpp's name for the way in which tokenizer.json cuts a text before its merges."""
-    step = _part(fast, "pre_tokenizer")
-    steps = step.get("pretokenizers") if step.get("type") == "Sequence" else [step]
-    found = [_bare(step) for step in steps] if isinstance(steps, list) else []
-    skips = model.get("ignore_merges") is True
-    for name, (wanted, skipped) in PRE.items():
-        if found == [_bare(step) for step in wanted] and skips == skipped:
-            return "stablelm2" if architecture == "stablelm" and name == "qwen2" else name
-    raise NotConvertible(
-        "The pre-tokenizer in tokenizer.json has no name in llama.cpp that is known here, and a wrong one gives other "
-        f"tokens; those known are {', '.join(PRE)}."
-    )
-
-
-def _bare(step: Any) -> Any:
-    """Return a step without what changes positions only."""
-    return {key: step[key] for key in step if key != "trim_offsets"} if isinstance(step, dict) else step
 
 
 def _from_json(fast: dict, model: dict, byte_level: bool, size: int, specials: set[str]) -> dict[str, Any]:
