@@ -1,5 +1,6 @@
 """What the tensors and settings of each architecture are called in a Hugging Face folder and in GGUF."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +41,11 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture: its names in both formats, and its defaults for settings that config.json omits.
+    """One architecture: its names in both formats, and its settings, each of which stands in one of three tables.
+
+    `defaults`: those that become keys or shapes, and what transformers takes where config.json omits them. `only`:
+    those that llama.cpp computes at these values alone. `weighed`: those that `lost` gets, with transformers'
+    defaults; it returns a sentence for each part of the function that GGUF does not have.
 
     `permuted`: GGUF interleaves the rows of q and k, because llama.cpp rotates neighbours where transformers rotates
     the two halves of a head. `omitted` are the keys that llama.cpp's converter does not write for it; `layer` are the
@@ -54,8 +59,27 @@ class Architecture:
     permuted: bool = False
     omitted: tuple[str, ...] = ()
     layer: dict[str, str] = field(default_factory=lambda: LAYER)
+    only: dict[str, tuple] = field(default_factory=lambda: SILU)
+    weighed: dict[str, Any] = field(default_factory=dict)
+    lost: Callable[[dict], list[str]] = lambda settings: []
 
 
+def _mistral_loses(settings: dict) -> list[str]:
+    lost = ["GGUF stores a Mistral as llama: converting back gives a LlamaForCausalLM with the same weights."]
+    return lost + ([WINDOW] if settings["sliding_window"] is not None else [])
+
+
+def _qwen_loses(settings: dict) -> list[str]:
+    # Those layers have a window that layer_types names, or where it is missing all from max_window_layers on.
+    kinds, first = settings["layer_types"], settings["max_window_layers"]
+    window = settings["use_sliding_window"] and settings["sliding_window"] is not None
+    if kinds is None and type(first) is int and first >= settings.get("num_hidden_layers", 32):
+        return []
+    return [WINDOW] if window and (not isinstance(kinds, list) or "sliding_attention" in kinds) else []
+
+
+WINDOW = "llama.cpp attends to the whole text; this model only attends to a sliding window."
+SILU = {"hidden_act": ("silu", "swish")}
 LLAMA_DEFAULTS = {
     "vocab_size": 32000,
     "max_position_embeddings": 2048,
@@ -65,12 +89,14 @@ LLAMA_DEFAULTS = {
     "attention_bias": False,
     "mlp_bias": False,
 }
-MISTRAL_DEFAULTS = LLAMA_DEFAULTS | {"max_position_embeddings": 131072, "num_key_value_heads": 8}
-QWEN_DEFAULTS = {key: value for key, value in LLAMA_DEFAULTS.items() if not key.endswith("_bias")}
-QWEN_DEFAULTS |= {"max_position_embeddings": 32768, "vocab_size": 151936}
-QWEN3_DEFAULTS = QWEN_DEFAULTS | {"head_dim": 128, "num_key_value_heads": 32}
+UNBIASED = {key: value for key, value in LLAMA_DEFAULTS.items() if not key.endswith("_bias")}
+MISTRAL_DEFAULTS = UNBIASED | {"max_position_embeddings": 131072, "num_key_value_heads": 8}
+QWEN_DEFAULTS = UNBIASED | {"max_position_embeddings": 32768, "vocab_size": 151936, "num_key_value_heads": 32}
+QWEN3_DEFAULTS = QWEN_DEFAULTS | {"head_dim": 128}
+QWEN_WINDOW = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28, "layer_types": None}
 STABLE_DEFAULTS = {
     "vocab_size": 50304,
+    "num_key_value_heads": 32,
     "max_position_embeddings": 4096,
     "layer_norm_eps": 1e-5,
     "rope_theta": 10000.0,
@@ -83,9 +109,35 @@ STABLE_DEFAULTS = {
 
 ARCHITECTURES = (
     Architecture("llama", "llama", "LlamaForCausalLM", LLAMA_DEFAULTS, permuted=True),
-    Architecture("llama", "mistral", "MistralForCausalLM", MISTRAL_DEFAULTS, permuted=True),
-    Architecture("qwen2", "qwen2", "Qwen2ForCausalLM", QWEN_DEFAULTS, omitted=("vocab_size",)),
-    Architecture("qwen3", "qwen3", "Qwen3ForCausalLM", QWEN3_DEFAULTS, omitted=("vocab_size",), layer=NORMED),
+    Architecture(
+        "llama",
+        "mistral",
+        "MistralForCausalLM",
+        MISTRAL_DEFAULTS,
+        permuted=True,
+        weighed={"sliding_window": 4096},
+        lost=_mistral_loses,
+    ),
+    Architecture(
+        "qwen2",
+        "qwen2",
+        "Qwen2ForCausalLM",
+        QWEN_DEFAULTS,
+        omitted=("vocab_size",),
+        weighed=QWEN_WINDOW,
+        lost=_qwen_loses,
+    ),
+    Architecture(
+        "qwen3",
+        "qwen3",
+        "Qwen3ForCausalLM",
+        QWEN3_DEFAULTS,
+        omitted=("vocab_size",),
+        layer=NORMED,
+        only=SILU | {"attention_bias": (False,)},
+        weighed=QWEN_WINDOW,
+        lost=_qwen_loses,
+    ),
     Architecture("stablelm", "stablelm", "StableLmForCausalLM", STABLE_DEFAULTS, omitted=("vocab_size", "rope_theta")),
 )
 

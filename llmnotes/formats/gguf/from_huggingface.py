@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible, NotQuantizable
-from llmnotes.formats.gguf import architectures, llava, rope
+from llmnotes.formats.gguf import architectures, llava, rope, understood
 from llmnotes.formats.gguf import tokenizer as gguf_tokenizer
 from llmnotes.formats.gguf.architectures import Architecture, Weight
 from llmnotes.formats.gguf.finite import finite
@@ -50,6 +50,7 @@ def convert(
     inspection, left = llava.language_model(inspection)
     config = inspection.metadata["config"]
     architecture = architectures.of_config(config)
+    not_carried = understood.losses(architecture, config)
     sizes = rope.settings(architecture, config, len(inspection.tensors))
     wanted = architectures.weights(architecture, sizes)
     at_hand = _matched(inspection, wanted, sizes)
@@ -72,7 +73,7 @@ def convert(
         metadata |= {"general.file_type": mixtures.FILE_TYPES[type][0], "general.quantization_version": 2} | tokenizer
         with new_file(dst) as file:
             write_gguf(file, metadata, parts)
-    lost = left + lost + _lost(architecture, config)
+    lost = left + lost + not_carried
     nbytes = sum(part.nbytes for part in parts)
     return Conversion(inspection.path, dst, inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost))
 
@@ -232,15 +233,6 @@ def _rope_factors(architecture: Architecture, sizes: dict) -> list[PlannedTensor
         )
     factors = rope.llama3(sizes["rope"], sizes["rope_theta"], sizes["head_dim"])
     return [PlannedTensor("rope_freqs.weight", "F32", factors.shape, lambda: [factors.tobytes()])]
-
-
-def _lost(architecture: Architecture, config: dict) -> list[str]:
-    lost = []
-    if architecture.model_type == "mistral":
-        lost.append("GGUF stores a Mistral as llama: converting back gives a LlamaForCausalLM with the same weights.")
-        if config.get("sliding_window"):
-            lost.append("llama.cpp attends to the whole text; this model only attends to a sliding window.")
-    return lost
 
 
 def _title(word: str) -> str:

@@ -17,6 +17,13 @@ COUNTS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attentio
 COUNTS += ("vocab_size", "max_position_embeddings", "head_dim")
 NUMBERS = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "partial_rotary_factor")
 FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_qkv_bias", "qk_layernorm", "use_parallel_residual")
+# What says how positions turn, in config.json and in its rope_parameters, where each kind takes some of these.
+SETTINGS = "original_max_position_embeddings partial_rotary_factor rope_parameters rope_scaling rope_theta".split()
+PARAMETERS = """
+    attention_factor beta_fast beta_slow factor high_freq_factor long_factor low_freq_factor mrope_section mscale
+    mscale_all_dim original_max_position_embeddings partial_rotary_factor rope_theta rope_type short_factor truncate
+    type
+""".split()
 YARN = {  # the setting -> GGUF's key behind rope.scaling.
     "extrapolation_factor": "yarn_ext_factor",
     "attention_factor": "yarn_attn_factor",
@@ -38,7 +45,8 @@ def settings(architecture: Architecture, config: dict, layers_limit: int) -> dic
     found = architecture.defaults | {key: value for key, value in config.items() if value is not None}
     for key in ("rope_theta", "partial_rotary_factor"):
         found |= {key: rope[key]} if rope.get(key) is not None and key in architecture.defaults else {}
-    found.setdefault("num_key_value_heads", found.get("num_attention_heads"))
+    if config.get("num_key_value_heads", "default") is None or "num_key_value_heads" not in found:
+        found["num_key_value_heads"] = found.get("num_attention_heads")
     for key in COUNTS[:-1]:
         most = CONTEXT_LIMIT if key == "max_position_embeddings" else LIMIT
         alike(key, found.get(key))
@@ -77,6 +85,11 @@ def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
             if rope.get(setting) is not None:
                 found[key] = Typed("F32", number(rope, setting))
     return {f"{architecture.gguf}.rope.scaling.{key}": value for key, value in found.items()}
+
+
+def unknown(config: dict) -> list[str]:
+    """Return the rope parameters that have a name of which llmnotes does not know what it does."""
+    return [f"rope_parameters.{key}" for key in _rope(config) if key not in PARAMETERS]
 
 
 def llama3(rope: dict, theta: float, dim: int) -> "np.ndarray":
@@ -134,7 +147,7 @@ def alike(key: str, value: Any) -> None:
 
 def _rope(config: dict) -> dict:
     """Return the rope parameters under today's names; older configs have rope_theta beside rope_scaling."""
-    rope = config.get("rope_parameters", config.get("rope_scaling")) or {}
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
     _check("rope_parameters", rope, isinstance(rope, dict))
     kind = rope.get("rope_type", rope.get("type")) or "default"
     outside = {key: config[key] for key in ("rope_theta", "partial_rotary_factor") if key in config}

@@ -96,6 +96,7 @@ def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[
         value = metadata.get(f"{name}.{key}")
         if value is not None and setting in {*architecture.defaults, *rope.COUNTS}:
             config[setting] = _shortest(value)
+    config.setdefault("num_key_value_heads", config.get("num_attention_heads"))
     if table is not None and len(table.shape) == 2:
         config["vocab_size"] = table.shape[0]
     if metadata.get(f"{name}.attention.key_length") is not None:

@@ -1,0 +1,70 @@
+"""What of a config.json is understood on the way to GGUF: a closed list. What goes beyond it is refused or named.
+
+An architecture states its settings in four tables (see `Architecture`): `defaults` become keys or shapes, `only` are
+computed by llama.cpp at these values alone, `weighed` are read by its function `lost`, which returns sentences. `IDLE`
+and `ONLY` here hold for all. A setting in none of them is named, and a test finds each that transformers has.
+"""
+
+from llmnotes.errors import NotConvertible
+from llmnotes.formats.gguf import rope
+from llmnotes.formats.gguf.architectures import Architecture
+
+# Settings of any architecture that llama.cpp computes at these values alone.
+ONLY = {"is_causal": (True,), "is_encoder_decoder": (False,), "per_layer_config": ({},)}
+
+# What changes nothing in what a trained model computes: how it was trained, saved and loaded, the form of the answer,
+# and how to choose the next token.
+IDLE = """
+    _attn_implementation _attn_implementation_autoset _commit_hash _flash_attn_2_enabled _name_or_path add_bos_token
+    architectures assistant_confidence_threshold assistant_lookbehind attention_dropout attn_implementation
+    bad_words_ids begin_suppress_tokens chunk_size_feed_forward classifier_dropout cross_attention_hidden_size
+    diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size encoder_repetition_penalty
+    epsilon_cutoff eta_cutoff experts_implementation exponential_decay_length_penalty finetuning_task
+    forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout id2label initializer_range
+    is_llama_config label2id length_penalty max_length max_sequence_length min_length model_type name_or_path
+    no_repeat_ngram_size num_assistant_tokens num_assistant_tokens_schedule num_beam_groups num_beams num_labels
+    num_return_sequences output_attentions output_hidden_states output_scores prefix pretraining_tp problem_type
+    pruned_heads remove_invalid_values repetition_penalty return_dict return_dict_in_generate rope_interleaved
+    rotary_scaling_factor suppress_tokens target_lookbehind task_specific_params temperature tf_legacy_loss
+    tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
+    transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache use_return_dict
+""".split()
+
+
+def losses(architecture: Architecture, config: dict) -> list[str]:
+    """Return a sentence for each part of the model's function that a GGUF of this config.json does not have.
+
+    Raises `NotConvertible` for a setting with a value that llama.cpp does not compute.
+    """
+    stated = {key: value for key, value in config.items() if value is not None}
+    for key, known in (ONLY | architecture.only).items():
+        if key in stated and stated[key] not in known:
+            raise NotConvertible(
+                f"config.json says {key} is {str(stated[key])[:40]}, but llama.cpp computes a "
+                f"{architecture.hugging_face} with {' or '.join(map(str, known))} only; use a model with that."
+            )
+    lost = architecture.lost(architecture.weighed | config)
+    unknown = sorted(key for key in stated if key not in known_settings(architecture) and not key.endswith("_token_id"))
+    unknown += rope.unknown(config)
+    if unknown:
+        lost.append(
+            f"config.json has {_listed(unknown)}, which llmnotes does not know: if that changes what the model "
+            "computes, the GGUF does without."
+        )
+    return lost
+
+
+def known_settings(architecture: Architecture) -> set[str]:
+    """Return the names of all settings that are understood for an architecture, besides the numbers of tokens."""
+    own = {*architecture.defaults, *architecture.only, *architecture.weighed}
+    return own | {*rope.COUNTS, *rope.SETTINGS, *ONLY, *IDLE}
+
+
+def _listed(names: list[str]) -> str:
+    """Return names as a sentence has them, at most eight.
+
+    >>> _listed(["a"]), _listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    names = [name[:60] for name in names[:8]] + [f"{len(names) - 8} more"] * (len(names) > 8)
+    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])

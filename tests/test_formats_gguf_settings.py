@@ -1,0 +1,252 @@
+"""Whatever transformers acts on in a config.json is honoured on the way to GGUF, refused, or named under `lost`."""
+
+import dataclasses
+import importlib.util
+import inspect
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmnotes.errors import LLMNotesError, NotConvertible
+from llmnotes.formats import convert
+from llmnotes.formats.gguf import rope
+from llmnotes.formats.gguf.architectures import ARCHITECTURES, Architecture
+from llmnotes.formats.gguf.understood import IDLE, known_settings
+from llmnotes.pebble import weights_dir
+from tests.llama_cpp import opened
+from tests.models_for_gguf import SIZES
+
+pytestmark = pytest.mark.slow
+
+TOKENS = list(range(3, 43))
+CLOSE = 1e-5  # logits of two runs that compute the same; a setting that acts moves them by far more
+NAMES = [architecture.model_type for architecture in ARCHITECTURES]
+
+# Values for settings whose type does not say which others make sense.
+SENSIBLE: dict[str, list[Any]] = {
+    "hidden_act": ["relu", "gelu", "swish"],
+    "layer_types": [["sliding_attention", "full_attention"]],
+    "sliding_window": [8, 64, None],
+    "attention_chunk_size": [8],
+    "head_dim": [32],
+    "per_layer_config": [{"1": {"hidden_act": "relu"}}],
+    "rope_parameters": [{"rope_type": "default", "rope_theta": 100.0}],
+    "rope_scaling": [{"type": "linear", "factor": 2.0}],
+    "original_max_position_embeddings": [64],
+    "rope_theta": [100.0],
+    "partial_rotary_factor": [0.5],
+    "is_causal": [False],
+    "dtype": [],  # read as float32 in this test
+    "quantization_config": [],
+    "rms_norm_eps": [0.5],
+    "layer_norm_eps": [0.5],
+}
+# What only acts together.
+TOGETHER = [
+    {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0, "layer_types": None},
+    {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1, "layer_types": None},
+    {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2, "layer_types": None},
+    {"use_sliding_window": True, "sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]},
+    {"use_sliding_window": True, "sliding_window": 8, "layer_types": ["full_attention", "full_attention"]},
+    {"num_key_value_heads": None},
+    {"rope_parameters": {"rope_type": "linear", "factor": 4.0}},
+    {"rope_parameters": None, "rope_theta": 100.0, "rope_scaling": {"type": "linear", "factor": 4.0}},
+    {"rope_parameters": {"rope_type": "linear", "factor": 4.0}, "rope_scaling": {"type": "linear", "factor": 2.0}},
+]
+
+
+@pytest.fixture(scope="module")
+def model_of(tmp_path_factory):
+    """The folder of a tiny random model of each architecture, with the tokenizer of Pebble."""
+    made: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in made:
+            made[name] = make(name, tmp_path_factory.mktemp(name) / name)
+        return made[name]
+
+    return folder
+
+
+def make(name: str, folder: Path) -> Path:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = config_class(name)(**SIZES | {"architectures": [named(name).hugging_face]})
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape) * 0.2 + (parameter.ndim == 1))
+    model.save_pretrained(folder)
+    for file in weights_dir("pebble").glob("token*"):
+        shutil.copy(file, folder)
+    return folder
+
+
+def named(name: str) -> Architecture:
+    return next(architecture for architecture in ARCHITECTURES if architecture.model_type == name)
+
+
+def changed(folder: Path, target: Path, changes: dict) -> Path:
+    """Return a folder with the same weights, by a link, and some settings changed."""
+    target.mkdir()
+    for file in folder.iterdir():
+        if file.name != "config.json":
+            (target / file.name).symlink_to(file)
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+def logits(folder: Path):
+    """Return what transformers computes: (tokens, vocabulary); None where it refuses the settings or these weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        if info["missing_keys"] or info["mismatched_keys"]:
+            return None
+        with torch.no_grad():
+            return model(torch.tensor([TOKENS]), return_dict=True).logits[0]
+    except Exception:
+        return None
+
+
+def honoured(folder: Path, expected, tmp_path: Path) -> bool:
+    """Return whether the GGUF of a folder is refused, named as different, or computed by llama.cpp as `expected`."""
+    try:
+        done = convert(folder, tmp_path / "model.gguf", type="F32")
+    except LLMNotesError as error:
+        assert not re.search("damaged|copy it again", str(error)), error
+        return True
+    if [sentence for sentence in done.lost if "converting back gives" not in sentence]:
+        return True
+    if importlib.util.find_spec("xllamacpp") is None:
+        convert(tmp_path / "model.gguf", tmp_path / "back", to="huggingface")
+        return bool((logits(tmp_path / "back") - expected).abs().max() < CLOSE)
+    return agrees(tmp_path / "model.gguf", expected)
+
+
+def agrees(path: Path, expected) -> bool:
+    """Return whether llama.cpp gives the likeliest tokens the probabilities that transformers does."""
+    with opened(path) as llama:
+        answer = llama.next_tokens(TOKENS, 20)
+    wanted = expected[-1].log_softmax(-1)
+    return all(abs(wanted[token].item() - logprob) < 2e-3 for token, logprob in answer)
+
+
+def alternatives(name: str, kind: Any, default: Any) -> list[Any]:
+    """Return other values for a setting, by its name or by its type."""
+    if name in SENSIBLE:
+        return SENSIBLE[name]
+    if isinstance(default, bool):
+        return [not default]
+    if isinstance(default, int):
+        return [default // 2 or 1, default + 2]
+    if isinstance(default, float):
+        return [default * 2 + 0.1]
+    return [] if default is not None else [3 if "int" in str(kind) else True]
+
+
+def config_class(name: str):
+    from transformers import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[name]
+
+
+def every_change(name: str) -> list[dict]:
+    """Return a dict for each change of one setting, of this or any other architecture here, and what acts together."""
+    own = json.loads(config_class(name)(**SIZES).to_json_string(use_diff=False))
+    found = [*TOGETHER]
+    for other in dict.fromkeys([name, *NAMES]):
+        for field in dataclasses.fields(config_class(other)):
+            default = own.get(field.name, field.default)
+            found += [{field.name: value} for value in alternatives(field.name, field.type, default)]
+    found += [{key: value} for key in SENSIBLE for value in SENSIBLE[key]]
+    return [change for at, change in enumerate(found) if change not in found[:at]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_setting_that_moves_the_logits_is_honoured_refused_or_named(name, model_of, tmp_path):
+    base, moved, silent = logits(model_of(name)), 0, []
+    for at, change in enumerate(every_change(name)):
+        folder = changed(model_of(name), tmp_path / f"{at}", change)
+        now = logits(folder)
+        if now is None or (now.shape == base.shape and (now - base).abs().max() < CLOSE):
+            continue
+        moved += 1
+        if not honoured(folder, now, folder):
+            silent.append(change)
+    assert silent == []
+    assert moved >= 5  # the activation, the norm, two ways to turn positions, a layer less
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_tables_hold_every_setting_that_transformers_has(name):
+    """A setting that a later transformers adds fails here, and goes into a table of `Architecture` or into `IDLE`."""
+    from transformers import GenerationConfig, masking_utils, modeling_rope_utils
+
+    known = known_settings(named(name)) | {"bos_token_id", "eos_token_id", "pad_token_id"}
+    cls = config_class(name)
+    assert {field.name for field in dataclasses.fields(cls)} - known == set()
+    # What code reads without a field of that name, such as `getattr(config, "is_causal", True)`.
+    shared = _read(masking_utils) | _read(modeling_rope_utils)
+    assert (_read(sys.modules[config_of_model(name).__module__]) | (shared - OTHERS)) - known - METHODS == set()
+    assert set(GenerationConfig._get_default_generation_params()) - {*IDLE} == set()
+    assert set(modeling_rope_utils.RopeParameters.__annotations__) - {*rope.PARAMETERS} == set()
+
+
+METHODS = {"get_text_config", "standardize_rope_params", "validate_rope", "json", "default_theta"}
+OTHERS = {"attention_chunk_size", "sliding_window"}  # for masks that a model asks for, whose own code reads these too
+
+
+def _read(module) -> set[str]:
+    """Return the names of settings in the code of a module."""
+    code = inspect.getsource(module)
+    return {*re.findall(r"\bconfig\.([a-z]\w+)", code), *re.findall(r"getattr\([\w.]*config, \"([a-z]\w+)\"", code)}
+
+
+def config_of_model(name: str):
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    return MODEL_FOR_CAUSAL_LM_MAPPING[config_class(name)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_defaults_are_those_of_transformers(name):
+    architecture = named(name)
+    theirs = json.loads(config_class(name)().to_json_string(use_diff=False))
+    theirs |= {field.name: field.default for field in dataclasses.fields(config_class(name))}
+    theirs |= config_class(name)().rope_parameters
+    for table in (architecture.defaults, architecture.weighed):
+        assert {key: theirs[key] for key in table} == table
+    for key, values in architecture.only.items():
+        assert theirs[key] in values
+
+
+def test_a_setting_that_nobody_knows_is_named_and_what_is_known_to_be_idle_is_not(model_of, tmp_path):
+    changes = {"unsloth_version": "2025.1", "use_cache": False, "my_note": None}
+    assert convert(changed(model_of("llama"), tmp_path / "a", changes), tmp_path / "a.gguf").lost == ()
+    changes = {"alibi": True, "rope_parameters": {"rope_type": "default", "curve": 2}}
+    lost = convert(changed(model_of("llama"), tmp_path / "b", changes), tmp_path / "b.gguf").lost
+    assert len(lost) == 1 and "alibi and rope_parameters.curve, which llmnotes does not know" in lost[0]
+
+
+def test_the_window_of_a_qwen2_is_named_where_a_layer_has_one(model_of, tmp_path):
+    window = {"use_sliding_window": True, "sliding_window": 8, "layer_types": None}
+    for at, (change, count) in enumerate(
+        [({"max_window_layers": 1}, 1), ({"max_window_layers": 2}, 0), ({"layer_types": ["full_attention"] * 2}, 0)]
+    ):
+        folder = changed(model_of("qwen2"), tmp_path / f"{at}", window | change)
+        assert [sentence for sentence in convert(folder, folder / "a.gguf").lost if "sliding" in sentence] == (
+            ["llama.cpp attends to the whole text; this model only attends to a sliding window."] * count
+        )
+    with pytest.raises(NotConvertible, match="hidden_act is relu, but llama.cpp computes"):
+        convert(changed(model_of("qwen2"), tmp_path / "b", {"hidden_act": "relu"}), tmp_path / "b.gguf")
