@@ -265,11 +265,10 @@ def test_every_cut_of_a_file_gets_a_sentence(tmp_path):
             formats.inspect(path)
 
 
-def test_gaps_and_shards_are_told(tmp_path):
+def test_gaps_are_told(tmp_path):
     path = tmp_path / "a"
-    path.write_bytes(old(3, [entry(b"split.count", 2, b"\3\0")], [tensor(offset=32)]))
-    notes = formats.inspect(path).notes
-    assert any("gaps" in note for note in notes) and any("one of 3" in note for note in notes)
+    path.write_bytes(old(3, [], [tensor(offset=32)]))
+    assert any("gaps" in note for note in formats.inspect(path).notes)
 
 
 @pytest.mark.slow

@@ -82,21 +82,26 @@ def made_up(path: Path) -> dict[str, np.ndarray]:
     return {tensor.name: random.chisquare(1, tensor.shape[1]).astype(np.float32) for tensor in names}
 
 
-@pytest.fixture(scope="module")
-def peers(tmp_path_factory, base_of):
-    """All cases quantized by llama.cpp in one process."""
+def quantized_by_llama_cpp(jobs: list) -> None:
+    """Let llama.cpp do jobs of [source, target, number of the file type, importance] in one process."""
     found = list((ROOT / "build" / "peers" / "llama_quantize").glob("package/bins/linux-x64"))
     if not found:
         pytest.skip("llama.cpp's quantizer is not here; make peers brings it where npm is")
+    command = [sys.executable, str(ROOT / "tests" / "peers" / "llama_cpp_quantize.py"), str(found[0])]
+    done = subprocess.run(command, input=json.dumps(jobs), capture_output=True, text=True, env=os.environ, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def peers(tmp_path_factory, base_of):
+    """All cases quantized by llama.cpp in one process."""
     out = tmp_path_factory.mktemp("peers")
     jobs = []
     for at, (name, kind, weighed) in enumerate(CASES):
         base = base_of(name)
         importance = {key: value.tolist() for key, value in made_up(base).items()} if weighed else None
         jobs.append((str(base), str(out / f"{at}.gguf"), FILE_TYPES[kind][0], importance))
-    command = [sys.executable, str(ROOT / "tests" / "peers" / "llama_cpp_quantize.py"), str(found[0])]
-    done = subprocess.run(command, input=json.dumps(jobs), capture_output=True, text=True, env=os.environ, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    quantized_by_llama_cpp(jobs)
     return out
 
 
@@ -132,10 +137,31 @@ def test_what_does_not_fit_is_named(stories, tmp_path):
     assert read(done.target)[1]["general.file_type"] == FILE_TYPES[ALIASES["Q3_K"]][0]
 
 
+def test_a_quantized_file_is_quantized_anew_as_llama_cpp_does(base_of, tmp_path):
+    jobs = []
+    for first, then in [("Q4_K_M", "Q8_0"), ("Q4_K_M", "Q5_K_M"), ("Q8_0", "Q2_K"), ("Q3_K_M", "F16")]:
+        source = tmp_path / f"{first}.gguf"
+        source.exists() or convert(base_of("pebble"), source, type=first)
+        done = convert(source, tmp_path / f"{first} {then}.gguf", type=then)
+        (sentence,) = done.lost
+        assert sentence.startswith(f"Weights that were in {'Q3_K and ' if first == 'Q3_K_M' else first[:4]}")
+        assert "keep their rounding errors" in sentence and "original precision" in sentence
+        jobs.append((str(source), str(tmp_path / f"{first} {then} theirs.gguf"), FILE_TYPES[then][0], None))
+    assert convert(base_of("pebble"), tmp_path / "first.gguf", type="Q8_0").lost == ()
+    quantized_by_llama_cpp(jobs)
+    for _, theirs, *_ in jobs:
+        expected, keys = read(Path(theirs))
+        tensors, ours = read(Path(theirs.replace(" theirs", "")))
+        assert [name for name in expected if tensors[name] != expected[name]] == []
+        assert ours["general.file_type"] == keys["general.file_type"]
+
+
 def test_a_gguf_with_other_contents_is_refused_in_a_sentence(base_of, tmp_path):
-    convert(base_of("pebble"), tmp_path / "q8.gguf", type="Q8_0")
-    with pytest.raises(NotConvertible, match="Q8_0"):
-        convert(tmp_path / "q8.gguf", tmp_path / "q4.gguf", type="Q4_0")
+    part = PlannedTensor("blk.0.attn_v.weight", "Q8_K", (1, 256), lambda: [bytes(292)])
+    with open(tmp_path / "q8_k.gguf", "xb") as file:
+        write_gguf(file, {"general.architecture": "llama"}, [part])
+    with pytest.raises(NotConvertible, match="holds Q8_K, which llmnotes cannot turn into floats; use the model"):
+        convert(tmp_path / "q8_k.gguf", tmp_path / "q4.gguf", type="Q4_0")
     with pytest.raises(NotConvertible, match="--type"):
         convert(base_of("pebble"), tmp_path / "q4.gguf")
     for keys, word in [({"llama.expert_count": 8}, "experts"), ({"llama.attention.head_count": 0}, "heads")]:

@@ -61,11 +61,14 @@ def _from_stdin(stack: ExitStack) -> Path:
 
 def convert(arguments: argparse.Namespace) -> int:
     """Write a model in another format and print what was lost."""
+    from llmnotes.fit.sizes import parse
     from llmnotes.formats.describe import conversion_dict, describe_conversion
     from llmnotes.models.files import convert
 
-    importance = _importance(arguments.imatrix, arguments.source)
-    done = convert(arguments.source, arguments.target, arguments.to, arguments.type, importance)
+    importance, size = _importance(arguments.imatrix, arguments.source), arguments.split_max_size
+    if size is not None:
+        size = parse(f"{size}B" if size[-1:].upper() in ("M", "G") else size)  # llama.cpp's 2G are 2 GB
+    done = convert(arguments.source, arguments.target, arguments.to, arguments.type, importance, size)
     print(json.dumps(conversion_dict(done), indent=1) if arguments.json else describe_conversion(done))
     return 0
 
@@ -171,6 +174,8 @@ def _add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
         "which columns matter, for types of few bits: an importance matrix of llama.cpp, or a .txt to measure it on"
     )
     subparser.add_argument("--imatrix", metavar="FILE", type=Path, help=imatrix)
+    size = "write a GGUF as several files with at most SIZE of tensors each, such as 2G, named DST-00001-of-00003.gguf"
+    subparser.add_argument("--split-max-size", metavar="SIZE", help=size)
     subparser = add_command(
         finetune,
         "Fine-tune a model by LoRA, QLoRA or in full. CONFIG is a file of YAML with model, data (a file of JSON lines: "

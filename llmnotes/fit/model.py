@@ -12,6 +12,7 @@ from typing import NamedTuple
 from llmnotes import formats
 from llmnotes.errors import ModelBroken, UnknownFormat, UnknownName
 from llmnotes.fit.shapes import Shape, read_config, shape_of
+from llmnotes.formats.gguf.kinds import only_a_model
 from llmnotes.formats.results import Inspection, Tensor
 from llmnotes.pebble import VARIANTS, weights_dir
 from llmnotes.quantization.mixtures import FILE_TYPES
@@ -135,15 +136,12 @@ def _vision(config: object, shape: Shape) -> Vision:
 
 def _of_gguf(found: Inspection) -> Model:
     """Return the model that a GGUF's header describes, with the types that its tensors have."""
+    only_a_model(found, ModelBroken)
     head = f"{found.architecture}."
     config = {ours: found.metadata[head + key] for key, ours in KEYS.items() if head + key in found.metadata}
     names = {tensor.name: tensor for tensor in found.tensors}
     if any("_exps" in name for name in names):
         config["experts"] = True  # `shape_of` refuses a mixture of experts
-    if found.metadata.get("split.count", 1) not in (0, 1):
-        raise ModelBroken(
-            f"{found.path.name} is one of several files of a model; give its config.json or one whole GGUF."
-        )
     if "token_embd.weight" in names and names["token_embd.weight"].shape:
         config["vocab_size"] = names["token_embd.weight"].shape[0]
     config["tie_word_embeddings"] = "output.weight" not in names

@@ -15,7 +15,7 @@ from llmnotes.formats.registry import inspect
 from llmnotes.formats.results import Conversion, Inspection
 from llmnotes.formats.targets import TARGETS
 
-Converter = Callable[[Inspection, Path, str | None], Conversion]  # f(source, target, type)
+Converter = Callable[..., Conversion]  # f(source, target, type), and some take one of OPTIONS as well
 
 # The formats that hold tensors under the names the model gives them: their tensors can be copied without renaming.
 REPACKED = (
@@ -31,20 +31,14 @@ REPACKED = (
     "llama2.c",
 )
 
-# Conversions that take an importance matrix as well: f(source, target, type, importance).
-WITH_IMPORTANCE = {
-    ("Hugging Face folder", "gguf"): from_huggingface.convert,
-    ("GGUF", "gguf"): requantize.requantize,
-}
+GGML = ("GGML", "GGMF", "GGJT")
 
 # (format of the source, target) -> the function that converts
 CONVERTERS: dict[tuple[str, str], Converter] = {
     **{(format, "safetensors"): repack.to_safetensors for format in REPACKED},
     **{(format, "pytorch"): repack.to_pytorch for format in REPACKED},
     ("Hugging Face folder", "huggingface"): repack.to_safetensors,  # a folder with its weights in one file
-    ("GGML", "gguf"): ggml_to_gguf.to_gguf,
-    ("GGMF", "gguf"): ggml_to_gguf.to_gguf,
-    ("GGJT", "gguf"): ggml_to_gguf.to_gguf,
+    **{(format, "gguf"): ggml_to_gguf.to_gguf for format in GGML},
     ("Hugging Face folder", "onnx"): onnx_export.from_huggingface,
     ("TensorFlow checkpoint", "safetensors"): checkpoints.to_safetensors,
     **{(format, "tensorflow"): checkpoints.from_tensors for format in REPACKED},
@@ -56,15 +50,34 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("GGUF", "safetensors"): to_huggingface.to_safetensors,
 }
 
+# What only some conversions take -> their (source, target) and the sentence for all others
+OPTIONS = {
+    "importance": (
+        {("Hugging Face folder", "gguf"), ("GGUF", "gguf")},
+        "An importance matrix only helps when a Hugging Face folder or a GGUF becomes a GGUF; leave it out.",
+    ),
+    "split_max_size": (
+        {(source, "gguf") for source in ("Hugging Face folder", "GGUF", *GGML)},
+        "Only a GGUF is split into several files; leave --split-max-size out.",
+    ),
+}
+
 
 def convert(
-    src: str | Path, dst: str | Path, to: str | None = None, type: str | None = None, importance: dict | None = None
+    src: str | Path,
+    dst: str | Path,
+    to: str | None = None,
+    type: str | None = None,
+    importance: dict | None = None,
+    split_max_size: int | None = None,
 ) -> Conversion:
     """Write the model in `src` to `dst` in the format `to` (by default what the ending of `dst` says).
 
     `type` is the file type of a GGUF: "F16", "Q8_0", "Q4_K_M" or another of `llmnotes.quantization.mixtures`.
     `importance` is an importance matrix for quantizing, {name of a tensor: a number for each of its columns}.
     `llmnotes.quantization.models.importance.collect` measures one, and `gguf.imatrix.read_imatrix` reads one.
+    With `split_max_size`, a GGUF whose tensors take more bytes becomes several files, DST-00001-of-00003.gguf and so
+    on; `Conversion.target` is the first, from which llama.cpp and llmnotes find the others.
 
     Tensors are read and written one at a time, and tied weights stay tied. If a type's blocks do not fit the rows of a
     tensor, that tensor gets a type that fits, and `Conversion.fallbacks` names it.
@@ -89,14 +102,16 @@ def convert(
         raise NotConvertible(
             f"llmnotes cannot convert a {inspection.identity.format} to {to}; {_ways(inspection, to)}."
         )
-    if importance is None:
-        done = CONVERTERS[pair](inspection, dst, type)
-    elif pair in WITH_IMPORTANCE:
-        done = WITH_IMPORTANCE[pair](inspection, dst, type, named(importance))
-    else:
-        raise NotConvertible(
-            "An importance matrix only helps when a Hugging Face folder or a GGUF becomes a GGUF; leave it out."
-        )
+    options = {}
+    if importance is not None:
+        options["importance"] = named(importance)
+    if split_max_size is not None:
+        options["split_max_size"] = split_max_size
+    for name in options:
+        pairs, sentence = OPTIONS[name]
+        if pair not in pairs:
+            raise NotConvertible(sentence)
+    done = CONVERTERS[pair](inspection, dst, type, **options)
     return replace(done, to=to)
 
 

@@ -151,7 +151,7 @@ class Inspection:
 @dataclass(frozen=True)
 class Conversion:
     """What a conversion did. `fallbacks` names the tensors that got another type than the one asked for;
-    `lost` says in a sentence each what the target cannot hold."""
+    `lost` says in a sentence each what the target cannot hold. `target` is the first of so many `files`."""
 
     source: Path
     target: Path
@@ -161,6 +161,7 @@ class Conversion:
     nbytes: int
     fallbacks: dict[str, str]
     lost: tuple[str, ...] = ()
+    files: int = 1
 
 
 def counted(count: int, noun: str) -> str:

@@ -4,7 +4,7 @@ import errno
 import os
 import platform
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -29,16 +29,30 @@ def new_file(path: str | Path) -> Iterator[BinaryIO]:
     >>> with new_file(Path(tempfile.mkdtemp()) / "a.bin") as file:
     ...     _ = file.write(b"abc")
     """
-    path = Path(path)
-    with _sentences(path):
-        _refuse_existing(path)
-        _sweep(path)
-        with ExitStack() as stack:
-            file, publish = _unnamed(path.parent) or _hidden(path, stack)
-            stack.callback(file.close)
-            yield file
-            file.flush()
-            publish(path)
+    with new_files([Path(path)]) as (file,):
+        yield file
+
+
+@contextmanager
+def new_files(paths: Sequence[Path]) -> Iterator[list[BinaryIO]]:
+    """Open several new files for writing, as `new_file` does; all of them appear when the block ends well, or none.
+
+    The first gets its name last: where it is, the others are too, even if the process is killed between two names.
+    """
+    with _sentences(paths[0]), ExitStack() as stack:
+        opened = []
+        for path in paths:
+            _refuse_existing(path)
+            _sweep(path)
+            opened.append((path, *(_unnamed(path.parent) or _hidden(path, stack))))
+            stack.callback(opened[-1][1].close)
+        yield [file for _, file, _ in opened]
+        with ExitStack() as undo:
+            for path, file, publish in reversed(opened):
+                file.flush()
+                publish(path)
+                undo.callback(path.unlink, missing_ok=True)
+            undo.pop_all()
 
 
 @contextmanager

@@ -58,13 +58,14 @@ def reported_memory(path: Path, n_ctx: int, *, n_gpu_layers: int = -1, exact: bo
     Does not count the memory of Python and of the server.
     """
     layers, rest = Counter(), 0
-    for tensor in formats.inspect(path).tensors:
+    found = formats.inspect(path)
+    for tensor in found.tensors:
         match = re.match(r"blk\.(\d{1,5})\.", tensor.name)
         if match:
             layers[int(match[1])] += tensor.nbytes
         else:
             rest += tensor.nbytes
-    lines = _lines(path, n_ctx, n_gpu_layers, exact, repack=True, embeddings=True)
+    lines = _lines(found.path, n_ctx, n_gpu_layers, exact, repack=True, embeddings=True)
     places = dict((int(match[1]), match[2]) for line in lines if (match := LAYER.search(line)))
     parts = {part: dict(_buffers(lines, part)) for part in ("model", "KV", "compute", "output")}
     return ReportedMemory(

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from llmnotes import formats
-from llmnotes.errors import UnknownFormat
+from llmnotes.errors import ModelBroken, UnknownFormat
+from llmnotes.formats.gguf.kinds import only_a_model
 
 Value = TypeVar("Value")
 
@@ -35,8 +36,10 @@ class ModelFile:
     def read(cls, path: str | Path) -> "ModelFile":
         """Read the header of the GGUF at `path`; weights are not read.
 
-        Raises `UnknownFormat` for another kind of file, and what `formats.inspect` raises for one that is cut short or
-        damaged. Does not know whether llama.cpp can run it: see `llmnotes.llama_cpp.trial.checked_file`.
+        Of a model in several files, `path` is the first, from which llama.cpp finds the others. Raises `UnknownFormat`
+        for another kind of file, `ModelBroken` for a GGUF without a model, and what `formats.inspect` raises for one
+        that is cut short or damaged. Does not know whether llama.cpp can run it: see
+        `llmnotes.llama_cpp.trial.checked_file`.
         """
         path = Path(path)
         found = formats.inspect(path)
@@ -45,6 +48,8 @@ class ModelFile:
                 f"{path.name} is {found.identity.format}, and llama.cpp runs GGUF alone; make one from the model's "
                 "folder: llmnotes convert FOLDER model.gguf"
             )
+        only_a_model(found, ModelBroken)
+        path = found.path
 
         def value(key: str, kind: type[Value]) -> Value | None:
             value = found.metadata.get(key)
@@ -61,6 +66,6 @@ class ModelFile:
             len(tokens) if tokens is not None and hasattr(tokens, "__len__") else None,
             value("tokenizer.chat_template", str),
             found.parameters,
-            path.stat().st_size,
+            sum(file.stat().st_size for file in {path, *(tensor.path or path for tensor in found.tensors)}),
             dict(Counter(tensor.dtype for tensor in found.tensors)),
         )

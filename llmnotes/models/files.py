@@ -42,11 +42,13 @@ def convert(
     to: str | None = None,
     type: str | None = None,
     importance: dict | None = None,
+    split_max_size: int | None = None,
 ) -> Conversion:
     """Write the model `source` to `target` in another format, and return what became of it and what was lost.
 
-    `to`, `type` and `importance` are those of `llmnotes.formats.conversion.convert`, which also lists the errors;
-    `ModelNotFound` and `ModelGated` come from a name that cannot be found. A target that exists is never replaced.
+    `to`, `type`, `importance` and `split_max_size` are those of `llmnotes.formats.conversion.convert`, which also lists
+    the errors; `ModelNotFound` and `ModelGated` come from a name that cannot be found. A target that exists is never
+    replaced.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -54,4 +56,4 @@ def convert(
     >>> done.to, done.tensors, done.fallbacks
     ('gguf', 38, {})
     """
-    return conversion.convert(path_of(str(source)), target, to, type, importance)
+    return conversion.convert(path_of(str(source)), target, to, type, importance, split_max_size)

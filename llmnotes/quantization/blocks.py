@@ -76,6 +76,18 @@ def dequantize(data: bytes | np.ndarray, type: str, shape: tuple[int, ...], thre
     return _by_pieces(decode, data, sizes, threads if elements > 1 else 1).view(np.float32).reshape(shape)
 
 
+def readable(type: str) -> bool:
+    """Return whether `dequantize` and `recoded` can read a type.
+
+    >>> readable("IQ4_XS"), readable("Q8_K")
+    (True, False)
+    """
+    try:
+        return _decoder(type) is not None
+    except KeyError:
+        return False
+
+
 def recoded(
     pieces: Iterable[bytes], source: str, target: str, importance: np.ndarray | None = None, threads: int = THREADS
 ) -> Iterator[bytes]:

@@ -35,7 +35,7 @@ library.llama_model_quantize.restype = ctypes.c_uint32
 
 for source, target, file_type, importance in json.load(sys.stdin):
     parameters = library.llama_model_quantize_default_params()
-    parameters.file_type, parameters.threads = file_type, 1
+    parameters.file_type, parameters.threads, parameters.requantize = file_type, 1, True
     if importance:
         entries = (Importance * (len(importance) + 1))()
         for entry, (name, values) in zip(entries, importance.items(), strict=False):

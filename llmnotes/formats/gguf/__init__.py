@@ -10,12 +10,13 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmnotes.errors import FileBroken
 from llmnotes.formats.files import METADATA_LIMIT, Source
 from llmnotes.formats.format import Format
+from llmnotes.formats.gguf import kinds, splits
 from llmnotes.formats.gguf.types import KINDS, REMOVED, TYPES, Texts, Typed, swapped
 from llmnotes.formats.results import Identity, Inspection, Tensor, divides, size_of
 
@@ -41,18 +42,36 @@ def identify(source: Source) -> Identity | None:
 def inspect(source: Source, identity: Identity) -> Inspection:
     """Return what the header of a GGUF file says; arrays in `metadata` are `Texts` or `array`, which `list` unpacks.
 
+    For one part of a model that was split, it is what the headers of all parts say; its `path` is the first of them.
+
     Raises `FileBroken` for duplicate keys or tensors, an alignment that is not a power of two, tensors that
     overlap, reach beyond the end or are not aligned, types that are unknown or were removed, and rows that do not
-    divide into the blocks of their type. Does not open the other files of a model that was split.
+    divide into the blocks of their type; `FileUnreadable` for a part that is missing.
     """
+    found = _one(source, identity)
+    files = splits.files_of(source.path, found.metadata)
+    if len(files) > 1:
+        found = splits.joined([_part(path) for path in files])
+    kind = kinds.other_than_a_model(found)
+    return found if kind is None else replace(found, notes=(f"It is {kind}.", *found.notes))
+
+
+def _part(path: Path) -> Inspection:
+    with Source(path) as source:
+        identity = identify(source)
+        if identity is None:
+            raise source.broken("it does not begin with “GGUF”, as the other parts of its model do")
+        return _one(source, identity)
+
+
+def _one(source: Source, identity: Identity) -> Inspection:
+    """Return what the header of this file alone says."""
     cursor = _Cursor(source)
     tensors, count = cursor.counts()
     keys = _entries(cursor, count)
     notes = []
     if cursor.order == ">":
         notes.append("Its numbers are big-endian: it was made for a machine such as IBM Z.")
-    if keys.get("split.count", Typed("", 0)).value not in (0, 1):
-        notes.append(f"It is one of {keys['split.count'].value} files of a model that was split.")
     tensors = _tensors(cursor, tensors, _alignment(source, keys), notes)
     metadata = {key: _plain(entry.value) for key, entry in keys.items()}
     architecture = metadata.get("general.architecture")
@@ -62,9 +81,9 @@ def inspect(source: Source, identity: Identity) -> Inspection:
 
 def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a tensor of a big-endian file, little-endian; `NotConvertible` where no order is agreed."""
-    if not isinstance(tensor, Swapped):
+    if not isinstance(tensor, Swapped) or tensor.path is None:
         raise FileBroken(f"{inspection.path.name} changed while it was read; run the command again.")
-    with Source(inspection.path) as source:
+    with Source(tensor.path) as source:
         yield from swapped(tensor.dtype, source.stream(tensor.at, tensor.nbytes))
 
 

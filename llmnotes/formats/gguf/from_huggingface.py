@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible, NotQuantizable
-from llmnotes.formats.gguf import architectures, llava, rope, understood
+from llmnotes.formats.gguf import architectures, llava, rope, splits, understood
 from llmnotes.formats.gguf import tokenizer as gguf_tokenizer
 from llmnotes.formats.gguf.architectures import Architecture, Weight
 from llmnotes.formats.gguf.finite import finite
 from llmnotes.formats.gguf.types import Typed
-from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.huggingface import settings
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted
-from llmnotes.formats.safe_write import new_file
 from llmnotes.quantization import mixtures
 
 SAMPLING = {
@@ -32,7 +30,11 @@ UNUSED = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias")
 
 
 def convert(
-    inspection: Inspection, dst: Path, type: str | None = None, importance: dict[str, Any] | None = None
+    inspection: Inspection,
+    dst: Path,
+    type: str | None = None,
+    importance: dict[str, Any] | None = None,
+    split_max_size: int | None = None,
 ) -> Conversion:
     """Write the model in a Hugging Face folder as a GGUF of one `type`: F32, F16, BF16, Q8_0 or one of the `mixtures`.
 
@@ -40,7 +42,7 @@ def convert(
     A mixture gives every tensor the type that llama.cpp's quantizer gives it, to the byte, also with `importance`:
     {name of a tensor in GGUF: a number for each of its columns}. Vectors and norms stay F32; a row that the blocks do
     not fit gets another type and is named in `fallbacks`. Tied embeddings are stored once, without an output.weight.
-    Memory holds one piece of one tensor.
+    Memory holds one piece of one tensor. `split_max_size` is that of `splits.write_model`.
 
     Raises `NotConvertible` (architecture, type, tokenizer or position scaling without a place in GGUF, weights that
     are quantized already), `FileBroken` (tensors missing, left over, or of another shape than config.json says) and
@@ -71,11 +73,12 @@ def convert(
         parts = _rope_factors(architecture, sizes) + parts
         metadata = general(inspection, architecture, parts) | architectures.keys(architecture, sizes) | position_keys
         metadata |= {"general.file_type": mixtures.FILE_TYPES[type][0], "general.quantization_version": 2} | tokenizer
-        with new_file(dst) as file:
-            write_gguf(file, metadata, parts)
+        files = splits.write_model(dst, metadata, parts, split_max_size)
     lost = left + lost + not_carried
     nbytes = sum(part.nbytes for part in parts)
-    return Conversion(inspection.path, dst, inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost))
+    return Conversion(
+        inspection.path, files[0], inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost), len(files)
+    )
 
 
 def general(inspection: Inspection, architecture: Architecture, parts: list[PlannedTensor]) -> dict[str, Any]:

@@ -1,60 +1,92 @@
-"""Quantize a GGUF that holds floats, with the same bytes as llama.cpp's llama-quantize."""
+"""Quantize a GGUF, with the same bytes as llama.cpp's llama-quantize, or split it into several files and join them."""
 
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats.gguf import entries
+from llmnotes.formats.gguf import entries, splits
 from llmnotes.formats.gguf.from_huggingface import SOURCES, quantized, same_model, type_of
+from llmnotes.formats.gguf.kinds import only_a_model
 from llmnotes.formats.gguf.types import Typed
-from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
-from llmnotes.formats.safe_write import new_file
 from llmnotes.quantization import mixtures
 
 
 def requantize(
-    inspection: Inspection, dst: Path, type: str | None = None, importance: dict[str, Any] | None = None
+    inspection: Inspection,
+    dst: Path,
+    type: str | None = None,
+    importance: dict[str, Any] | None = None,
+    split_max_size: int | None = None,
 ) -> Conversion:
-    """Write the model of a GGUF in F32, F16 or BF16 in another `type` of the `mixtures`; its other keys stay.
+    """Write the model of a GGUF in another `type` of the `mixtures`, or as it is in other files; its other keys stay.
 
     Tensors that are never quantized (vectors, norms) keep their type. Bytes equal llama.cpp's `llama_model_quantize`,
-    also with `importance`, {tensor: a number for each column}, for models of the Llama kind.
+    also with `importance`, {tensor: a number for each column}, for models of the Llama kind. Blocks are dequantized
+    and quantized anew, as with its --allow-requantize; `lost` says so. Without a type, tensors and keys are copied,
+    which splits a model into parts of `split_max_size` bytes, or joins its parts.
 
-    Raises `NotConvertible` (no type given, weights that are quantized already, several experts, a model in several
-    files) and `NotQuantizable`. Does not dequantize first; use --to huggingface for that.
+    Raises `NotConvertible` (no type where nothing is split or joined, types that cannot be dequantized, several
+    experts, a GGUF that is no model) and `NotQuantizable`.
     """
+    parted = inspection.metadata.get(splits.COUNT, 1) not in (0, 1)
+    metadata: dict[str, Any] = splits.whole(entries(inspection.path))
+    fallbacks: dict[str, str] = {}
     if type is None:
-        raise NotConvertible("Say which type the new GGUF should have, such as --type Q4_K_M.")
-    type, importance = type_of(type, inspection), importance or {}
-    dtypes = {tensor.dtype for tensor in inspection.tensors}
-    if not dtypes or not dtypes <= set(SOURCES):
+        if not parted and split_max_size is None:
+            raise NotConvertible("Say which type the new GGUF should have, such as --type Q4_K_M.")
+        dtypes = {tensor.name: tensor.dtype for tensor in inspection.tensors}
+    else:
+        type = type_of(type, inspection)
+        dtypes, fallbacks = _types(inspection, type, importance or {})
+        metadata |= {"general.file_type": Typed("U32", mixtures.FILE_TYPES[type][0])}
+        metadata |= {"general.quantization_version": Typed("U32", 2)}
+    with progress(inspection.nbytes, dst.name) as advance:
+        parts = []
+        for tensor in inspection.tensors:
+            data, dtype = partial(_data, inspection, tensor, advance), dtypes[tensor.name]
+            matters = (importance or {}).get(tensor.name)
+            parts.append(
+                PlannedTensor(tensor.name, dtype, tensor.shape, partial(quantized, tensor.name, data, dtype, matters))
+            )
+        files = splits.write_model(dst, metadata, parts, split_max_size)
+    nbytes, lost = sum(part.nbytes for part in parts), _lost(inspection, dtypes)
+    return Conversion(
+        inspection.path, files[0], inspection.identity, "gguf", len(parts), nbytes, fallbacks, lost, len(files)
+    )
+
+
+def _types(inspection: Inspection, type: str, importance: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the type of each tensor in a mixture, and of each that got another one than was meant for it."""
+    from llmnotes.quantization.blocks import readable
+
+    only_a_model(inspection, NotConvertible)
+    strange = sorted({tensor.dtype for tensor in inspection.tensors if not readable(tensor.dtype)})
+    if strange or not inspection.tensors:
         raise NotConvertible(
-            f"{inspection.path.name} holds {', '.join(sorted(dtypes)) or 'no tensors'}, and llmnotes only quantizes "
-            f"{', '.join(SOURCES)}; use the model in its original precision."
+            f"{inspection.path.name} holds {', '.join(strange) or 'no tensors'}, which llmnotes cannot turn into "
+            "floats; use the model in its original precision."
         )
     shapes, groups, big = _facts(inspection)
     same_model(importance, shapes)
     types, fallbacks = mixtures.types(type, shapes, groups, big, bool(importance))
-    with progress(inspection.nbytes, dst.name) as advance:
-        parts = []
-        for tensor in inspection.tensors:
-            dtype = tensor.dtype if types[tensor.name] == "F32" and type != "F32" else types[tensor.name]
-            data = partial(_data, inspection, tensor, advance)
-            matters = importance.get(tensor.name)
-            parts.append(
-                PlannedTensor(tensor.name, dtype, tensor.shape, partial(quantized, tensor.name, data, dtype, matters))
-            )
-        metadata: dict[str, Any] = dict(entries(inspection.path))
-        metadata |= {"general.file_type": Typed("U32", mixtures.FILE_TYPES[type][0])}
-        metadata |= {"general.quantization_version": Typed("U32", 2)}
-        with new_file(dst) as file:
-            write_gguf(file, metadata, parts)
-    nbytes = sum(part.nbytes for part in parts)
-    return Conversion(inspection.path, dst, inspection.identity, "gguf", len(parts), nbytes, fallbacks)
+    if type != "F32":
+        types |= {tensor.name: tensor.dtype for tensor in inspection.tensors if types[tensor.name] == "F32"}
+    return types, fallbacks
+
+
+def _lost(inspection: Inspection, dtypes: dict[str, str]) -> tuple[str, ...]:
+    """Return what it costs to quantize what was quantized before."""
+    anew = {tensor.dtype for tensor in inspection.tensors if dtypes[tensor.name] != tensor.dtype} - set(SOURCES)
+    if not anew:
+        return ()
+    return (
+        f"Weights that were in {' and '.join(sorted(anew))} keep their rounding errors, and the new types add theirs; "
+        "the model in its original precision gives a better one of the same size.",
+    )
 
 
 def _facts(inspection: Inspection) -> tuple[dict[str, tuple[int, ...]], int, bool]:
@@ -62,10 +94,8 @@ def _facts(inspection: Inspection) -> tuple[dict[str, tuple[int, ...]], int, boo
     keys, prefix = inspection.metadata, f"{inspection.architecture}."
     counts = [keys.get(f"{prefix}{key}", 0) for key in ("expert_count", "attention.head_count", "block_count")]
     shared = keys.get(f"{prefix}attention.head_count_kv", counts[1])
-    if keys.get("split.count", 1) not in (0, 1) or counts[0] != 0:
-        raise NotConvertible(
-            "llmnotes cannot quantize a GGUF with several experts, or one in several files; use llama.cpp."
-        )
+    if counts[0] != 0:
+        raise NotConvertible("llmnotes cannot quantize a GGUF with several experts; use llama.cpp's llama-quantize.")
     if not all(isinstance(count, int) and count > 0 for count in (shared, *counts[1:])):
         raise NotConvertible(
             "The metadata of this GGUF does not say how many heads and layers it has; use another copy."

@@ -11,6 +11,7 @@ from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.gguf import architectures, hf_tokenizer, rope
 from llmnotes.formats.gguf.architectures import SETTINGS, Architecture, Weight
 from llmnotes.formats.gguf.from_huggingface import permuted
+from llmnotes.formats.gguf.kinds import only_a_model
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted
@@ -31,9 +32,10 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
     F32, F16 and BF16 tensors keep their type and their bits; blocks of fewer bits become F32, which holds exactly the
     numbers that they stand for. `type`, one of the three, applies to all tensors. Tied embeddings stay tied.
 
-    Raises `NotConvertible` (an architecture, tokenizer or type that llmnotes cannot convert),
-    `FileBroken` (tensors missing or of another shape than the keys say).
+    Raises `NotConvertible` (an architecture, tokenizer or type that llmnotes cannot convert, an adapter, a vocabulary
+    alone), `FileBroken` (tensors missing or of another shape than the keys say).
     """
+    only_a_model(inspection, NotConvertible)
     metadata, at_hand = inspection.metadata, {tensor.name: tensor for tensor in inspection.tensors}
     architecture = architectures.of_gguf(str(metadata.get("general.architecture")))
     asked = _asked(type)
@@ -67,8 +69,11 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
 def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
     """Write the tensors of a GGUF file as safetensors under the names and in the order of rows that GGUF has.
 
-    Types as in `to_huggingface`. The keys are not written.
+    Types as in `to_huggingface`. The keys are not written. Raises `NotConvertible` where there are no tensors.
     """
+    if not inspection.tensors:
+        only_a_model(inspection, NotConvertible)
+        raise NotConvertible(f"{inspection.path.name} holds no tensors; take the GGUF that has the model's weights.")
     asked = _asked(type)
     with progress(inspection.nbytes, dst.name) as advance, new_file(dst) as file:
         parts = [

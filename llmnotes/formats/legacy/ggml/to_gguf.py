@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.formats.gguf import splits
 from llmnotes.formats.gguf.from_huggingface import quantized, type_of
 from llmnotes.formats.gguf.types import NUMBERS, Typed
-from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
-from llmnotes.formats.safe_write import new_file
 from llmnotes.quantization import mixtures
 
 # The name of a tensor before ".weight" -> GGUF's
@@ -34,7 +33,9 @@ NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # types of tokens
 CONTEXT, EPSILON = 2048, 5e-6  # what llama.cpp took for these files
 
 
-def to_gguf(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+def to_gguf(
+    inspection: Inspection, dst: Path, type: str | None = None, split_max_size: int | None = None
+) -> Conversion:
     """Write the LLaMA model in a GGML, GGMF or GGJT file as a GGUF; rows of q and k already stand in GGUF's order.
 
     Without a `type` each tensor keeps its own, bit for bit, wherever today's GGML has it; blocks whose scales were
@@ -57,8 +58,8 @@ def to_gguf(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
             )
             for name, dtype in types.items()
         ]
-        with new_file(dst) as file:
-            write_gguf(file, _keys(inspection, sizes, _file_type(inspection, type, parts)), parts)
+        keys = _keys(inspection, sizes, _file_type(inspection, type, parts))
+        files = splits.write_model(dst, keys, parts, split_max_size)
     nbytes = sum(part.nbytes for part in parts)
     lost = [
         f"The file does not say its context length and the epsilon of its norms: {CONTEXT} and {EPSILON} were taken, "
@@ -66,7 +67,9 @@ def to_gguf(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     ]
     if "scores" not in inspection.metadata:
         lost.append("The file has no scores of tokens: they were given by order, as LLaMA's own vocabulary has them.")
-    return Conversion(inspection.path, dst, inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost))
+    return Conversion(
+        inspection.path, files[0], inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost), len(files)
+    )
 
 
 def name_of(old: str) -> str | None:
