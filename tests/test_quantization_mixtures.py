@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from functools import cache
@@ -248,6 +249,61 @@ def test_a_file_of_llama_imatrix_is_read(tmp_path):
         "blk.0.attn_q.weight": [0.5, 0.75],
         "blk.0.attn_k.weight": [1.0, 1.0],  # never met an input: all columns alike, as llama.cpp has it
     }
+
+
+def dat(entries, tail=b"") -> bytes:
+    """An importance matrix as llama.cpp wrote it before GGUF: (name, count, mean squares times count) for each."""
+    out = struct.pack("<i", len(entries))
+    for name, count, values in entries:
+        out += struct.pack("<i", len(name)) + name + struct.pack("<ii", count, len(values))
+        out += struct.pack(f"<{len(values)}f", *values)
+    return out + tail
+
+
+ENTRIES = [(b"blk.0.attn_q.weight", 4, [2.0, 3.0, 0.1]), (b"blk.0.attn_k.weight", 0, [0.5, 1.0])]
+END = struct.pack("<ii", 7, 5) + b"a.txt"  # chunks, and what they were read from
+
+
+def test_an_old_matrix_of_llama_imatrix_is_read(tmp_path):
+    for tail in (b"", END):
+        (tmp_path / "i.dat").write_bytes(dat(ENTRIES, tail))
+        found = imatrix.read_imatrix(tmp_path / "i.dat")
+        expected = {name.decode(): np.array(values, "<f4") / np.float32(count or 1) for name, count, values in ENTRIES}
+        assert {name: values.tolist() for name, values in found.items()} == {
+            name: values.tolist() for name, values in expected.items()
+        }
+
+
+def test_an_old_matrix_quantizes_as_a_new_one_does(base_of, tmp_path, capsys):
+    importance = made_up(base_of("pebble"))
+    (tmp_path / "i.dat").write_bytes(dat([(name.encode(), 1, values) for name, values in importance.items()], END))
+    imatrix.write_imatrix(tmp_path / "i.gguf", importance)
+    for name in ("i.dat", "i.gguf"):
+        command = ["convert", str(base_of("pebble")), str(tmp_path / f"of {name}.gguf"), "--type", "Q4_0"]
+        assert cli.main([*command, "--imatrix", str(tmp_path / name)]) == 0, capsys.readouterr().err
+    assert (tmp_path / "of i.dat.gguf").read_bytes() == (tmp_path / "of i.gguf.gguf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "word"),
+    [
+        (b"", NotConvertible, "is not an importance matrix; give one from llama-imatrix, or a .txt"),
+        (b"Once upon a time, there was a goose.", NotConvertible, "not an importance"),
+        (dat([(b"\xff\xfe", 1, [1.0])]), NotConvertible, "not an importance"),
+        (dat([]) + bytes(20), NotConvertible, "not an importance"),
+        (dat(ENTRIES)[:-1], FileBroken, "damaged"),
+        (dat(ENTRIES)[:60], FileBroken, "damaged"),
+        (dat([*ENTRIES, (b"\xff", 1, [1.0])]), FileBroken, "no text"),
+        (dat([(b"x", 1, [])]), FileBroken, "x has 0 columns"),
+        (dat([(b"x", 1, [-1.0])]), FileBroken, "negative or not finite"),
+        (dat([(b"x", -1, [1.0])]), FileBroken, "negative or not finite"),
+        (dat([(b"x", 1, [float("nan")])]), FileBroken, "negative or not finite"),
+    ],
+)
+def test_what_is_no_old_matrix_is_refused(data, error, word, tmp_path):
+    (tmp_path / "i.dat").write_bytes(data)
+    with pytest.raises(error, match=word):
+        imatrix.read_imatrix(tmp_path / "i.dat")
 
 
 @pytest.mark.parametrize(

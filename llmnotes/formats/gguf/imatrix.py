@@ -1,7 +1,9 @@
-"""Importance matrices as llama.cpp keeps them: a GGUF with the sums of squared inputs of each matrix.
+"""Importance matrices as llama.cpp keeps them: a GGUF with the sums of squared inputs of each matrix, or a .dat.
 
-For the matrix NAME there are two tensors: NAME.in_sum2 with a sum for each column, and NAME.counts with the number of
-inputs that were summed. (llama.cpp, tools/imatrix.)
+In a GGUF there are two tensors for the matrix NAME: NAME.in_sum2 with a sum for each column, and NAME.counts with the
+number of inputs that were summed. The .dat came before: the number of matrices, and for each the length of its name,
+the name, a count, the number of columns, and for each column the mean square times the count; then what it was measured
+on. Its numbers are little-endian and have four bytes. (llama.cpp, tools/imatrix.)
 """
 
 import math
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.formats.files import Source
 from llmnotes.formats.gguf.architectures import LAYER
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
@@ -17,6 +20,7 @@ from llmnotes.formats.registry import inspect, read
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_file
 
+NAME_LIMIT = 256  # bytes of a name in a .dat
 LIMIT = 1 << 28  # bytes of all sums; a model of 400 billion weights has a tenth of it
 SUMS, COUNTS = ".in_sum2", ".counts"
 
@@ -25,18 +29,20 @@ def read_imatrix(path: str | Path) -> dict[str, Any]:
     """Return {name of a matrix in GGUF: the mean square of each column's inputs, float32 (columns,)}.
 
     Raises `NotConvertible` for a file that is not an importance matrix, or one of a model with several experts, and
-    `FileBroken` where sums and counts do not fit together. Does not read the format before GGUF (imatrix.dat).
+    `FileBroken` where sums and counts do not fit together.
     """
+    with Source(path) as source:
+        return _of_gguf(source.path) if source.head(4) == b"GGUF" else _of_dat(source)
+
+
+def _of_gguf(path: Path) -> dict[str, Any]:
     import numpy as np
 
     inspection = inspect(path)
     tensors = {tensor.name: tensor for tensor in inspection.tensors}
     names = [name.removesuffix(SUMS) for name in tensors if name.endswith(SUMS)]
-    if inspection.identity.format != "GGUF" or not names:
-        raise NotConvertible(
-            f"{inspection.path.name} is not an importance matrix; give a GGUF from llama-imatrix, or a .txt to "
-            "measure one on."
-        )
+    if not names:
+        raise _other(path)
 
     def values(name):
         tensor = tensors.get(name)
@@ -49,12 +55,50 @@ def read_imatrix(path: str | Path) -> dict[str, Any]:
         sums, counts = values(name + SUMS), values(name + COUNTS)
         if len(counts) != 1:
             raise NotConvertible(f"{name[:80]} has {len(counts):,} experts, which llmnotes cannot use; use llama.cpp.")
-        if not (np.isfinite(sums).all() and (sums >= 0).all() and math.isfinite(counts[0]) and counts[0] >= 0):
-            raise FileBroken(
-                f"The sums of {name[:80]} in {inspection.path.name} are negative or not finite; make it again."
-            )
+        _check(name, path, sums, counts[0])
         found[name] = sums / counts[0] if counts[0] else np.ones_like(sums)
     return found
+
+
+def _of_dat(source: Source) -> dict[str, Any]:
+    import numpy as np
+
+    at, found = 4, {}
+    for left in range(_number(source, 0) if 12 < source.size < LIMIT else 0, 0, -1):
+        length = _number(source, at)
+        name = source.read(at + 4, length) if 0 < length <= NAME_LIMIT else b"\0"
+        if not name.isascii() or not name.decode().isprintable():
+            if not found:  # nothing else says what the file is
+                break
+            raise source.broken(f"the name of one of its matrices is no text, {left:,} before the end")
+        at += 4 + length
+        count, columns = _number(source, at), _number(source, at + 4)
+        if columns < 1:
+            raise source.broken(f"{name.decode()[:80]} has {columns:,} columns")
+        sums = np.frombuffer(source.read(at + 8, 4 * columns), "<f4")
+        _check(name.decode(), source.path, sums, count)
+        found[name.decode()] = sums / np.float32(count) if count else sums
+        at += 8 + 4 * columns
+    if not found:
+        raise _other(source.path)
+    return found
+
+
+def _number(source: Source, at: int) -> int:
+    return int.from_bytes(source.read(at, 4), "little", signed=True)
+
+
+def _other(path: Path) -> NotConvertible:
+    return NotConvertible(
+        f"{path.name} is not an importance matrix; give one from llama-imatrix, or a .txt to measure one on."
+    )
+
+
+def _check(name: str, path: Path, sums: Any, count: float) -> None:
+    import numpy as np
+
+    if not (np.isfinite(sums).all() and (sums >= 0).all() and math.isfinite(count) and count >= 0):
+        raise FileBroken(f"The sums of {name[:80]} in {path.name} are negative or not finite; make it again.")
 
 
 def write_imatrix(path: str | Path, importance: dict[str, Any], dataset: str = "") -> None:
