@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats import repack
+from llmnotes.formats.arrival import checked
 from llmnotes.formats.gguf import from_huggingface, mmproj, requantize, to_huggingface
 from llmnotes.formats.gguf.imatrix import named
 from llmnotes.formats.legacy.ggml import to_gguf as ggml_to_gguf
@@ -80,7 +81,8 @@ def convert(
     on; `Conversion.target` is the first, from which llama.cpp and llmnotes find the others.
 
     Tensors are read and written one at a time, and tied weights stay tied. If a type's blocks do not fit the rows of a
-    tensor, that tensor gets a type that fits, and `Conversion.fallbacks` names it.
+    tensor, that tensor gets a type that fits, and `Conversion.fallbacks` names it. Each tensor of the source is in the
+    target or named under `Conversion.lost`; `arrival.checked` looks again once the target is written.
 
     Raises `NotConvertible` (llmnotes has no such conversion), `CannotWrite` (the target exists, no room), and what
     `inspect` raises. A conversion that fails leaves nothing behind. No conversion runs the model, except the one to
@@ -112,7 +114,7 @@ def convert(
         if pair not in pairs:
             raise NotConvertible(sentence)
     done = CONVERTERS[pair](inspection, dst, type, **options)
-    return replace(done, to=to)
+    return checked(inspection, replace(done, to=to))
 
 
 def _ways(inspection: Inspection, to: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmnotes.errors import NotConvertible
+from llmnotes.formats.arrival import checked
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import inspect, read
 from llmnotes.formats.repack import copy_beside, parts_and_ties
@@ -65,8 +66,7 @@ def apply_delta(base: str | Path, delta: str | Path, dst: str | Path) -> Convers
         raise NotConvertible(
             f"{new.path} was made from a different base than {old.path}; give the base it was made from."
         )
-    lost = _combine(old, new, dst, lambda old, new, cast: cast(old + new), {})
-    return Conversion(new.path, dst, new.identity, "huggingface", len(new.tensors), new.nbytes, {}, lost)
+    return _combine(old, new, dst, lambda old, new, cast: cast(old + new), {})
 
 
 def fingerprint(inspection: Inspection) -> str:
@@ -103,7 +103,7 @@ def _relatives(base: Inspection, other: Inspection) -> None:
             )
 
 
-def _combine(base: Inspection, other: Inspection, dst: Path, function, metadata: dict[str, str]) -> tuple[str, ...]:
+def _combine(base: Inspection, other: Inspection, dst: Path, function, metadata: dict[str, str]) -> Conversion:
     """Write `function(base, other)` of each tensor, with all that stands beside `other`'s weights."""
     strange = next((t for t in other.tensors if t.dtype not in FLOATS), None)
     if strange is not None:
@@ -118,10 +118,10 @@ def _combine(base: Inspection, other: Inspection, dst: Path, function, metadata:
         for tensor in other.tensors:
             if tensor.name not in ties:
                 data = _pieces(base, old.get(tensor.name), other, tensor, function, advance)
-                parts.append(PlannedTensor(tensor.name, tensor.dtype, tensor.shape, data))
+                parts.append(PlannedTensor(tensor.name, tensor.dtype, tensor.shape, data, (tensor.name,)))
         with folder.file("model.safetensors") as file:
             write_safetensors(file, parts, {"format": "pt"} | metadata | ties)
-    return lost
+    return checked(other, Conversion.of(other, dst, "huggingface", parts, lost, ties=ties))
 
 
 def _pieces(base, old: Tensor | None, other, tensor: Tensor, function, advance) -> Callable[[], Iterator[bytes]]:

@@ -56,7 +56,7 @@ def inspection_dict(inspection: Inspection) -> dict:
 def describe_conversion(conversion: Conversion) -> str:
     """Return what a conversion did, as lines to be read."""
     size = f"{counted(conversion.tensors, 'tensor')}, {counted(conversion.nbytes, 'byte')}"
-    files = f" in {conversion.files:,} files" if conversion.files > 1 else ""
+    files = f" in {len(conversion.files):,} files" if len(conversion.files) > 1 else ""
     lines = [f"{conversion.target}: {size}, as {conversion.to}{files}"]
     lines += [f"other type  {name} became {kind}" for name, kind in conversion.fallbacks.items()]
     lines += [f"lost        {sentence}" for sentence in conversion.lost]
@@ -72,9 +72,10 @@ def conversion_dict(conversion: Conversion) -> dict:
         "to": conversion.to,
         "tensors": conversion.tensors,
         "bytes": conversion.nbytes,
-        "files": conversion.files,
+        "files": len(conversion.files),
         "fallbacks": plain(conversion.fallbacks),
         "lost": plain(conversion.lost),
+        "left_out": plain(conversion.left),
     }
 
 

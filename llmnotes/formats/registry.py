@@ -69,7 +69,7 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     if tensor.offset is not None:
         return stored(tensor)
     format, identity = _format_of(inspection.path)
-    return format.read(replace(inspection, identity=identity), tensor)
+    return format.read(replace(inspection, identity=identity), replace(tensor, name=tensor.stored_name))
 
 
 @remembered(files=1000)

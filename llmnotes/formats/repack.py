@@ -10,7 +10,7 @@ from llmnotes.formats import safetensors
 from llmnotes.formats.files import Source, stored
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
-from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
+from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted
 from llmnotes.formats.safe_write import NewFolder, new_file, new_folder
 from llmnotes.formats.safetensors import write_safetensors
 from llmnotes.formats.stretch import stretches
@@ -55,8 +55,8 @@ def parts_and_ties(
     """Return each tensor that has bytes of its own, ready to be written, and {further name: the tensor it is tied to}.
 
     Ties are storages that are shared, and what the metadata of safetensors says of names that were left out. Of a
-    trainer's checkpoint the model's tensors count alone. `advance` hears how many bytes have passed; `stored` gives
-    those that lie in a file as they are.
+    trainer's checkpoint the model's tensors count alone, by the names that the model has for them. `advance` hears how
+    many bytes have passed; `stored` gives those that lie in a file as they are.
 
     Raises `NotConvertible` for a type that safetensors has no name for, and for no tensors at all.
     """
@@ -67,7 +67,10 @@ def parts_and_ties(
             advance(len(piece))
 
     parts, ties, kept = [], {}, {}
-    for name, tensor in _chosen(inspection)[0]:
+    for tensor in inspection.tensors:
+        if tensor.name in inspection.beside:
+            continue
+        name = tensor.name.removeprefix(inspection.prefix)
         first = kept.setdefault(tensor.alias or tensor.name, name)
         if first != name:
             ties[name] = first
@@ -76,7 +79,7 @@ def parts_and_ties(
                 f"safetensors has no name for the type {tensor.dtype} of {name}; leave that tensor out."
             )
         else:
-            parts.append(PlannedTensor(name, tensor.dtype, tensor.shape, partial(data, tensor)))
+            parts.append(PlannedTensor(name, tensor.dtype, tensor.shape, partial(data, tensor), (tensor.name,)))
     if not parts:
         raise NotConvertible(f"{inspection.path.name} holds no tensors; `llmnotes inspect` shows what it holds.")
     names = {part.name for part in parts}
@@ -85,13 +88,12 @@ def parts_and_ties(
     return parts, ties
 
 
-def _chosen(inspection: Inspection) -> tuple[list[tuple[str, Tensor]], tuple[str, ...]]:
-    """Return the tensors that are the model's, by the names they have in it, and a sentence on each loss."""
-    if inspection.identity.format not in PICKLED:
-        return [(tensor.name, tensor) for tensor in inspection.tensors], ()
-    from llmnotes.formats.pytorch.state_dict import model_tensors
-
-    return model_tensors(inspection)
+def values_left(inspection: Inspection) -> tuple[str, ...]:
+    """Return a sentence on what a checkpoint holds besides tensors, which no other format here takes, or none."""
+    names = [name for name in inspection.metadata if name not in ("sys_info", "imports")]
+    if inspection.identity.format not in PICKLED or not names:
+        return ()
+    return (f"Left out: {counted(len(names), 'value')} besides the tensors, {', '.join(names)[:200]}.",)
 
 
 def copy_beside(inspection: Inspection, folder: NewFolder) -> tuple[str, ...]:
@@ -118,7 +120,7 @@ def copy_beside(inspection: Inspection, folder: NewFolder) -> tuple[str, ...]:
 
 def _repack(to: str, inspection: Inspection, dst: Path, type: str | None) -> Conversion:
     keep_types(type)
-    lost = _chosen(inspection)[1]
+    lost = values_left(inspection)
     name = NAMES.get((inspection.identity.format, to))
     with progress(inspection.nbytes, dst.name) as advance:
         report = {"advance": advance} if to == "safetensors" else {}  # torch reads later, and its writer reports
@@ -134,8 +136,7 @@ def _repack(to: str, inspection: Inspection, dst: Path, type: str | None) -> Con
             )
             with new_file(dst) as file:
                 lost += _write(file, parts, ties, inspection, to, advance)
-    nbytes = sum(part.nbytes for part in parts)
-    return Conversion(inspection.path, dst, inspection.identity, to, len(parts), nbytes, {}, lost)
+    return Conversion.of(inspection, dst, to, parts, lost, left=inspection.beside, ties=ties)
 
 
 def _write(

@@ -1,9 +1,12 @@
 """What reading and writing model files give back: tensors, a file's identity, an inspection, a conversion."""
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+NOT_READ = "which llmnotes does not read"  # in a note on each tensor that a file holds and its inspection does not list
+SAME_NAME = "would have the name of another one and got a number"
 
 # dtype -> (elements in a block, bytes of a block); the names are those of safetensors and of GGML
 DTYPES = {
@@ -77,6 +80,7 @@ class Tensor:
     `offset` is the first byte in `path`, or None where the bytes do not lie there as they are (a compressed archive,
     a tensor that is not contiguous). `alias` names the tensor whose bytes this one shares, if there is one.
     `counts` is False for what is no parameter of its own: the scales of quantized weights, tables that can be computed.
+    `origin` is the name in the file, where a converter has given the tensor another one.
     """
 
     name: str
@@ -87,6 +91,16 @@ class Tensor:
     offset: int | None = None
     alias: str | None = None
     counts: bool = True
+    origin: str | None = None
+
+    @property
+    def stored_name(self) -> str:
+        """The name that the tensor has in its file."""
+        return self.origin or self.name
+
+    def renamed(self, name: str) -> "Tensor":
+        """Return the same tensor under another name; its file still knows it by the old one."""
+        return replace(self, name=name, origin=self.stored_name)
 
     @property
     def elements(self) -> int:
@@ -98,13 +112,15 @@ class Tensor:
 class PlannedTensor:
     """A tensor that is to be written: `data()` yields its bytes, little-endian, in pieces of any size.
 
-    To `write_safetensors` it may yield a `Stretch` as well, where the bytes lie in a file as they are.
+    To `write_safetensors` it may yield a `Stretch` as well, where the bytes lie in a file as they are. `sources` names
+    the tensors of the source that it is made of.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     data: Callable[[], Iterable[bytes]]
+    sources: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -123,7 +139,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that a file's headers say. `metadata` holds plain types; `notes` are sentences about what looks unusual."""
+    """All that a file's headers say. `metadata` holds plain types; `notes` are sentences about what looks unusual.
+
+    A checkpoint can hold more than a model: `beside` says of each tensor that is none of its weights what it is, and
+    `prefix` is what the names of the others begin with and the model's own names do not.
+    """
 
     path: Path
     identity: Identity
@@ -131,6 +151,8 @@ class Inspection:
     metadata: dict = field(default_factory=dict)
     architecture: str | None = None
     notes: tuple[str, ...] = ()
+    beside: dict[str, str] = field(default_factory=dict)
+    prefix: str = ""
 
     @property
     def parameters(self) -> int:
@@ -151,7 +173,12 @@ class Inspection:
 @dataclass(frozen=True)
 class Conversion:
     """What a conversion did. `fallbacks` names the tensors that got another type than the one asked for;
-    `lost` says in a sentence each what the target cannot hold. `target` is the first of so many `files`."""
+    `lost` says in a sentence each what the target cannot hold. `target` is the first of all `files`, or a folder.
+
+    `made` is {tensor of the target: the tensors of the source in it}, or None where another program named the target's
+    tensors; `left` is {tensor of the source that is in none of them: why}. `arrival.checked` holds both against the
+    source and the target.
+    """
 
     source: Path
     target: Path
@@ -161,7 +188,28 @@ class Conversion:
     nbytes: int
     fallbacks: dict[str, str]
     lost: tuple[str, ...] = ()
-    files: int = 1
+    files: tuple[Path, ...] = ()
+    made: dict[str, tuple[str, ...]] | None = None
+    left: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        source: Inspection,
+        files: Path | Sequence[Path],
+        to: str,
+        parts: Sequence[PlannedTensor],
+        lost: Iterable[str] = (),
+        fallbacks: dict[str, str] | None = None,
+        left: dict[str, str] | None = None,
+        ties: dict[str, str] | None = None,
+    ) -> "Conversion":
+        """Return the conversion that wrote `parts`; `ties` is {further name: the part that it is tied to}."""
+        made = {part.name: part.sources for part in parts}
+        made |= {name: made[first] for name, first in (ties or {}).items()}
+        files = (files,) if isinstance(files, Path) else tuple(files)
+        nbytes, lost, path, identity = sum(part.nbytes for part in parts), tuple(lost), source.path, source.identity
+        return cls(path, files[0], identity, to, len(parts), nbytes, fallbacks or {}, lost, files, made, left or {})
 
 
 def counted(count: int, noun: str) -> str:

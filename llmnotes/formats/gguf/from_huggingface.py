@@ -26,6 +26,7 @@ SAMPLING = {
 }
 SOURCES = ("F32", "F16", "BF16")
 LIMIT = 1 << 27  # bytes of the largest group of rows that is held at a time
+COMPUTED = "that llama.cpp computes itself"
 UNUSED = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias")
 
 
@@ -74,11 +75,8 @@ def convert(
         metadata = general(inspection, architecture, parts) | architectures.keys(architecture, sizes) | position_keys
         metadata |= {"general.file_type": mixtures.FILE_TYPES[type][0], "general.quantization_version": 2} | tokenizer
         files = splits.write_model(dst, metadata, parts, split_max_size)
-    lost = left + lost + not_carried
-    nbytes = sum(part.nbytes for part in parts)
-    return Conversion(
-        inspection.path, files[0], inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost), len(files)
-    )
+    left |= _left(inspection, at_hand)
+    return Conversion.of(inspection, files, "gguf", parts, lost + not_carried, fallbacks, left)
 
 
 def general(inspection: Inspection, architecture: Architecture, parts: list[PlannedTensor]) -> dict[str, Any]:
@@ -132,6 +130,16 @@ def _matched(inspection: Inspection, wanted: list[Weight], sizes: dict) -> dict[
         at_hand.pop("lm_head.weight", None)  # a copy of the embeddings
     matched(wanted, at_hand, inspection.path.name)
     return at_hand
+
+
+def _left(inspection: Inspection, at_hand: dict[str, Tensor]) -> dict[str, str]:
+    """Return {tensor of the folder that is not among those at hand: why}."""
+    left = {}
+    for tensor in inspection.tensors:
+        if tensor.name not in at_hand and tensor.alias not in at_hand:
+            twice = "that is the table of embeddings once more"
+            left[tensor.stored_name] = COMPUTED if tensor.name.endswith(UNUSED) else twice
+    return left
 
 
 def matched(wanted: list[Weight], at_hand: dict[str, Tensor], folder: str) -> None:
@@ -196,7 +204,8 @@ def part_of(
     """Return one tensor of a GGUF in the type `dtype`, ready to be written; `advance` hears how many bytes are read."""
     tensors = [at_hand[name] for name in weight.sources]
     data = partial(_data, weight, tensors, inspection, advance)
-    return PlannedTensor(weight.name, dtype, weight.shape, partial(quantized, weight.name, data, dtype, importance))
+    coded = partial(quantized, weight.name, data, dtype, importance)
+    return PlannedTensor(weight.name, dtype, weight.shape, coded, tuple(tensor.stored_name for tensor in tensors))
 
 
 def quantized(name: str, data: Callable, dtype: str, importance: Any = None) -> Iterator[bytes]:

@@ -8,9 +8,10 @@ from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
 from llmnotes.formats.gguf.architectures import Weight
 from llmnotes.formats.gguf.rope import LIMIT
 from llmnotes.formats.huggingface import settings
-from llmnotes.formats.results import Inspection, Tensor, counted
+from llmnotes.formats.results import Inspection, Tensor
 
 NAME = "LlavaForConditionalGeneration"
+LEFT = "of the vision tower and the projector, which --to mmproj writes to a file of their own"
 
 # What transformers takes where a config leaves a setting out; published LLaVA folders leave out most of them.
 TEXT_DEFAULTS = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
@@ -62,8 +63,8 @@ class Vision:
     crops: bool
 
 
-def language_model(inspection: Inspection) -> tuple[Inspection, list[str]]:
-    """Return (the language model of a LLaVA folder under the names of its own folder, sentences on what it leaves out).
+def language_model(inspection: Inspection) -> tuple[Inspection, dict[str, str]]:
+    """Return (the language model of a LLaVA folder under the names of its own folder, {tensor left out: why}).
 
     The folder of any other architecture comes back as it is. Accepts the names of every transformers: tensors begin
     with language_model, model.language_model, or have the vision tower beside them.
@@ -72,7 +73,7 @@ def language_model(inspection: Inspection) -> tuple[Inspection, list[str]]:
     """
     config = inspection.metadata["config"]
     if not is_llava(config):
-        return inspection, []
+        return inspection, {}
     text = config.get("text_config")
     if not isinstance(text, dict):
         raise FileBroken(f"{inspection.path.name} has a config.json without a text_config; copy it again.")
@@ -84,17 +85,16 @@ def language_model(inspection: Inspection) -> tuple[Inspection, list[str]]:
                 f"{tensor.name[:80]} is compressed or not contiguous in its file; convert the folder to "
                 "safetensors first."
             )
-        tensors.append(replace(tensor, name=name, alias=names[tensor.alias][1] if tensor.alias in names else None))
+        alias = names[tensor.alias][1] if tensor.alias in names else None
+        tensors.append(replace(tensor.renamed(name), alias=alias))
     text = (TEXT_DEFAULTS if text.get("model_type", "llama") == "llama" else {}) | text
     text.setdefault("model_type", "llama")
     tied = text.get("tie_word_embeddings") is True or config.get("tie_word_embeddings") is True
     text["tie_word_embeddings"] = tied and "lm_head.weight" not in parts["language_model"]
     metadata = inspection.metadata | {"config": text}
-    left = f"{counted(len(parts['vision_tower']), 'tensor')} of the vision tower and "
-    left += f"{len(parts['multi_modal_projector'])} of the"
-    return replace(inspection, tensors=tuple(tensors), metadata=metadata), [
-        f"{left} projector are not in this file: --to mmproj writes them to a file of their own."
-    ]
+    others = [*parts["vision_tower"].values(), *parts["multi_modal_projector"].values()]
+    left = dict.fromkeys((tensor.name for tensor in others), LEFT)
+    return replace(inspection, tensors=tuple(tensors), metadata=metadata), left
 
 
 def is_llava(config: dict) -> bool:

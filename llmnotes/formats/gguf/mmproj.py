@@ -5,11 +5,11 @@ from typing import Any
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats.gguf import llava
-from llmnotes.formats.gguf.from_huggingface import matched, part_of, type_of
+from llmnotes.formats.gguf.from_huggingface import COMPUTED, matched, part_of, type_of
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.progress import progress
-from llmnotes.formats.results import Conversion, Inspection, counted, divides
+from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, divides
 from llmnotes.formats.safe_write import new_file
 from llmnotes.quantization.mixtures import FILE_TYPES
 
@@ -51,17 +51,26 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
             parts.append(part_of(weight, at_hand, inspection, dtype, advance))
         with new_file(dst) as file:
             write_gguf(file, keys(inspection, seen, type), parts)
-    lost = [
-        f"The projector does not use {counted(len(unseen), 'tensor')} of the last layers; they are not in the file."
-    ]
+    lost = []
     if seen.crops:
         lost.append("llama.cpp pads an image that is not square; this model's own processor crops it.")
     lost.append("llama.cpp approximates the projector's GELU with tanh; transformers computes it exactly.")
     lost.append(
         "llama.cpp puts CLIP's class token after the patches instead of before them, so answers about images differ."
     )
-    nbytes = sum(part.nbytes for part in parts)
-    return Conversion(inspection.path, dst, inspection.identity, "mmproj", len(parts), nbytes, fallbacks, tuple(lost))
+    left = _left(inspection, [at_hand[weight.sources[0]] for weight in unseen], parts)
+    return Conversion.of(inspection, dst, "mmproj", parts, lost, fallbacks, left)
+
+
+def _left(inspection: Inspection, unseen: list[Tensor], parts: list[PlannedTensor]) -> dict[str, str]:
+    """Return {tensor of the folder that is not in the projector file: why}."""
+    left = dict.fromkeys((tensor.name for tensor in unseen), "of the last layers, which the projector does not use")
+    written = {name for part in parts for name in part.sources}
+    for tensor in inspection.tensors:
+        if tensor.name not in written:
+            counts = tensor.name.endswith("position_ids")
+            left.setdefault(tensor.name, COMPUTED if counts else "of the language model, which --to gguf writes")
+    return left
 
 
 def keys(inspection: Inspection, seen: llava.Vision, type: str) -> dict[str, Any]:

@@ -49,14 +49,10 @@ def requantize(
         for tensor in inspection.tensors:
             data, dtype = partial(_data, inspection, tensor, advance), dtypes[tensor.name]
             matters = (importance or {}).get(tensor.name)
-            parts.append(
-                PlannedTensor(tensor.name, dtype, tensor.shape, partial(quantized, tensor.name, data, dtype, matters))
-            )
+            coded = partial(quantized, tensor.name, data, dtype, matters)
+            parts.append(PlannedTensor(tensor.name, dtype, tensor.shape, coded, (tensor.name,)))
         files = splits.write_model(dst, metadata, parts, split_max_size)
-    nbytes, lost = sum(part.nbytes for part in parts), _lost(inspection, dtypes)
-    return Conversion(
-        inspection.path, files[0], inspection.identity, "gguf", len(parts), nbytes, fallbacks, lost, len(files)
-    )
+    return Conversion.of(inspection, files, "gguf", parts, _lost(inspection, dtypes), fallbacks)
 
 
 def _types(inspection: Inspection, type: str, importance: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

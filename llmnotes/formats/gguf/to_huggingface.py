@@ -41,7 +41,8 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
     asked = _asked(type)
     config = _config(architecture, metadata, at_hand)
     sizes = rope.settings(architecture, config, len(at_hand))
-    config |= _slowed(architecture, at_hand.pop("rope_freqs.weight", None), inspection, sizes)
+    slowed = at_hand.pop("rope_freqs.weight", None)
+    config |= _slowed(architecture, slowed, inspection, sizes)
     wanted = architectures.weights(architecture, sizes)
     _check(inspection, wanted, at_hand)
     tokenizer = hf_tokenizer.files(metadata, inspection.path.name)
@@ -62,8 +63,8 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
                 file.write(text.encode("utf-8", "replace"))
         with folder.file("model.safetensors") as file:
             write_safetensors(file, parts, {"format": "pt"})
-    nbytes = sum(part.nbytes for part in parts)
-    return Conversion(inspection.path, dst, inspection.identity, "huggingface", len(parts), nbytes, {}, tuple(lost))
+    left = {slowed.stored_name: "that config.json has as rope_parameters"} if slowed else {}
+    return Conversion.of(inspection, dst, "huggingface", parts, lost, left=left)
 
 
 def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
@@ -82,9 +83,8 @@ def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -
             for part in _parts(Weight(tensor.name, tensor.shape, (tensor.name,)), tensor, inspection, asked, advance)
         ]
         write_safetensors(file, parts, {"format": "pt"})
-    nbytes = sum(part.nbytes for part in parts)
     lost = ("safetensors cannot hold the metadata of a GGUF: the settings and the tokenizer are not in it.",)
-    return Conversion(inspection.path, dst, inspection.identity, "safetensors", len(parts), nbytes, {}, lost)
+    return Conversion.of(inspection, dst, "safetensors", parts, lost)
 
 
 def _asked(type: str | None) -> str | None:
@@ -210,7 +210,8 @@ def _parts(
     for at, name in enumerate(weight.sources):
         shape = weight.shape if many == 1 else weight.shape[1:]
         span = None if many == 1 else (at * tensor.nbytes // many, (at + 1) * tensor.nbytes // many)
-        yield PlannedTensor(name, dtype, shape, partial(_data, weight, tensor, inspection, dtype, span, advance))
+        data = partial(_data, weight, tensor, inspection, dtype, span, advance)
+        yield PlannedTensor(name, dtype, shape, data, (tensor.stored_name,))
 
 
 def _data(weight: Weight, tensor: Tensor, inspection: Inspection, dtype: str, span, advance) -> Iterator[bytes]:

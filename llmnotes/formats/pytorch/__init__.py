@@ -24,7 +24,6 @@ from llmnotes.formats.pickles import Pickle, PickleStream, trace
 from llmnotes.formats.pickles.values import PersistentId
 from llmnotes.formats.pytorch import legacy, tar
 from llmnotes.formats.pytorch.checkpoint import Checkpoint, collect, list_tensors, storage_dtype
-from llmnotes.formats.pytorch.state_dict import model_tensors
 from llmnotes.formats.results import Identity, Inspection, Tensor, counted
 from llmnotes.formats.strided import Storage, StridedView, values
 
@@ -70,12 +69,13 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     """
     checkpoint = _checkpoint(source, identity)
     tensors = list_tensors(source, checkpoint.tensors)
-    found = Inspection(source.path, identity, tensors, checkpoint.metadata, notes=tuple(checkpoint.notes))
-    own = len(model_tensors(found)[0])
-    if own == len(tensors):
-        return found
-    note = f"The model's own are {own} of these tensors; the others, such as an optimizer's, are counted as well."
-    return replace(found, notes=(*found.notes, note))
+    notes, beside = checkpoint.notes, checkpoint.beside
+    if beside:
+        own = len(tensors) - len(beside)
+        notes.append(f"The model's own are {own} of these tensors; the others, such as an optimizer's, count as well.")
+    return Inspection(
+        source.path, identity, tensors, checkpoint.metadata, None, tuple(notes), beside, checkpoint.prefix
+    )
 
 
 def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
@@ -117,7 +117,7 @@ def _read_pickle(source: Source) -> Checkpoint:
     if pickle.end < source.size:
         notes.append(f"Something else follows the pickle: {counted(source.size - pickle.end, 'byte')}.")
     imports = sorted({str(name)[:200] for name in pickle.imports})[:50]
-    return Checkpoint(found.tensors, found.metadata | {"imports": imports}, notes + found.notes)
+    return replace(found, metadata=found.metadata | {"imports": imports}, notes=notes + found.notes)
 
 
 def _read_zip(source: Source) -> Checkpoint:
@@ -149,7 +149,7 @@ def _read_zip(source: Source) -> Checkpoint:
     notes = ["The bytes are in big-endian order."] if order == "big" else []
     if any(view.storage.packed is not None for view in found.tensors.values()):
         notes.append("Some tensors are compressed, which torch.save does not do.")
-    return Checkpoint(found.tensors, found.metadata, notes + found.notes)
+    return replace(found, notes=notes + found.notes)
 
 
 def _root(entries: dict[str, zips.Entry]) -> str | None:

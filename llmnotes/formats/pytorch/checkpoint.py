@@ -1,14 +1,17 @@
 """What the pickles of PyTorch's files say: tensors, which are views of storages, and all other values."""
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from llmnotes.errors import FileBroken
 from llmnotes.formats.files import Source
 from llmnotes.formats.pickles import Pickle
 from llmnotes.formats.pickles.values import Call, Global, PersistentId, mapping, plain
-from llmnotes.formats.results import Tensor
+from llmnotes.formats.pytorch import state_dict
+from llmnotes.formats.pytorch.inside import arguments, children, is_module, is_tensor, with_tensors, wrapped
+from llmnotes.formats.results import NOT_READ, SAME_NAME, Tensor, counted
 from llmnotes.formats.strided import Storage, StridedView, strided_view
 
 DEPTH = 64  # levels of nesting in a checkpoint
@@ -35,39 +38,64 @@ Resolve = Callable[[PersistentId, str], Storage | StridedView | str]
 
 @dataclass
 class Checkpoint:
-    """What a file of PyTorch's holds: tensors by dotted name, all other values, and what could not be read."""
+    """What a file of PyTorch's holds: tensors by dotted name, all other values, and what could not be read.
 
-    tensors: dict[str, StridedView]
-    metadata: dict
-    notes: list[str]
+    `beside` and `prefix` are those of `Inspection`.
+    """
+
+    tensors: dict[str, StridedView] = field(default_factory=dict)
+    metadata: dict = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    beside: dict[str, str] = field(default_factory=dict)
+    prefix: str = ""
 
 
 def collect(source: Source, pickle: Pickle, resolve: Resolve) -> Checkpoint:
     """Return the tensors and the other values in what a pickle builds, under names such as `optimizer.state.0.exp_avg`.
 
     `resolve(reference, name)` finds the storage of the tensor `name`. A module that was pickled as a whole contributes
-    its parameters under the names that its state dict would have.
+    its parameters under the names that its state dict would have. Where two tensors would have one name, the second
+    gets a number: "a.b#2".
 
     Raises `FileBroken` for a tensor that reaches beyond its storage, and for a pickle that nests without end.
     """
     root = pickle.value
     # Only calls and references make tensors; a value without one below it becomes metadata as a whole.
-    with_tensors = _with_tensors(root) if pickle.calls or pickle.references else set()
-    found = Checkpoint({}, {}, [])
-    stack: list[tuple[object, str, int]] = [(root, "", 0)]
+    holding, elsewhere = with_tensors(pickle)
+    found = Checkpoint()
+    places: dict[str, state_dict.Place] = {}
+    counts: Counter[str] = Counter()
+    twice: list[str] = []
+    stack: list[tuple[object, str, int, state_dict.Place]] = [(root, "", 0, state_dict.Place())]
     visits = 0
     while stack:
-        value, name, depth = stack.pop()
+        value, name, depth, place = stack.pop()
         visits += 1
         if visits > VISITS or depth > DEPTH or len(name) > NAME:
             raise source.broken("its pickle nests deeper, or repeats itself more often, than a checkpoint does")
-        if id(value) not in with_tensors:
+        if id(value) not in holding:
             _add_value(found.metadata, name, value)
-        elif _is_tensor(value):
-            _add_tensor(found, name or "tensor", _view(source, value, resolve, name))
+        elif is_tensor(value):
+            view = _view(source, value, resolve, name)
+            if isinstance(view, str):
+                found.notes.append(f"{name[:80]} is {view}, {NOT_READ}.")
+                continue
+            free = _free(name or "tensor", counts)
+            found.tensors[free], places[free] = view, place
+            twice += [free] * (free != (name or "tensor"))
         else:
-            below = [(item, _join(name, key), depth + 1) for key, item in _children(value)]
+            inside = children(value)
+            inside += [(at, item, "") for at, item in enumerate(arguments(value)) if id(item) in holding]
+            below = []
+            for key, item, why in inside:
+                below.append((item, _join(name, key), depth + 1, place.inside(_join("", key), why, depth)))
             stack += below[::-1]
+    if elsewhere:
+        where = "As keys of dictionaries or attributes of other tensors"
+        found.notes.append(f"{where} the file holds {counted(elsewhere, 'tensor')}, {NOT_READ}.")
+    if twice:
+        found.notes.append(f"{counted(len(twice), 'tensor')} {SAME_NAME}: {', '.join(twice)[:200]}.")
+    found.prefix, found.beside = state_dict.choose(places, is_module(root))
     return found
 
 
@@ -104,14 +132,14 @@ def _add_value(metadata: dict, name: str, value: object) -> None:
         metadata["value"] = short
 
 
-def _add_tensor(found: Checkpoint, name: str, view: StridedView | str) -> None:
-    """Add a tensor, or a note on why it is not listed."""
-    if isinstance(view, str):
-        found.notes.append(f"{name[:80]} is {view}, which llmnotes does not read.")
-    elif name in found.tensors:
-        found.notes.append(f"Two tensors have the name {name[:80]}; the first is listed.")
-    else:
-        found.tensors[name] = view
+def _free(name: str, counts: Counter[str]) -> str:
+    """Return a name that no tensor has yet, and count it: the second "a.b" is "a.b#2"."""
+    free = name
+    while free in counts:
+        counts[name] += 1
+        free = f"{name}#{counts[name]}"
+    counts[free] = 1
+    return free
 
 
 def _view(source: Source, value: object, resolve: Resolve, name: str) -> StridedView | str:
@@ -119,7 +147,10 @@ def _view(source: Source, value: object, resolve: Resolve, name: str) -> Strided
     if isinstance(value, PersistentId):
         whole = resolve(value, name)
         return "a storage without a tensor" if isinstance(whole, Storage) else whole
-    assert isinstance(value, Call) and isinstance(value.callee, Global)  # as _is_tensor says
+    assert isinstance(value, Call) and isinstance(value.callee, Global)  # as is_tensor says
+    data = wrapped(value)
+    if data is not None:
+        return _view(source, data, resolve, name)
     function, args = value.callee.name, cast(tuple, value.args)  # or anything else: then the sentence below
     try:
         # Take off what wraps the call: a parameter around its tensor, a subclass around its function.
@@ -150,61 +181,8 @@ def _view(source: Source, value: object, resolve: Resolve, name: str) -> Strided
         raise source.broken(f"the call that makes the tensor {name[:80]!r} lacks what it needs") from None
 
 
-def _is_tensor(value: object) -> bool:
-    if isinstance(value, PersistentId):
-        return True
-    callee = value.callee if isinstance(value, Call) else None
-    return isinstance(callee, Global) and callee.module.startswith("torch.") and callee.name.startswith("_rebuild_")
-
-
-ATOMS = (str, int, float, bool, bytes, type(None))  # what holds nothing
-
-
-def _with_tensors(root: object) -> set[int]:
-    """Return the ids of all values below `root` that are tensors or hold one.
-
-    A pickle can put one value into many others, so this is a graph and not a tree: each value is visited once.
-    """
-    # From the root down: note the parents of every value, and the tensors.
-    parents: dict[int, list[int]] = {}
-    seen, waiting, tensors = {id(root)}, [root], []
-    while waiting:
-        value = waiting.pop()
-        if type(value) in (Call, PersistentId) and _is_tensor(value):
-            tensors.append(id(value))
-            continue
-        items = value if isinstance(value, list | tuple) else [item for _, item in _children(value)]
-        for item in items:
-            if type(item) in ATOMS:
-                continue
-            parents.setdefault(id(item), []).append(id(value))
-            if id(item) not in seen:
-                seen.add(id(item))
-                waiting.append(item)
-    # From the tensors up: their parents hold one, and so do the parents of these.
-    holding = set(tensors)
-    while tensors:
-        new = [parent for parent in parents.get(tensors.pop(), ()) if parent not in holding]
-        holding.update(new)
-        tensors += new
-    return holding
-
-
-def _children(value: object) -> list[tuple[object, object]]:
-    """Return the (key, value) pairs inside a value: of a container, or of the state of an object such as a module."""
-    pairs = mapping(value)
-    if pairs is None and isinstance(value, list | tuple):
-        return list(enumerate(value))
-    if pairs is None and isinstance(value, Call):
-        state = value.state[0] if isinstance(value.state, tuple) and value.state else value.state
-        pairs = mapping(state)
-    return list(pairs.items()) if pairs else []
-
-
 def _join(name: str, key: object) -> str:
     key = key if isinstance(key, str) else str(plain(key))
-    if key in ("_parameters", "_buffers", "_modules"):  # inside a module that was pickled as a whole
-        return name
     return f"{name}.{key}" if name else key
 
 

@@ -1,32 +1,54 @@
-"""Which tensors of a PyTorch checkpoint are the model's, and what lies beside them."""
+"""Which tensors of a PyTorch checkpoint are the model's, and what the others are."""
 
-from llmnotes.formats.results import Inspection, Tensor, counted
+import re
+from typing import NamedTuple
 
-# Under these names a trainer's checkpoint keeps the model's state dict.
-NESTED = ("state_dict", "model_state_dict", "model")
-BESIDE = {"optimizer", "optimizer_state_dict", "optimizers", "optimizer_states", "epoch", "step", "global_step"}
+# Under these keys of a checkpoint lies the model's state dict, whatever lies beside it ...
+ALWAYS = ("state_dict", "model_state_dict", "model_state")
+# ... and under these, unless something lies beside it that may be a part of the model.
+USUALLY = ("model", "module", "net", "network")
+OPTIMIZER = re.compile(r"optim", re.IGNORECASE)
+# Keys of what a trainer keeps beside the model: averages of its weights, states of generators, of schedules, of loops.
+KEPT = re.compile(r"optim|sched|scaler|callback|loops?$|(^|_)(ema|swa|averaged?|rng|random)(_|$)", re.IGNORECASE)
+
+OF_OPTIMIZER = "of an optimizer"
+NOT_SAVED = "that a state dict of its module does not have"
 
 
-def model_tensors(inspection: Inspection) -> tuple[list[tuple[str, Tensor]], tuple[str, ...]]:
-    """Return the model's tensors in a checkpoint, each with the name it has in the model, and what is left out.
+class Place(NamedTuple):
+    """Where in a checkpoint a tensor lies: under which key at the top, and whether in a container there; and why it is
+    no weight, or ""."""
 
-    The model is what lies under `state_dict`, `model_state_dict`, or `model` if an optimizer or a count of steps lies
-    beside it; otherwise it is the whole file.
+    top: str = ""
+    nested: bool = False
+    why: str = ""
+
+    def inside(self, name: str, why: str, depth: int) -> "Place":
+        """Return the place of what lies here, at a depth, under a name."""
+        return Place(self.top if depth else name, depth > 0, self.why or why)
+
+
+def choose(places: dict[str, Place], module: bool) -> tuple[str, dict[str, str]]:
+    """Return (what the names of the model's tensors begin with in the file, {tensor that is none of them: why}).
+
+    `module` says that the file is one module, whose parts may have any name. In a dictionary the model is what lies
+    under one of the usual names, or the only thing that is left beside an optimizer; otherwise it is all of it but
+    optimizers. A file of nothing but such states counts as it is.
     """
-    names = [tensor.name for tensor in inspection.tensors]
-    tops = {name.split(".")[0] for name in [*names, *inspection.metadata]}
-    nested = next((word for word in NESTED if word in tops and (word != "model" or tops & BESIDE)), None)
-    if nested is not None and not any(name.startswith(f"{nested}.") for name in names):
-        nested = None
-    start = f"{nested}." if nested else ""
-    chosen = [
-        (tensor.name.removeprefix(start), tensor) for tensor in inspection.tensors if tensor.name.startswith(start)
-    ]
-    lost = [note for note in inspection.notes if "does not read" in note]
-    rest = [name for name in names if not name.startswith(start)]
-    if rest:
-        lost.append(f"Left out: {counted(len(rest), 'tensor')} beside {nested}, {rest[0]} first.")
-    values = [name for name in inspection.metadata if name not in ("sys_info", "imports")]
-    if values:
-        lost.append(f"Left out: {counted(len(values), 'value')} besides the tensors, {', '.join(values)[:200]}.")
-    return chosen, tuple(lost)
+    # What its place alone says: a module's attribute, the state of an optimizer.
+    beside = {name: place.why for name, place in places.items() if place.why}
+    chosen = None
+    if not module:
+        beside |= {n: OF_OPTIMIZER for n, place in places.items() if place.nested and OPTIMIZER.search(place.top)}
+        tops = {place.top for name, place in places.items() if place.nested and name not in beside}
+        models = [top for top in tops if not KEPT.search(top)]
+        chosen = next((word for word in ALWAYS if word in tops), None)
+        if chosen is None and len(models) == 1:
+            chosen = models[0] if models[0] in USUALLY or OF_OPTIMIZER in beside.values() else None
+    if chosen is not None:
+        for name, place in places.items():
+            if not (place.nested and place.top == chosen):
+                beside.setdefault(name, f"beside {chosen}")
+    if len(beside) == len(places):
+        return "", {}
+    return f"{chosen}." if chosen is not None else "", beside

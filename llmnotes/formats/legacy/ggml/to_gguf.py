@@ -8,7 +8,7 @@ from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.gguf import splits
-from llmnotes.formats.gguf.from_huggingface import quantized, type_of
+from llmnotes.formats.gguf.from_huggingface import COMPUTED, quantized, type_of
 from llmnotes.formats.gguf.types import NUMBERS, Typed
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
@@ -52,24 +52,20 @@ def to_gguf(
     tensors = {name: tensor for tensor in inspection.tensors if (name := name_of(tensor.name)) is not None}
     types, fallbacks = _types(tensors, type, sizes | inspection.metadata)
     with progress(inspection.nbytes, dst.name) as advance:
-        parts = [
-            PlannedTensor(
-                name, dtype, tensors[name].shape, partial(_data, name, tensors[name], inspection, dtype, advance)
-            )
-            for name, dtype in types.items()
-        ]
+        parts = []
+        for name, dtype in types.items():
+            tensor, data = tensors[name], partial(_data, name, tensors[name], inspection, dtype, advance)
+            parts.append(PlannedTensor(name, dtype, tensor.shape, data, (tensor.name,)))
         keys = _keys(inspection, sizes, _file_type(inspection, type, parts))
         files = splits.write_model(dst, keys, parts, split_max_size)
-    nbytes = sum(part.nbytes for part in parts)
     lost = [
         f"The file does not say its context length and the epsilon of its norms: {CONTEXT} and {EPSILON} were taken, "
         "as llama.cpp does."
     ]
     if "scores" not in inspection.metadata:
         lost.append("The file has no scores of tokens: they were given by order, as LLaMA's own vocabulary has them.")
-    return Conversion(
-        inspection.path, files[0], inspection.identity, "gguf", len(parts), nbytes, fallbacks, tuple(lost), len(files)
-    )
+    left = {tensor.name: COMPUTED for tensor in inspection.tensors if name_of(tensor.name) is None}
+    return Conversion.of(inspection, files, "gguf", parts, lost, fallbacks, left)
 
 
 def name_of(old: str) -> str | None:

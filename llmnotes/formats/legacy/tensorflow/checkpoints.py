@@ -45,7 +45,7 @@ def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Convers
     texts = [tensor.name for tensor in inspection.tensors if tensor.dtype == "STRING"]
     ties = {short[tensor.name]: short[tensor.alias] for tensor in inspection.tensors if tensor.alias}
     parts = [
-        PlannedTensor(short[t.name], t.dtype, t.shape, partial(_checked, inspection, t, entries[t.name]))
+        PlannedTensor(short[t.name], t.dtype, t.shape, partial(_checked, inspection, t, entries[t.name]), (t.name,))
         for t in inspection.tensors
         if t.dtype != "STRING" and not t.alias
     ]
@@ -57,9 +57,8 @@ def _to(to: str, inspection: Inspection, dst: Path, type: str | None) -> Convers
     lost = ["The graph of objects, and with it which variable is whose, is not in it."] * (
         "object_graph" in inspection.metadata
     )
-    lost += [f"Variables of texts were left out: {', '.join(texts)[:200]}."] * bool(texts)
-    nbytes = sum(part.nbytes for part in parts)
-    return Conversion(inspection.path, dst, inspection.identity, to, len(parts), nbytes, {}, tuple(lost))
+    left = dict.fromkeys(texts, "of texts")
+    return Conversion.of(inspection, dst, to, parts, lost, left=left, ties=ties)
 
 
 def _checked(inspection: Inspection, tensor: Tensor, entry: Entry) -> Iterator[bytes]:
@@ -104,4 +103,5 @@ def from_tensors(inspection: Inspection, dst: Path, type: str | None = None) -> 
         pairs = sorted((name.encode(), value) for name, value in values.items())
         index_file.write(tf_table.table([(b"", header), *pairs]))
     lost = ("The checkpoint holds only tensors: the settings, the tokenizer and the metadata are not in it.",)
-    return Conversion(inspection.path, index, inspection.identity, "tensorflow", len(values), at, {}, lost)
+    lost += repack.values_left(inspection)
+    return Conversion.of(inspection, (index, shard), "tensorflow", parts, lost, left=inspection.beside, ties=ties)
