@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llmnotes.errors import LLMNotesError, NotConvertible
+from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible
 from llmnotes.formats import convert
 from llmnotes.formats.gguf import rope
 from llmnotes.formats.gguf.architectures import ARCHITECTURES, Architecture
@@ -188,6 +188,61 @@ def test_a_setting_that_moves_the_logits_is_honoured_refused_or_named(name, mode
     assert moved >= 5  # the activation, the norm, two ways to turn positions, a layer less
 
 
+PLAIN = {"rope_theta": 1000.0}
+KINDS = {
+    "default": PLAIN,
+    "linear": PLAIN | {"factor": 4.0},
+    "dynamic": PLAIN | {"factor": 4.0},
+    "llama3": PLAIN
+    | {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    | {"original_max_position_embeddings": 32},
+    "yarn": PLAIN | {"factor": 4.0, "original_max_position_embeddings": 32},
+    "longrope": PLAIN
+    | {"factor": 4.0, "original_max_position_embeddings": 32}
+    | {"short_factor": [1.5] * 8, "long_factor": [2.5] * 8},
+}
+# Values for the rope parameters; all of them are tried in each kind.
+CURVES: dict[str, list[Any]] = {
+    "rope_theta": [100.0],
+    "partial_rotary_factor": [0.5, 1.0],
+    "factor": [3.0, 0.5],
+    "original_max_position_embeddings": [16, None],
+    "attention_factor": [1.5],
+    "beta_fast": [0.5],
+    "beta_slow": [0.2],
+    "low_freq_factor": [2.0],
+    "high_freq_factor": [6.0],
+    "mscale": [0.7],
+    "mscale_all_dim": [0.3],
+    "truncate": [False, None],
+    "mrope_section": [[2, 3, 3]],
+    "short_factor": [[3.0] * 8],
+    "long_factor": [[3.0] * 8],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rope_parameter_that_moves_the_logits_is_honoured_refused_or_named(name, model_of, tmp_path):
+    base, silent, kinds = logits(model_of(name)), [], set()
+    for kind, parameters in KINDS.items():
+        changes = [{}, {"mscale": 0.7, "mscale_all_dim": 0.3}]
+        changes += [{key: value} for key, values in CURVES.items() for value in values]
+        cases = [{"rope_parameters": parameters | change | {"rope_type": kind}} for change in changes]
+        cases += [case | {"original_max_position_embeddings": 64} for case in cases[:1]]
+        before = [base]
+        for at, case in enumerate(cases):
+            folder = changed(model_of(name), tmp_path / f"{kind}{at}", case)
+            now = logits(folder)
+            if now is None or any((now - other).abs().max() < CLOSE for other in before):
+                continue
+            before.append(now)
+            kinds.add(kind)
+            if not honoured(folder, now, folder):
+                silent.append(case)
+    assert silent == []
+    assert {"default", "linear", "yarn"} <= kinds
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_tables_hold_every_setting_that_transformers_has(name):
     """A setting that a later transformers adds fails here, and goes into a table of `Architecture` or into `IDLE`."""
@@ -250,3 +305,31 @@ def test_the_window_of_a_qwen2_is_named_where_a_layer_has_one(model_of, tmp_path
         )
     with pytest.raises(NotConvertible, match="hidden_act is relu, but llama.cpp computes"):
         convert(changed(model_of("qwen2"), tmp_path / "b", {"hidden_act": "relu"}), tmp_path / "b.gguf")
+
+
+@pytest.mark.parametrize("name", ["llama", "stablelm"])
+def test_yarn_comes_back_as_it_went(name, model_of, tmp_path):
+    changes = [{"attention_factor": 1.5}, {"mscale": 0.7, "mscale_all_dim": 0.3}, {"beta_fast": 0.5, "beta_slow": 0.2}]
+    for at, change in enumerate([{}, *changes]):
+        parameters = KINDS["yarn"] | {"rope_type": "yarn", "partial_rotary_factor": 1.0} | change
+        folder = changed(model_of(name), tmp_path / f"{at}", {"rope_parameters": parameters})
+        done = convert(folder, folder / "model.gguf", type="F32")
+        convert(folder / "model.gguf", folder / "back", to="huggingface")
+        assert (logits(folder / "back") - logits(folder)).abs().max() < 1e-4  # its factor goes through a float32
+        assert ["--yarn-beta-fast 0.5 --yarn-beta-slow 0.2" in sentence for sentence in done.lost] == (
+            [True] if "beta_fast" in change else []
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "word"),
+    [
+        ({"rope_type": "yarn", "factor": 4.0, "truncate": False}, NotConvertible, "with truncate true only"),
+        ({"rope_type": "llama3", "factor": 4.0}, FileBroken, "low_freq_factor is None"),
+        ({"rope_type": "longrope"}, NotConvertible, "cannot write the position scaling longrope"),
+    ],
+)
+def test_what_llama_cpp_cannot_turn_is_refused(change, error, word, model_of, tmp_path):
+    folder = changed(model_of("llama"), tmp_path / "a", {"rope_parameters": change})
+    with pytest.raises(error, match=word):
+        convert(folder, tmp_path / "a.gguf")

@@ -20,16 +20,12 @@ FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_qkv_bias", "q
 # What says how positions turn, in config.json and in its rope_parameters, where each kind takes some of these.
 SETTINGS = "original_max_position_embeddings partial_rotary_factor rope_parameters rope_scaling rope_theta".split()
 PARAMETERS = """
-    attention_factor beta_fast beta_slow factor high_freq_factor long_factor low_freq_factor mrope_section mscale
-    mscale_all_dim original_max_position_embeddings partial_rotary_factor rope_theta rope_type short_factor truncate
-    type
+    attention_factor beta_fast beta_slow extrapolation_factor factor finetuned high_freq_factor long_factor
+    low_freq_factor mrope_section mscale mscale_all_dim original_max_position_embeddings partial_rotary_factor
+    rope_theta rope_type short_factor truncate type
 """.split()
-YARN = {  # the setting -> GGUF's key behind rope.scaling.
-    "extrapolation_factor": "yarn_ext_factor",
-    "attention_factor": "yarn_attn_factor",
-    "beta_fast": "yarn_beta_fast",
-    "beta_slow": "yarn_beta_slow",
-}
+BETAS = {"beta_fast": 32.0, "beta_slow": 1.0}  # of YaRN: what llama.cpp takes unless it is told otherwise
+LLAMA3_SETTINGS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 # The settings with which models of the Llama 3 family were published: factor, low, high, original context.
 LLAMA3 = ((8.0, 1.0, 4.0, 8192), (32.0, 1.0, 4.0, 8192), (16.0, 1.0, 1.0, 8192))
 
@@ -56,6 +52,9 @@ def settings(architecture: Architecture, config: dict, layers_limit: int) -> dic
     _check("head_dim", dim, type(dim) is int and 0 < dim <= LIMIT and (dim % 2 == 0 or not architecture.permuted))
     _check("num_key_value_heads", groups, heads % groups == 0)
     _check("num_hidden_layers", found["num_hidden_layers"], found["num_hidden_layers"] <= layers_limit)
+    # The context before it was stretched: beside the rope parameters it goes before theirs, and it need not be stated.
+    before = "original_max_position_embeddings"
+    rope[before] = config.get(before) or rope.get(before) or found["max_position_embeddings"]
     for key in set(NUMBERS) & set(architecture.defaults):
         value = found[key]
         _check(key, value, isinstance(value, int | float) and 0 <= value < 1e30)
@@ -70,7 +69,7 @@ def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
     """Return GGUF's keys for the scaling of the positions; raise `NotConvertible` for a kind that GGUF lacks."""
     rope, found = sizes["rope"], {}
     kind = rope["rope_type"]
-    if kind not in ("default", "llama3", "linear", "yarn") or (kind != "default" and architecture.gguf == "stablelm"):
+    if kind not in ("default", "llama3", "linear", "yarn"):
         raise NotConvertible(
             f"llmnotes cannot write the position scaling {str(kind)[:40]} into a GGUF of {architecture.hugging_face}; "
             "use a model without scaling, or with linear, llama3 or yarn."
@@ -79,12 +78,44 @@ def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
         found["type"] = kind
         found["factor"] = Typed("F32", number(rope, "factor"))
     if kind == "yarn":
-        original = number(rope, "original_max_position_embeddings", sizes["max_position_embeddings"])
-        found["original_context_length"] = Typed("U32", int(original))
-        for setting, key in YARN.items():
-            if rope.get(setting) is not None:
-                found[key] = Typed("F32", number(rope, setting))
+        if not rope.get("truncate", True):
+            raise NotConvertible("llama.cpp computes YaRN with truncate true only; use a model without truncate false.")
+        found["original_context_length"] = Typed("U32", int(number(rope, "original_max_position_embeddings")))
+        attention = attention_factor(rope) / grown(number(rope, "factor"))
+        found |= {"attn_factor": Typed("F32", attention)} if abs(attention - 1) > 1e-6 else {}
+        for setting in BETAS:
+            if rope.get(setting):
+                found[f"yarn_{setting}"] = Typed("F32", number(rope, setting))
     return {f"{architecture.gguf}.rope.scaling.{key}": value for key, value in found.items()}
+
+
+def attention_factor(rope: dict) -> float:
+    """Return what YaRN multiplies the rotated queries and keys with: a setting, or computed as transformers does."""
+    if rope.get("attention_factor") is not None:
+        return number(rope, "attention_factor")
+    factor = number(rope, "factor")
+    if rope.get("mscale") and rope.get("mscale_all_dim"):
+        return grown(factor, number(rope, "mscale")) / grown(factor, number(rope, "mscale_all_dim"))
+    return grown(factor)
+
+
+def grown(factor: float, share: float = 1.0) -> float:
+    """Return YaRN's own factor of attention for a context that is `factor` times longer; llama.cpp always has it.
+
+    >>> grown(1.0), round(grown(4.0), 4)
+    (1.0, 1.1386)
+    """
+    return 1 + 0.1 * share * math.log(max(factor, 1))
+
+
+def losses(config: dict) -> list[str]:
+    """Return a sentence for what llama.cpp does not take from a GGUF: the two bounds of YaRN."""
+    rope = _rope(config)
+    other = {key: rope[key] for key, value in BETAS.items() if rope.get(key) and rope[key] != value}
+    if rope["rope_type"] != "yarn" or not other:
+        return []
+    options = " ".join(f"--{f'yarn_{key}'.replace('_', '-')} {str(value)[:20]}" for key, value in other.items())
+    return [f"llama.cpp does not read {' and '.join(other)} of YaRN from a file: start it with {options}."]
 
 
 def unknown(config: dict) -> list[str]:
@@ -100,8 +131,7 @@ def llama3(rope: dict, theta: float, dim: int) -> "np.ndarray":
     """
     import numpy as np
 
-    factor, low, high = (number(rope, *pair) for pair in LLAMA3_DEFAULTS[:3])
-    original = number(rope, *LLAMA3_DEFAULTS[3])
+    factor, low, high, original = (number(rope, key) for key in LLAMA3_SETTINGS)
     # The angle by which each pair turns from one token to the next.
     steps = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
     frequencies = np.float32(1) / np.power(np.float32(theta), steps)
@@ -119,18 +149,9 @@ def llama3(rope: dict, theta: float, dim: int) -> "np.ndarray":
     return np.array(factors, np.float32)
 
 
-LLAMA3_DEFAULTS = (
-    ("factor", 8.0),
-    ("low_freq_factor", 1.0),
-    ("high_freq_factor", 4.0),
-    ("original_max_position_embeddings", 8192),
-)
-
-
-def number(rope: dict, key: str, default: float | None = None) -> float:
+def number(rope: dict, key: str) -> float:
     """Return one number of the rope parameters; raise `FileBroken` if it is not a number above 0."""
     value = rope.get(key)
-    value = default if value is None else value
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:
         raise _wrong(key, value)
     return value

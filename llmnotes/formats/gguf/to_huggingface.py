@@ -141,9 +141,12 @@ def _positions(architecture: Architecture, metadata: dict[str, Any], config: dic
         found |= {"rope_type": kind, "factor": _shortest(metadata.get(f"{name}.scaling.factor"))}
     if kind == "yarn":
         found["original_max_position_embeddings"] = metadata.get(f"{name}.scaling.original_context_length")
-        for setting, key in rope.YARN.items():
-            if metadata.get(f"{name}.scaling.{key}") is not None:
-                found[setting] = _shortest(metadata[f"{name}.scaling.{key}"])
+        attention = metadata.get(f"{name}.scaling.attn_factor")
+        if isinstance(attention, float) and isinstance(found["factor"], float):
+            found["attention_factor"] = _shortest(attention * rope.grown(found["factor"]))
+        for setting in rope.BETAS:
+            if metadata.get(f"{name}.scaling.yarn_{setting}") is not None:
+                found[setting] = _shortest(metadata[f"{name}.scaling.yarn_{setting}"])
     if "partial_rotary_factor" in architecture.defaults:
         heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
         turned = metadata.get(f"{name}.dimension_count")
@@ -164,8 +167,10 @@ def _slowed(architecture: Architecture, tensor: Tensor | None, inspection: Inspe
     if tensor.dtype == "F32" and tensor.shape == (sizes["head_dim"] // 2,) and tensor.nbytes < STACK_LIMIT:
         data = b"".join(read(inspection, tensor))
         for values in rope.LLAMA3:
-            names = [name for name, _ in rope.LLAMA3_DEFAULTS]
-            found = dict(zip(names, values, strict=True)) | {"rope_type": "llama3", "rope_theta": sizes["rope_theta"]}
+            found = dict(zip(rope.LLAMA3_SETTINGS, values, strict=True)) | {
+                "rope_type": "llama3",
+                "rope_theta": sizes["rope_theta"],
+            }
             if rope.llama3(found, sizes["rope_theta"], sizes["head_dim"]).tobytes() == data:
                 return {"rope_parameters": found}
     raise NotConvertible(

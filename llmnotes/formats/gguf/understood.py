@@ -43,7 +43,7 @@ def losses(architecture: Architecture, config: dict) -> list[str]:
                 f"config.json says {key} is {str(stated[key])[:40]}, but llama.cpp computes a "
                 f"{architecture.hugging_face} with {' or '.join(map(str, known))} only; use a model with that."
             )
-    lost = architecture.lost(architecture.weighed | config)
+    lost = architecture.lost(architecture.weighed | config) + rope.losses(config)
     unknown = sorted(key for key in stated if key not in known_settings(architecture) and not key.endswith("_token_id"))
     unknown += rope.unknown(config)
     if unknown:
