@@ -212,6 +212,51 @@ def test_ggufs_that_say_too_little_are_refused(tmp_path, capsys):
     assert cli.main(["fit", str(tmp_path / "m.gguf")]) == 2
 
 
+FAMILIES = "Llama Mistral Qwen2 Qwen3 StableLm Gemma Gemma2 Phi3 Olmo2 Cohere SmolLM3 Granite".split()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_gguf_is_counted_that_convert_cannot_make(family, tmp_path, stories):
+    """Every row for llama.cpp is tried: convert makes a file of that type, or there is no such row."""
+    import transformers
+
+    from llmnotes.errors import NotConvertible
+    from llmnotes.formats import convert
+
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": 512, "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2}
+    model = getattr(transformers, f"{family}ForCausalLM")(getattr(transformers, f"{family}Config")(**sizes))
+    model.save_pretrained(tmp_path / "model")
+    for file in stories.glob("token*"):
+        (tmp_path / "model" / file.name).write_bytes(file.read_bytes())
+    found = fit(tmp_path / "model", ram="8GB")
+    rows = [option.precision for option in found.options if option.engine == "llama.cpp"]
+    assert {option.precision for option in found.options if option.engine == "transformers"} >= {"F32", "NF4"}
+    if rows:
+        convert(tmp_path / "model", tmp_path / "base.gguf", type="F32")
+        for kind in rows:
+            convert(tmp_path / "model", tmp_path / f"{kind}.gguf", type=kind)
+        of_file = fit(tmp_path / "Q4_K_M.gguf", ram="8GB")
+        for option in of_file.options[1:]:
+            if option.engine == "llama.cpp":
+                convert(tmp_path / "Q4_K_M.gguf", tmp_path / f"anew {option.precision}.gguf", type=option.precision)
+        assert found.advice == () or "GGUF for llama.cpp" not in found.advice[0]
+    else:
+        with pytest.raises(NotConvertible) as refused:
+            convert(tmp_path / "model", tmp_path / "base.gguf", type="F32")
+        assert found.advice[0] == f"No GGUF for llama.cpp: {refused.value}"
+
+
+def test_a_gguf_of_blocks_that_nobody_reads_is_counted_as_it_is(tmp_path):
+    keys = {"general.architecture": "llama", "llama.embedding_length": 256, "llama.attention.head_count": 4}
+    keys |= {"llama.feed_forward_length": 256, "llama.block_count": 1}
+    with open(tmp_path / "m.gguf", "wb") as file:
+        write_gguf(file, keys, [PlannedTensor("token_embd.weight", "Q8_K", (4, 256), lambda: [bytes(4 * 292)])])
+    found = fit(tmp_path / "m.gguf", ram="8GB")
+    assert [option.precision for option in found.options if option.engine == "llama.cpp"] == ["as stored"]
+    assert found.advice[0] == "No other GGUF for llama.cpp: llmnotes cannot quantize Q8_K anew."
+
+
 def test_the_command(capsys, tmp_path):
     assert cli.main("fit llava-1.5-7b --vram 8GB --ram 16GB --context 4096 --json".split()) == 0
     found = json.loads(capsys.readouterr().out)

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import pydoc
+import re
 import subprocess
 import sys
 
@@ -102,3 +103,19 @@ def test_finetune_takes_a_dict_or_a_file(tmp_path):
     file.write_text("model: pebble\nmodell: pebble\n")
     with pytest.raises(BadSettings, match="did you mean model"):
         llmnotes.finetune(file)
+
+
+def test_help_and_readme_list_the_architectures_and_types_that_become_a_gguf(capsys):
+    from llmnotes import cli
+    from llmnotes.formats.gguf.architectures import ARCHITECTURES
+    from llmnotes.quantization.mixtures import FILE_TYPES
+
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "--help"])
+    texts = {"the help": capsys.readouterr().out, "README.md": (ROOT / "README.md").read_text(encoding="utf-8")}
+    for where, text in texts.items():
+        words = set(re.findall(r"\w+", text))
+        known = {*FILE_TYPES, *(architecture.hugging_face for architecture in ARCHITECTURES)}
+        assert known <= words, f"{where} lacks {known - words}"
+        more = {word for word in words if word.endswith("ForCausalLM")} - known
+        assert not more, f"{where} promises {more}"

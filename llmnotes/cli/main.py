@@ -16,7 +16,9 @@ from tempfile import TemporaryDirectory
 
 from llmnotes.cli import course, fit, serving
 from llmnotes.errors import LLMNotesError, UnknownName, visible
+from llmnotes.formats.gguf.architectures import ARCHITECTURES
 from llmnotes.formats.targets import TARGETS
+from llmnotes.quantization.mixtures import FILE_TYPES
 
 
 def inspect(arguments: argparse.Namespace) -> int:
@@ -160,7 +162,9 @@ def _add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
         convert,
         "Write a model in another format; a target that exists is never replaced. PyTorch's files, safetensors and "
         "Hugging Face folders become each other or a checkpoint of TensorFlow, which also comes back; a folder "
-        "becomes GGUF or ONNX, a GGUF a folder or safetensors, and GGML, GGMF and GGJT become GGUF.",
+        "becomes GGUF or ONNX, a GGUF a folder or safetensors, and GGML, GGMF and GGJT become GGUF. Between folder and "
+        f"GGUF go {', '.join(architecture.hugging_face for architecture in ARCHITECTURES)}; a GGUF "
+        "of any architecture without experts can become one of another type.",
         "llmnotes convert pebble p.gguf --to gguf --type Q8_0",
     )
     subparser.add_argument("source", metavar="SRC", help=model)
@@ -168,8 +172,10 @@ def _add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
     subparser.add_argument(
         "--to", metavar="FORMAT", help=f"{', '.join(TARGETS)}; by default what the ending of DST says"
     )
-    types = "such as F16, Q8_0 or Q4_K_M; by default BF16 for a model in BF16, and F16 for others"
-    subparser.add_argument("--type", metavar="TYPE", help=f"the type of a GGUF's weights, {types}")
+    types = (
+        f"the type of a GGUF's weights: {', '.join(FILE_TYPES)}; by default BF16 for a model in BF16, F16 for others"
+    )
+    subparser.add_argument("--type", metavar="TYPE", help=types)
     imatrix = (
         "which columns matter, for types of few bits: an importance matrix of llama.cpp, or a .txt to measure it on"
     )

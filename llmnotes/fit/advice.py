@@ -14,7 +14,12 @@ def advice(found: Fit, model: Model, options: Callable[[int], list[Option]]) -> 
 
     What always holds comes first. Changes are named only where some option does not fit wholly.
     """
-    lines = [*_about_the_context(found, model), *_checkpointing(found)]
+    lines = (
+        [f"No {'other ' * bool(model.stored)}GGUF for llama.cpp: {model.no_gguf}"]
+        if model.no_gguf and not found.train
+        else []
+    )
+    lines += [*_about_the_context(found, model), *_checkpointing(found)]
     if len(_whole(found)) < len(found.options):
         for changes in (_fewer_bits(found), _shorter(found, options), _layers_in_main_memory(found), _no_gpu(found)):
             lines += changes

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llmnotes import formats
-from llmnotes.errors import ModelBroken, UnknownFormat, UnknownName
-from llmnotes.fit.shapes import Shape, read_config, shape_of
+from llmnotes.errors import FileBroken, ModelBroken, NotConvertible, UnknownFormat, UnknownName
+from llmnotes.fit.shapes import LAYERS_LIMIT, Shape, read_config, shape_of
+from llmnotes.formats.gguf import architectures, rope, understood
 from llmnotes.formats.gguf.kinds import only_a_model
 from llmnotes.formats.results import Inspection, Tensor
 from llmnotes.pebble import VARIANTS, weights_dir
+from llmnotes.quantization.blocks import readable
 from llmnotes.quantization.mixtures import FILE_TYPES
 
 # The names in GGUF of what a config calls by another name
@@ -46,7 +48,8 @@ class Vision(NamedTuple):
 class Model:
     """What decides about memory. `longest` is the context that the model was trained for, if that is known.
 
-    `stored` are the tensors of a GGUF file and `file_type` is the type that the file names, "" for a config.
+    `stored` are the tensors of a GGUF file and `file_type` is the type that the file names, "" for a config. `no_gguf`
+    says why `llmnotes convert` makes no (other) GGUF of it, "" where it does.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Model:
     longest: int | None = None
     stored: tuple[Tensor, ...] = field(default=(), repr=False)
     file_type: str = ""
+    no_gguf: str = ""
 
     @property
     def parameters(self) -> int:
@@ -113,7 +117,22 @@ def of_config(name: str, config: dict) -> Model:
     shape = shape_of({"vocab_size": 32000} | dict(text))  # transformers' default for a Llama
     longest = text.get("max_position_embeddings")
     longest = longest if type(longest) is int and longest > 0 else None
-    return Model(name, shape, _vision(config.get("vision_config"), shape), longest)
+    return Model(name, shape, _vision(config.get("vision_config"), shape), longest, no_gguf=_why_no_gguf(text))
+
+
+def _why_no_gguf(config: Mapping) -> str:
+    """Return why `llmnotes convert` makes no GGUF of a model with these settings, "" if it does.
+
+    Settings that name no architecture, as somebody types them, are those of a Llama.
+    """
+    config = {"model_type": "llama"} | dict(config)
+    try:
+        architecture = architectures.of_config(config)
+        understood.losses(architecture, config)
+        rope.keys(architecture, rope.settings(architecture, config, LAYERS_LIMIT))
+    except (NotConvertible, FileBroken) as error:
+        return str(error)
+    return ""
 
 
 def _vision(config: object, shape: Shape) -> Vision:
@@ -146,10 +165,12 @@ def _of_gguf(found: Inspection) -> Model:
         config["vocab_size"] = names["token_embd.weight"].shape[0]
     config["tie_word_embeddings"] = "output.weight" not in names
     number = found.metadata.get("general.file_type")
+    strange = sorted({tensor.dtype for tensor in found.tensors if not readable(tensor.dtype)})
     return Model(
         found.path.name,
         shape_of(config),
         longest=config.get("max_position_embeddings"),
         stored=found.tensors,
         file_type=next((name for name, (value, _) in FILE_TYPES.items() if value == number), "as stored"),
+        no_gguf=f"llmnotes cannot quantize {', '.join(strange)} anew." if strange else "",
     )

@@ -111,9 +111,12 @@ def _machine(
 
 
 def _ways(model: Model) -> list[tuple[str, str]]:
-    """Return the engines and precisions in which this model can run; a GGUF's own type comes first."""
+    """Return the engines and precisions in which this model can run; a GGUF's own type comes first.
+
+    Types in which `llmnotes convert` cannot write it are not among them.
+    """
     own = [("llama.cpp", model.file_type)] if model.stored else []
-    others = [("llama.cpp", kind) for kind in FILE_TYPES if kind != model.file_type]
+    others = [("llama.cpp", kind) for kind in FILE_TYPES if kind != model.file_type and not model.no_gguf]
     return own + others + [("transformers", kind) for kind in hugging_face.PRECISIONS]
 
 
