@@ -177,3 +177,196 @@ def test_sentencepiece_comes_back_with_the_tokens_of_llama_cpp(prefix, folder, t
     assert [t for t, tokens in zip(texts, expected, strict=True) if back(t)["input_ids"] != tokens] == []
     assert keys(tmp_path / "model.gguf").get("add_space_prefix", True) == prefix
     assert ids(model) == expected[: len(TEXTS + MARKS)]
+
+
+END = "<|im_end|>"
+
+
+def test_older_files_name_added_tokens_and_special_ones(folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    fast = pieces()
+    count = len(fast["model"]["vocab"])
+    tokens = {"<|im_start|>": count, END: count + 1, "ordinary": count + 2}
+    own = {"tokenizer_class": "LlamaTokenizer", "eos_token": "</s>", "bos_token": "<s>"}
+    older = {"special_tokens_map.json": {"eos_token": {"content": END, "lstrip": False}}, "added_tokens.json": tokens}
+    model = folder(fast, **older, **{"tokenizer_config.json": own})
+    convert(model, tmp_path / "model.gguf")
+    found, tokenizer = keys(tmp_path / "model.gguf"), AutoTokenizer.from_pretrained(model)
+    assert found["tokens"][count : count + 3] == list(tokens)
+    assert list(found["token_type"][count : count + 3]) == [3, 3, 4]
+    assert found["eos_token_id"] == tokenizer.eos_token_id == count + 1
+    # Where tokenizer_config.json lists the added tokens itself, transformers passes over both older files.
+    listed = own | {"added_tokens_decoder": {"2": {"content": "</s>", "special": True} | PLAIN}}
+    (model / "tokenizer_config.json").write_text(json.dumps(listed))
+    convert(model, tmp_path / "listed.gguf")
+    found, tokenizer = keys(tmp_path / "listed.gguf"), AutoTokenizer.from_pretrained(model)
+    assert found["eos_token_id"] == tokenizer.eos_token_id == 2
+    assert END not in found["tokens"] and END not in tokenizer.get_vocab()
+    (model / "tokenizer_config.json").write_text(json.dumps(own))
+    (model / "added_tokens.json").write_text('{"x": "y"}')
+    with pytest.raises(FileBroken, match="the number of 'x' is none"):
+        convert(model, tmp_path / "none.gguf")
+
+
+def test_an_ordinary_token_that_is_called_special_becomes_special_with_its_own_number(folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    fast = byte_level("gpt-2")
+    own = {"bos_token": "<s>", "eos_token": "!", "pad_token": "?", "tokenizer_class": "PreTrainedTokenizerFast"}
+    model = folder(fast, {"eos_token_id": 7, "pad_token_id": 8}, **{"tokenizer_config.json": own})
+    convert(model, tmp_path / "model.gguf")
+    found, tokenizer = keys(tmp_path / "model.gguf"), AutoTokenizer.from_pretrained(model)
+    assert (found["eos_token_id"], found["padding_token_id"]) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert found["token_type"][tokenizer.eos_token_id] == 3
+    convert(tmp_path / "model.gguf", tmp_path / "back", "huggingface")
+    back = AutoTokenizer.from_pretrained(tmp_path / "back")
+    for text in ("Hello!", "Hello! What? Yes.", "!!"):
+        assert back(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "said", "unsaid"),
+    [
+        ([3], {"eot_token_id": 3}, 0),
+        ([2], {"eom_token_id": 2}, 0),
+        ([1, 2, 3], {"eom_token_id": 2, "eot_token_id": 3}, 0),
+        ([1, 5, 4], {"eom_token_id": 5, "eot_token_id": 4}, 0),
+        ([1, 2, 3, 5, 6], {"eom_token_id": 5, "eot_token_id": 6}, 0),
+        ([1, 2, 3, 4, 5, 6, 7], {"eom_token_id": 4, "eot_token_id": 5}, 2),
+        (1, {}, 0),
+    ],
+)
+@pytest.mark.parametrize("where", ["config.json", "generation_config.json"])
+def test_every_end_of_a_text_has_a_key_or_is_named(where, ends, said, unsaid, folder, tmp_path):
+    special = ("<s>", "</s>", "<|eom_id|>", "<|eot_id|>", "<stop>", "<halt>", "<end>", "<fin>")
+    fast = byte_level("llama-bpe", special)
+    if where == "config.json":
+        model = folder(fast, {"eos_token_id": ends})
+    else:
+        model = folder(fast, {"eos_token_id": 1}, **{where: {"eos_token_id": ends}})
+    done = convert(model, tmp_path / "model.gguf")
+    found = keys(tmp_path / "model.gguf")
+    assert found["eos_token_id"] == 1
+    assert {name: found[name] for name in ("eot_token_id", "eom_token_id") if name in found} == said
+    lost = [sentence for sentence in done.lost if "GGUF has no room" in sentence]
+    assert len(lost) == bool(unsaid) and all(f"{unsaid} tokens" in sentence for sentence in lost)
+    convert(tmp_path / "model.gguf", tmp_path / "back", "huggingface")
+    back = json.loads((tmp_path / "back" / "config.json").read_text())["eos_token_id"]
+    assert back == ([1, *(said[name] for name in ("eot_token_id", "eom_token_id") if name in said)] if said else 1)
+
+
+def test_a_folder_that_names_no_end_is_said_to_have_none(folder, tmp_path):
+    model = folder(byte_level("gpt-2"), {"eos_token_id": None}, **{"tokenizer_config.json": {}})
+    assert "names no EOS token" in convert(model, tmp_path / "model.gguf").lost[0]
+
+
+def test_what_gguf_cannot_say_of_an_added_token_is_named(folder, tmp_path):
+    fast = pieces()
+    rules = {"lstrip": "<left>", "rstrip": "<right>", "single_word": "<alone>", "normalized": "like"}
+    for number, (flag, text) in enumerate(rules.items(), len(fast["model"]["vocab"])):
+        fast["added_tokens"].append(
+            {"id": number, "content": text, "special": flag != "normalized"} | PLAIN | {flag: True}
+        )
+    done = convert(folder(fast), tmp_path / "model.gguf")
+    assert [flag for flag in rules if any(f"GGUF cannot say {flag} of 1 added token" in s for s in done.lost)] == [
+        *rules
+    ]
+
+
+def test_one_token_more_than_the_embedding_has_rows_is_named_as_that(folder, tmp_path):
+    fast = byte_level("gpt-2")
+    count = len(fast["model"]["vocab"])
+    fast["model"]["vocab"] |= {f"word{number}": number for number in range(count, ROWS)}
+    fast["added_tokens"].append({"id": ROWS, "content": "[PAD]", "special": True} | PLAIN)
+    own = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "[PAD]"}
+    model = folder(fast, **{"tokenizer_config.json": own})
+    done = convert(model, tmp_path / "model.gguf")
+    assert "1 token more than the embedding has rows (1,024): '[PAD]' (1,024)" in done.lost[0]
+    assert "padding_token_id" not in keys(tmp_path / "model.gguf")
+    fast["model"]["vocab"]["zzz"] = ROWS
+    fast["added_tokens"].pop()
+    (model / "tokenizer.json").write_text(json.dumps(fast))
+    with pytest.raises(NotConvertible, match=r"1 token more than the embedding has rows \(1,024\), 'zzz' first"):
+        convert(model, tmp_path / "none.gguf")
+    fast["model"]["vocab"]["zzz"] = 1000
+    fast["added_tokens"][1] |= {"content": "zzz"}
+    (model / "tokenizer.json").write_text(json.dumps(fast))
+    with pytest.raises(NotConvertible, match="Two tokens are 'zzz'"):
+        convert(model, tmp_path / "none.gguf")
+
+
+TEMPLATES = {"default": "{{ messages[0].content }}", "tool_use": "{{ bos_token }}{% generation %}a{% endgeneration %}"}
+
+
+@pytest.mark.parametrize("where", ["jinja", "list", "json"])
+def test_named_chat_templates_go_there_and_back(where, folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    named = [{"name": name, "template": text} for name, text in TEMPLATES.items()]
+    own = {"bos_token": "<s>", "eos_token": "</s>"} | ({"chat_template": named} if where == "list" else {})
+    files = {"tokenizer_config.json": own}
+    if where == "json":
+        files["chat_template.json"] = {"chat_template": named}
+    if where == "jinja":
+        files |= {"chat_template.jinja": TEMPLATES["default"]}
+        files |= {"additional_chat_templates/tool_use.jinja": TEMPLATES["tool_use"]}
+    done = convert(folder(byte_level("gpt-2"), **files), tmp_path / "model.gguf")
+    found = keys(tmp_path / "model.gguf")
+    assert found["chat_template"] == TEMPLATES["default"] and list(found["chat_templates"]) == ["tool_use"]
+    assert found["chat_template.tool_use"] == TEMPLATES["tool_use"] and not done.lost
+    convert(tmp_path / "model.gguf", tmp_path / "back", "huggingface")
+    assert AutoTokenizer.from_pretrained(tmp_path / "back").chat_template == TEMPLATES
+
+
+def test_mistakes_in_chat_templates_are_named_as_that(folder, tmp_path):
+    named = {
+        "default": "{% if x %}",
+        "rag-1": "{% break %}",
+        "rag_1": "b",
+        "deep": "{{" + "(" * 5000 + ")" * 5000 + "}}",
+    }
+    own = {"eos_token": "</s>", "chat_template": [{"name": a, "template": b} for a, b in named.items()]}
+    model = folder(byte_level("gpt-2"), **{"tokenizer_config.json": own})
+    lost = convert(model, tmp_path / "model.gguf").lost
+    wanted = (
+        "'default' is no valid Jinja (line 1",
+        "'rag-1' is called 'rag_1' in GGUF",
+        "'rag_1' has another one's name",
+    )
+    for words in (*wanted, "'deep' is no valid Jinja (it is nested too deeply)"):
+        assert any(words in sentence for sentence in lost), words
+    (model / "chat_template.jinja").write_bytes(b"\xff")
+    with pytest.raises(FileBroken, match="no text in UTF-8"):
+        convert(model, tmp_path / "none.gguf")
+    (model / "chat_template.jinja").write_bytes(b" " * (1 << 20) + b" ")
+    with pytest.raises(FileBroken, match="more than any chat template"):
+        convert(model, tmp_path / "none.gguf")
+
+
+def test_a_vocabulary_of_tiktoken_is_named_as_what_it_is(folder, tmp_path):
+    model = folder(None, **{"tokenizer.model": "IQ== 0\nIg== 1\nIw== 2\n"})
+    with pytest.raises(NotConvertible, match="is a vocabulary of tiktoken"):
+        convert(model, tmp_path / "model.gguf")
+
+
+def test_a_tokenizer_that_llama_cpp_would_run_otherwise_is_refused_or_named(folder, tmp_path):
+    model, fast = folder(pieces()), pieces()
+
+    def attempt(name: str, **changes) -> tuple[str, ...]:
+        (model / "tokenizer.json").write_text(json.dumps(fast | changes))
+        return convert(model, tmp_path / f"{name}.gguf").lost
+
+    with pytest.raises(NotConvertible, match="is none of SentencePiece's"):
+        attempt("a", pre_tokenizer={"type": "Whitespace"})
+    with pytest.raises(NotConvertible, match="other tokens than its tokenizer.json does, .Hello"):
+        attempt("b", normalizer={"type": "Lowercase"})
+    # Its merges do not lead to most of its tokens, as those of a BPE that was trained otherwise.
+    with pytest.raises(NotConvertible, match="other tokens than its tokenizer.json does"):
+        attempt("c", model=fast["model"] | {"merges": fast["model"]["merges"][:40]})
+    without = [pair for pair in fast["model"]["merges"] if "語" not in pair[0] + pair[1]]
+    assert "Some texts become other tokens" in attempt("d", model=fast["model"] | {"merges": without})[0]
+    (model / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "added_tokens_decoder": {}}))
+    gap = {"id": ROWS - 1, "content": "<far>", "special": True} | PLAIN
+    with pytest.raises(NotConvertible, match="'<far>' has the number 1,023 in the files of model, and [0-9]+ as"):
+        attempt("e", added_tokens=[*fast["added_tokens"], gap])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible, NotQuantizable
-from llmnotes.formats.gguf import architectures, llava, rope, splits, understood
+from llmnotes.formats.gguf import architectures, llava, rope, splits, tokenizer_check, understood
 from llmnotes.formats.gguf import tokenizer as gguf_tokenizer
 from llmnotes.formats.gguf.architectures import Architecture, Weight
 from llmnotes.formats.gguf.finite import finite
@@ -62,6 +62,7 @@ def convert(
     tokenizer, lost = gguf_tokenizer.keys(
         inspection.path, config | {"vocab_size": sizes["vocab_size"]}, architecture.gguf
     )
+    lost += tokenizer_check.differences(inspection.path, tokenizer, told=bool(lost))
     groups, importance = sizes["num_attention_heads"] // sizes["num_key_value_heads"], importance or {}
     shapes = {weight.name: weight.shape for weight in wanted}
     same_model(importance, shapes)

@@ -4,8 +4,9 @@ import json
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats.gguf import pretokenizers
-from llmnotes.formats.gguf.tokenizer import CONTROL, SPACE, SPECIAL, UNUSED, USER_DEFINED
+from llmnotes.formats.gguf import chat_templates, pretokenizers
+from llmnotes.formats.gguf.pieces import CONTROL, SPACE, UNUSED, USER_DEFINED
+from llmnotes.formats.gguf.tokenizer import SPECIAL
 
 LONGEST = 400  # characters of a token that is joined from others; the longest in published models are rows of spaces
 CUTS = 20_000_000  # characters that are looked at to find the pairs of which tokens are made
@@ -55,10 +56,21 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
     own |= {key: _adds(metadata, kind, key) for key in ("add_bos_token", "add_eos_token")}
     context = metadata.get(f"{metadata.get('general.architecture')}.context_length")
     own |= {"model_max_length": context} if type(context) is int else {}
+    templates = chat_templates.of_gguf(metadata)
     made = {"tokenizer.json": json.dumps(fast, ensure_ascii=False, indent=1)}
-    made["tokenizer_config.json"] = json.dumps(own, ensure_ascii=False, indent=2)
-    template = metadata.get("tokenizer.chat_template")
-    return made | ({"chat_template.jinja": template} if isinstance(template, str) else {})
+    if templates.keys() - {"default"}:
+        own["chat_template"] = [{"name": short, "template": text} for short, text in templates.items()]
+    elif templates:
+        made["chat_template.jinja"] = templates["default"]
+    return made | {"tokenizer_config.json": json.dumps(own, ensure_ascii=False, indent=2)}
+
+
+def special_ids(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return config.json's ids of special tokens; EOS is a list where a turn or a message ends in another token."""
+    ids = {name: metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "padding", "eot", "eom")}
+    ends = list(dict.fromkeys(ids[name] for name in ("eos", "eot", "eom") if type(ids[name]) is int))
+    eos = ends if len(ends) > 1 else ids["eos"]
+    return {"bos_token_id": ids["bos"], "eos_token_id": eos, "pad_token_id": ids["padding"]}
 
 
 def _byte_level(pre: Any) -> dict[str, Any]:

@@ -116,9 +116,7 @@ def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[
     if "use_parallel_residual" in architecture.defaults:
         config["use_parallel_residual"] = "blk.0.ffn_norm.weight" not in at_hand
     config["tie_word_embeddings"] = "output.weight" not in at_hand
-    for short in ("bos", "eos"):
-        config[f"{short}_token_id"] = metadata.get(f"tokenizer.ggml.{short}_token_id")
-    config["pad_token_id"] = metadata.get("tokenizer.ggml.padding_token_id")
+    config |= hf_tokenizer.special_ids(metadata)
     config["rope_parameters"] = _positions(architecture, metadata, config)
     for setting, value in (config | config["rope_parameters"]).items():
         if setting in rope.COUNTS:

@@ -1,20 +1,23 @@
-"""Convert a Hugging Face tokenizer to keys of GGUF: tokens, types, scores or merges, special tokens, chat template."""
+"""Convert a Hugging Face tokenizer to keys of GGUF: tokens, types, scores or merges, special tokens, chat templates."""
 
-import re
-import struct
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats.files import METADATA_LIMIT, Source
-from llmnotes.formats.gguf import pretokenizers
+from llmnotes.formats.files import METADATA_LIMIT
+from llmnotes.formats.gguf import chat_templates, pieces, pretokenizers, tokenizer_files
+from llmnotes.formats.gguf.pieces import CONTROL, MARK, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, Row
+from llmnotes.formats.gguf.tokenizer_files import Added, Files
 from llmnotes.formats.gguf.types import Typed
-from llmnotes.formats.protobuf import VOCABULARY_LIMIT, Message, signed
+from llmnotes.formats.results import counted
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask"}
 
-SPACE = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}  # SentencePiece's mark
+# The texts at which llama.cpp ends what a model writes, whatever else a GGUF says; the first ones end a turn.
+TURNS = ("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<EOT>", "_<EOT>", "[EOT]")
+ENDS = (*TURNS, "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "</s>", "<|eom_id|>", "[EOS]", "<|end_of_text|>")
+ENDS += ("<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[")
 
 
 def keys(folder: Path, config: dict, architecture: str) -> tuple[dict[str, Any], list[str]]:
@@ -24,131 +27,92 @@ def keys(folder: Path, config: dict, architecture: str) -> tuple[dict[str, Any],
     that has byte fallback. Raises `NotConvertible` for another kind and for a pre-tokenizer whose name in llama.cpp is
     not known: a wrong name silently gives other tokens. Does not read vocab.json with merges.txt.
     """
-    fast, own = _json(folder / "tokenizer.json"), _json(folder / "tokenizer_config.json")
-    found, lost = _vocabulary(folder, fast, own, config["vocab_size"], architecture)
-    if found["tokenizer.ggml.model"] == "llama":
-        found |= _space_prefix(fast, own)
-        lost += _unlike_sentencepiece(fast)
-    found |= _special_ids(fast, own, config, len(found["tokenizer.ggml.tokens"].value))
-    bos, eos = _adds(fast, own)
+    files, size = tokenizer_files.read(folder, config), config["vocab_size"]
+    found, rows, lost = _vocabulary(files, architecture)
+    numbers = {text: number for number, (text, _, _) in rows.items()}
+    added = tokenizer_files.complete(files, numbers)
+    numbers |= {entry.text: number for number, entry in reversed(added.items())}
+    found |= _lists(rows, {number: entry for number, entry in added.items() if number < size}, size)
+    if found["tokenizer.ggml.model"] == "gpt2":
+        del found["tokenizer.ggml.scores"]
+    lost += _unfit(added, size, files.fast)
+    ids = _special_ids(files.own, config, numbers, size)
+    ends, more = _ends(files, ids.get("tokenizer.ggml.eos_token_id"), found["tokenizer.ggml.tokens"].value)
+    found |= ids | ends
+    bos, eos = _adds(files.fast, files.own)
     found |= {"tokenizer.ggml.add_bos_token": bos, "tokenizer.ggml.add_eos_token": eos}
-    template = _template(folder, own)
-    return found | ({"tokenizer.chat_template": template} if template else {}), lost
+    templates, mistakes = chat_templates.to_keys(chat_templates.of_folder(folder, files.own))
+    return found | templates, lost + more + mistakes
 
 
-def _vocabulary(folder: Path, fast: dict, own: dict, size: int, architecture: str) -> tuple[dict[str, Any], list[str]]:
-    """Return (the keys that say which tokens there are and how a text is cut into them, sentences on what is lost)."""
-    model, pieces = _part(fast, "model"), folder / "tokenizer.model"
+def _vocabulary(files: Files, architecture: str) -> tuple[dict[str, Any], dict[int, Row], list[str]]:
+    """Return (the keys that say how a text is cut into tokens, the tokens by number, sentences on what is lost)."""
+    model, path = _part(files.fast, "model"), files.path / "tokenizer.model"
     byte_level = model.get("byte_fallback") is not True
+    spm = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}
     # SentencePiece's own file goes before a tokenizer.json that was made from it.
-    if pieces.is_file() and (not model or not byte_level):
-        tokens = _pieces(pieces, size)
-        later = {at: entry for at, entry in _added(fast, {}).items() if tokens.get(at, ("", 0, NORMAL))[2] == NORMAL}
-        found = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}
-        return found | _lists(tokens, later | _added({}, own), size), []
-    if model.get("type") == "BPE":
-        pre = pretokenizers.name_of(fast, architecture) if byte_level else "default"
-        found = {"tokenizer.ggml.model": "gpt2" if byte_level else "llama", "tokenizer.ggml.pre": pre}
-        lost = []
-        if byte_level and fast.get("normalizer"):
-            lost.append("llama.cpp does not normalize text as tokenizer.json does: some accents become other tokens.")
-        return found | _from_json(fast, model, byte_level, size, _specials(own)), lost
-    raise NotConvertible(
-        f"llmnotes cannot convert the tokenizer of {folder.name} to GGUF; put a tokenizer.json with a BPE, or the "
-        "tokenizer.model of a SentencePiece BPE, beside config.json."
-    )
-
-
-def _space_prefix(fast: dict, own: dict) -> dict[str, Any]:
-    """Return the key that says whether a space comes before the text; llama.cpp reads a missing key as yes."""
-    prefix = _prefix(fast, own)
-    stated = own.get("add_prefix_space") is not None or not prefix
-    return {"tokenizer.ggml.add_space_prefix": prefix} if stated else {}
-
-
-def _unlike_sentencepiece(fast: dict) -> list[str]:
-    """Return a sentence for each thing that a tokenizer.json does with a text and llama.cpp does not."""
-    lost = []
-    if _scheme(fast) == "first":
-        lost.append(
-            "llama.cpp, like SentencePiece, also puts a space before text that begins with one, and before text that "
-            "follows a special token; this tokenizer.json does not."
+    if path.is_file() and (not model or not byte_level):
+        read = pieces.of_model(path)
+        return spm | pieces.prefix(files, read), read.rows, pieces.unlike(files, read)
+    if model.get("type") != "BPE":
+        raise NotConvertible(
+            f"llmnotes cannot convert the tokenizer of {files.path.name} to GGUF; put a tokenizer.json with a BPE, or "
+            "the tokenizer.model of a SentencePiece BPE, beside config.json."
         )
-    if any(step.get("type") != "Prepend" and step != SPACE for step in _normalizers(fast)):
+    merges = _merges(model)
+    if not byte_level:
+        return spm | pieces.prefix(files, None), pieces.of_json(model, merges), pieces.unlike(files, None)
+    pre, lost = pretokenizers.name_of(files.fast, architecture), []
+    if files.fast.get("normalizer"):
+        lost.append("llama.cpp does not normalize text as tokenizer.json does: some accents become other tokens.")
+    if pre in pretokenizers.ROUGH:
         lost.append(
-            "llama.cpp only marks spaces; this tokenizer.json changes more in a text, so several spaces or accents may "
-            "become other tokens."
+            f"llama.cpp cuts texts only roughly as {pre} says: words with combining marks, or with accented capitals "
+            "inside, may become other tokens."
         )
-    return lost
+    joined = [" ".join(part.replace(" ", "\u0120") for part in pair) for pair in merges]
+    found: dict[str, Any] = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre}
+    found["tokenizer.ggml.merges"] = Typed("[STRING]", joined)
+    return found, {number: (token, 0.0, NORMAL) for token, number in model["vocab"].items()}, lost
 
 
-def _from_json(fast: dict, model: dict, byte_level: bool, size: int, specials: set[str]) -> dict[str, Any]:
+def _merges(model: dict) -> list[list[str]]:
+    """Return the merges in a tokenizer.json, once they and its vocabulary are what they should be."""
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list):
         raise _broken("tokenizer.json", "its BPE has no vocabulary or no merges")
     merges = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in merges]
     if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) for x in pair) for pair in merges):
         raise _broken("tokenizer.json", "a merge is no pair of tokens")
-    if not all(type(number) is int for number in vocab.values()):
+    if not all(type(number) is int and number >= 0 for number in vocab.values()):
         raise _broken("tokenizer.json", "a token's number is none")
-    added = _added(fast, {})
-    if byte_level:
-        tokens = {number: (token, 0.0, NORMAL) for token, number in vocab.items()}
-        found = _lists(tokens, added, size)
-        del found["tokenizer.ggml.scores"]
-        joined = [" ".join(part.replace(" ", "\u0120") for part in pair) for pair in merges]
-        return found | {"tokenizer.ggml.merges": Typed("[STRING]", joined)}
-    # SentencePiece joins the pair with the best score first, so the rank of its merge is a token's score.
-    ranks: dict[str, int] = {}
-    for rank, (left, right) in enumerate(merges):
-        ranks.setdefault(left + right, rank)
-    tokens = {}
-    for token, number in vocab.items():
-        special = CONTROL if token in specials else NORMAL
-        kind = BYTE if re.fullmatch("<0x[0-9A-Fa-f]{2}>", token) else special
-        tokens[number] = (token, float(-ranks.get(token, len(merges))), kind)
-    return _lists(tokens, {number: entry for number, entry in added.items() if number not in tokens}, size)
+    return merges
 
 
-def _pieces(path: Path, size: int) -> dict[int, tuple[str, float, int]]:
-    """Return {id: (piece, score, type)} of a SentencePiece model."""
-    tokens, algorithm = {}, 1
-    with Source(path) as source:
-        message = Message(source, VOCABULARY_LIMIT)
-        for field in message.fields():
-            if field.number == 1:
-                piece, score, kind = "", 0.0, NORMAL
-                for part in message.inside(field):
-                    if part.number == 1:
-                        piece = message.text(part)
-                    elif part.number == 2 and part.value is not None:
-                        score = struct.unpack("<f", struct.pack("<I", part.value & 0xFFFFFFFF))[0]
-                    elif part.number == 3 and part.value is not None:
-                        kind = part.value
-                tokens[len(tokens)] = (piece, score, kind if kind in range(1, 7) else NORMAL)
-            elif field.number == 2:
-                for part in message.inside(field):
-                    algorithm = signed(part.value) if part.number == 3 and part.value is not None else algorithm
-        if not tokens:
-            raise source.broken("it holds no pieces")
-    if algorithm != 2:
-        raise NotConvertible(f"{path.name} is no BPE, and llama.cpp would cut texts in another way; use a BPE model.")
-    return {number: token for number, token in tokens.items() if number < size}
-
-
-def _lists(tokens: dict[int, tuple], added: dict[int, tuple], size: int) -> dict[str, Any]:
+def _lists(rows: dict[int, Row], added: dict[int, Added], size: int) -> dict[str, Any]:
     """Return the three lists of a vocabulary of `size`; numbers without a token are marked unused."""
-    highest = max([*tokens, *added, -1])
-    if not all(type(n) is int and n >= 0 for n in tokens) or len(tokens) == 0 or highest >= size:
-        raise _broken("tokenizer.json", f"a token has the number {highest:,}, and config.json counts {size:,} tokens")
     if size > METADATA_LIMIT // 40:
         raise _broken("config.json", f"it counts {size:,} tokens, more than any model has")
-    rows = [tokens.get(number) for number in range(size)]
-    for number, (text, special) in added.items():
-        special = special or _looks_special(text)
-        rows[number] = (text, -1000.0, CONTROL) if special else (text.replace("\u2581", " "), -1000.0, USER_DEFINED)
-    rows = [row or (f"[PAD{number}]", -10000.0, UNUSED) for number, row in enumerate(rows)]
-    names, scores, kinds = zip(*rows, strict=True)
+    if not rows:
+        raise _broken("tokenizer.json", "it has no tokens")
+    beyond = sorted(number for number in rows if number >= size)
+    if beyond:
+        raise NotConvertible(
+            f"The tokenizer has {counted(len(beyond), 'token')} more than the embedding has rows ({size:,}), "
+            f"{rows[beyond[0]][0][:40]!r} first, which the model cannot read; use the tokenizer it was trained with."
+        )
+    full = [rows.get(number, (f"[PAD{number}]", -10000.0, UNUSED)) for number in range(size)]
+    for number, entry in added.items():
+        text, _, kind = full[number]
+        if text == entry.text and (kind in (UNKNOWN, CONTROL) or (MARK in text and not entry.special)):
+            continue  # it is special already, or a run of spaces that the merges find
+        special = entry.special or _looks_special(entry.text)
+        text = entry.text if special else entry.text.replace(MARK, " ")
+        full[number] = (text, -1000.0, CONTROL if special else USER_DEFINED)
+    names, scores, kinds = zip(*full, strict=True)
+    if len(set(names)) < size:
+        twice = Counter(names).most_common(1)[0][0]
+        raise NotConvertible(f"Two tokens are {twice[:40]!r}, which llama.cpp does not load; give one another name.")
     return {
         "tokenizer.ggml.tokens": Typed("[STRING]", list(names)),
         "tokenizer.ggml.scores": Typed("[F32]", list(scores)),
@@ -156,18 +120,32 @@ def _lists(tokens: dict[int, tuple], added: dict[int, tuple], size: int) -> dict
     }
 
 
-def _added(fast: dict, own: dict) -> dict[int, tuple[str, bool]]:
-    """Return {id: (token, whether it is special)} of all added tokens."""
-    entries = fast.get("added_tokens") or []
-    older = own.get("added_tokens_decoder") or {}
-    found = {}
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and type(entry.get("id")) is int and entry["id"] >= 0:
-            found[entry["id"]] = (str(entry.get("content", "")), bool(entry.get("special")))
-    for number, entry in older.items() if isinstance(older, dict) else ():
-        if number.isdecimal() and len(number) < 9 and isinstance(entry, dict):
-            found.setdefault(int(number), (str(entry.get("content", "")), bool(entry.get("special"))))
-    return found
+def _unfit(added: dict[int, Added], size: int, fast: dict) -> list[str]:
+    """Return sentences about added tokens without a row, and about those with rules that GGUF cannot say."""
+    lost = []
+    beyond = [f"{entry.text[:40]!r} ({number:,})" for number, entry in sorted(added.items()) if number >= size]
+    if beyond:
+        lost.append(
+            f"The tokenizer has {counted(len(beyond), 'token')} more than the embedding has rows ({size:,}): "
+            f"{', '.join(beyond[:3])}; the model cannot read them, and they are left out."
+        )
+    prepends = "Prepend" in str(fast.get("normalizer"))
+    for flag in ("lstrip", "rstrip", "single_word", "normalized"):
+        entries = [entry for entry in added.values() if getattr(entry, flag) and (flag != "normalized" or prepends)]
+        if entries:
+            lost.append(
+                f"GGUF cannot say {flag} of {counted(len(entries), 'added token')}, {entries[0].text[:40]!r} first: "
+                f"{RULES[flag]}."
+            )
+    return lost
+
+
+RULES = {
+    "lstrip": "llama.cpp keeps the spaces before it as tokens",
+    "rstrip": "llama.cpp keeps the spaces after it as tokens",
+    "single_word": "llama.cpp also finds it inside of words",
+    "normalized": "llama.cpp also finds it without a space before it",
+}
 
 
 def _looks_special(token: str) -> bool:
@@ -177,25 +155,38 @@ def _looks_special(token: str) -> bool:
     return any(token.startswith(a) and token.endswith(b) for a, b in (("<|", "|>"), ("<｜", "｜>"), ("<unused", ">")))
 
 
-def _content(entry: Any) -> str | None:
-    entry = entry.get("content") if isinstance(entry, dict) else entry
-    return entry if isinstance(entry, str) else None
-
-
-def _specials(own: dict) -> set[str]:
-    """Return the tokens that transformers counts as special in a SentencePiece tokenizer."""
-    return {"<s>", "</s>", "<unk>"} | {text for kind in SPECIAL if (text := _content(own.get(f"{kind}_token")))}
-
-
-def _special_ids(fast: dict, own: dict, config: dict, count: int) -> dict[str, Any]:
-    numbers = {text: number for number, (text, _) in reversed(_added(fast, own).items())}
+def _special_ids(own: dict, config: dict, numbers: dict[str, int], size: int) -> dict[str, Any]:
+    """Return the keys for the special tokens: what the tokenizer's settings name, or else the ids in config.json."""
     found = {}
     for kind, name in SPECIAL.items():
-        number = numbers.get(_content(own.get(f"{kind}_token")) or "")
+        number = numbers.get(tokenizer_files.content(own.get(f"{kind}_token")) or "")
         number = config.get(f"{kind}_token_id") if number is None else number
-        if type(number) is int and 0 <= number < count:
+        number = number[0] if isinstance(number, list) and number else number
+        if type(number) is int and 0 <= number < size:
             found[f"tokenizer.ggml.{name}_token_id"] = number
     return found
+
+
+def _ends(files: Files, eos: int | None, tokens: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the keys for further tokens at which a text ends, and sentences about those without a place.
+
+    GGUF has room for two beside EOS: the end of a turn and the end of a message. llama.cpp knows the usual ones by
+    their texts.
+    """
+    ends = dict.fromkeys(number for number in files.ends if number < len(tokens) and number != eos)
+    ends = sorted(ends, key=lambda number: tokens[number] in ENDS)  # those that need the room first
+    two, unsaid = ends[:2], [tokens[number] for number in ends[2:] if tokens[number] not in ENDS]
+    two.sort(key=lambda number: tokens[number] in TURNS)
+    names = ("eom", "eot") if len(two) == 2 or (two and tokens[two[0]] not in TURNS) else ("eot",)
+    found = {f"tokenizer.ggml.{name}_token_id": number for name, number in zip(names, two, strict=False)}
+    lost = []
+    if unsaid:
+        lost.append(
+            f"GGUF has no room for {counted(len(unsaid), 'token')} that also end a text, {unsaid[0][:40]!r} first."
+        )
+    if eos is None:
+        lost.append("The folder names no EOS token, and llama.cpp then takes one by its number; set eos_token.")
+    return found, lost
 
 
 def _adds(fast: dict, own: dict) -> tuple[bool, bool]:
@@ -225,46 +216,6 @@ def _adds(fast: dict, own: dict) -> tuple[bool, bool]:
             "tokenizer.json adds two tokens on one side, which GGUF cannot say; keep BOS and EOS alone."
         )
     return False, False
-
-
-def _scheme(fast: dict) -> str | None:
-    return _part(fast, "pre_tokenizer").get("prepend_scheme")
-
-
-def _prefix(fast: dict, own: dict) -> bool:
-    """Return whether a SentencePiece tokenizer puts a space before the text."""
-    if own.get("add_prefix_space") is not None or not fast:
-        return own.get("add_prefix_space") is not False
-    prepends = any(step.get("type") == "Prepend" for step in _normalizers(fast))
-    return prepends or _scheme(fast) in ("first", "always")
-
-
-def _normalizers(fast: dict) -> list[dict]:
-    """Return the steps that change a text before it is cut."""
-    first = _part(fast, "normalizer")
-    steps = first.get("normalizers", [first])
-    return [step for step in steps if isinstance(step, dict) and step] if isinstance(steps, list) else []
-
-
-def _template(folder: Path, own: dict) -> str | None:
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        with Source(path) as source:
-            return source.read(0, min(source.size, 1 << 20)).decode("utf-8", "replace")
-    template = own.get("chat_template")
-    if isinstance(template, list):  # several named templates: take the default one
-        named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
-        template = named[-1].get("template") if named else None
-    return template if isinstance(template, str) else None
-
-
-def _json(path: Path) -> dict:
-    if not path.is_file():
-        return {}
-    with Source(path) as source:
-        if source.size > METADATA_LIMIT:
-            raise source.broken(f"it has {source.size:,} bytes, more than any tokenizer needs")
-        return source.parse(source.read(0, source.size), unique=False)
 
 
 def _part(value: dict, key: str) -> dict:
