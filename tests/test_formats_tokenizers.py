@@ -265,13 +265,10 @@ def test_what_gguf_cannot_say_of_an_added_token_is_named(folder, tmp_path):
     fast = pieces()
     rules = {"lstrip": "<left>", "rstrip": "<right>", "single_word": "<alone>", "normalized": "like"}
     for number, (flag, text) in enumerate(rules.items(), len(fast["model"]["vocab"])):
-        fast["added_tokens"].append(
-            {"id": number, "content": text, "special": flag != "normalized"} | PLAIN | {flag: True}
-        )
-    done = convert(folder(fast), tmp_path / "model.gguf")
-    assert [flag for flag in rules if any(f"GGUF cannot say {flag} of 1 added token" in s for s in done.lost)] == [
-        *rules
-    ]
+        entry = {"id": number, "content": text, "special": flag != "normalized"} | PLAIN
+        fast["added_tokens"].append(entry | {flag: True})
+    lost = convert(folder(fast), tmp_path / "model.gguf").lost
+    assert [flag for flag in rules if any(f"GGUF cannot say {flag} of 1 added token" in s for s in lost)] == [*rules]
 
 
 def test_one_token_more_than_the_embedding_has_rows_is_named_as_that(folder, tmp_path):
