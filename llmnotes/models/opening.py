@@ -3,7 +3,6 @@
 import difflib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from llmnotes.errors import FileBroken, FileUnreadable, ModelBroken, ModelGated,
 from llmnotes.formats import convert
 from llmnotes.formats.results import Inspection
 from llmnotes.models.packaged import PACKAGES, converted
+from llmnotes.models.temporary import let_go, temporary_folder
 from llmnotes.pebble import VARIANTS, weights_dir
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def open_model(
     with _folder_of(path, name) as folder:
         lm = _open(folder, name, attention, say)
         if folder != path:  # it is removed now
-            _let_go(lm.model)
+            let_go(lm.model)
     return lm
 
 
@@ -190,12 +190,6 @@ def path_of(name: str) -> Path:
     return _download(name)
 
 
-def _let_go(module: "torch.nn.Module") -> None:
-    """Copy a model's tensors out of the file that they lie in, one after the other: Windows deletes no mapped file."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        tensor.data = tensor.data.clone()
-
-
 @contextmanager
 def _folder_of(path: Path, name: str) -> Iterator[Path]:
     """Give the Hugging Face folder of a model; that of a GGUF file is written for the occasion and removed again."""
@@ -204,8 +198,8 @@ def _folder_of(path: Path, name: str) -> Iterator[Path]:
         return
     if not _is_gguf(path):
         raise ModelNotFound(f"{name} is a file; give the folder that holds it together with its config.json.")
-    with tempfile.TemporaryDirectory(prefix="llmnotes-") as temporary:
-        folder = Path(temporary) / "model"
+    with temporary_folder() as temporary:
+        folder = temporary / "model"
         convert(path, folder, to="huggingface")
         yield folder
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +10,7 @@ from llmnotes.errors import ModelBroken, ModelNotFound, UnknownName
 from llmnotes.formats.gguf.llava import is_llava
 from llmnotes.models import open_model, path_of
 from llmnotes.models.opening import quiet
+from llmnotes.models.temporary import let_go, temporary_folder
 from llmnotes.vision import parts
 
 if TYPE_CHECKING:
@@ -56,9 +56,11 @@ def load(
         model, processor = assemble(stage)
         if not kwargs:
             return model, processor
-        with tempfile.TemporaryDirectory(prefix="llmnotes-") as folder:
+        with temporary_folder() as folder:
             save(model, processor, folder)
-            return _from_folder(Path(folder), NAME, kwargs)
+            model, processor = _from_folder(folder, NAME, kwargs)
+            let_go(model)
+            return model, processor
     if name in ("pebble", "pebble-chat", "smollm2"):
         raise ModelNotFound(f"{name} has no encoder for pictures; take {NAME}, which has one in front of pebble-chat.")
     return _from_folder(path_of(name), name, kwargs)
