@@ -1,5 +1,6 @@
 """Convert a Hugging Face folder to a GGUF file."""
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -55,8 +56,10 @@ def convert(
     architecture = architectures.of_config(config)
     not_carried = understood.losses(architecture, config)
     sizes = rope.settings(architecture, config, len(inspection.tensors))
+    at_hand = {tensor.name: tensor for tensor in inspection.tensors if not tensor.name.endswith(UNUSED)}
+    sizes["tie_word_embeddings"] = sizes["tie_word_embeddings"] and _tied(inspection, at_hand)
     wanted = architectures.weights(architecture, sizes)
-    at_hand = _matched(inspection, wanted, sizes)
+    matched(wanted, at_hand, inspection.path.name)
     type = type_of(type, inspection)
     position_keys = rope.keys(architecture, sizes)
     tokenizer, lost = gguf_tokenizer.keys(
@@ -124,13 +127,23 @@ def permuted(pieces: Iterable[bytes], rows: int, width: int, back: bool = False)
         yield left  # half a head; the writer counts bytes and reports it
 
 
-def _matched(inspection: Inspection, wanted: list[Weight], sizes: dict) -> dict[str, Tensor]:
-    """Return the folder's tensors by name, once they are exactly those that its settings promise."""
-    at_hand = {tensor.name: tensor for tensor in inspection.tensors if not tensor.name.endswith(UNUSED)}
-    if sizes["tie_word_embeddings"]:
-        at_hand.pop("lm_head.weight", None)  # a copy of the embeddings
-    matched(wanted, at_hand, inspection.path.name)
-    return at_hand
+def _tied(inspection: Inspection, at_hand: dict[str, Tensor]) -> bool:
+    """Return whether the output layer is the embedding table once more, and take a copy of it out of `at_hand`.
+
+    A folder that says so may still hold another output layer: transformers keeps that.
+    """
+    pair = [at_hand[name] for name in ("model.embed_tokens.weight", "lm_head.weight") if name in at_hand]
+    if len(pair) == 2 and len({(each.dtype, each.shape, _digest(inspection, each)) for each in pair}) == 2:
+        return False
+    at_hand.pop("lm_head.weight", None)
+    return True
+
+
+def _digest(inspection: Inspection, tensor: Tensor) -> bytes:
+    digest = hashlib.blake2b()
+    for piece in read(inspection, tensor):
+        digest.update(piece)
+    return digest.digest()
 
 
 def _left(inspection: Inspection, at_hand: dict[str, Tensor]) -> dict[str, str]:

@@ -89,8 +89,7 @@ def language_model(inspection: Inspection) -> tuple[Inspection, dict[str, str]]:
         tensors.append(replace(tensor.renamed(name), alias=alias))
     text = (TEXT_DEFAULTS if text.get("model_type", "llama") == "llama" else {}) | text
     text.setdefault("model_type", "llama")
-    tied = text.get("tie_word_embeddings") is True or config.get("tie_word_embeddings") is True
-    text["tie_word_embeddings"] = tied and "lm_head.weight" not in parts["language_model"]
+    text["tie_word_embeddings"] = text.get("tie_word_embeddings") is True or config.get("tie_word_embeddings") is True
     metadata = inspection.metadata | {"config": text}
     others = [*parts["vision_tower"].values(), *parts["multi_modal_projector"].values()]
     left = dict.fromkeys((tensor.name for tensor in others), LEFT)
