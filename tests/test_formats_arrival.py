@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from llmnotes import formats
-from llmnotes.errors import NotConvertible
+from llmnotes.errors import NotConvertible, UnknownFormat
 from llmnotes.formats import conversion, convert
 from llmnotes.formats.describe import conversion_dict
 
@@ -262,3 +262,23 @@ def test_a_target_that_cannot_be_read_again_is_removed(tiny_folder, tmp_path, mo
     with pytest.raises(NotConvertible, match="cannot be read back"):
         convert(tiny_folder, tmp_path / "out", to="safetensors")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_distributed_checkpoint_is_refused_by_name_and_torch_makes_it_one_file(tmp_path):
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+    state, moments = trained()
+    parts, one = tmp_path / "parts", tmp_path / "one"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it saves and loads in a single process, and says so
+        dcp.save({"model": state, "optimizer": moments}, checkpoint_id=parts)
+        dcp.save({"w": torch.ones(3)}, checkpoint_id=one)
+        dcp_to_torch_save(parts, tmp_path / "a.pt")
+    shutil.copy(parts / "__0_0.distcp", tmp_path / "alone.bin")  # its content says it, too
+    for path in (parts, parts / "__0_0.distcp", one, one / "__0_0.distcp", tmp_path / "alone.bin"):
+        for read in (formats.inspect, lambda path: convert(path, tmp_path / "b.safetensors")):
+            with pytest.raises(UnknownFormat, match="distributed checkpoint of PyTorch.*dcp_to_torch_save"):
+                read(path)
+    convert(tmp_path / "a.pt", tmp_path / "a.safetensors")
+    assert same(load_file(tmp_path / "a.safetensors"), state)

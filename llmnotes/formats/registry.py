@@ -14,6 +14,7 @@ from llmnotes.formats.files import Source, remembered, stored
 from llmnotes.formats.format import Format
 from llmnotes.formats.legacy import ggml, keras, llama2c
 from llmnotes.formats.legacy.tensorflow import bundle, graphs
+from llmnotes.formats.pytorch import distributed
 from llmnotes.formats.results import Identity, Inspection, Tensor
 
 # Asked in this order: first the formats that begin with a signature, then those that only their structure shows.
@@ -100,6 +101,7 @@ def _first_folder(path: Path) -> tuple[Format[Path], Identity]:
         identity = format.identify(path)
         if identity is not None:
             return format, identity
+    distributed.refuse_folder(path)
     raise _unknown(path, "folder", "if a model's file lies in it, name that")
 
 

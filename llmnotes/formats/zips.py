@@ -73,6 +73,12 @@ def directory(source: Source) -> tuple[list[Entry], list[str]]:
     return source.once(_directory)
 
 
+def follows_another(source: Source) -> bool:
+    """Return whether the archive stands behind another one, whose last record ends where it begins."""
+    place = _find_directory(source)
+    return not isinstance(place, str) and place.before >= 22 and source.read(place.before - 22, 4) == b"PK\5\6"
+
+
 def content(source: Source, entry: Entry, limit: int = METADATA_LIMIT, strict: bool = True) -> bytes:
     """Return the bytes of an entry; `FileBroken` for more than `limit` of them, or a wrong checksum if `strict`."""
     if max(entry.size, entry.packed) > limit:

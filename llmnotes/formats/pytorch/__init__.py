@@ -22,7 +22,7 @@ from llmnotes.formats.files import Source, remembered
 from llmnotes.formats.format import Format
 from llmnotes.formats.pickles import Pickle, PickleStream, trace
 from llmnotes.formats.pickles.values import PersistentId
-from llmnotes.formats.pytorch import legacy, tar
+from llmnotes.formats.pytorch import distributed, legacy, tar
 from llmnotes.formats.pytorch.checkpoint import Checkpoint, collect, list_tensors, storage_dtype
 from llmnotes.formats.results import Identity, Inspection, Tensor, counted
 from llmnotes.formats.strided import Storage, StridedView, values
@@ -34,10 +34,12 @@ UNSIGNED_LIMIT = 1 << 20  # bytes that a pickle without a signature may have
 def identify(source: Source) -> Identity | None:
     """Return the identity of a file that PyTorch or pickle wrote, or None for any other.
 
-    Raises `FileBroken` for a damaged zip archive, which could be one of PyTorch's.
+    Raises `FileBroken` for a damaged zip archive, which could be one of PyTorch's, and `UnknownFormat` for a part of a
+    distributed checkpoint.
     """
     head = source.head(4)
     if head == b"PK\3\4":
+        distributed.refuse_part(source)
         entries = zips.entries(source)
         root = _root(entries)
         if root is None:
