@@ -6,6 +6,7 @@ import io
 import pickle
 import shutil
 import types
+import warnings
 
 import pytest
 import torch
