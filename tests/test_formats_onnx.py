@@ -1,5 +1,6 @@
 """ONNX, compared with the onnx library and onnxruntime."""
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -8,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible, UnknownFormat
 from llmnotes.formats import convert, identify, inspect, read
 from llmnotes.formats.onnx.export import onnx_logits
+from llmnotes.formats.protobuf import field
 
 
 def model(initializers, **settings):
@@ -129,3 +131,75 @@ def test_a_graph_with_other_inputs_is_refused(tmp_path):
     onnx.save(model([], ir_version=9), tmp_path / "m.onnx")
     with pytest.raises(NotConvertible, match="input_ids"):
         onnx_logits(tmp_path / "m.onnx", [1])
+
+
+def array(*shape, kind="float32"):
+    return np.arange(int(np.prod(shape)), dtype=kind).reshape(shape) + 1
+
+
+def node(kind, output, **attributes):
+    return helper.make_node(kind, ["x"] if kind == "If" else [], [output], **attributes)
+
+
+def every_tensor(graph):
+    """Yield each tensor of a graph and of all graphs inside it, as the onnx library has them."""
+    for tensor in graph.initializer:
+        yield numpy_helper.to_array(tensor)
+    for part in graph.node:
+        for attribute in part.attribute:
+            if attribute.HasField("t"):
+                yield numpy_helper.to_array(attribute.t)
+            if attribute.name in ("value_float", "value_floats"):
+                yield np.array(helper.get_attribute_value(attribute), dtype=np.float32)
+            for inner in [attribute.g] * attribute.HasField("g") + list(attribute.graphs):
+                yield from every_tensor(inner)
+
+
+def test_weights_in_operators_and_in_graphs_inside_them_are_counted(tmp_path):
+    deepest = helper.make_graph([node("Constant", "w", value=numpy_helper.from_array(array(7, 3)))], "d", [], [])
+    inner = helper.make_graph([node("If", "deep", then_branch=deepest, else_branch=deepest)], "i", [], [])
+    inner.initializer.append(numpy_helper.from_array(array(5, 2), "w"))
+    nodes = [
+        node("Constant", "w", value=numpy_helper.from_array(array(4, 4))),
+        node("Constant", "shape", value=numpy_helper.from_array(array(2, kind="int64"))),
+        node("Constant", "list", value_floats=[1.5, 2.5, 3.5]),
+        node("Constant", "one", value_float=2.5),
+        node("If", "chosen", then_branch=inner, else_branch=inner),
+        helper.make_node("Own", ["x"], ["y"], domain="own", table=numpy_helper.from_array(array(20, 20))),
+    ]
+    graph = helper.make_graph(nodes, "g", [], [], [numpy_helper.from_array(array(6, 2), "first")])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    (tmp_path / "m").write_bytes(made.SerializeToString())
+    found = inspect(tmp_path / "m")
+    expected = sorted(map(np.ndarray.tobytes, every_tensor(made.graph)))
+    assert sorted(b"".join(read(found, tensor)) for tensor in found.tensors) == expected
+    names = [tensor.name for tensor in found.tensors]
+    assert len(set(names)) == len(names) and {"w", "first", "y.table", "list", "one"} < set(names)
+    assert {"chosen.then_branch.w", "chosen.else_branch.deep.then_branch.w"} < set(names)
+    assert found.parameters == 16 + 3 + 1 + 2 * (10 + 2 * 21) + 400 + 12  # and not the shape
+    assert found.metadata["operators"] == {"Constant": 4, "If": 1, "Own": 1}
+
+
+def test_weights_in_functions_are_counted(tmp_path):
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    inside = [
+        node("Constant", "w", value=numpy_helper.from_array(array(4, 4))),
+        helper.make_node("Add", ["a", "w"], ["b"]),
+    ]
+    function = helper.make_function("own", "Layer", ["a"], ["b"], inside, opsets)
+    graph = helper.make_graph([helper.make_node("Layer", ["x"], ["y"], domain="own")], "g", [], [])
+    made = helper.make_model(graph, functions=[function], opset_imports=opsets)
+    (tmp_path / "m").write_bytes(made.SerializeToString())
+    found = inspect(tmp_path / "m")
+    assert [(tensor.name, tensor.shape) for tensor in found.tensors] == [("Layer.w", (4, 4))] and found.parameters == 16
+
+
+def test_graphs_nested_without_end_are_refused(tmp_path):
+    made = model([])  # the library cannot nest them so deep
+    graph = made.graph.SerializeToString()
+    for _ in range(40):
+        graph = field(1, field(4, b"If") + field(5, field(1, b"then_branch") + field(6, graph)))
+    made.ClearField("graph")
+    (tmp_path / "m").write_bytes(made.SerializeToString() + field(7, graph))
+    with pytest.raises(FileBroken, match="nested deeper"):
+        inspect(tmp_path / "m")
