@@ -1,10 +1,14 @@
 """ONNX, compared with the onnx library and onnxruntime."""
 
+import shutil
+
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible, UnknownFormat
 from llmnotes.formats import convert, identify, inspect, read
@@ -110,9 +114,13 @@ def test_a_shape_that_claims_more_than_there_is(tmp_path):
 
 @pytest.mark.slow
 def test_an_exported_llama_gives_pytorchs_logits(tmp_path, tiny_folder, capfd):
-    answer = convert(tiny_folder, tmp_path / "p.onnx")
+    folder = shutil.copytree(tiny_folder, tmp_path / "home" / "folder")  # with a tensor that the model does not use
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"score.weight": torch.ones(2)}, folder / "model.safetensors", {"format": "pt"})
+    answer = convert(folder, tmp_path / "p.onnx")
     assert capfd.readouterr() == ("", "")
-    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["p.onnx"] and answer.lost
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["p.onnx"]
+    assert answer.lost[0] == "Left out: 1 tensor that a causal language model does not have: score.weight."
     onnx.checker.check_model(tmp_path / "p.onnx")
     found = inspect(tmp_path / "p.onnx")
     assert found.architecture == "LlamaForCausalLM"
@@ -203,3 +211,16 @@ def test_graphs_nested_without_end_are_refused(tmp_path):
     (tmp_path / "m").write_bytes(made.SerializeToString() + field(7, graph))
     with pytest.raises(FileBroken, match="nested deeper"):
         inspect(tmp_path / "m")
+
+
+def test_a_head_that_nobody_trained_is_not_exported(tmp_path, capfd):
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    for name, made in {
+        "encoder": BertModel(BertConfig(**sizes, intermediate_size=48)),
+        "body": LlamaModel(LlamaConfig(**sizes, intermediate_size=48)),
+    }.items():
+        made.save_pretrained(tmp_path / name)
+        capfd.readouterr()
+        with pytest.raises(NotConvertible, match=f"{name} lacks .* of a causal language model.* at random"):
+            convert(tmp_path / name, tmp_path / "a.onnx")
+        assert capfd.readouterr() == ("", "") and not (tmp_path / "a.onnx").exists()

@@ -8,17 +8,18 @@ import warnings
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from llmnotes.errors import MissingPart, NotConvertible
 from llmnotes.formats.files import CHUNK
 from llmnotes.formats.registry import inspect
-from llmnotes.formats.results import Conversion, Inspection
+from llmnotes.formats.results import Conversion, Inspection, counted
 from llmnotes.formats.safe_write import new_file
 
 if TYPE_CHECKING:
     import numpy as np
     from onnxruntime import InferenceSession
+    from transformers import PreTrainedModel
 
 ONE_FILE = 1_900_000_000  # bytes of weights; a message of Protocol Buffers may have 2 GB
 LARGEST = 1e-3  # how far a logit may differ from PyTorch's
@@ -37,15 +38,16 @@ def from_huggingface(inspection: Inspection, dst: Path, type: str | None = None)
     in memory meanwhile, several times.
 
     Raises `MissingPart` without onnx, onnxruntime or onnxscript; `NotConvertible` if the model cannot be opened or
-    traced, if `type` is another than F32, or if a logit on one of two prompts differs by more than 1e-3 from
-    PyTorch's. Runs no code that comes with a model. Pads on the right only: it takes no positions.
+    traced, if the folder lacks a tensor that a causal language model has, as that of an encoder does, if `type` is
+    another than F32, or if a logit on one of two prompts differs by more than 1e-3 from PyTorch's. Runs no code that
+    comes with a model. Pads on the right only: it takes no positions.
     """
     _needs("onnx", "onnxruntime", "onnxscript")
     if type not in (None, "F32"):
         raise NotConvertible(f"llmnotes writes ONNX in float32 only, not in {type}; leave --type out.")
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / dst.name
-        prompts, expected = _trace(inspection.path, path)
+        prompts, expected, unused = _trace(inspection.path, path)
         difference = max(
             float(abs(onnx_logits(path, ids) - logits).max()) for ids, logits in zip(prompts, expected, strict=True)
         )
@@ -54,12 +56,15 @@ def from_huggingface(inspection: Inspection, dst: Path, type: str | None = None)
                 f"The graph's logits differ from PyTorch's by {difference:.2g}, more than {LARGEST}, so nothing was "
                 "written; this architecture needs another exporter."
             )
+        made = sorted(Path(folder).iterdir(), key=lambda file: file != path)
+        files = tuple(dst.parent / file.name for file in made)
         with ExitStack() as stack:
-            for file in sorted(Path(folder).iterdir(), key=lambda file: file != path):
-                with open(file, "rb") as made:
-                    shutil.copyfileobj(made, stack.enter_context(new_file(dst.parent / file.name)), CHUNK)
-    written = inspect(dst)
-    return Conversion(inspection.path, dst, inspection.identity, "onnx", len(written.tensors), written.nbytes, {}, LOST)
+            for file, target in zip(made, files, strict=True):
+                with open(file, "rb") as source:
+                    shutil.copyfileobj(source, stack.enter_context(new_file(target)), CHUNK)
+    written, left = inspect(dst), dict.fromkeys(unused, "that a causal language model does not have")
+    count, nbytes = len(written.tensors), written.nbytes
+    return Conversion(inspection.path, dst, inspection.identity, "onnx", count, nbytes, {}, LOST, files, left=left)
 
 
 def onnx_session(path: str | Path) -> "InferenceSession":
@@ -117,7 +122,8 @@ def _cannot_run(name: str, error: Exception) -> NotConvertible:
 
 
 def _trace(folder: Path, path: Path):
-    """Write the graph to `path`; return two prompts as lists of tokens, and PyTorch's logits for each."""
+    """Write the graph to `path`; return two prompts as lists of tokens, PyTorch's logits for each, and the names of the
+    folder's tensors that are not in the model."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -130,19 +136,28 @@ def _trace(folder: Path, path: Path):
             return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        opened = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32,
             attn_implementation="eager",
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
-        ).eval()
+            output_loading_info=True,
+        )
     except Exception as error:  # whatever a damaged or unknown folder sets off inside the library
         raise NotConvertible(
             f"transformers cannot open {folder.name} as a causal language model ({error.__class__.__name__}); check "
             "its config.json and its weights."
         ) from None
+    model, loaded = cast("tuple[PreTrainedModel, dict[str, list[str]]]", opened)  # with output_loading_info
+    model.eval()
+    missing = sorted(loaded["missing_keys"])
+    if missing:
+        raise NotConvertible(
+            f"{folder.name} lacks {counted(len(missing), 'tensor')} of a causal language model, {missing[0]} first, "
+            "and transformers would draw them at random; export the folder of a model that writes text."
+        )
     ids = torch.arange(12).reshape(2, 6) % model.config.get_text_config().vocab_size  # (batch, sequence)
     sides = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     try:
@@ -167,7 +182,8 @@ def _trace(folder: Path, path: Path):
     size = model.config.get_text_config().vocab_size
     prompts = [[(7 * place + 3) % size for place in range(length)] for length in (3, 17)]
     with torch.no_grad():
-        return prompts, [model(torch.tensor([prompt]), use_cache=False).logits[0].numpy() for prompt in prompts]
+        logits = [model(torch.tensor([prompt]), use_cache=False).logits[0].numpy() for prompt in prompts]
+    return prompts, logits, sorted(loaded["unexpected_keys"])
 
 
 def _needs(*parts: str) -> None:
