@@ -170,7 +170,8 @@ def _template(metadata: dict[str, Any], kind: str, special: dict[str, str], voca
 
 def _texts(metadata: dict[str, Any], key: str, name: str) -> list[str]:
     texts = _list(metadata, key, name)
-    if not texts or not all(isinstance(text, str) for text in texts):
+    empty = not texts and (key != "merges" or f"tokenizer.ggml.{key}" not in metadata)  # bytes alone need no merges
+    if empty or not all(isinstance(text, str) for text in texts):
         raise _broken(name, f"its {key} are missing, or no texts")
     return texts
 
