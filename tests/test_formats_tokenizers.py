@@ -1,15 +1,21 @@
 """Tokenizers between a folder and a GGUF: the ids of `tokenizers` against those of llama.cpp, both ways."""
 
 import importlib.util
+import io
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats import convert, gguf
+from llmnotes.formats import convert, gguf, inspect
+from llmnotes.formats.files import stored
 from llmnotes.formats.gguf.pretokenizers import NAMES, PRE, ROUGH, name_of
+from llmnotes.formats.gguf.types import Typed
+from llmnotes.formats.gguf.write import write_gguf
+from llmnotes.formats.results import PlannedTensor
 from tests.llama_cpp import opened
 
 LLAMA_CPP = pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="llama.cpp is not installed")
@@ -367,3 +373,67 @@ def test_a_tokenizer_that_llama_cpp_would_run_otherwise_is_refused_or_named(fold
     gap = {"id": ROWS - 1, "content": "<far>", "special": True} | PLAIN
     with pytest.raises(NotConvertible, match="'<far>' has the number 1,023 in the files of model, and [0-9]+ as"):
         attempt("e", added_tokens=[*fast["added_tokens"], gap])
+
+
+@LLAMA_CPP
+@pytest.mark.parametrize("family", ["llama", "gemma"])
+def test_a_tokenizer_model_alone_gives_sentencepieces_own_tokens(family, folder, tmp_path):
+    import sentencepiece
+    from transformers import AutoTokenizer
+
+    runs = [mark * count for mark in ("\n", "\u2581") for count in (2, 3, 4)]
+    settings = {"model_type": "bpe", "vocab_size": 700, "byte_fallback": True, "normalization_rule_name": "identity"}
+    settings |= {"remove_extra_whitespaces": False, "split_digits": True, "hard_vocab_limit": False}
+    settings |= {"add_dummy_prefix": family == "llama", "user_defined_symbols": runs if family == "gemma" else []}
+    made = io.BytesIO()
+    lines = [line for text in TEXTS + MARKS for line in text.splitlines()] * 3
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=made, minloglevel=2, allow_whitespace_only_pieces=True, **settings
+    )
+    oracle = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+    model = folder(None, **{"added_tokens.json": {"<|user|>": oracle.vocab_size()}})
+    (model / "tokenizer.model").write_bytes(made.getvalue())
+    assert not convert(model, tmp_path / "model.gguf").lost
+    convert(tmp_path / "model.gguf", tmp_path / "back", "huggingface")
+    back = AutoTokenizer.from_pretrained(tmp_path / "back")
+    texts = [*TEXTS, *MARKS, "a\n\nb\n\n\n  c", "x     y"]
+    expected = [[1, *oracle.encode(text)] for text in texts]
+    after = [[1, oracle.vocab_size(), *ids[1:]] for ids in expected]  # a space comes before the text there, too
+    with opened(tmp_path / "model.gguf") as llama:
+        assert [t for t, ids in zip(texts, expected, strict=True) if llama.tokens(t) != ids] == []
+        assert [t for t, ids in zip(texts, after, strict=True) if llama.tokens("<|user|>" + t) != ids] == []
+    assert [t for t, ids in zip(texts, expected, strict=True) if back(t)["input_ids"] != ids] == []
+    assert [t for t, ids in zip(texts, after, strict=True) if back("<|user|>" + t)["input_ids"] != ids] == []
+
+
+def test_what_sentencepiece_does_to_a_text_first_is_named(folder, tmp_path):
+    import sentencepiece
+
+    made = io.BytesIO()
+    lines = iter(["Hello World"] * 10)
+    settings = {"model_type": "bpe", "vocab_size": 300, "byte_fallback": True, "minloglevel": 2}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=lines, model_writer=made, hard_vocab_limit=False, **settings
+    )
+    model = folder(None)
+    (model / "tokenizer.model").write_bytes(made.getvalue())
+    assert "this tokenizer.model changes more in a text" in convert(model, tmp_path / "model.gguf").lost[0]
+    (model / "tokenizer.json").write_text(json.dumps(pieces() | {"pre_tokenizer": {"type": "Whitespace"}}))
+    with pytest.raises(NotConvertible, match="other tokens than its tokenizer.json does"):
+        convert(model, tmp_path / "other.gguf")
+
+
+def test_settings_of_a_ggufs_tokenizer_that_a_folder_has_not_are_named(folder, tmp_path):
+    convert(folder(byte_level("gpt-2")), tmp_path / "model.gguf")
+    entries = gguf.entries(tmp_path / "model.gguf")
+    entries |= {
+        "tokenizer.ggml.fim_pre_token_id": Typed("U32", 5),
+        "tokenizer.ggml.add_sep_token": Typed("BOOL", False),
+    }
+    parts = [
+        PlannedTensor(t.name, t.dtype, t.shape, partial(stored, t)) for t in inspect(tmp_path / "model.gguf").tensors
+    ]
+    with (tmp_path / "more.gguf").open("wb") as file:
+        write_gguf(file, entries, parts)
+    lost = convert(tmp_path / "more.gguf", tmp_path / "back", "huggingface").lost
+    assert "The folder does not get what the tokenizer's fim_pre_token_id say." in lost

@@ -5,15 +5,29 @@ from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.gguf import chat_templates, pretokenizers
-from llmnotes.formats.gguf.pieces import CONTROL, SPACE, UNUSED, USER_DEFINED
+from llmnotes.formats.gguf.pieces import CONTROL, SPACE, UNKNOWN, UNUSED, USER_DEFINED
 from llmnotes.formats.gguf.tokenizer import SPECIAL
 
 LONGEST = 400  # characters of a token that is joined from others; the longest in published models are rows of spaces
+KNOWN = set("model pre tokens token_type scores merges add_space_prefix add_bos_token add_eos_token".split())
+KNOWN |= {f"{name}_token_id" for name in ("eot", "eom", *SPECIAL.values())}
 CUTS = 20_000_000  # characters that are looked at to find the pairs of which tokens are made
 
 
 def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
-    """Return {file name: text} of a tokenizer that gives the same tokens as the GGUF called `name`.
+    """Return {file name: text} of a tokenizer that gives the tokens of the GGUF called `name`; raises as `parts`."""
+    fast, own = parts(metadata, name)
+    templates = chat_templates.of_gguf(metadata)
+    made = {"tokenizer.json": json.dumps(fast, ensure_ascii=False, indent=1)}
+    if templates.keys() - {"default"}:
+        own["chat_template"] = [{"name": short, "template": text} for short, text in templates.items()]
+    elif templates:
+        made["chat_template.jinja"] = templates["default"]
+    return made | {"tokenizer_config.json": json.dumps(own, ensure_ascii=False, indent=2)}
+
+
+def parts(metadata: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what stands in tokenizer.json and in tokenizer_config.json, without chat templates.
 
     Raises `NotConvertible` for a tokenizer that is not a BPE or whose pre-tokenizer llmnotes does not know,
     `FileBroken` for lists that do not match each other. Does not restore what GGUF never held: whether a word must
@@ -26,14 +40,14 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
     if len(kinds) != len(tokens):
         raise _broken(name, f"it has {len(tokens):,} tokens and {len(kinds):,} types of tokens")
     if kind == "gpt2":
-        parts = _byte_level(metadata.get("tokenizer.ggml.pre"))
+        steps = _byte_level(metadata.get("tokenizer.ggml.pre"))
         merges = [text.split(" ", 1) for text in _texts(metadata, "merges", name)]
     elif kind == "llama":
         scores = _list(metadata, "scores", name)
         if len(scores) != len(tokens):
             raise _broken(name, f"it has {len(tokens):,} tokens and {len(scores):,} scores")
         merges = _merges(tokens, scores, kinds)
-        parts = _sentencepiece(metadata.get("tokenizer.ggml.add_space_prefix") is not False)
+        steps = _sentencepiece(metadata.get("tokenizer.ggml.add_space_prefix") is not False)
     else:
         raise NotConvertible(
             f"llmnotes does not know tokenizers of the kind {str(kind)[:40]}; it knows gpt2 and llama."
@@ -48,7 +62,7 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
         "truncation": None,
         "padding": None,
         "added_tokens": [_added(n, tokens[n], kinds[n]) for n in range(len(tokens)) if _is_added(n, kinds, ids)],
-        **parts,
+        **steps,
     }
     fast["post_processor"] = _template(metadata, kind, special, vocab)
     fast["model"] |= {"vocab": vocab, "merges": merges}
@@ -56,13 +70,14 @@ def files(metadata: dict[str, Any], name: str) -> dict[str, str]:
     own |= {key: _adds(metadata, kind, key) for key in ("add_bos_token", "add_eos_token")}
     context = metadata.get(f"{metadata.get('general.architecture')}.context_length")
     own |= {"model_max_length": context} if type(context) is int else {}
-    templates = chat_templates.of_gguf(metadata)
-    made = {"tokenizer.json": json.dumps(fast, ensure_ascii=False, indent=1)}
-    if templates.keys() - {"default"}:
-        own["chat_template"] = [{"name": short, "template": text} for short, text in templates.items()]
-    elif templates:
-        made["chat_template.jinja"] = templates["default"]
-    return made | {"tokenizer_config.json": json.dumps(own, ensure_ascii=False, indent=2)}
+    return fast, own
+
+
+def losses(metadata: dict[str, Any]) -> list[str]:
+    """Return a sentence that names what a GGUF says of its tokenizer and a folder does not get."""
+    said = [key for key in metadata if key.startswith("tokenizer.") and metadata[key] is not False]
+    names = {key.removeprefix("tokenizer.ggml.") for key in said if not key.startswith(chat_templates.KEY)} - KNOWN
+    return [f"The folder does not get what the tokenizer's {', '.join(sorted(names)[:5])} say."] if names else []
 
 
 def special_ids(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +149,7 @@ def _merges(tokens: list[str], scores: list[float], kinds: list[int]) -> list[li
 
 
 def _is_added(number: int, kinds: list[int], ids: dict) -> bool:
-    return kinds[number] in (CONTROL, USER_DEFINED) or number in ids.values()
+    return kinds[number] in (UNKNOWN, CONTROL, USER_DEFINED) or number in ids.values()
 
 
 def _added(number: int, text: str, kind: int) -> dict[str, Any]:

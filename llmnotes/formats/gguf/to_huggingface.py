@@ -46,7 +46,7 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
     wanted = architectures.weights(architecture, sizes)
     _check(inspection, wanted, at_hand)
     tokenizer = hf_tokenizer.files(metadata, inspection.path.name)
-    lost: list[str] = [*LOST]
+    lost: list[str] = [*LOST, *hf_tokenizer.losses(metadata)]
     blocks = sorted({tensor.dtype for tensor in at_hand.values()} - set(FLOATS))
     if blocks:
         lost.append(

@@ -59,7 +59,7 @@ def _of_keys(plain: dict[str, Any], name: str) -> Any:
     """Return the tokenizer for which GGUF's keys stand."""
     from tokenizers import Tokenizer
 
-    made = json.loads(hf_tokenizer.files(plain, name)["tokenizer.json"])
+    made, _ = hf_tokenizer.parts(plain, name)
     if plain["tokenizer.ggml.model"] == "gpt2":
         made["normalizer"] = None  # llama.cpp has none
     return Tokenizer.from_str(json.dumps(made))
