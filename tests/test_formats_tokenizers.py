@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.errors import FileBroken, ModelBroken, NotConvertible
 from llmnotes.formats import convert, gguf, inspect
 from llmnotes.formats.files import stored
 from llmnotes.formats.gguf.pretokenizers import NAMES, PRE, ROUGH, name_of
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.results import PlannedTensor
+from llmnotes.llama_cpp import engine
+from llmnotes.llama_cpp.model_file import ModelFile
+from llmnotes.models import complete, open_model
 from tests.llama_cpp import opened
 
 LLAMA_CPP = pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="llama.cpp is not installed")
@@ -287,6 +290,10 @@ def test_one_token_more_than_the_embedding_has_rows_is_named_as_that(folder, tmp
     done = convert(model, tmp_path / "model.gguf")
     assert "1 token more than the embedding has rows (1,024): '[PAD]' (1,024)" in done.lost[0]
     assert "padding_token_id" not in keys(tmp_path / "model.gguf")
+    lm = open_model(model, say=lambda line: None)
+    assert len(complete(lm, ["Hello", "Hello World, and more"], 2)) == 2  # without the padding that has no row
+    with pytest.raises(ModelBroken, match="makes token 1,024 of a prompt, and the embedding's 1,024 rows"):
+        complete(lm, ["Hello[PAD]"])
     fast["model"]["vocab"]["zzz"] = ROWS
     fast["added_tokens"].pop()
     (model / "tokenizer.json").write_text(json.dumps(fast))
@@ -339,6 +346,9 @@ def test_mistakes_in_chat_templates_are_named_as_that(folder, tmp_path):
     )
     for words in (*wanted, "'deep' is no valid Jinja (it is nested too deeply)"):
         assert any(words in sentence for sentence in lost), words
+    if importlib.util.find_spec("xllamacpp"):
+        with pytest.raises(ModelBroken, match="does not start with model.gguf, whose chat template is no valid Jinja"):
+            engine.start(ModelFile.read(tmp_path / "model.gguf"))
     (model / "chat_template.jinja").write_bytes(b"\xff")
     with pytest.raises(FileBroken, match="no text in UTF-8"):
         convert(model, tmp_path / "none.gguf")

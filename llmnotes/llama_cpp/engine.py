@@ -3,6 +3,7 @@
 from typing import Any
 
 from llmnotes.errors import BadSettings, ModelBroken
+from llmnotes.formats.gguf import chat_templates
 from llmnotes.hardware import cores
 from llmnotes.llama_cpp.model_file import ModelFile
 from llmnotes.llama_cpp.packages import xllamacpp
@@ -73,6 +74,12 @@ def start(
     try:
         return llama.Server(params)
     except RuntimeError:
+        mistake = chat_templates.mistake(model.template or "")
+        if mistake:
+            raise ModelBroken(
+                f"llama.cpp does not start with {model.path.name}, whose chat template is no valid Jinja ({mistake}); "
+                "correct the template in the model's folder, and convert it again."
+            ) from None
         raise ModelBroken(
             f"llama.cpp does not start with {model.path.name}; ask for a shorter context or fewer layers on the GPU, "
             "and if it still fails, make the file again."

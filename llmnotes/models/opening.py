@@ -136,8 +136,15 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
     import torch
 
     tokenizer = lm.tokenizer
-    pad = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
+    count = cast("torch.nn.Embedding", lm.model.get_input_embeddings()).weight.shape[0]
+    pad = next(at for at in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if isinstance(at, int) and at < count)
     rows = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    highest = max((token for row in rows for token in row), default=0)
+    if highest >= count:
+        raise ModelBroken(
+            f"The tokenizer of {lm.name} makes token {highest:,} of a prompt, and the embedding's {count:,} rows count "
+            "from 0; use the tokenizer that the model was trained with."
+        )
     width = max(map(len, rows))
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])  # (prompts, tokens)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])

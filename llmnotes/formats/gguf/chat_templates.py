@@ -42,10 +42,10 @@ def to_keys(templates: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
             lost.append(f"The chat template {name[:40]!r} has another one's name in GGUF, and is left out.")
             continue
         found[key] = text
-        mistake = _mistake(text)
-        if mistake:
+        wrong = mistake(text)
+        if wrong:
             lost.append(
-                f"The chat template {name[:40]!r} is no valid Jinja ({mistake}), so no program can use it; correct it."
+                f"The chat template {name[:40]!r} is no valid Jinja ({wrong}), so no program can use it; correct it."
             )
     others = [key.removeprefix(f"{KEY}.") for key in found if key != KEY]
     return found | ({f"{KEY}s": Typed("[STRING]", others)} if others else {}), lost
@@ -67,7 +67,7 @@ def _text(path: Path) -> str:
             raise source.broken("it is no text in UTF-8") from None
 
 
-def _mistake(template: str) -> str | None:
+def mistake(template: str) -> str | None:
     """Return what is wrong with the syntax of a template, or None."""
     from jinja2 import Environment, TemplateSyntaxError
     from jinja2.ext import Extension, LoopControlExtension
@@ -84,7 +84,7 @@ def _mistake(template: str) -> str | None:
     try:
         Environment(extensions=[LoopControlExtension, Generation], trim_blocks=True, lstrip_blocks=True).parse(template)
     except TemplateSyntaxError as error:
-        return f"line {error.lineno}: {error.message}"
+        return f"line {error.lineno}: {str(error.message).rstrip('.')}"
     except RecursionError:
         return "it is nested too deeply"
     return None
