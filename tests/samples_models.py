@@ -59,10 +59,12 @@ def write_tokenizer(source: Path, target: Path) -> None:
     fast = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
     vocab = {token: number for token, number in fast["model"]["vocab"].items() if number < 254}
     fast["model"] |= {"vocab": vocab | {"th": 254, "<s>": 255}, "merges": [["t", "h"]]}
-    fast["added_tokens"] = [{"id": 255, "content": "<s>", "special": True}]
+    strips = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    fast["added_tokens"] = [{"id": 255, "content": "<s>", "special": True} | strips]
     start = {"id": "<s>", "ids": [255], "tokens": ["<s>"]}
     single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-    fast["post_processor"] = {"type": "TemplateProcessing", "single": single, "special_tokens": {"<s>": start}}
+    both = {"single": single, "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}]}
+    fast["post_processor"] = {"type": "TemplateProcessing", **both, "special_tokens": {"<s>": start}}
     (target / "tokenizer.json").write_text(json.dumps(fast), encoding="utf-8")
     own = {"bos_token": "<s>", "chat_template": [{"name": "default", "template": "{{ messages }}"}]}
     (target / "tokenizer_config.json").write_text(json.dumps(own), encoding="utf-8")
@@ -73,6 +75,7 @@ def write_pieces(folder: Path) -> None:
     import io
 
     import sentencepiece
+    from safetensors.numpy import load_file, save_file
 
     path, model = folder / "pieces", io.BytesIO()
     path.mkdir()
@@ -86,8 +89,12 @@ def write_pieces(folder: Path) -> None:
         minloglevel=2,
     )
     (path / "tokenizer.model").write_bytes(model.getvalue())
-    shutil.copy(folder / "hf" / "model.safetensors", path)
-    config = json.loads((folder / "hf" / "config.json").read_text(encoding="utf-8"))
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).vocab_size()
+    tensors = load_file(folder / "hf" / "model.safetensors")
+    table = tensors["model.embed_tokens.weight"]
+    tensors["model.embed_tokens.weight"] = np.resize(table, (pieces, table.shape[1]))
+    save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "hf" / "config.json").read_text(encoding="utf-8")) | {"vocab_size": pieces}
     (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     added = {"5": {"content": "<|user|>", "special": True}}
     own = {"added_tokens_decoder": added, "bos_token": "<s>", "chat_template": "{{ messages }}"}

@@ -120,11 +120,12 @@ def convert(
 def _ways(inspection: Inspection, to: str) -> str:
     """Return what can be done instead, as the second half of a sentence."""
     kind = inspection.identity.format
+    what = "it"
     if kind == "TensorFlow SavedModel":
-        return "its weights are a checkpoint, variables/variables in its folder: convert that"
+        kind, what = "TensorFlow checkpoint", "the checkpoint with its weights, variables/variables in its folder,"
     ways = [target for source, target in CONVERTERS if source == kind]
     if not ways:
         return "it can only inspect this format, so get the model in another one"
     sources = [source for source, target in CONVERTERS if target == to]
     made = f", and llmnotes writes {to} from a {' or '.join(sources)}" if len(sources) < 6 else ""
-    return f"it can convert it to {' or '.join(ways)}{made}"
+    return f"it can convert {what} to {' or '.join(ways)}{made}"

@@ -31,7 +31,7 @@ def save(
 
     folder, found = Path(folder), inspect(source)
     if found.identity.format != "Hugging Face folder":
-        raise NotConvertible(f"{source} is not a Hugging Face folder; convert it to one first.")
+        raise NotConvertible(f"{source} is no Hugging Face folder; give the folder of the model that was quantized.")
     parts, ties = parts_and_ties(found)
     replaced = {f"{name}.weight": name for name in layers}
     lost = sorted(replaced.keys() - {part.name for part in parts})

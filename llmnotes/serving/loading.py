@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from llmnotes.errors import BadSettings, CannotWrite, FileUnreadable, NotConvertible
-from llmnotes.formats import convert
+from llmnotes.formats import convert, identify
 from llmnotes.home import place_for
 from llmnotes.llama_cpp.engine import context_of
 from llmnotes.llama_cpp.trial import checked_file
@@ -64,15 +64,18 @@ def gguf_of(name: str | Path, type: str | None = None) -> Path:
     `name` is what `open_model` takes, and `type` the type of the weights in a GGUF that is made here. A folder that has
     changed is converted again, and its old GGUF is removed. `LLMNOTES_HOME` names another place than ~/.llmnotes.
 
-    Raises what `path_of` and `convert` raise, and `NotConvertible` if `type` is given for a file.
+    Raises what `path_of` and `convert` raise, and `NotConvertible` if `type` is given for a GGUF.
 
     >>> gguf_of("pebble").suffix
     '.gguf'
     """
     path = path_of(str(name))
     if not path.is_dir():
-        if type:
-            raise NotConvertible(f"{path.name} is a file and has its types; leave {type} out, or convert it first.")
+        if type and identify(path).format == "GGUF":  # what else it is, `ModelFile` says
+            raise NotConvertible(
+                f"{path.name} is a GGUF and has its types; leave {type} out, or make another with: llmnotes convert "
+                f"{path.name} NEW.gguf --type {type}"
+            )
         return path
     place = place_for("gguf", path.name)
     # The name says which folder and type it is, then which state of the folder: sizes and times of its files.

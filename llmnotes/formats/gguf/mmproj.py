@@ -32,8 +32,8 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     """
     if not llava.is_llava(inspection.metadata["config"]):
         raise NotConvertible(
-            f"llmnotes cannot find a vision tower in {(inspection.architecture or 'this model')[:80]}; "
-            f"use a {llava.NAME}, or write a language model with --to gguf."
+            f"llmnotes cannot find a vision tower in {(inspection.architecture or 'this model')[:80]}; use a "
+            f"{llava.NAME}."
         )
     seen = llava.vision(inspection)
     wanted, unseen, at_hand = llava.weights(inspection, seen)

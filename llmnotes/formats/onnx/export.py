@@ -172,8 +172,7 @@ def _trace(folder: Path, path: Path):
         )
     except Exception as error:  # the exporter names no type of its own for what it cannot trace
         raise NotConvertible(
-            f"torch.onnx cannot trace {folder.name} ({error.__class__.__name__}); llmnotes can make "
-            "safetensors or a GGUF of it."
+            f"torch.onnx cannot trace {folder.name} ({error.__class__.__name__}); llmnotes can write it as safetensors."
         ) from None
     assert program is not None  # with dynamo=True it is returned
     program.model.metadata_props["architecture"] = type(model).__name__
