@@ -9,6 +9,7 @@ from llmnotes.formats import repack
 from llmnotes.formats.arrival import checked
 from llmnotes.formats.gguf import from_huggingface, mmproj, requantize, to_huggingface
 from llmnotes.formats.gguf.imatrix import named
+from llmnotes.formats.legacy import llama2c_model
 from llmnotes.formats.legacy.ggml import to_gguf as ggml_to_gguf
 from llmnotes.formats.legacy.tensorflow import checkpoints
 from llmnotes.formats.onnx import export as onnx_export
@@ -33,6 +34,7 @@ REPACKED = (
 )
 
 GGML = ("GGML", "GGMF", "GGJT")
+LLAMA2C = ("llama2.c", llama2c_model.CHECKPOINT)  # the second is a PyTorch file, and can become what those can
 
 # (format of the source, target) -> the function that converts
 CONVERTERS: dict[tuple[str, str], Converter] = {
@@ -46,6 +48,8 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("TensorFlow checkpoint", "pytorch"): checkpoints.to_pytorch,
     ("Hugging Face folder", "gguf"): from_huggingface.convert,
     ("Hugging Face folder", "mmproj"): mmproj.convert,
+    **{(format, "gguf"): llama2c_model.to_gguf for format in LLAMA2C},
+    **{(format, "huggingface"): llama2c_model.to_folder for format in LLAMA2C},
     ("GGUF", "gguf"): requantize.requantize,
     ("GGUF", "huggingface"): to_huggingface.to_huggingface,
     ("GGUF", "safetensors"): to_huggingface.to_safetensors,
@@ -100,6 +104,8 @@ def convert(
         raise NotConvertible(f"llmnotes cannot write the format {to[:40]!r}; choose one of {', '.join(TARGETS)}.")
     inspection = inspect(src)
     pair = (inspection.identity.format, to)
+    if pair not in CONVERTERS and llama2c_model.is_checkpoint(inspection):
+        pair = (llama2c_model.CHECKPOINT, to)
     if pair not in CONVERTERS:
         raise NotConvertible(
             f"llmnotes cannot convert a {inspection.identity.format} to {to}; {_ways(inspection, to)}."

@@ -88,9 +88,9 @@ def parts_and_ties(
     return parts, ties
 
 
-def values_left(inspection: Inspection) -> tuple[str, ...]:
-    """Return a sentence on what a checkpoint holds besides tensors, which no other format here takes, or none."""
-    names = [name for name in inspection.metadata if name not in ("sys_info", "imports")]
+def values_left(inspection: Inspection, used: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return a sentence on what a checkpoint holds besides tensors and what is `used` of it, or none."""
+    names = [name for name in inspection.metadata if name not in ("sys_info", "imports", *used)]
     if inspection.identity.format not in PICKLED or not names:
         return ()
     return (f"Left out: {counted(len(names), 'value')} besides the tensors, {', '.join(names)[:200]}.",)

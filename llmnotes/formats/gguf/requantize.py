@@ -21,19 +21,21 @@ def requantize(
     type: str | None = None,
     importance: dict[str, Any] | None = None,
     split_max_size: int | None = None,
+    keys: dict[str, Any] | None = None,
 ) -> Conversion:
     """Write the model of a GGUF in another `type` of the `mixtures`, or as it is in other files; its other keys stay.
 
     Tensors that are never quantized (vectors, norms) keep their type. Bytes equal llama.cpp's `llama_model_quantize`,
     also with `importance`, {tensor: a number for each column}, for models of the Llama kind. Blocks are dequantized
     and quantized anew, as with its --allow-requantize; `lost` says so. Without a type, tensors and keys are copied,
-    which splits a model into parts of `split_max_size` bytes, or joins its parts.
+    which splits a model into parts of `split_max_size` bytes, or joins its parts. `keys` are those of a model that is
+    no GGUF yet.
 
     Raises `NotConvertible` (no type where nothing is split or joined, types that cannot be dequantized, several
     experts, a GGUF that is no model) and `NotQuantizable`.
     """
     parted = inspection.metadata.get(splits.COUNT, 1) not in (0, 1)
-    metadata: dict[str, Any] = splits.whole(entries(inspection.path))
+    metadata: dict[str, Any] = splits.whole(entries(inspection.path)) if keys is None else dict(keys)
     fallbacks: dict[str, str] = {}
     if type is None:
         if not parted and split_max_size is None:
@@ -50,7 +52,7 @@ def requantize(
             data, dtype = partial(_data, inspection, tensor, advance), dtypes[tensor.name]
             matters = (importance or {}).get(tensor.name)
             coded = partial(quantized, tensor.name, data, dtype, matters)
-            parts.append(PlannedTensor(tensor.name, dtype, tensor.shape, coded, (tensor.name,)))
+            parts.append(PlannedTensor(tensor.name, dtype, tensor.shape, coded, (tensor.stored_name,)))
         files = splits.write_model(dst, metadata, parts, split_max_size)
     return Conversion.of(inspection, files, "gguf", parts, _lost(inspection, dtypes), fallbacks)
 

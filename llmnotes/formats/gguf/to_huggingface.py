@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,18 @@ LOST = (
 )
 
 
-def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
+def to_huggingface(
+    inspection: Inspection,
+    dst: Path,
+    type: str | None = None,
+    tokenizer: dict[str, str] | None = None,
+    lost: Iterable[str] = LOST,
+) -> Conversion:
     """Write the model in a GGUF file as a folder with config.json, model.safetensors and its tokenizer.
 
     F32, F16 and BF16 tensors keep their type and their bits; blocks of fewer bits become F32, which holds exactly the
-    numbers that they stand for. `type`, one of the three, applies to all tensors. Tied embeddings stay tied.
+    numbers that they stand for. `type`, one of the three, applies to all tensors. Tied embeddings stay tied. A model
+    that is no GGUF brings the files of its `tokenizer`, {name: text}, and says itself what is `lost`.
 
     Raises `NotConvertible` (an architecture, tokenizer or type that llmnotes cannot convert, an adapter, a vocabulary
     alone), `FileBroken` (tensors missing or of another shape than the keys say).
@@ -44,9 +51,9 @@ def to_huggingface(inspection: Inspection, dst: Path, type: str | None = None) -
     slowed = at_hand.pop("rope_freqs.weight", None)
     config |= _slowed(architecture, slowed, inspection, sizes)
     wanted = architectures.weights(architecture, sizes)
-    _check(inspection, wanted, at_hand)
-    tokenizer = hf_tokenizer.files(metadata, inspection.path.name)
-    lost: list[str] = [*LOST, *hf_tokenizer.losses(metadata)]
+    check(inspection, wanted, at_hand)
+    tokenizer = hf_tokenizer.files(metadata, inspection.path.name) if tokenizer is None else tokenizer
+    lost = [*lost, *hf_tokenizer.losses(metadata)]
     blocks = sorted({tensor.dtype for tensor in at_hand.values()} - set(FLOATS))
     if blocks:
         lost.append(
@@ -187,7 +194,8 @@ def _shortest(value: Any) -> Any:
     return float(str(np.float32(value)))
 
 
-def _check(inspection: Inspection, wanted: list[Weight], at_hand: dict[str, Tensor]) -> None:
+def check(inspection: Inspection, wanted: list[Weight], at_hand: dict[str, Tensor]) -> None:
+    """Raise the sentence that says so where the tensors `at_hand` are not those that are `wanted`, shapes included."""
     name = inspection.path.name
     for weight in wanted:
         tensor = at_hand.get(weight.name)

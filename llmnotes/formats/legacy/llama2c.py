@@ -7,7 +7,7 @@ file is recognized only when its size is, to the byte, the one that its seven nu
 import struct
 from collections.abc import Iterator
 
-from llmnotes.formats.files import Source
+from llmnotes.formats.files import CHUNK, Source
 from llmnotes.formats.format import Format
 from llmnotes.formats.results import Identity, Inspection, Tensor, size_of
 
@@ -66,7 +66,26 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     return Inspection(source.path, identity, tuple(tensors), metadata, "llama")
 
 
-FORMAT = Format(identify, inspect)
+def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
+    """Yield the float32 numbers for which an int8 matrix of version 2 stands: each weight times its group's scale."""
+    import numpy as np
+
+    with Source(inspection.path) as source:
+        identity = identify(source)
+        found = {} if identity is None else {one.name: one for one in inspect(source, identity).tensors}
+        codes, scales = found.get(tensor.name), found.get(f"{tensor.name}.scales")
+        if codes is None or scales is None or codes.offset is None or scales.offset is None:
+            raise source.broken(f"it no longer holds {tensor.name[:80]!r}")
+        group = codes.nbytes // scales.elements
+        step = CHUNK // group * group or group
+        for at in range(0, codes.nbytes, step):
+            count = min(step, codes.nbytes - at)
+            weights = np.frombuffer(source.read(codes.offset + at, count), np.int8).reshape(-1, group)
+            factors = np.frombuffer(source.read(scales.offset + 4 * (at // group), 4 * (count // group)), "<f4")
+            yield (weights * factors[:, None]).astype("<f4").tobytes()
+
+
+FORMAT = Format(identify, inspect, read)
 
 
 def _numbers(head: bytes) -> dict[str, int] | None:
