@@ -41,7 +41,9 @@ class LlamaCpp:
 
     def next_tokens(self, prompt: list[int], count: int) -> list[tuple[int, float]]:
         """Return the `count` most probable next tokens with the logarithm of their probability."""
-        answer = self._ask("completion", {"prompt": prompt, "n_predict": 1, "temperature": 0.0, "n_probs": count})
+        wish = {"prompt": prompt, "n_predict": 1, "temperature": 0.0, "n_probs": count}
+        # What is said is whole: a token that is half a character would not be reported. It changes no probability.
+        answer = self._ask("completion", wish | {"logit_bias": [["a", 100.0]]})
         return [(entry["id"], entry["logprob"]) for entry in answer["completion_probabilities"][0]["top_logprobs"]]
 
     def _ask(self, what: str, question: dict) -> dict:

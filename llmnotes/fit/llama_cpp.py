@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from llmnotes.fit.model import Model
 from llmnotes.fit.shapes import Shape
-from llmnotes.formats.gguf.architectures import LAYER
+from llmnotes.formats.gguf.families import LAYER
 from llmnotes.formats.results import size_of
 from llmnotes.quantization.mixtures import types
 

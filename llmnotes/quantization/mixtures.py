@@ -82,7 +82,7 @@ def _layers_type(
 ) -> str | None:
     """Return the type of one matrix of a layer where it differs from that of most matrices."""
     picked = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
-    if stem == "attn_v":
+    if stem in ("attn_v", "attn_qkv"):
         kind = {
             "Q2_K": "Q4_K" if groups >= 4 else "Q3_K",
             "Q3_K_S": "Q3_K",

@@ -75,7 +75,7 @@ def convert(
         parts = []
         for weight in wanted:
             parts.append(part_of(weight, at_hand, inspection, types[weight.name], advance, importance.get(weight.name)))
-        parts = _rope_factors(architecture, sizes) + parts
+        parts = _rope_factors(sizes) + parts
         metadata = general(inspection, architecture, parts) | architectures.keys(architecture, sizes) | position_keys
         metadata |= {"general.file_type": mixtures.FILE_TYPES[type][0], "general.quantization_version": 2} | tokenizer
         files = splits.write_model(dst, metadata, parts, split_max_size)
@@ -239,7 +239,22 @@ def _data(weight: Weight, tensors: list[Tensor], inspection: Inspection, advance
         if weight.heads:
             rows = tensor.shape[0] // weight.heads
             pieces = permuted(pieces, rows, tensor.nbytes // tensor.shape[0])
-        yield tensor.dtype, _counted(pieces, advance)
+        pieces = _counted(pieces, advance)
+        yield ("F32", shifted(pieces, tensor.dtype, weight.plus)) if weight.plus else (tensor.dtype, pieces)
+
+
+def shifted(pieces: Iterable[bytes], dtype: str, plus: int) -> Iterator[bytes]:
+    """Yield the numbers of a small tensor of the type `dtype` as float32, with `plus` added to each.
+
+    >>> import numpy as np
+    >>> np.frombuffer(next(shifted([np.float32([0, 0.5]).tobytes()], "F32", 1)), "<f4").tolist()
+    [1.0, 1.5]
+    """
+    import numpy as np
+
+    from llmnotes.quantization.blocks import recoded
+
+    yield (np.frombuffer(b"".join(recoded(pieces, dtype, "F32")), "<f4") + np.float32(plus)).tobytes()
 
 
 def _counted(pieces: Iterable[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
@@ -248,17 +263,10 @@ def _counted(pieces: Iterable[bytes], advance: Callable[[int], None]) -> Iterato
         advance(len(piece))
 
 
-def _rope_factors(architecture: Architecture, sizes: dict) -> list[PlannedTensor]:
-    """Return the tensor that slows the rotations of Llama 3's positions, if the model has it."""
-    if sizes["rope"]["rope_type"] != "llama3":
-        return []
-    if not architecture.permuted:
-        raise NotConvertible(
-            f"llama.cpp cannot scale the positions of a {architecture.hugging_face} as Llama 3 does; use "
-            "a model without."
-        )
-    factors = rope.llama3(sizes["rope"], sizes["rope_theta"], sizes["head_dim"])
-    return [PlannedTensor("rope_freqs.weight", "F32", factors.shape, lambda: [factors.tobytes()])]
+def _rope_factors(sizes: dict) -> list[PlannedTensor]:
+    """Return the tensors by which each pair's rotation is slowed, for the kinds of scaling that have some."""
+    found = rope.factors(sizes)
+    return [PlannedTensor(name, "F32", each.shape, lambda each=each: [each.tobytes()]) for name, each in found.items()]
 
 
 def _title(word: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.files import Source
-from llmnotes.formats.gguf.architectures import LAYER
+from llmnotes.formats.gguf.families import LAYER
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.registry import inspect, read

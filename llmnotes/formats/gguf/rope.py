@@ -15,7 +15,8 @@ LIMIT = 1 << 24  # the largest size in a config that is believed
 CONTEXT_LIMIT = (1 << 32) - 1  # the longest context that GGUF can state; configs do say 2**25 and more
 COUNTS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 COUNTS += ("vocab_size", "max_position_embeddings", "head_dim")
-NUMBERS = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "partial_rotary_factor")
+NUMBERS = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "partial_rotary_factor", "rope_local_base_freq")
+OPTIONAL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")  # numbers, or null for none
 FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_qkv_bias", "qk_layernorm", "use_parallel_residual")
 # What says how positions turn, in config.json and in its rope_parameters, where each kind takes some of these.
 SETTINGS = "original_max_position_embeddings partial_rotary_factor rope_parameters rope_scaling rope_theta".split()
@@ -37,9 +38,11 @@ def settings(architecture: Architecture, config: dict, layers_limit: int) -> dic
     Raises `FileBroken` for an impossible value: a size below 1 or above 2**24, more layers than
     `layers_limit` (the number of tensors at hand), heads that do not divide; `NotConvertible` for a list of sizes.
     """
-    rope = _rope(config)
+    rope = _rope(architecture, config)
+    if "longrope" in architecture.positions and rope["rope_type"] in ("su", "yarn"):
+        rope["rope_type"] = "longrope"  # which Phi-3 called so at first
     found = architecture.defaults | {key: value for key, value in config.items() if value is not None}
-    for key in ("rope_theta", "partial_rotary_factor"):
+    for key in ("rope_theta", "partial_rotary_factor", "rope_local_base_freq"):
         found |= {key: rope[key]} if rope.get(key) is not None and key in architecture.defaults else {}
     if config.get("num_key_value_heads", "default") is None or "num_key_value_heads" not in found:
         found["num_key_value_heads"] = found.get("num_attention_heads")
@@ -58,6 +61,10 @@ def settings(architecture: Architecture, config: dict, layers_limit: int) -> dic
     for key in set(NUMBERS) & set(architecture.defaults):
         value = found[key]
         _check(key, value, isinstance(value, int | float) and 0 <= value < 1e30)
+    for key in set(OPTIONAL) & set(architecture.defaults):
+        value = found[key] = config.get(key, architecture.defaults[key])  # null is a value here
+        kinds = (int,) if key == "sliding_window" else (int, float)
+        _check(key, value, value is None or (type(value) in kinds and 0 < value <= LIMIT))
     for key in set(FLAGS) & set(architecture.defaults):
         _check(key, found[key], isinstance(found[key], bool))
     names = (*architecture.defaults, *COUNTS)
@@ -69,11 +76,15 @@ def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
     """Return GGUF's keys for the scaling of the positions; raise `NotConvertible` for a kind that GGUF lacks."""
     rope, found = sizes["rope"], {}
     kind = rope["rope_type"]
-    if kind not in ("default", "llama3", "linear", "yarn"):
+    if kind not in architecture.positions:
         raise NotConvertible(
             f"llmnotes cannot write the position scaling {str(kind)[:40]} into a GGUF of {architecture.hugging_face}; "
-            "use a model without scaling, or with linear, llama3 or yarn."
+            f"use a model with {' or '.join(architecture.positions)}."
         )
+    if "original_max_position_embeddings" in architecture.defaults:
+        found["original_context_length"] = Typed("U32", int(number(sizes, "original_max_position_embeddings")))
+    if kind == "longrope":
+        found["attn_factor"] = Typed("F32", longrope_factor(sizes))
     if kind in ("linear", "yarn"):
         found["type"] = kind
         found["factor"] = Typed("F32", number(rope, "factor"))
@@ -108,9 +119,9 @@ def grown(factor: float, share: float = 1.0) -> float:
     return 1 + 0.1 * share * math.log(max(factor, 1))
 
 
-def losses(config: dict) -> list[str]:
+def losses(architecture: Architecture, config: dict) -> list[str]:
     """Return a sentence for what llama.cpp does not take from a GGUF: the two bounds of YaRN."""
-    rope = _rope(config)
+    rope = _rope(architecture, config)
     other = {key: rope[key] for key, value in BETAS.items() if rope.get(key) and rope[key] != value}
     if rope["rope_type"] != "yarn" or not other:
         return []
@@ -118,9 +129,44 @@ def losses(config: dict) -> list[str]:
     return [f"llama.cpp does not read {' and '.join(other)} of YaRN from a file: start it with {options}."]
 
 
-def unknown(config: dict) -> list[str]:
+def unknown(architecture: Architecture, config: dict) -> list[str]:
     """Return the rope parameters that have a name of which llmnotes does not know what it does."""
-    return [f"rope_parameters.{key}" for key in _rope(config) if key not in PARAMETERS]
+    return [
+        f"rope_parameters.{key}"
+        for key in _rope(architecture, config)
+        if key not in {*PARAMETERS, *architecture.defaults}
+    ]
+
+
+def factors(sizes: dict) -> "dict[str, np.ndarray]":
+    """Return {name in GGUF: float32 (pairs,)}, the factors by which each pair's rotation is slowed, if there are any.
+
+    Raises `FileBroken` for lists of LongRoPE's that do not have a number above 0 for each pair.
+    """
+    import numpy as np
+
+    rope = sizes["rope"]
+    if rope["rope_type"] == "llama3":
+        return {"rope_freqs.weight": llama3(rope, sizes["rope_theta"], sizes["head_dim"])}
+    if rope["rope_type"] != "longrope":
+        return {}
+    found, pairs = {}, int(sizes["head_dim"] * sizes["partial_rotary_factor"]) // 2
+    for length in ("long", "short"):
+        values = rope.get(f"{length}_factor")
+        _check(f"{length}_factor", values, isinstance(values, list) and len(values) == pairs)
+        numbers = [number({length: value}, length) for value in values]
+        found[f"rope_factors_{length}.weight"] = np.array(numbers, np.float32)
+    return found
+
+
+def longrope_factor(sizes: dict) -> float:
+    """Return the factor by which LongRoPE stretches attention, as transformers computes it where it is not stated."""
+    rope, original = sizes["rope"], number(sizes, "original_max_position_embeddings")
+    if rope.get("attention_factor") is not None:
+        return number(rope, "attention_factor")
+    stated = rope.get("factor") is not None
+    scale = number(rope, "factor") if stated else sizes["max_position_embeddings"] / original
+    return math.sqrt(1 + math.log(scale) / math.log(original)) if scale > 1 else 1.0
 
 
 def llama3(rope: dict, theta: float, dim: int) -> "np.ndarray":
@@ -166,12 +212,25 @@ def alike(key: str, value: Any) -> None:
         )
 
 
-def _rope(config: dict) -> dict:
-    """Return the rope parameters under today's names; older configs have rope_theta beside rope_scaling."""
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+def _rope(architecture: Architecture, config: dict) -> dict:
+    """Return the rope parameters under today's names; older configs have rope_theta beside rope_scaling.
+
+    Gemma 3 has two sets: that of the layers with a window becomes rope_local_base_freq, as it was called at first.
+    """
+    scaling, rope = config.get("rope_scaling") or {}, config.get("rope_parameters") or {}
+    _check("rope_scaling", scaling, isinstance(scaling, dict))
     _check("rope_parameters", rope, isinstance(rope, dict))
-    kind = rope.get("rope_type", rope.get("type")) or "default"
     outside = {key: config[key] for key in ("rope_theta", "partial_rotary_factor") if key in config}
+    if "rope_local_base_freq" in architecture.defaults:
+        whole = rope.get("full_attention") or {"rope_type": "default"}  # which a "type" does not undo
+        window = rope.get("sliding_attention") or {}
+        _check("rope_parameters", rope, isinstance(whole, dict) and isinstance(window, dict))
+        _check("rope_parameters", rope, window.get("rope_type", "default") == "default")
+        outside |= {"rope_local_base_freq": window.get("rope_theta")}
+        rope = whole | scaling
+    else:
+        rope = scaling or rope
+    kind = rope.get("rope_type", rope.get("type")) or "default"
     return outside | rope | {"rope_type": kind}
 
 

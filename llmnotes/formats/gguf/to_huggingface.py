@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats.gguf import architectures, hf_tokenizer, rope
+from llmnotes.formats.gguf import architectures, differences, hf_tokenizer, rope
 from llmnotes.formats.gguf.architectures import SETTINGS, Architecture, Weight
-from llmnotes.formats.gguf.from_huggingface import permuted
+from llmnotes.formats.gguf.from_huggingface import permuted, shifted
 from llmnotes.formats.gguf.kinds import only_a_model
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
@@ -20,6 +20,11 @@ from llmnotes.formats.safetensors import write_safetensors
 
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 STACK_LIMIT = 1 << 26  # bytes of a stack of vectors that is taken apart in memory
+# The tensors of a GGUF that config.json has as numbers, for each kind of position scaling.
+SLOWING = {
+    "llama3": ("rope_freqs.weight",),
+    "longrope": ("rope_factors_long.weight", "rope_factors_short.weight"),
+}
 LOST = (
     "GGUF does not record the precision in which the model was trained; the folder has the precision of the file.",
     "A GGUF does not hold the generation settings (generation_config.json) or the settings of training.",
@@ -48,8 +53,9 @@ def to_huggingface(
     asked = _asked(type)
     config = _config(architecture, metadata, at_hand)
     sizes = rope.settings(architecture, config, len(at_hand))
-    slowed = at_hand.pop("rope_freqs.weight", None)
-    config |= _slowed(architecture, slowed, inspection, sizes)
+    slowing = SLOWING["longrope" if "longrope" in architecture.positions else "llama3"]
+    slowed = {name: at_hand.pop(name) for name in slowing if name in at_hand}
+    config |= (_longrope if len(slowing) > 1 else _llama3)(slowed, inspection, sizes)
     wanted = architectures.weights(architecture, sizes)
     check(inspection, wanted, at_hand)
     tokenizer = hf_tokenizer.files(metadata, inspection.path.name) if tokenizer is None else tokenizer
@@ -70,7 +76,7 @@ def to_huggingface(
                 file.write(text.encode("utf-8", "replace"))
         with folder.file("model.safetensors") as file:
             write_safetensors(file, parts, {"format": "pt"})
-    left = {slowed.stored_name: "that config.json has as rope_parameters"} if slowed else {}
+    left = {tensor.stored_name: "that config.json has as rope_parameters" for tensor in slowed.values()}
     return Conversion.of(inspection, dst, "huggingface", parts, lost, left=left)
 
 
@@ -106,6 +112,8 @@ def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[
     config: dict[str, Any] = {"architectures": [architecture.hugging_face], "model_type": architecture.model_type}
     for setting, (key, _) in SETTINGS.items():
         value = metadata.get(f"{name}.{key}")
+        if setting == "sliding_window" and value == 0:
+            continue  # Phi-3's way to say that it has none
         if value is not None and setting in {*architecture.defaults, *rope.COUNTS}:
             config[setting] = _shortest(value)
     config.setdefault("num_key_value_heads", config.get("num_attention_heads"))
@@ -122,6 +130,8 @@ def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[
     config |= {setting: tensor in at_hand for setting, tensor in first.items() if setting in architecture.defaults}
     if "use_parallel_residual" in architecture.defaults:
         config["use_parallel_residual"] = "blk.0.ffn_norm.weight" not in at_hand
+    if architecture.shifted and differences.has_sides(config):
+        config["query_pre_attn_scalar"] = differences.gemma_divisor(name, config)
     config["tie_word_embeddings"] = "output.weight" not in at_hand
     config |= hf_tokenizer.special_ids(metadata)
     config["rope_parameters"] = _positions(architecture, metadata, config)
@@ -138,11 +148,12 @@ def _positions(architecture: Architecture, metadata: dict[str, Any], config: dic
     name = f"{architecture.gguf}.rope"
     found = {"rope_type": "default", "rope_theta": config.pop("rope_theta", 10000.0)}
     kind = metadata.get(f"{name}.scaling.type", "none")
-    if kind not in ("none", "linear", "yarn"):
+    if kind not in ("none", *architecture.positions):
         raise NotConvertible(
-            f"llmnotes cannot convert the position scaling {str(kind)[:40]} back; it can convert linear and yarn."
+            f"llmnotes cannot convert the position scaling {str(kind)[:40]} of a {architecture.hugging_face} back; it "
+            f"can convert {', '.join(architecture.positions)}."
         )
-    if kind != "none":
+    if kind in ("linear", "yarn"):
         found |= {"rope_type": kind, "factor": _shortest(metadata.get(f"{name}.scaling.factor"))}
     if kind == "yarn":
         found["original_max_position_embeddings"] = metadata.get(f"{name}.scaling.original_context_length")
@@ -162,27 +173,62 @@ def _positions(architecture: Architecture, metadata: dict[str, Any], config: dic
             and min(heads, hidden, turned) > 0
         ):
             found["partial_rotary_factor"] = turned / max(hidden // heads, 1)
+    if "original_max_position_embeddings" in architecture.defaults:
+        original = metadata.get(f"{name}.scaling.original_context_length")
+        config |= {} if original is None else {"original_max_position_embeddings": original}
+        stretch = metadata.get(f"{name}.scaling.attn_factor")
+        found |= {} if stretch is None else {"attention_factor": stretch}
+    if "rope_local_base_freq" in config:
+        window = {"rope_type": "default", "rope_theta": config.pop("rope_local_base_freq")}
+        return {"full_attention": found, "sliding_attention": window}
     return found
 
 
-def _slowed(architecture: Architecture, tensor: Tensor | None, inspection: Inspection, sizes: dict) -> dict[str, Any]:
+def _llama3(slowed: dict[str, Tensor], inspection: Inspection, sizes: dict) -> dict[str, Any]:
     """Return the rope parameters of Llama 3 whose factors the tensor holds: those of a published model."""
-    if tensor is None:
+    if not slowed:
         return {}
-    if tensor.dtype == "F32" and tensor.shape == (sizes["head_dim"] // 2,) and tensor.nbytes < STACK_LIMIT:
-        data = b"".join(read(inspection, tensor))
-        for values in rope.LLAMA3:
-            found = dict(zip(rope.LLAMA3_SETTINGS, values, strict=True)) | {
-                "rope_type": "llama3",
-                "rope_theta": sizes["rope_theta"],
-            }
-            if rope.llama3(found, sizes["rope_theta"], sizes["head_dim"]).tobytes() == data:
-                return {"rope_parameters": found}
+    data = _numbers(slowed["rope_freqs.weight"], inspection, sizes["head_dim"] // 2)
+    for values in rope.LLAMA3 if data is not None else ():
+        found = dict(zip(rope.LLAMA3_SETTINGS, values, strict=True))
+        found |= {"rope_type": "llama3", "rope_theta": sizes["rope_theta"]}
+        if rope.llama3(found, sizes["rope_theta"], sizes["head_dim"]).tobytes() == data:
+            return {"rope_parameters": found}
     raise NotConvertible(
         "Its rope_freqs.weight matches no published Llama 3, so llmnotes cannot tell which settings it was "
         "computed from; "
         "use the original folder."
     )
+
+
+def _longrope(slowed: dict[str, Tensor], inspection: Inspection, sizes: dict) -> dict[str, Any]:
+    """Return the rope parameters of LongRoPE, whose two lists are tensors in a GGUF."""
+    import numpy as np
+
+    parameters = sizes["rope"] | {"rope_type": "longrope"}
+    stretch = parameters.pop("attention_factor", 1.0)
+    if not slowed and stretch == 1:
+        return {}
+    pairs = int(sizes["head_dim"] * sizes["partial_rotary_factor"]) // 2
+    for name in SLOWING["longrope"]:
+        data = _numbers(slowed[name], inspection, pairs) if name in slowed else None
+        if data is None:
+            raise FileBroken(
+                f"{inspection.path.name} has no {name} with a number in F32 for each of {pairs} pairs, as LongRoPE "
+                "needs; copy or download it again."
+            )
+        length = "long" if "long" in name else "short"
+        parameters[f"{length}_factor"] = [_shortest(float(x)) for x in np.frombuffer(data, "<f4")]
+    if np.float32(rope.longrope_factor(sizes | {"rope": parameters})) != np.float32(stretch):
+        parameters["attention_factor"] = _shortest(stretch)
+    return {"rope_parameters": parameters}
+
+
+def _numbers(tensor: Tensor, inspection: Inspection, count: int) -> bytes | None:
+    """Return the bytes of `count` numbers in F32, or None where a tensor holds something else."""
+    if tensor.dtype == "F32" and tensor.shape == (count,) and tensor.nbytes < STACK_LIMIT:
+        return b"".join(read(inspection, tensor))
+    return None
 
 
 def _shortest(value: Any) -> Any:
@@ -234,8 +280,11 @@ def _data(weight: Weight, tensor: Tensor, inspection: Inspection, dtype: str, sp
     if weight.heads:
         rows = tensor.shape[0] // weight.heads
         pieces = permuted(pieces, rows, tensor.nbytes // tensor.shape[0], back=True)
+    source = tensor.dtype
+    if weight.plus:
+        pieces, source = shifted(pieces, source, -weight.plus), "F32"
     try:
-        for piece in recoded(pieces, tensor.dtype, dtype):
+        for piece in recoded(pieces, source, dtype):
             yield piece
             advance(len(piece))
     except KeyError:

@@ -5,9 +5,9 @@ computed by llama.cpp at these values alone, `weighed` are read by its function 
 and `ONLY` here hold for all. A setting in none of them is named, and a test finds each that transformers has.
 """
 
-from llmnotes.errors import NotConvertible
 from llmnotes.formats.gguf import rope
-from llmnotes.formats.gguf.architectures import Architecture
+from llmnotes.formats.gguf.differences import refuse
+from llmnotes.formats.gguf.families import Architecture
 
 # Settings of any architecture that llama.cpp computes at these values alone.
 ONLY = {"is_causal": (True,), "is_encoder_decoder": (False,), "per_layer_config": ({},)}
@@ -38,14 +38,11 @@ def losses(architecture: Architecture, config: dict) -> list[str]:
     """
     stated = {key: value for key, value in config.items() if value is not None}
     for key, known in (ONLY | architecture.only).items():
-        if key in stated and stated[key] not in known:
-            raise NotConvertible(
-                f"config.json says {key} is {str(stated[key])[:40]}, but llama.cpp computes a "
-                f"{architecture.hugging_face} with {' or '.join(map(str, known))} only; use a model with that."
-            )
-    lost = architecture.lost(architecture.weighed | config) + rope.losses(config)
+        if key in stated:
+            refuse(architecture.hugging_face, key, stated[key], known)
+    lost = architecture.lost(architecture.weighed | config) + rope.losses(architecture, config)
     unknown = sorted(key for key in stated if key not in known_settings(architecture) and not key.endswith("_token_id"))
-    unknown += rope.unknown(config)
+    unknown += rope.unknown(architecture, config)
     if unknown:
         lost.append(
             f"config.json has {_listed(unknown)}, which llmnotes does not know: if that changes what the model "
