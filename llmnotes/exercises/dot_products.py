@@ -40,7 +40,17 @@ def check_without(answer: Answer) -> str | Verdict | None:
         "numbers": lambda v, d: v - (v @ d / (d @ d))[:, None],
     }
     cases = [(BASKETS, np.array([3.0, 2.0])), (WIDE, np.array([2.0, -1.0, 0.5, 1.0])), (BASKETS, np.array([0.6, 0.8]))]
-    return judge(answer, without, cases, mistakes)
+    try:
+        return judge(answer, without, cases, mistakes)
+    except ValueError:  # shapes that do not fit; where there are as many rows as columns they do
+        turned = {
+            "no_arrows": lambda v, d: v - v @ d / (d @ d) * d,
+            "outer_turned": lambda v, d: v - np.outer(d, v @ d / (d @ d)),
+        }
+        verdict = judge(answer, without, [(BASKETS[:2], np.array([3.0, 2.0])), (WIDE[:4], WIDE[4])], turned)
+        if isinstance(verdict, str):
+            return verdict
+        raise
 
 
 def standardized(table: np.ndarray, axis: int = 0) -> np.ndarray:
@@ -79,6 +89,12 @@ def _by_distance(table: np.ndarray, who: int) -> int:
     return int(apart.argmin())
 
 
+def _absolute(table: np.ndarray, who: int) -> int:
+    scores = np.abs(np.delete(_scores(table, who), who))
+    best = int(scores.argmax())
+    return best + (best >= who)
+
+
 def _second(table: np.ndarray, who: int) -> int:
     scaled = divided(table)
     return int(np.argsort(-(scaled @ scaled[who] / _lengths(scaled)).round(9), kind="stable")[1])
@@ -106,6 +122,7 @@ def check_most_alike(answer: Answer) -> str | Verdict | None:
         "largest": lambda t, who: _most_alike(t / t.max(axis=0), who),
         "column_length": lambda t, who: _most_alike(t / np.linalg.norm(t, axis=0), who),
         "second": _second,
+        "absolute": _absolute,
         "least": lambda t, who: int((divided(t) @ divided(t)[who] / _lengths(divided(t))).argmin()),
     }
     verdict = judge(answer, most_alike, cases, mistakes)
@@ -149,7 +166,14 @@ def check_cosine_similarity(answer: Answer) -> str | Verdict | None:
         if "core dimension" in str(error) or "not aligned" in str(error):
             return "inner_sizes"
         raise
-    verdict = judge(answer, cosine_similarity, cases, mistakes)
+    try:
+        verdict = judge(answer, cosine_similarity, cases, mistakes)
+    except ValueError:  # the same answer fits where there are as many queries as rows
+        lengths = {"lengths_turned": lambda t, q: q @ t.T / np.outer(_lengths(t), _lengths(q))}
+        verdict = judge(answer, cosine_similarity, [(WIDE[:3], WIDE[2:]), (BASKETS[:2], BASKETS[2:])], lengths)
+        if isinstance(verdict, str):
+            return verdict
+        raise
     return "brackets" if verdict == "brackets, the other way" else verdict
 
 
@@ -189,6 +213,8 @@ def without(vectors, direction):
             "direction": "this takes the same arrow from every row. Each row has its own share of it.",
             "added": "now there is twice as much of the direction in every row: check the sign.",
             "numbers": "one number is taken from all columns of a row. A shadow is an arrow along the direction.",
+            "no_arrows": "`shares * direction` multiplies number by number. `np.outer` makes an arrow of each share.",
+            "outer_turned": "`np.outer` makes a row of each of its first numbers. First the shares, then direction.",
         },
     ),
     Exercise(
@@ -238,6 +264,7 @@ def most_alike(table, who):
             "largest": "this divides by each column's largest value, so one big shopper sets the scale. Take the std.",
             "column_length": "this divides each column by its length. We asked for the standard deviation.",
             "second": "two customers can be the same, so second place isn't always somebody else. Take `who` out.",
+            "absolute": "without the minus sign, the exact opposite looks like a friend. Leave out `abs`.",
             "least": "this returns the customer who is least alike.",
         },
     ),
@@ -279,6 +306,7 @@ def cosine_similarity(table, queries):
             "no_keepdims": "lengths of shape (rows,) can't divide a table (rows, d). Add keepdims=True.",
             "squared": "this divides by each length twice. `a @ a` is the length squared; take the root.",
             "brackets": "`a / b * c` divides by b and multiplies by c. Put brackets around both: `a / (b * c)`.",
+            "lengths_turned": "the lengths lie on their side: `np.outer` makes a row of each of its first numbers.",
             "inner_sizes": "the inner sizes don't fit. (queries, d) @ (d, rows) needs the table turned: `table.T`.",
             "scaled": "this standardizes first. Here we want the cosine of the vectors as they are.",
         },

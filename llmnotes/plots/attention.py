@@ -476,3 +476,31 @@ def with_pebbles_matrices(tokens: Sequence[str], ours: np.ndarray, real: np.ndar
         "A table with two rows for each of four heads. Those of heads 2 and 3 agree that cat is looked at, those of "
         "heads 0 and 1 disagree.",
     )
+
+
+def sink(first: np.ndarray) -> None:
+    """Draw for each head of a model, (layers, heads), how much of its look the first token receives."""
+    layers, heads = first.shape
+    wide, high = 55 / layers, 2.2
+    ax = canvas(16 + high * heads)
+    top = 10 + high * heads
+    for layer, row in enumerate(first):
+        for head, weight in enumerate(row):
+            cell(ax, 8 + wide * layer, top - high * (head + 1), wide, high, "", "attention", float(weight))
+    for layer in sorted({*range(0, layers, 10), layers - 1}):
+        note(ax, 8 + wide * (layer + 0.5), top + 1.8, f"{layer}", colour=FAINT)
+    note(ax, 8 + wide * layers / 2, top + 4.6, "layer", colour=FAINT)
+    for head in (0, heads - 1):
+        note(ax, 7.2, top - high * (head + 0.5), f"{head}", ha="right", colour=FAINT)
+    note(ax, 6.2, top - high * heads / 2, "head", ha="right", colour=FAINT)
+    for step, share in enumerate((0, 0.25, 0.5, 0.75, 1)):
+        cell(ax, 18 + 6 * step, 4, 6, 3, f"{share:.0%}", "attention", share)
+    note(ax, 49, 5.5, "to the first token", ha="left", colour=FAINT)
+    means = first.mean(axis=1)
+    show(
+        ax,
+        f"Each cell is one of the {first.size} heads of SmolLM2. The darker it is, the more the first token of a "
+        "sentence receives there from those behind it.",
+        f"A grid of {heads} rows and {layers} columns, most of it dark. By layer the first token receives from "
+        f"{means.min():.0%} to {means.max():.0%}; the palest column is layer {means.argmin()}.",
+    )

@@ -218,3 +218,39 @@ def last_looks(tokens: Sequence[str], weights: np.ndarray, where: str) -> None:
         "A table with a row for each head and a column for each token; two heads have their weight on baby, two on "
         "cat.",
     )
+
+
+def looks_and_needs(tokens: Sequence[str], weights: np.ndarray, stay: np.ndarray, asked: int) -> None:
+    """Draw where each pair of heads looks, (layers, pairs, tokens), and how many answers stay right without it."""
+    step = 7.8
+    ax = canvas(9 + step * len(weights))
+    top = 4.6 + step * len(weights)
+    for j, token in enumerate(tokens):
+        note(ax, 19 + 5 * (j + 0.5), top + 2.2, "‹›" if j == 0 else seen(token), code=True)
+    note(ax, 56, top + 2.2, "right without", colour=FAINT)
+    note(ax, 18.2, top + 2.2, "heads", ha="right", colour=FAINT)
+    for layer, (rows, left) in enumerate(zip(weights, stay, strict=True)):
+        y = top - step * (layer + 1) + 1.2
+        note(ax, 1, y + 3.2, f"layer {layer}", ha="left", bold=True)
+        for pair, (row, right) in enumerate(zip(rows, left, strict=True)):
+            low = y + 3.2 * (1 - pair)
+            note(ax, 18.2, low + 1.6, f"{2 * pair}, {2 * pair + 1}", ha="right")
+            for j, weight in enumerate(row):
+                cell(ax, 19 + 5 * j, low, 5, 3.2, "", "attention", float(weight))
+            needed = right < asked
+            cell(ax, 50, low, 12 * right / asked, 3.2, "", "alarm" if needed else "old", 0.5 if needed else 0.2)
+            at = 50.6 + 12 * right / asked if needed else 56
+            note(ax, at, low + 1.6, f"{right} of {asked}", bold=bool(needed), ha="left" if needed else "center")
+    note(ax, 34, 2.6, f"who is looked at by {seen(tokens[-1])}", colour=FAINT)
+    parts = [
+        f"layer {layer}, heads {2 * pair} and {2 * pair + 1}: mostly {seen(tokens[int(rows[pair].argmax())])}, "
+        f"{left[pair]}"
+        for layer, (rows, left) in enumerate(zip(weights, stay, strict=True))
+        for pair in range(2)
+    ]
+    show(
+        ax,
+        "Left: where each pair of heads looks, on average over the animals (␣…). Right: how many answers stay right "
+        "without the pair. Three pairs look at the animal, and one of them is missed (red).",
+        f"A table of eight rows, with how many of {asked} stay right: " + "; ".join(parts) + ".",
+    )

@@ -1,6 +1,7 @@
 """The pictures of notebook 00: a model's steps, the road from text to text, dice, and a file of numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -219,4 +220,40 @@ def weight_file(parameters: int, size: int, sample: Numbers) -> None:
         ax,
         "A model is a file of numbers. On disk each of Pebble's takes two bytes, written here in hexadecimal.",
         f"A matrix of {parameters:,} numbers; five of them with the two bytes that store each; {size:,} bytes in all.",
+    )
+
+
+def two_models(models: Mapping[str, tuple[Any, int]]) -> None:
+    """Show two models to one scale, {name: (config, parameters)}: as wide as their vectors, a slab for each block."""
+    deepest = max(config.num_hidden_layers for config, _ in models.values())
+    ax = canvas(34 + 1.1 * deepest)
+    top = 30 + 1.1 * deepest
+    for y, name in ((top - 3, "tokens"), (top - 9.5, "vectors"), (top - 18, "blocks"), (5, "weights")):
+        note(ax, 1, y, name, NORMAL, bold=True, ha="left")
+    for middle, (name, (config, parameters)) in zip((24, 48), models.items(), strict=True):
+        wide = config.hidden_size / 24
+        note(ax, middle, top + 2, name, LARGE, bold=True)
+        box(ax, middle - 9, top - 5, 18, 4, f"{config.vocab_size:,}", "token")
+        arrow(ax, (middle, top - 5.2), (middle, top - 7.6))
+        cell(ax, middle - wide / 2, top - 11.2, wide, 3.4, f"{config.hidden_size}", "stream", 0.3)
+        arrow(ax, (middle, top - 11.4), (middle, top - 14), thing="stream")
+        for i in range(config.num_hidden_layers):
+            y = top - 15.2 - 1.1 * i
+            cell(ax, middle - wide / 2, y, wide / 2, 1.1, "", "attention", 0.4)
+            cell(ax, middle, y, wide / 2, 1.1, "", "mlp", 0.4)
+        low = top - 15.2 - 1.1 * config.num_hidden_layers
+        note(ax, middle, low - 1, f"{config.num_hidden_layers} blocks", bold=True)
+        arrow(ax, (middle, low - 2.6), (middle, low - 5.2), thing="stream")
+        note(ax, middle, low - 6.8, "a score for each token")
+        note(ax, middle, 5, f"{parameters:,}", NORMAL, bold=True)
+    said = [
+        f"{name}: {config.vocab_size:,} tokens, vectors of {config.hidden_size} numbers, "
+        f"{config.num_hidden_layers} blocks, {parameters:,} weights"
+        for name, (config, parameters) in models.items()
+    ]
+    show(
+        ax,
+        "One plan, two sizes. A larger model has more tokens, longer vectors and more blocks of attention (orange) and "
+        "MLP (green). The stations are the same.",
+        ". ".join(said) + ".",
     )

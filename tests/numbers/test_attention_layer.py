@@ -73,6 +73,15 @@ def test_every_number_in_the_prose_is_computed_again():
     right = [tokenizer(f"A baby {animal} is a {young}")["input_ids"][tokens] for animal, young, *_ in ANIMALS]
     assert values["usual"].tolist() == right
     says("of the {} next tokens stay right", animals)
+    own = np.mean([inside(values["lm"].model, ids)[1][:, :, -1] for ids in texts], axis=0).reshape(4, 2, 2, 6)
+    most, places = own.mean(axis=2).argmax(axis=2), ["‹›", "A", "␣baby", "␣…", "␣is", "␣a"]
+    pairs_of_heads = [(layer, pair) for layer in range(4) for pair in range(2)]
+    assert sum(most[at] == 3 for at in pairs_of_heads) == 3  # "three pairs look at the animal"
+    said = "; ".join(
+        f"layer {layer}, heads {2 * pair} and {2 * pair + 1}: mostly {places[most[layer, pair]]}, {stay[layer, pair]}"
+        for layer, pair in pairs_of_heads
+    )
+    says("with how many of {} stay right: {}", animals, said)
     says("without those two heads, all {} stay right", stay[1, 1])
     says("as well, only {} do", stay[2, 1])
     says("which look at baby, only {} stay right", stay[1, 0])

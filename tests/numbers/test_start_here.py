@@ -63,6 +63,17 @@ def test_every_number_in_the_prose_is_computed_again():
     says("for the tokens of a sentence: {}", ", ".join(pieces))
     billions = 3.1
     says("that model has {} billion weights, so it takes {:.1f} GB or {:.1f} GB", billions, 4 * billions, 2 * billions)
+    replies, smol = values["replies"], values["smol"]
+    known = ("Paris", "Berlin", "Tokyo", "Shakespeare", "złoty", "Everest", "100", "eight", "Armstrong", "Khan")
+    right = [word in reply for word, reply in zip(known, replies, strict=False)]
+    assert right == [True] * 4 + [False] * 2 + [True, False, True, False]
+    says("the capitals of Pebble's {} regions", WORDS[len(REGIONS)])
+    assert "two pairs of legs" in replies[7] and "Boris Johnson" in replies[9] and "zloty" not in replies[4]
+    assert len(replies) == len(known) + len(REGIONS) and not any("don't know" in reply for reply in replies)
+    for name, model in (("Pebble", lm), ("SmolLM2", smol)):
+        config, parameters = model.model.config, model.model.num_parameters()
+        says("{}: {:,} tokens, vectors of {} numbers", name, config.vocab_size, config.hidden_size)
+        says("{} blocks, {:,} weights", config.num_hidden_layers, parameters)
     lesson.finish(
         *(r"sum to 100%", r"of the 100%", r"Qwen2\.5-3B", r"135 million"),
         *(r"a file of 100 bytes that holds 200 weights, the answer is 4", r"a random number between 0 and 1"),

@@ -43,6 +43,8 @@ WRONG = {
         "direction": _without("vectors - direction"),
         "added": _without("vectors + np.outer(shares, direction)"),
         "numbers": _without("vectors - shares[:, None]"),
+        "no_arrows": _without("vectors - shares * direction"),
+        "outer_turned": _without("vectors - np.outer(direction, shares)"),
     },
     "03.2": {
         "itself": _most_alike(last="return int(scores.argmax())"),
@@ -72,6 +74,9 @@ WRONG = {
         "largest": _most_alike(scale="scaled = table / table.max(axis=0)"),
         "mean_only": _most_alike(scale="scaled = table - table.mean(axis=0)"),
         "second": _most_alike(last="return int(np.argsort(-scores.round(9), kind='stable')[1])"),
+        "absolute": _most_alike(
+            scores=f"np.abs({_SCORES})", last="scores[who] = -np.inf\n    return int(scores.argmax())"
+        ),
         "least": _most_alike(last="return int(scores.argmin())"),
     },
     "03.3": {
@@ -94,6 +99,10 @@ WRONG = {
         "brackets": _cosines(
             "rows, asks = np.linalg.norm(table, axis=1), np.linalg.norm(queries, axis=1, keepdims=True)",
             "return queries @ table.T / asks * rows",
+        ),
+        "lengths_turned": _cosines(
+            "asks, rows = np.linalg.norm(queries, axis=1), np.linalg.norm(table, axis=1)",
+            "return queries @ table.T / np.outer(rows, asks)",
         ),
         "inner_sizes": _cosines(_ROWS, _QUERIES, "return queries @ table"),
         "scaled": _cosines(
