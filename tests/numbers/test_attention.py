@@ -86,9 +86,7 @@ def test_every_number_in_the_prose_is_computed_again():
     assert 0.65 < first.mean() < 0.7 and 0.24 < even < 0.27 and values["moved"][0] > 8 * values["moved"][1]
     says("in {} of the {} layers its value is less than half as long", (ratios < 0.5).sum(), len(ratios))
     assert ratios.argmax() == means.argmin() and ratios.max() > 1.2
-    says(
-        "In layer {} it's longer than they are, and there the heads look elsewhere: {:.0%}", means.argmin(), means.min()
-    )
+    says("In layer {} it's longer, and there the heads look elsewhere: {:.0%}", means.argmin(), means.min())
     best = values["with_ours"][-1].argmax()
     assert values["smol"].tokenizer.decode([best]) == " Paris"
 
