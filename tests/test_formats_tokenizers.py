@@ -385,24 +385,29 @@ def test_a_tokenizer_that_llama_cpp_would_run_otherwise_is_refused_or_named(fold
         attempt("e", added_tokens=[*fast["added_tokens"], gap])
 
 
-@LLAMA_CPP
-@pytest.mark.parametrize("family", ["llama", "gemma"])
-def test_a_tokenizer_model_alone_gives_sentencepieces_own_tokens(family, folder, tmp_path):
+def trained(path: Path, family: str, **changes: int):
+    """Write a small tokenizer.model with the settings of a family, and return it opened by SentencePiece."""
     import sentencepiece
-    from transformers import AutoTokenizer
 
     runs = [mark * count for mark in ("\n", "\u2581") for count in (2, 3, 4)]
     settings = {"model_type": "bpe", "vocab_size": 700, "byte_fallback": True, "normalization_rule_name": "identity"}
     settings |= {"remove_extra_whitespaces": False, "split_digits": True, "hard_vocab_limit": False}
     settings |= {"add_dummy_prefix": family == "llama", "user_defined_symbols": runs if family == "gemma" else []}
-    made = io.BytesIO()
+    settings |= {"allow_whitespace_only_pieces": True, "minloglevel": 2} | changes
     lines = [line for text in TEXTS + MARKS for line in text.splitlines()] * 3
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=made, minloglevel=2, allow_whitespace_only_pieces=True, **settings
-    )
-    oracle = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+    with path.open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=file, **settings)
+    return sentencepiece.SentencePieceProcessor(model_file=str(path))
+
+
+@LLAMA_CPP
+@pytest.mark.parametrize("family", ["llama", "gemma"])
+def test_a_tokenizer_model_alone_gives_sentencepieces_own_tokens(family, folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    oracle = trained(tmp_path / "tokenizer.model", family)
     model = folder(None, **{"added_tokens.json": {"<|user|>": oracle.vocab_size()}})
-    (model / "tokenizer.model").write_bytes(made.getvalue())
+    shutil.copy(tmp_path / "tokenizer.model", model)
     assert not convert(model, tmp_path / "model.gguf").lost
     convert(tmp_path / "model.gguf", tmp_path / "back", "huggingface")
     back = AutoTokenizer.from_pretrained(tmp_path / "back")
@@ -447,3 +452,33 @@ def test_settings_of_a_ggufs_tokenizer_that_a_folder_has_not_are_named(folder, t
         write_gguf(file, entries, parts)
     lost = convert(tmp_path / "more.gguf", tmp_path / "back", "huggingface").lost
     assert "The folder does not get what the tokenizer's fim_pre_token_id say." in lost
+
+
+@LLAMA_CPP
+def test_gemmas_runs_of_spaces_are_found_from_tokenizer_json_alone(folder, tmp_path):
+    from transformers import AutoTokenizer, GemmaTokenizer
+
+    oracle = trained(tmp_path / "tokenizer.model", "gemma", pad_id=0, eos_id=1, bos_id=2, unk_id=3)
+    model = folder(None)
+    GemmaTokenizer.from_pretrained(tmp_path).save_pretrained(model)
+    convert(model, tmp_path / "model.gguf")
+    convert(tmp_path / "model.gguf", tmp_path / "back", "huggingface")
+    tokenizer, back = AutoTokenizer.from_pretrained(model), AutoTokenizer.from_pretrained(tmp_path / "back")
+    texts = [*TEXTS, *MARKS, "a\n\nb\n\n\n  c"]
+    expected = [oracle.encode(text) for text in texts]
+    with opened(tmp_path / "model.gguf") as llama:
+        assert [t for t, ids in zip(texts, expected, strict=True) if llama.tokens(t) != ids] == []
+    assert [t for t, ids in zip(texts, expected, strict=True) if tokenizer(t)["input_ids"] != ids] == []
+    assert [t for t, ids in zip(texts, expected, strict=True) if back(t)["input_ids"] != ids] == []
+    assert [back.decode(ids) for ids in expected] == [tokenizer.decode(ids) for ids in expected]
+
+
+def test_a_special_token_that_is_nowhere_gets_the_next_number(folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    own = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "[PAD]", "extra_special_tokens": ["<x>"]}
+    model = folder(byte_level("gpt-2"), **{"tokenizer_config.json": own | {"tokenizer_class": "TokenizersBackend"}})
+    convert(model, tmp_path / "model.gguf")
+    found, tokenizer = keys(tmp_path / "model.gguf"), AutoTokenizer.from_pretrained(model)
+    assert found["padding_token_id"] == tokenizer.pad_token_id
+    assert found["tokens"][tokenizer.convert_tokens_to_ids("<x>")] == "<x>"

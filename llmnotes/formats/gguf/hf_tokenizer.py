@@ -40,7 +40,7 @@ def parts(metadata: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str
     if len(kinds) != len(tokens):
         raise _broken(name, f"it has {len(tokens):,} tokens and {len(kinds):,} types of tokens")
     if kind == "gpt2":
-        steps = _byte_level(metadata.get("tokenizer.ggml.pre"))
+        steps = _byte_level(metadata.get("tokenizer.ggml.pre", "default"))  # as llama.cpp does, with a warning
         merges = [text.split(" ", 1) for text in _texts(metadata, "merges", name)]
     elif kind == "llama":
         scores = _list(metadata, "scores", name)

@@ -61,6 +61,7 @@ PRE = {
         ),
         False,
     ),
+    "default": (_split(r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]"), False),
     "deepseek-coder": (
         _split(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", last=(_DIGITS, _BARE)),
         False,
@@ -128,13 +129,13 @@ def steps_of(name: Any) -> tuple[list[dict], bool]:
     return PRE[NAMES[name]]
 
 
-def _plain(step: Any) -> list:
+def _plain(step: Any, depth: int = 0) -> list:
     """Return the steps of a pre-tokenizer in one spelling, without what changes positions only."""
     if not isinstance(step, dict):
         return []
-    if step.get("type") == "Sequence":
+    if step.get("type") == "Sequence" and depth < 4:
         parts = step.get("pretokenizers")
-        found = [plain for part in parts for plain in _plain(part)] if isinstance(parts, list) else []
+        found = [plain for part in parts for plain in _plain(part, depth + 1)] if isinstance(parts, list) else []
         split = [_plain(_split(_GPT2)[0])[0], _BARE]
         at = len(found) - 2
         return found[:at] + [_BYTES] if found[at:] == split else found

@@ -104,8 +104,8 @@ def _lists(rows: dict[int, Row], added: dict[int, Added], size: int) -> dict[str
     full = [rows.get(number, (f"[PAD{number}]", -10000.0, UNUSED)) for number in range(size)]
     for number, entry in added.items():
         text, _, kind = full[number]
-        if text == entry.text and (kind in (UNKNOWN, CONTROL) or (MARK in text and not entry.special)):
-            continue  # it is special already, or a run of spaces that the merges find
+        if text == entry.text and kind in (UNKNOWN, CONTROL):
+            continue  # it is special already
         special = entry.special or _looks_special(entry.text)
         text = entry.text if special else entry.text.replace(MARK, " ")
         full[number] = (text, -1000.0, CONTROL if special else USER_DEFINED)

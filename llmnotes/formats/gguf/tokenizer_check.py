@@ -1,11 +1,13 @@
 """Look again at a GGUF's tokenizer: does it find what the folder's tokenizer.json finds, special tokens and words?"""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.gguf import hf_tokenizer, tokenizer_files
+from llmnotes.formats.gguf.pieces import MARK
 from llmnotes.formats.gguf.types import Typed
 
 TEXTS = (
@@ -29,10 +31,11 @@ def differences(folder: Path, keys: dict[str, Any], told: bool) -> list[str]:
         return []
     plain = {key: value.value if isinstance(value, Typed) else value for key, value in keys.items()}
     files = tokenizer_files.read(folder, {})
-    ours, theirs = _of_keys(plain, folder.name), _of_folder(files)
+    theirs, ours = _of_folder(files), _of_keys(plain, folder.name)
     size = len(plain["tokenizer.ggml.tokens"])
     for at, (number, entry) in enumerate(tokenizer_files.complete(files, theirs.get_vocab()).items()):
-        told_as, text = theirs.token_to_id(entry.text), f"a{entry.text}b"
+        told_as = theirs.token_to_id(entry.text)
+        text = f"a{entry.text if entry.special else entry.text.replace(MARK, ' ')}b"
         if told_as != number:
             raise NotConvertible(
                 f"The added token {entry.text[:40]!r} has the number {number:,} in the files of {folder.name}, and "
@@ -62,19 +65,23 @@ def _of_keys(plain: dict[str, Any], name: str) -> Any:
     made, _ = hf_tokenizer.parts(plain, name)
     if plain["tokenizer.ggml.model"] == "gpt2":
         made["normalizer"] = None  # llama.cpp has none
-    return Tokenizer.from_str(json.dumps(made))
+    return _opened(Tokenizer.from_str, json.dumps(made))
 
 
 def _of_folder(files: tokenizer_files.Files) -> Any:
     """Return the tokenizer of a folder as transformers completes it."""
     from tokenizers import AddedToken, Tokenizer
 
-    try:
-        found = Tokenizer.from_file(str(files.path / "tokenizer.json"))
-    except Exception as error:  # `tokenizers` raises nothing narrower
-        why = f"tokenizer.json is damaged: {str(error)[:80]}; copy the folder again from its source."
-        raise FileBroken(why) from None
+    found = _opened(Tokenizer.from_file, str(files.path / "tokenizer.json"))
     for _, entry in sorted(tokenizer_files.complete(files, found.get_vocab()).items()):
         settings = {flag: getattr(entry, flag) for flag in tokenizer_files.FLAGS}
         found.add_tokens([AddedToken(entry.text, **settings)])
     return found
+
+
+def _opened(opener: Callable[[str], Any], source: str) -> Any:
+    try:
+        return opener(source)
+    except Exception as error:  # `tokenizers` raises nothing narrower
+        why = f"tokenizer.json is damaged: {str(error)[:80]}; copy the folder again from its source."
+        raise FileBroken(why) from None

@@ -68,15 +68,17 @@ def read(folder: Path, config: dict) -> Files:
 def complete(files: Files, vocab: dict[str, int]) -> dict[int, Added]:
     """Return all added tokens: those that are listed, and those that the settings call special.
 
-    As in transformers, an ordinary token of `vocab` becomes an added one when it is called special, and one that is
-    nowhere gets the next number.
+    As in transformers, an ordinary token of `vocab` becomes an added one when it is called special, one that is nowhere
+    gets the next number, and one that is listed stays what it is, unless it is EOS or the like.
     """
     added = dict(files.added)
     numbers = {entry.text: number for number, entry in reversed(added.items())}
+    named = {content(files.own.get(f"{kind}_token")) for kind in KINDS}
     for text in special_texts(files.own):
         number = numbers.get(text, vocab.get(text))
         number = max([*vocab.values(), *added, -1]) + 1 if number is None else number
-        added[number] = replace(added.get(number, Added(text)), special=True)
+        if text in named or number not in added:
+            added[number] = replace(added.get(number, Added(text)), special=True)
     return added
 
 
