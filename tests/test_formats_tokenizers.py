@@ -380,6 +380,14 @@ def test_a_tokenizer_that_llama_cpp_would_run_otherwise_is_refused_or_named(fold
     without = [pair for pair in fast["model"]["merges"] if "語" not in pair[0] + pair[1]]
     assert "Some texts become other tokens" in attempt("d", model=fast["model"] | {"merges": without})[0]
     (model / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "added_tokens_decoder": {}}))
+    assert (
+        "shortens long texts"
+        in attempt("f", truncation=dict(direction="Right", max_length=5, strategy="LongestFirst", stride=0))[0]
+    )
+    with pytest.raises(NotConvertible, match=r"BPE in tokenizer.json has end_of_word_suffix \(</w>\)"):
+        attempt("g", model=fast["model"] | {"end_of_word_suffix": "</w>"})
+    with pytest.raises(FileBroken, match="tokenizer.json is damaged: invalid type"):
+        attempt("h", version=5)
     gap = {"id": ROWS - 1, "content": "<far>", "special": True} | PLAIN
     with pytest.raises(NotConvertible, match="'<far>' has the number 1,023 in the files of model, and [0-9]+ as"):
         attempt("e", added_tokens=[*fast["added_tokens"], gap])

@@ -25,9 +25,8 @@ def of_folder(folder: Path, own: dict) -> dict[str, str]:
         return found
     stated = own.get("chat_template") or json_of(folder / "chat_template.json").get("chat_template")
     entries = stated if isinstance(stated, list) else [{"name": "default", "template": stated}]
-    entries = [entry for entry in entries if isinstance(entry, dict)]
-    named = {entry.get("name"): entry.get("template") for entry in entries}
-    return {name: text for name, text in named.items() if isinstance(name, str) and isinstance(text, str)}
+    named = [(entry.get("name"), entry.get("template")) for entry in entries if isinstance(entry, dict)]
+    return {name: text for name, text in named if isinstance(name, str) and isinstance(text, str)}
 
 
 def to_keys(templates: dict[str, str]) -> tuple[dict[str, Any], list[str]]:

@@ -81,6 +81,12 @@ def _merges(model: dict) -> list[list[str]]:
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list):
         raise _broken("tokenizer.json", "its BPE has no vocabulary or no merges")
+    for setting in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
+        if model.get(setting):
+            raise NotConvertible(
+                f"The BPE in tokenizer.json has {setting} ({str(model[setting])[:40]}), and llama.cpp has none; "
+                "llmnotes cannot convert it."
+            )
     merges = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in merges]
     if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) for x in pair) for pair in merges):
         raise _broken("tokenizer.json", "a merge is no pair of tokens")
@@ -121,7 +127,7 @@ def _lists(rows: dict[int, Row], added: dict[int, Added], size: int) -> dict[str
 
 
 def _unfit(added: dict[int, Added], size: int, fast: dict) -> list[str]:
-    """Return sentences about added tokens without a row, and about those with rules that GGUF cannot say."""
+    """Return sentences about added tokens without a row, and about rules that GGUF cannot say."""
     lost = []
     beyond = [f"{entry.text[:40]!r} ({number:,})" for number, entry in sorted(added.items()) if number >= size]
     if beyond:
@@ -129,6 +135,8 @@ def _unfit(added: dict[int, Added], size: int, fast: dict) -> list[str]:
             f"The tokenizer has {counted(len(beyond), 'token')} more than the embedding has rows ({size:,}): "
             f"{', '.join(beyond[:3])}; the model cannot read them, and they are left out."
         )
+    if fast.get("truncation"):
+        lost.append("tokenizer.json shortens long texts; llama.cpp does not.")
     prepends = "Prepend" in str(fast.get("normalizer"))
     for flag in ("lstrip", "rstrip", "single_word", "normalized"):
         entries = [entry for entry in added.values() if getattr(entry, flag) and (flag != "normalized" or prepends)]

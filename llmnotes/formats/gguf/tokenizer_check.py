@@ -39,7 +39,7 @@ def differences(folder: Path, keys: dict[str, Any], told: bool) -> list[str]:
         if told_as != number:
             raise NotConvertible(
                 f"The added token {entry.text[:40]!r} has the number {number:,} in the files of {folder.name}, and "
-                f"{told_as:,} as transformers reads them; correct its number."
+                f"{told_as} as transformers reads them; correct its number."
             )
         simple = at < MOST and number < size and not entry.single_word and not entry.normalized
         if simple and number in theirs.encode(text).ids and number not in ours.encode(text).ids:
@@ -72,16 +72,23 @@ def _of_folder(files: tokenizer_files.Files) -> Any:
     """Return the tokenizer of a folder as transformers completes it."""
     from tokenizers import AddedToken, Tokenizer
 
-    found = _opened(Tokenizer.from_file, str(files.path / "tokenizer.json"))
-    for _, entry in sorted(tokenizer_files.complete(files, found.get_vocab()).items()):
-        settings = {flag: getattr(entry, flag) for flag in tokenizer_files.FLAGS}
-        found.add_tokens([AddedToken(entry.text, **settings)])
-    return found
+    def read(path: str) -> Any:
+        found = Tokenizer.from_file(path)
+        found.no_truncation()
+        found.no_padding()
+        for _, entry in sorted(tokenizer_files.complete(files, found.get_vocab()).items()):
+            settings = {flag: getattr(entry, flag) for flag in tokenizer_files.FLAGS}
+            found.add_tokens([AddedToken(entry.text, **settings)])
+        return found
+
+    return _opened(read, str(files.path / "tokenizer.json"))
 
 
 def _opened(opener: Callable[[str], Any], source: str) -> Any:
     try:
         return opener(source)
-    except Exception as error:  # `tokenizers` raises nothing narrower
+    except BaseException as error:  # `tokenizers` raises nothing narrower, and where its Rust panics not even that
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         why = f"tokenizer.json is damaged: {str(error)[:80]}; copy the folder again from its source."
         raise FileBroken(why) from None
