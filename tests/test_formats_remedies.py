@@ -19,6 +19,7 @@ from llmnotes.pebble import weights_dir
 from llmnotes.quantization.mixtures import FILE_TYPES
 
 from .samples import write_samples
+from .samples_models import write_llava
 
 
 def refused(error: type[LLMNotesError], word: str, work, *arguments, **more) -> str:
@@ -165,3 +166,21 @@ def test_an_option_that_is_left_out_is_missed_by_nobody(tiny_folder, tmp_path):
 def test_a_projector_is_asked_of_the_model_that_has_one(tiny_folder, tmp_path):
     said = refused(NotConvertible, "vision tower", convert, tiny_folder, tmp_path / "m.gguf", to="mmproj")
     assert said.endswith("use a LlavaForConditionalGeneration.")  # test_formats_llava makes one
+
+
+def test_a_pickled_llava_becomes_a_gguf_by_way_of_safetensors(tiny_folder, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    (tmp_path / "hf").symlink_to(tiny_folder)
+    write_llava(tmp_path)
+    weights = tmp_path / "llava" / "model.safetensors"
+    state = load_file(weights)
+    state["language_model.lm_head.weight"] = torch.ones(32, 256).T  # not contiguous
+    torch.save(state, tmp_path / "llava" / "pytorch_model.bin")
+    weights.unlink()
+    said = refused(NotConvertible, "not contiguous", convert, tmp_path / "llava", tmp_path / "m.gguf")
+    assert said.endswith("convert the folder to safetensors first.")
+    convert(tmp_path / "llava", tmp_path / "safe", to="safetensors")
+    convert(tmp_path / "safe", tmp_path / "m.gguf")
+    convert(tmp_path / "safe", tmp_path / "mmproj.gguf", to="mmproj")
