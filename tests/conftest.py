@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,11 +13,25 @@ import pytest
 
 from .samples import write_tiny_model
 from .samples_stories import write_stories
+from .sentences import Sentences
 
 collect_ignore_glob = ["data/*", "peers/*"]  # programs, most of them for environments of their own
 ROOT = Path(__file__).parent.parent
 KEPT = os.environ.get("LLMNOTES_HOME")  # before a test has a home of its own
 LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")
+
+
+def pytest_addoption(parser):
+    """Let `make test` ask that every error sentence of llmnotes is called by some test."""
+    parser.addoption("--every-sentence", action="store_true", help="fail if a test calls not every error sentence")
+
+
+def pytest_configure(config):
+    """Remember which sentences are called; the workers write into one folder, which the first process reads."""
+    if config.getoption("--every-sentence"):
+        if not hasattr(config, "workerinput"):
+            os.environ["LLMNOTES_SENTENCES"] = tempfile.mkdtemp()
+        config.pluginmanager.register(Sentences(Path(os.environ["LLMNOTES_SENTENCES"])))
 
 
 def pytest_collection_modifyitems(items):
