@@ -21,6 +21,7 @@ from llmnotes.formats.gguf.understood import IDLE, known_settings
 from llmnotes.pebble import weights_dir
 from tests.llama_cpp import opened
 from tests.models_for_gguf import SIZES
+from tests.test_formats_from_gguf import rewritten
 
 pytestmark = pytest.mark.slow
 
@@ -398,3 +399,29 @@ def test_an_output_layer_of_its_own_is_kept_beside_tied_embeddings_and_a_copy_is
     convert(folder, tmp_path / "copy.gguf", type="F32")
     assert "output.weight" not in {tensor.name for tensor in inspected(tmp_path / "copy.gguf").tensors}
     assert agrees(tmp_path / "copy.gguf", logits(folder))
+
+
+def test_what_a_gguf_says_beyond_what_is_understood_is_named_or_refused_on_the_way_back(model_of, tmp_path):
+    convert(model_of("qwen2"), tmp_path / "a.gguf", type="F32")
+
+    def back(name: str, **keys):
+        changes = {f"qwen2.{key.replace('__', '.')}": value for key, value in keys.items()}
+        gguf = rewritten(tmp_path / "a.gguf", tmp_path / f"{name}.gguf", lambda entries: entries.update(changes))
+        return convert(gguf, tmp_path / name, to="huggingface")
+
+    assert not any("does not know" in sentence for sentence in back("same", expert_count=0).lost)
+    assert any(
+        "attention.scale, which llmnotes does not" in sentence for sentence in back("b", attention__scale=2.0).lost
+    )
+    assert any("has attention.causal, which" in sentence for sentence in back("c", attention__causal=False).lost)
+    with pytest.raises(NotConvertible, match="Its keys turn 8 of the 16 numbers of a head"):
+        back("d", rope__dimension_count=8)
+    # A factor without a kind is linear, as llama.cpp takes it.
+    back("e", rope__scaling__factor=4.0)
+    linear = changed(
+        model_of("qwen2"),
+        tmp_path / "f",
+        {"rope_parameters": KINDS["linear"] | {"rope_theta": 10000.0, "rope_type": "linear"}},
+    )
+    assert (logits(tmp_path / "e") - logits(linear)).abs().max() < CLOSE
+    assert agrees(tmp_path / "e.gguf", logits(linear))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats.gguf import architectures, differences, hf_tokenizer, rope
+from llmnotes.formats.gguf import architectures, differences, hf_tokenizer, rope, understood
 from llmnotes.formats.gguf.architectures import SETTINGS, Architecture, Weight
 from llmnotes.formats.gguf.from_huggingface import permuted, shifted
 from llmnotes.formats.gguf.kinds import only_a_model
@@ -53,13 +53,14 @@ def to_huggingface(
     asked = _asked(type)
     config = _config(architecture, metadata, at_hand)
     sizes = rope.settings(architecture, config, len(at_hand))
+    _whole_heads_turn(architecture, metadata, sizes["head_dim"])
     slowing = SLOWING["longrope" if "longrope" in architecture.positions else "llama3"]
     slowed = {name: at_hand.pop(name) for name in slowing if name in at_hand}
     config |= (_longrope if len(slowing) > 1 else _llama3)(slowed, inspection, sizes)
     wanted = architectures.weights(architecture, sizes)
     check(inspection, wanted, at_hand)
     tokenizer = hf_tokenizer.files(metadata, inspection.path.name) if tokenizer is None else tokenizer
-    lost = [*lost, *hf_tokenizer.losses(metadata)]
+    lost = [*lost, *hf_tokenizer.losses(metadata), *understood.losses_back(architecture, metadata)]
     blocks = sorted({tensor.dtype for tensor in at_hand.values()} - set(FLOATS))
     if blocks:
         lost.append(
@@ -147,14 +148,15 @@ def _positions(architecture: Architecture, metadata: dict[str, Any], config: dic
     """Return config.json's rope parameters."""
     name = f"{architecture.gguf}.rope"
     found = {"rope_type": "default", "rope_theta": config.pop("rope_theta", 10000.0)}
-    kind = metadata.get(f"{name}.scaling.type", "none")
+    factor = metadata.get(f"{name}.scaling.factor")
+    kind = metadata.get(f"{name}.scaling.type", "linear" if factor else "none")  # as llama.cpp takes it
     if kind not in ("none", *architecture.positions):
         raise NotConvertible(
             f"llmnotes cannot convert the position scaling {str(kind)[:40]} of a {architecture.hugging_face} back; it "
             f"can convert {', '.join(architecture.positions)}."
         )
     if kind in ("linear", "yarn"):
-        found |= {"rope_type": kind, "factor": _shortest(metadata.get(f"{name}.scaling.factor"))}
+        found |= {"rope_type": kind, "factor": _shortest(factor)}
     if kind == "yarn":
         found["original_max_position_embeddings"] = metadata.get(f"{name}.scaling.original_context_length")
         attention = metadata.get(f"{name}.scaling.attn_factor")
@@ -182,6 +184,15 @@ def _positions(architecture: Architecture, metadata: dict[str, Any], config: dic
         window = {"rope_type": "default", "rope_theta": config.pop("rope_local_base_freq")}
         return {"full_attention": found, "sliding_attention": window}
     return found
+
+
+def _whole_heads_turn(architecture: Architecture, metadata: dict[str, Any], dim: int) -> None:
+    turned = metadata.get(f"{architecture.gguf}.rope.dimension_count", dim)
+    if turned != dim and "partial_rotary_factor" not in architecture.defaults:
+        raise NotConvertible(
+            f"Its keys turn {str(turned)[:20]} of the {dim} numbers of a head, and a {architecture.hugging_face} turns "
+            "all of them; use the original folder."
+        )
 
 
 def _llama3(slowed: dict[str, Tensor], inspection: Inspection, sizes: dict) -> dict[str, Any]:

@@ -6,8 +6,8 @@ and `ONLY` here hold for all. A setting in none of them is named, and a test fin
 """
 
 from llmnotes.formats.gguf import rope
+from llmnotes.formats.gguf.architectures import SETTINGS, Architecture
 from llmnotes.formats.gguf.differences import refuse
-from llmnotes.formats.gguf.families import Architecture
 
 # Settings of any architecture that llama.cpp computes at these values alone.
 ONLY = {"is_causal": (True,), "is_encoder_decoder": (False,), "per_layer_config": ({},)}
@@ -30,6 +30,13 @@ IDLE = """
     transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache use_return_dict
 """.split()
 
+# GGUF's keys behind the name of an architecture, besides those of `SETTINGS`, that become a setting in config.json.
+KEYS = {
+    *("attention.key_length", "attention.value_length", "rope.dimension_count"),
+    *(f"rope.scaling.{key}" for key in ("type", "factor", "original_context_length", "attn_factor", "finetuned")),
+    *(f"rope.scaling.yarn_{key}" for key in rope.BETAS),
+}
+
 
 def losses(architecture: Architecture, config: dict) -> list[str]:
     """Return a sentence for each part of the model's function that a GGUF of this config.json does not have.
@@ -43,12 +50,16 @@ def losses(architecture: Architecture, config: dict) -> list[str]:
     lost = architecture.lost(architecture.weighed | config) + rope.losses(architecture, config)
     unknown = sorted(key for key in stated if key not in known_settings(architecture) and not key.endswith("_token_id"))
     unknown += rope.unknown(architecture, config)
-    if unknown:
-        lost.append(
-            f"config.json has {_listed(unknown)}, which llmnotes does not know: if that changes what the model "
-            "computes, the GGUF does without."
-        )
-    return lost
+    return lost + _unknown("config.json", unknown, "GGUF")
+
+
+def losses_back(architecture: Architecture, metadata: dict) -> list[str]:
+    """Return a sentence for the keys of a GGUF about its model that become no setting in config.json, if any do not."""
+    own, taken = f"{architecture.gguf}.", {*architecture.defaults, *rope.COUNTS}
+    known = KEYS | {key for setting, (key, _) in SETTINGS.items() if setting in taken}
+    values = {key.removeprefix(own): value for key, value in metadata.items() if key.startswith(own)}
+    acting = [key for key, value in values.items() if value is False or value != 0]  # no experts are no loss
+    return _unknown("The GGUF", sorted({*acting} - known), "folder")
 
 
 def known_settings(architecture: Architecture) -> set[str]:
@@ -57,11 +68,15 @@ def known_settings(architecture: Architecture) -> set[str]:
     return own | {*rope.COUNTS, *rope.SETTINGS, *ONLY, *IDLE}
 
 
-def _listed(names: list[str]) -> str:
-    """Return names as a sentence has them, at most eight.
+def _unknown(holder: str, names: list[str], target: str) -> list[str]:
+    """Return a sentence with at most eight of the names that nobody here knows, or none.
 
-    >>> _listed(["a"]), _listed(["a", "b", "c"])
-    ('a', 'a, b and c')
+    >>> _unknown("It", ["a", "b"], "GGUF")[0][:32]
+    'It has a and b, which llmnotes d'
     """
-    names = [name[:60] for name in names[:8]] + [f"{len(names) - 8} more"] * (len(names) > 8)
-    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
+    if not names:
+        return []
+    shown = [name[:60] for name in names[:8]] + [f"{len(names) - 8} more"] * (len(names) > 8)
+    listed = " and ".join([", ".join(shown[:-1])] * (len(shown) > 1) + shown[-1:])
+    without = f"if that changes what the model computes, the {target} does without."
+    return [f"{holder} has {listed}, which llmnotes does not know: {without}"]
