@@ -33,6 +33,11 @@ MODELS = {
     "80 layers, none shared": ("Llama", {"num_hidden_layers": 80, "num_key_value_heads": 4} | SMALL),
     "qwen2": ("Qwen2", {"num_hidden_layers": 16} | SMALL),
     "qwen3": ("Qwen3", {"num_hidden_layers": 80, "head_dim": 32} | SMALL),
+    "smollm3": ("SmolLM3", {"num_hidden_layers": 9} | SMALL),
+    "gemma2": ("Gemma2", {"num_hidden_layers": 9, "head_dim": 32, "query_pre_attn_scalar": 32} | SMALL),
+    "gemma3": ("Gemma3", {"num_hidden_layers": 9, "head_dim": 32, "query_pre_attn_scalar": 32} | SMALL),
+    "phi3": ("Phi3", {"num_hidden_layers": 16, "num_key_value_heads": 1} | SMALL),
+    "olmo2": ("Olmo2", {"num_hidden_layers": 9} | SMALL),
     "stablelm": ("StableLm", {"use_qkv_bias": True, "qk_layernorm": True, "num_hidden_layers": 3}),
 }
 # Pebble in every type with and without importance; the rules of the mixtures on models with other layers and heads.
@@ -41,6 +46,8 @@ CASES += [("stories", kind, kind == "Q4_0") for kind in ("Q8_0", "Q6_K", "Q5_K_M
 CASES += [("eight share", kind, False) for kind in ("Q2_K", "Q3_K_L", "Q4_K_S")]
 CASES += [("33 layers", kind, True) for kind in ("Q3_K_M", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q4_0", "Q5_0")]
 CASES += [(name, "Q4_K_M", False) for name in ("80 layers", "80 layers, none shared", "qwen2", "qwen3", "stablelm")]
+CASES += [(name, "Q4_K_M", name == "phi3") for name in ("smollm3", "gemma2", "gemma3", "olmo2", "phi3")]
+CASES += [("phi3", kind, False) for kind in ("Q2_K", "Q3_K_M", "Q5_K_M", "Q4_0")]
 CASES += [("80 layers", kind, False) for kind in ("Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S")]
 
 

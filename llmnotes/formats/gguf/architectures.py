@@ -1,8 +1,10 @@
 """What the tensors and settings of an architecture are called in a Hugging Face folder and in GGUF."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from llmnotes.errors import NotConvertible
+from llmnotes.formats.gguf import llama_cpp_converter
 from llmnotes.formats.gguf.families import ARCHITECTURES, Architecture
 from llmnotes.formats.gguf.types import Typed
 
@@ -41,15 +43,19 @@ class Weight:
     plus: int = 0
 
 
-def of_config(config: dict) -> Architecture:
-    """Return the architecture that config.json names; raise `NotConvertible` for one without names here."""
+def of_config(config: dict, folder: Path | None = None) -> Architecture:
+    """Return the architecture that config.json names; raise `NotConvertible` for one without names here.
+
+    The sentence names the command that converts the `folder` with llama.cpp's own converter.
+    """
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
     for architecture in ARCHITECTURES:
         if name == architecture.hugging_face or (name is None and config.get("model_type") == architecture.model_type):
             return architecture
     asked = str(name or config.get("model_type") or "a model without a name")[:60]
-    raise NotConvertible(f"llmnotes cannot convert {asked} to or from GGUF; it can convert {_known()}.")
+    road = llama_cpp_converter.advice(folder)
+    raise NotConvertible(f"llmnotes cannot convert {asked} to or from GGUF; it can convert {_known()}, and {road}")
 
 
 def of_gguf(name: str) -> Architecture:

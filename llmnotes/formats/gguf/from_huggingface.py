@@ -53,7 +53,7 @@ def convert(
     """
     inspection, left = llava.language_model(inspection)
     config = inspection.metadata["config"]
-    architecture = architectures.of_config(config)
+    architecture = architectures.of_config(config, inspection.path)
     not_carried = understood.losses(architecture, config)
     sizes = rope.settings(architecture, config, len(inspection.tensors))
     at_hand = {tensor.name: tensor for tensor in inspection.tensors if not tensor.name.endswith(UNUSED)}

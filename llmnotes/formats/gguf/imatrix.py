@@ -13,7 +13,7 @@ from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.files import Source
-from llmnotes.formats.gguf.families import LAYER
+from llmnotes.formats.gguf.families import FUSED, LAYER
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.registry import inspect, read
@@ -124,11 +124,14 @@ def named(importance: dict[str, Any]) -> dict[str, Any]:
 
     >>> named({"model.layers.3.mlp.down_proj.weight": 1, "blk.0.attn_q.weight": 2})
     {'blk.3.ffn_down.weight': 1, 'blk.0.attn_q.weight': 2}
+    >>> named({"model.layers.3.self_attn.qkv_proj.weight": 1})
+    {'blk.3.attn_qkv.weight': 1}
     """
     found = {}
     for name, means in importance.items():
         parts = re.fullmatch(r"model\.layers\.(\d{1,9})\.(.+)\.weight", name)
-        if parts is not None and parts[2] in LAYER:
-            name = f"blk.{parts[1]}.{LAYER[parts[2]]}.weight"
+        ours = None if parts is None else (LAYER | FUSED).get(parts[2])
+        if parts is not None and ours is not None:
+            name = f"blk.{parts[1]}.{ours}.weight"
         found[name] = means
     return found
