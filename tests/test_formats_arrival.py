@@ -92,12 +92,15 @@ class Passing(torch.nn.Module):
         self.scale = torch.nn.Parameter(torch.ones(2))
         self.register_buffer("kept", torch.ones(3))
         self.register_buffer("passing", torch.zeros(3), persistent=False)
-        self.cache = {"last": torch.ones(5)}
         self.plain = torch.ones(4)
+
+    def forward(self, x):
+        return self.inner(x) * self.scale + self.plain[:2] + self.passing[:2] + torch.tensor([[0.5, 0.5], [1.0, 1.0]])
 
 
 def test_a_pickled_module_becomes_its_state_dict(tmp_path):
     module = torch.nn.Sequential(Passing(), torch.nn.Linear(2, 2))
+    module[0].cache = {"last": torch.ones(5)}
     found, done = written(module, tmp_path)
     assert same(found, module.state_dict())
     assert set(done.left) == {"0.passing", "0.cache.last", "0.plain"} and "0.plain" in done.lost[0]
@@ -108,6 +111,26 @@ def test_a_pickled_module_becomes_its_state_dict(tmp_path):
     net.model = torch.nn.Linear(2, 2)  # the only part has a usual name, and the state dict says it
     (tmp_path / "c").mkdir()
     assert written(net, tmp_path / "c")[0].keys() == net.state_dict().keys()
+
+
+def test_a_program_of_torchscript_becomes_its_state_dict_and_a_frozen_one_its_constants(tmp_path):
+    module = torch.nn.Sequential(Passing(), torch.nn.Linear(2, 2)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls TorchScript deprecated
+        script = torch.jit.script(module)
+        script.save(tmp_path / "a.pt")
+        torch.jit.freeze(script).save(tmp_path / "b.pt")
+        torch.jit.trace(module, torch.ones(1, 3)).save(tmp_path / "c.pt")
+        expected = torch.jit.load(tmp_path / "a.pt").state_dict()
+    for name, left in (("a", {"0.plain"}), ("c", {"CONSTANTS.c0", "CONSTANTS.c1"})):
+        done = convert(tmp_path / f"{name}.pt", tmp_path / f"{name}.safetensors")
+        assert same(load_file(tmp_path / f"{name}.safetensors"), expected) and set(done.left) == left
+    assert "that is a constant of its program: CONSTANTS.c0" in " ".join(done.lost)
+    convert(tmp_path / "b.pt", tmp_path / "b.safetensors")
+    found = load_file(tmp_path / "b.safetensors")
+    assert found.keys() == {f"CONSTANTS.c{at}" for at in range(len(found))}
+    weights = [expected[f"{layer}.{kind}"] for layer in ("0.inner", "1") for kind in ("weight", "bias")]
+    assert all(any(torch.equal(weight, other) for other in found.values()) for weight in weights)
 
 
 class Words(dict):

@@ -287,6 +287,22 @@ def test_a_tokenizer_that_is_missing_or_another_models_is_said(tmp_path, weights
             convert(tmp_path / "a.bin", tmp_path / "a.gguf")
 
 
+def test_a_file_that_changed_or_a_vocabulary_without_end_is_refused(tmp_path, weights, stories, monkeypatch):
+    from dataclasses import replace
+
+    (tmp_path / "a.bin").write_bytes(craft(weights, 2))
+    found = formats.inspect(tmp_path / "a.bin")
+    floats = replace(next(t for t in found.tensors if t.name == "wq.0"), dtype="F32", offset=None)
+    assert len(b"".join(formats.read(found, floats))) == 4 * floats.elements
+    (tmp_path / "a.bin").write_bytes(craft(weights, 1))
+    with pytest.raises(FileBroken, match="no longer holds 'wq.0'"):
+        b"".join(formats.read(found, floats))
+    (tmp_path / "tokenizer.bin").write_bytes(tokenizer_bin(stories))
+    monkeypatch.setattr("llmnotes.formats.legacy.llama2c_model.METADATA_LIMIT", 1000)
+    with pytest.raises(FileBroken, match="more than any vocabulary"):
+        convert(tmp_path / "a.bin", tmp_path / "a.gguf")
+
+
 def test_a_checkpoint_with_other_settings_or_tensors_is_refused(tmp_path, stories):
     for changes, error, says in (
         ({"rope_theta": 5e5}, NotConvertible, "rope_theta, which llama2.c's model does not have"),

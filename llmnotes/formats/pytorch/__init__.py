@@ -14,6 +14,7 @@ would still need the code below for all others, and a second for importing torch
 import io
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +23,7 @@ from llmnotes.formats.files import Source, remembered
 from llmnotes.formats.format import Format
 from llmnotes.formats.pickles import Pickle, PickleStream, trace
 from llmnotes.formats.pickles.values import PersistentId
-from llmnotes.formats.pytorch import distributed, legacy, tar
+from llmnotes.formats.pytorch import distributed, legacy, tar, torchscript
 from llmnotes.formats.pytorch.checkpoint import Checkpoint, collect, list_tensors, storage_dtype
 from llmnotes.formats.results import Identity, Inspection, Tensor, counted
 from llmnotes.formats.strided import Storage, StridedView, values
@@ -123,35 +124,57 @@ def _read_pickle(source: Source) -> Checkpoint:
 
 
 def _read_zip(source: Source) -> Checkpoint:
-    """Return what an archive of `torch.save` or of TorchScript holds."""
+    """Return what an archive of `torch.save` or of TorchScript holds; a constant of a program is CONSTANTS.c0."""
     entries = zips.entries(source)
     root = _root(entries) or ""
-    pickle = trace(io.BytesIO(zips.content(source, entries[root + "data.pkl"])))
-    if pickle.broken:
-        raise source.broken(f"its pickle {pickle.broken}")
     order = _record(source, entries, root + "byteorder") or "little"
     if order not in ("little", "big"):
         raise source.broken("its byteorder is neither little nor big")
-
-    def resolve(reference: PersistentId, name: str) -> Storage:
-        # ("storage", its class, its key, where it was, its number of elements)
-        try:
-            word, kind, key, _, _ = cast(tuple, reference.id)
-            entry = entries[f"{root}data/{key}" if isinstance(key, str | int) else key]
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise source.broken(f"the storage of {name[:80]!r} is not in the archive") from None
-        dtype = storage_dtype(kind)
-        if word != "storage" or dtype is None:
-            raise source.broken(f"the storage of {name[:80]!r} has no type that is known")
-        if entry.method == zips.STORED:
-            return Storage(str(key), dtype, entry.size, entry.offset, order == "big")
-        return Storage(str(key), dtype, entry.size, 0, order == "big", entry)
-
-    found = collect(source, pickle, resolve)
+    pickle = _pickle_in(source, entries[root + "data.pkl"])
+    constants = root + "constants.pkl"
+    if constants in entries:
+        torchscript.lay_out(source, entries, root, pickle)
+    found = collect(source, pickle, partial(_storage, source, entries, f"{root}data/", order == "big"))
+    if constants in entries:
+        pickle = _pickle_in(source, entries[constants])
+        more = collect(source, pickle, partial(_storage, source, entries, f"{root}constants/", order == "big"))
+        only = not found.tensors  # a frozen model: all its weights are constants
+        for name, view in more.tensors.items():
+            found.tensors[f"CONSTANTS.c{name}"] = view
+            found.beside |= {} if only else {f"CONSTANTS.c{name}": torchscript.CONSTANT}
+        found.notes += more.notes
     notes = ["The bytes are in big-endian order."] if order == "big" else []
     if any(view.storage.packed is not None for view in found.tensors.values()):
         notes.append("Some tensors are compressed, which torch.save does not do.")
     return replace(found, notes=notes + found.notes)
+
+
+def _pickle_in(source: Source, entry: zips.Entry) -> Pickle:
+    """Return what the pickle in an archive would do; `FileBroken` if it is not whole."""
+    pickle = trace(io.BytesIO(zips.content(source, entry)))
+    if pickle.broken:
+        raise source.broken(f"its pickle {pickle.broken}")
+    return pickle
+
+
+def _storage(
+    source: Source, entries: dict[str, zips.Entry], folder: str, big: bool, reference: PersistentId, name: str
+) -> Storage:
+    """Return the storage in the archive's `folder` that a reference names.
+
+    It is ("storage", its class, its key, where it was, its number of elements).
+    """
+    try:
+        word, kind, key, _, _ = cast(tuple, reference.id)
+        entry = entries[f"{folder}{key}" if isinstance(key, str | int) else key]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise source.broken(f"the storage of {name[:80]!r} is not in the archive") from None
+    dtype = storage_dtype(kind)
+    if word != "storage" or dtype is None:
+        raise source.broken(f"the storage of {name[:80]!r} has no type that is known")
+    if entry.method == zips.STORED:
+        return Storage(entry.name, dtype, entry.size, entry.offset, big)
+    return Storage(entry.name, dtype, entry.size, 0, big, entry)
 
 
 def _root(entries: dict[str, zips.Entry]) -> str | None:
