@@ -363,6 +363,11 @@ def test_a_vocabulary_of_tiktoken_is_named_as_what_it_is(folder, tmp_path):
         convert(model, tmp_path / "model.gguf")
 
 
+def test_a_vocabulary_that_only_transformers_reads_is_named(folder, tmp_path):
+    with pytest.raises(NotConvertible, match="does not read vocab.json; let transformers make"):
+        convert(folder(None, **{"vocab.json": {"a": 0}, "merges.txt": "a b"}), tmp_path / "model.gguf")
+
+
 def test_a_tokenizer_that_llama_cpp_would_run_otherwise_is_refused_or_named(folder, tmp_path):
     model, fast = folder(pieces()), pieces()
 

@@ -125,7 +125,10 @@ def name_of(fast: dict, architecture: str) -> str:
 def steps_of(name: Any) -> tuple[list[dict], bool]:
     """Return (the steps for which llama.cpp's `name` stands, whether whole words skip the merges)."""
     if not isinstance(name, str) or name not in NAMES:
-        raise NotConvertible(f"llmnotes does not know the pre-tokenizer {str(name)[:40]}; it knows {', '.join(NAMES)}.")
+        raise NotConvertible(
+            f"llmnotes does not know the pre-tokenizer {str(name)[:40]}; it knows {', '.join(PRE)} and "
+            f"{len(NAMES) - len(PRE)} names that llama.cpp treats alike."
+        )
     return PRE[NAMES[name]]
 
 

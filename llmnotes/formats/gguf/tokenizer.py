@@ -54,6 +54,12 @@ def _vocabulary(files: Files, architecture: str) -> tuple[dict[str, Any], dict[i
     if path.is_file() and (not model or not byte_level):
         read = pieces.of_model(path)
         return spm | pieces.prefix(files, read), read.rows, pieces.unlike(files, read)
+    unread = [name for name in ("vocab.json", "tekken.json", "tiktoken.model") if (files.path / name).is_file()]
+    if not files.fast and unread:
+        raise NotConvertible(
+            f"llmnotes does not read {unread[0]}; let transformers make a tokenizer.json of it: "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)."
+        )
     if model.get("type") != "BPE":
         raise NotConvertible(
             f"llmnotes cannot convert the tokenizer of {files.path.name} to GGUF; put a tokenizer.json with a BPE, or "
