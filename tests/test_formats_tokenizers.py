@@ -495,3 +495,28 @@ def test_a_special_token_that_is_nowhere_gets_the_next_number(folder, tmp_path):
     found, tokenizer = keys(tmp_path / "model.gguf"), AutoTokenizer.from_pretrained(model)
     assert found["padding_token_id"] == tokenizer.pad_token_id
     assert found["tokens"][tokenizer.convert_tokens_to_ids("<x>")] == "<x>"
+
+
+@LLAMA_CPP
+def test_spaces_after_the_special_tokens_of_a_phi3_are_stripped_and_of_no_other(folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    special = ("<unk>", "<s>", "</s>", "<|endoftext|>", "<|user|>", "<|end|>")
+    fast = pieces(special=special)
+    for entry in fast["added_tokens"]:
+        entry["rstrip"] = entry["content"] in ("</s>", "<|user|>", "<|end|>")
+    model = folder(fast)
+    assert not convert(model, tmp_path / "model.gguf").lost
+    convert(tmp_path / "model.gguf", tmp_path / "back", "huggingface")
+    texts = ["<|user|>  Hello<|end|> \n World</s> x<s>  y", "<|endoftext|> a <|user|>b"]
+    expected = [AutoTokenizer.from_pretrained(model)(text)["input_ids"] for text in texts]
+    with opened(tmp_path / "model.gguf") as llama:
+        assert [llama.tokens(text) for text in texts] == expected
+    assert [AutoTokenizer.from_pretrained(tmp_path / "back")(text)["input_ids"] for text in texts] == expected
+    # A name alone changes nothing: llama.cpp does not even load a "phi3" without Phi-3's tokens.
+    (model / "tokenizer.json").write_text(json.dumps(byte_level("gpt-2", ("<s>", "<end>"))))
+    (model / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<end>"}))
+    other = model.rename(tmp_path / "tiny-phi3")
+    convert(other, tmp_path / "other.gguf")
+    with opened(tmp_path / "other.gguf") as llama:
+        assert llama.tokens("a<s>  b") == AutoTokenizer.from_pretrained(other)("a<s>  b")["input_ids"]

@@ -63,7 +63,7 @@ def convert(
     type = type_of(type, inspection)
     position_keys = rope.keys(architecture, sizes)
     tokenizer, lost = gguf_tokenizer.keys(
-        inspection.path, config | {"vocab_size": sizes["vocab_size"]}, architecture.gguf
+        inspection.path, config | {"vocab_size": sizes["vocab_size"]}, architecture.gguf, _name(inspection)
     )
     lost += tokenizer_check.differences(inspection.path, tokenizer, told=bool(lost))
     groups, importance = sizes["num_attention_heads"] // sizes["num_key_value_heads"], importance or {}
@@ -94,8 +94,7 @@ def general(inspection: Inspection, architecture: Architecture, parts: list[Plan
         value = generation.get(setting)
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 31:
             found[f"general.sampling.{key}"] = Typed(kind, int(value) if kind == "I32" else float(value))
-    words = inspection.path.resolve().name.replace("-", " ").split()
-    found["general.name"] = " ".join(_title(word) for word in words) or "model"
+    found["general.name"] = _name(inspection)
     count = 0
     for part in parts:
         sides = 1
@@ -267,6 +266,12 @@ def _rope_factors(sizes: dict) -> list[PlannedTensor]:
     """Return the tensors by which each pair's rotation is slowed, for the kinds of scaling that have some."""
     found = rope.factors(sizes)
     return [PlannedTensor(name, "F32", each.shape, lambda each=each: [each.tobytes()]) for name, each in found.items()]
+
+
+def _name(inspection: Inspection) -> str:
+    """Return a model's name from its folder's."""
+    words = inspection.path.resolve().name.replace("-", " ").split()
+    return " ".join(_title(word) for word in words) or "model"
 
 
 def _title(word: str) -> str:

@@ -1,11 +1,12 @@
 """Convert the tokenizer keys of a GGUF to tokenizer.json, tokenizer_config.json and the chat template."""
 
 import json
+import re
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.gguf import chat_templates, pretokenizers
-from llmnotes.formats.gguf.pieces import CONTROL, SPACE, UNKNOWN, UNUSED, USER_DEFINED
+from llmnotes.formats.gguf.pieces import CONTROL, SPACE, UNKNOWN, UNSTRIPPED, UNUSED, USER_DEFINED
 from llmnotes.formats.gguf.tokenizer import SPECIAL
 
 LONGEST = 400  # characters of a token that is joined from others; the longest in published models are rows of spaces
@@ -64,6 +65,9 @@ def parts(metadata: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str
         "added_tokens": [_added(n, tokens[n], kinds[n]) for n in range(len(tokens)) if _is_added(n, kinds, ids)],
         **steps,
     }
+    if re.search("phi-?3", str(metadata.get("general.name")).lower()):  # by which llama.cpp strips spaces, too
+        for entry in fast["added_tokens"]:
+            entry["rstrip"] = entry["content"] not in UNSTRIPPED
     fast["post_processor"] = _template(metadata, kind, special, vocab)
     fast["model"] |= {"vocab": vocab, "merges": merges}
     own = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False} | special

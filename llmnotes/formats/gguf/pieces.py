@@ -15,6 +15,7 @@ from llmnotes.formats.protobuf import VOCABULARY_LIMIT, Message, signed
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 MARK = "\u2581"  # SentencePiece writes it for a space
 SPACE = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}
+UNSTRIPPED = ("<unk>", "<s>", "<|endoftext|>")  # where llama.cpp keeps the spaces behind a token of a Phi-3
 SPECIAL = ("<unk>", "<s>", "</s>")  # what Llama's tokenizers call special without saying so
 
 Row = tuple[str, float, int]  # a token's text, score and type

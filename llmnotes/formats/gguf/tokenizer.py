@@ -1,5 +1,6 @@
 """Convert a Hugging Face tokenizer to keys of GGUF: tokens, types, scores or merges, special tokens, chat templates."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ ENDS = (*TURNS, "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "</s>", "<|e
 ENDS += ("<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[")
 
 
-def keys(folder: Path, config: dict, architecture: str) -> tuple[dict[str, Any], list[str]]:
+def keys(folder: Path, config: dict, architecture: str, name: str) -> tuple[dict[str, Any], list[str]]:
     """Return (GGUF's keys for the tokenizer of a folder, sentences about what GGUF cannot hold of it).
+
+    One of the keys is the model's `name`, for llama.cpp strips spaces after the special tokens of a model that is
+    called Phi-3, and of no other: it is changed where it would say otherwise than the folder.
 
     A byte-level BPE comes from tokenizer.json; a SentencePiece BPE from tokenizer.model, or from tokenizer.json if
     that has byte fallback. Raises `NotConvertible` for another kind and for a pre-tokenizer whose name in llama.cpp is
@@ -35,7 +39,9 @@ def keys(folder: Path, config: dict, architecture: str) -> tuple[dict[str, Any],
     found |= _lists(rows, {number: entry for number, entry in added.items() if number < size}, size)
     if found["tokenizer.ggml.model"] == "gpt2":
         del found["tokenizer.ggml.scores"]
-    lost += _unfit(added, size, files.fast)
+    strips = _strips_as_phi3(added, found)
+    lost += _unfit(added, size, files.fast, strips)
+    found["general.name"] = _named(name, strips)
     ids = _special_ids(files.own, config, numbers, size)
     ends, more = _ends(files, ids.get("tokenizer.ggml.eos_token_id"), found["tokenizer.ggml.tokens"].value)
     found |= ids | ends
@@ -132,7 +138,27 @@ def _lists(rows: dict[int, Row], added: dict[int, Added], size: int) -> dict[str
     }
 
 
-def _unfit(added: dict[int, Added], size: int, fast: dict) -> list[str]:
+def _strips_as_phi3(added: dict[int, Added], found: dict[str, Any]) -> bool:
+    """Whether spaces are stripped after just those tokens after which llama.cpp strips them in a Phi-3."""
+    tokens, kinds = found["tokenizer.ggml.tokens"].value, found["tokenizer.ggml.token_type"].value
+    special = {text for text, kind in zip(tokens, kinds, strict=True) if kind in (UNKNOWN, CONTROL, USER_DEFINED)}
+    stripped = {entry.text for entry in added.values() if entry.rstrip}
+    return {"</s>", *pieces.UNSTRIPPED} <= special and stripped == special - {*pieces.UNSTRIPPED}
+
+
+def _named(name: str, strips: bool) -> str:
+    """Return the model's name with "Phi-3" in it, or without.
+
+    >>> _named("Phi3 Mini", strips=True), _named("Tiny", strips=True), _named("Phi3 Mini", strips=False)
+    ('Phi-3 Mini', 'Tiny (Phi-3)', 'Phi 3 Mini')
+    """
+    if not strips:
+        return re.sub("(?i)phi-?3", "Phi 3", name)
+    found = re.sub("(?i)phi[- ]?3", "Phi-3", name)
+    return found if "Phi-3" in found else f"{found} (Phi-3)"
+
+
+def _unfit(added: dict[int, Added], size: int, fast: dict, strips: bool) -> list[str]:
     """Return sentences about added tokens without a row, and about rules that GGUF cannot say."""
     lost = []
     beyond = [f"{entry.text[:40]!r} ({number:,})" for number, entry in sorted(added.items()) if number >= size]
@@ -144,8 +170,9 @@ def _unfit(added: dict[int, Added], size: int, fast: dict) -> list[str]:
     if fast.get("truncation"):
         lost.append("tokenizer.json shortens long texts; llama.cpp does not.")
     prepends = "Prepend" in str(fast.get("normalizer"))
-    for flag in ("lstrip", "rstrip", "single_word", "normalized"):
-        entries = [entry for entry in added.values() if getattr(entry, flag) and (flag != "normalized" or prepends)]
+    said = {"rstrip": strips, "normalized": not prepends}
+    for flag in RULES:
+        entries = [entry for entry in added.values() if getattr(entry, flag) and not said.get(flag)]
         if entries:
             lost.append(
                 f"GGUF cannot say {flag} of {counted(len(entries), 'added token')}, {entries[0].text[:40]!r} first: "
