@@ -12,6 +12,18 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def reason(error: BaseException) -> str:
+    """Return a library's own reason in one line: the first words of the error that the others came from.
+
+    >>> reason(ValueError("no such type\\n\\nsee the documentation"))
+    'ValueError: no such type'
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    words = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {words[:300].rstrip('.:;')}" if words else type(error).__name__
+
+
 class LLMNotesError(Exception):
     """The base of all errors below; the command line prints its sentence and exits with 2."""
 

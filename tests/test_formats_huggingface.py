@@ -137,7 +137,7 @@ def test_settings_of_a_strange_type_do_no_harm(folder, value):
 def test_weights_that_are_packed_are_no_parameters(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
-    assert any("quantized (gptq)" in note and "no parameters" in note for note in formats.inspect(folder).notes)
+    assert any("quantized (GPTQ)" in note and "no parameters" in note for note in formats.inspect(folder).notes)
 
 
 def test_a_folder_of_something_else_is_unknown(tmp_path):

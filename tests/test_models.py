@@ -103,7 +103,7 @@ def other_shape(folder):
         (only_an_index, "no index of them"),
         (cut, "model.safetensors is damaged"),
         (empty, "holds no weights"),
-        (drop_a_tensor, "lacks 1 of its tensors, model.norm.weight"),
+        (drop_a_tensor, "lacks 1 tensor that its config.json promises, model.norm.weight"),
         (other_shape, "do not fit its config.json"),
     ],
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import repack
+from llmnotes.formats import huggingface, repack
 from llmnotes.formats.arrival import checked
 from llmnotes.formats.gguf import from_huggingface, mmproj, requantize, to_huggingface
 from llmnotes.formats.gguf.imatrix import named
@@ -129,6 +129,8 @@ def _ways(inspection: Inspection, to: str) -> str:
     what = "it"
     if kind == "TensorFlow SavedModel":
         kind, what = "TensorFlow checkpoint", "the checkpoint with its weights, variables/variables in its folder,"
+    if kind == huggingface.ORIGINAL:
+        return huggingface.ELSEWHERE
     ways = [target for source, target in CONVERTERS if source == kind]
     if not ways:
         return "it can only inspect this format, so get the model in another one"

@@ -1,12 +1,13 @@
 """A model as a folder: config.json, weights in one file or many, a tokenizer; or an adapter to such a model."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from llmnotes.errors import FileBroken, FileUnreadable
-from llmnotes.formats import pytorch, safetensors
+from llmnotes.formats import causes, pytorch, safetensors
 from llmnotes.formats.files import HEADER_LIMIT, Source
 from llmnotes.formats.format import Format
 from llmnotes.formats.results import Identity, Inspection, Tensor, counted
@@ -14,6 +15,9 @@ from llmnotes.formats.results import Identity, Inspection, Tensor, counted
 # In the order in which transformers looks for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
+SHARD = re.compile(r"(model|pytorch_model)-(\d{1,9})-of-(\d{1,9})\.(safetensors|bin)")
+ORIGINAL = "Mistral or Meta folder"  # params.json and consolidated weights, under names of their own
+ELSEWHERE = "take the same model in the folder that was made for transformers, with model.safetensors"
 
 
 def identify(source: Source) -> Identity | None:
@@ -37,8 +41,21 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     or that is not where the index says.
     """
     index = _index(source) or {}
+    found = _together(source, identity, _shards(source, index), index)
+    names = {tensor.name for tensor in found.tensors}
+    lost = next((name for name in index if name not in names), None)
+    if lost is not None:
+        raise source.broken(f"{lost[:80]!r} is in none of its shards")
+    if len(names) > len(index):
+        more = f"The shards hold {counted(len(names) - len(index), 'tensor')} that the index does not name."
+        return replace(found, notes=(*found.notes, more))
+    return found
+
+
+def _together(source: Source, identity: Identity, shards: list[str], index: dict[str, str]) -> Inspection:
+    """Return what the headers of the `shards` beside a file say, no tensor of which lies in two."""
     tensors, metadata, notes, home = [], {}, [], {}
-    for shard in _shards(source, index):
+    for shard in shards:
         path = source.path.parent / shard
         with Source(path) as file:
             if _index(file) is not None:
@@ -55,11 +72,6 @@ def inspect(source: Source, identity: Identity) -> Inspection:
         tensors += inspection.tensors
         metadata |= inspection.metadata
         notes += [note for note in inspection.notes if note not in notes]
-    lost = next((name for name in index if name not in home), None)
-    if lost is not None:
-        raise source.broken(f"{lost[:80]!r} is in none of its shards")
-    if len(home) > len(index):
-        notes.append(f"The shards hold {counted(len(home) - len(index), 'tensor')} that the index does not name.")
     return Inspection(source.path, identity, tuple(tensors), metadata, notes=tuple(notes))
 
 
@@ -76,10 +88,13 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
 
 def identify_folder(path: Path) -> Identity | None:
     """Return the identity of a folder of weights and settings, or None for any other."""
-    found = [name for name in WEIGHTS if (path / name).exists()]
+    found = [name for name in WEIGHTS if (path / name).exists()] or _loose(path)
     adapters = [name for name in ADAPTER if (path / name).exists()]
     if (path / "adapter_config.json").is_file() and (adapters or not found):
         return Identity("PEFT adapter", "", " and ".join(["adapter_config.json", *adapters[:1]]))
+    if is_original(path):
+        names = [name for name in ("params.json", "config.json") if (path / name).exists()]
+        return Identity(ORIGINAL, "", " and ".join([*names, *_consolidated(path)[:1]]))
     if found or _speaks_of_a_model(path / "config.json"):
         names = ["config.json"] * (path / "config.json").exists() + found[:1]
         return Identity("Hugging Face folder", "", " and ".join(names))
@@ -91,18 +106,69 @@ def inspect_folder(path: Path, identity: Identity) -> Inspection:
 
     Raises `FileBroken` for settings that are not JSON, and what `inspect` raises for a model in shards.
     """
+    if identity.format == ORIGINAL:
+        return _inspect_original(path, identity)
     adapter = identity.format == "PEFT adapter"
     config = settings(path / ("adapter_config.json" if adapter else "config.json"))
     found = [name for name in (ADAPTER if adapter else WEIGHTS) if (path / name).exists()]
-    if not found:
+    shards = [] if found or adapter else _loose(path)
+    if not found and not shards:
         need = ADAPTER[0] if adapter else WEIGHTS[0]
         raise FileBroken(f"{path} has settings and no {need}; copy the weights to where the settings are.")
-    weights = _weights(path / found[0], (FORMAT, *SHARDS))
+    weights = _of_loose_shards(path, identity, shards) if shards else _weights(path / found[0], (FORMAT, *SHARDS))
     if weights is None:
         raise FileBroken(f"{path / found[0]} holds no weights and no index of them; copy it again.")
-    notes = (*weights.notes, *_notes(path, config, weights, found))
     metadata = {"config": config} | ({"weights": weights.metadata} if weights.metadata else {})
-    return Inspection(path, identity, weights.tensors, metadata, None if adapter else _architecture(config), notes)
+    model = None if adapter else _architecture(config)
+    whole = Inspection(path, identity, weights.tensors, metadata, model, weights.notes)
+    return replace(whole, notes=(*whole.notes, *_notes(whole, [*found[1:], *_consolidated(path)])))
+
+
+def _of_loose_shards(path: Path, identity: Identity, shards: list[str]) -> Inspection:
+    """Return what shards hold that lie in a folder without their index; each says in its name how many there are."""
+    places = [match for shard in shards if (match := SHARD.fullmatch(shard))]
+    counts = {int(place[3]) for place in places}
+    numbers = sorted(int(place[2]) for place in places)
+    if len(counts) != 1 or numbers != list(range(1, len(numbers) + 1)) or len(numbers) != max(counts):
+        said = ", ".join(f"{count:,}" for count in sorted(counts))
+        raise FileBroken(
+            f"{path} has {counted(len(shards), 'shard')} of {said} and no index of them; copy the others there, "
+            "and what belongs to another model away."
+        )
+    with Source(path / shards[0]) as source:
+        found = _together(source, identity, shards, {})
+    note = f"{counted(len(shards), 'shard')} without an index were read; transformers wants one."
+    return replace(found, notes=(note, *found.notes))
+
+
+def _inspect_original(path: Path, identity: Identity) -> Inspection:
+    """Return what the weights of Mistral's or Meta's own programs hold."""
+    config = next((settings(path / name) for name in ("params.json", "config.json") if (path / name).exists()), {})
+    with Source(path / _consolidated(path)[0]) as source:
+        weights = _together(source, identity, _consolidated(path), {})
+    note = f"The tensors have the names of Mistral's and Meta's own programs: to convert or open it, {ELSEWHERE}."
+    return replace(weights, path=path, metadata={"config": config}, notes=(note, *weights.notes))
+
+
+def _loose(path: Path) -> list[str]:
+    """Return the names of the shards in a folder that has no index of them; safetensors before pickles."""
+    names = sorted(entry.name for entry in path.glob("*") if SHARD.fullmatch(entry.name))
+    return [name for name in names if name.endswith(".safetensors")] or names
+
+
+def _consolidated(path: Path) -> list[str]:
+    """Return the names of the weights of Mistral's or Meta's own programs; safetensors before pickles."""
+    names = sorted(
+        entry.name
+        for entry in path.glob("consolidated*")
+        if re.match(r"consolidated\b.*\.(safetensors|pth)$", entry.name)
+    )
+    return [name for name in names if name.endswith(".safetensors")] or names
+
+
+def is_original(path: Path) -> bool:
+    """Return whether a folder holds weights for Mistral's or Meta's own programs alone."""
+    return bool(_consolidated(path)) and not any((path / name).exists() for name in WEIGHTS) and not _loose(path)
 
 
 FORMAT = Format(identify, inspect, read)  # an index of shards
@@ -126,17 +192,19 @@ def settings(path: Path) -> dict:
         return source.json(0, source.size, unique=False)  # published configs do have keys twice
 
 
-def _notes(folder: Path, config: dict, weights: Inspection, found: list[str]) -> Iterator[str]:
-    names = {tensor.name for tensor in weights.tensors}
+def _notes(whole: Inspection, beside: list[str]) -> Iterator[str]:
+    config, names = whole.metadata["config"], {tensor.name for tensor in whole.tensors}
     if config.get("tie_word_embeddings") is True and "lm_head.weight" not in names:
         yield "The output layer is the embedding table once more (tie_word_embeddings); its weights are stored once."
-    if found[1:]:
-        yield f"{' and '.join(found[1:])} lies beside the weights and was not read."
-    packed = config.get("quantization_config")
-    if isinstance(packed, dict):
-        method = str(packed.get("quant_method"))[:40]
+    if beside:
+        yield f"{' and '.join(beside[:3])} lies beside the weights and was not read."
+    method = causes.quantized_by(whole)
+    if method is not None:
         yield f"The weights are quantized ({method}): what is counted here are packed elements, and no parameters."
-    code = sorted(path.name for path in folder.glob("*.py"))
+    prefix = causes.wrapper_of(names)
+    if prefix is not None:
+        yield f"Every tensor's name begins with {prefix}, which a wrapper put there; the model's own names do not."
+    code = sorted(path.name for path in whole.path.glob("*.py"))
     if code:
         yield f"The folder holds {counted(len(code), 'program')}, {code[0]} first; nothing here runs them."
 

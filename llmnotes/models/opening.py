@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from llmnotes import formats
-from llmnotes.errors import FileBroken, FileUnreadable, ModelBroken, ModelGated, ModelNotFound, UnknownFormat
-from llmnotes.formats import convert
+from llmnotes.errors import FileBroken, FileUnreadable, ModelBroken, ModelGated, ModelNotFound, UnknownFormat, reason
+from llmnotes.formats import convert, huggingface
 from llmnotes.formats.results import Inspection
+from llmnotes.models.loading import loaded
 from llmnotes.models.packaged import PACKAGES, converted
 from llmnotes.models.temporary import let_go, temporary_folder
 from llmnotes.pebble import VARIANTS, weights_dir
@@ -50,17 +51,18 @@ def chosen() -> str:
 
 
 def open_model(
-    name: str | Path | None = None, *, attention: str = "sdpa", say: Callable[[str], object] = print
+    name: str | Path | None = None, *, attention: str | None = None, say: Callable[[str], object] = print
 ) -> LanguageModel:
     """Open a causal language model; first print what it is and how much memory its weights take.
 
     `name` is "pebble", "pebble-chat", "smollm2", a folder in the Hugging Face layout, a GGUF file, or a name on the
-    hub; None means `chosen()`. A GGUF's blocks become floating-point numbers again. `attention="eager"` is what
-    `output_attentions=True` needs. The weights become float32 on a CPU and keep the type of their files on a GPU.
+    hub; None means `chosen()`. A GGUF's blocks become floating-point numbers again. transformers chooses the attention
+    that the architecture has; `attention="eager"` is what `output_attentions=True` needs. The weights become float32 on
+    a CPU and keep the type of their files on a GPU.
     `say` receives the one line that announces the model.
 
     Raises `ModelNotFound` (wrong path, unknown name, no network), `ModelGated` (the hub wants to know who asks),
-    `ModelBroken` (no config, no tokenizer, weights missing or cut short).
+    `ModelBroken` (no config, no tokenizer, weights missing or cut short, an architecture that transformers lacks).
 
     Does not run code that comes with a model, does not read pickled weights, and does not ask whether the model
     fits into memory.
@@ -77,10 +79,12 @@ def open_model(
     return lm
 
 
-def _open(folder: Path, name: str, attention: str, say: Callable[[str], object]) -> LanguageModel:
+def _open(folder: Path, name: str, attention: str | None, say: Callable[[str], object]) -> LanguageModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    if huggingface.is_original(folder):
+        raise ModelBroken(f"{name} holds weights for Mistral's or Meta's own programs; {huggingface.ELSEWHERE}.")
     config = _read_config(folder, name)
     found = _inspect(folder, name)
     gpu = torch.cuda.is_available()
@@ -95,30 +99,12 @@ def _open(folder: Path, name: str, attention: str, say: Callable[[str], object])
     with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, ImportError) as error:
+        except Exception as error:  # the library in Rust has no type of its own for what it cannot read
             raise ModelBroken(
-                f"{label} has no tokenizer that can be read; put its tokenizer.json and "
+                f"{label} has no tokenizer that can be read ({reason(error)}); put its tokenizer.json and "
                 "tokenizer_config.json beside config.json."
             ) from error
-        try:
-            opened = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                attn_implementation=attention,
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelBroken(
-                f"{label} has weights that do not fit its config.json ({type(error).__name__}); "
-                "copy or download the folder again."
-            ) from error
-    model, loaded = cast("tuple[PreTrainedModel, dict[str, list[str]]]", opened)  # with output_loading_info
-    if loaded["missing_keys"]:
-        lost = sorted(loaded["missing_keys"])
-        raise ModelBroken(f"{label} lacks {len(lost)} of its tensors, {lost[0]} first; copy the folder again.")
+        model = loaded(AutoModelForCausalLM, folder, label, found, dtype=dtype, attn_implementation=attention)
     cast("torch.nn.Module", model).to("cuda" if gpu else "cpu")  # transformers' own `to` has a wrong type
     return LanguageModel(label, model.eval(), tokenizer)
 
@@ -270,12 +256,17 @@ def _inspect(folder: Path, name: str) -> Inspection:
         found = formats.inspect(folder)
     except (FileBroken, FileUnreadable, UnknownFormat) as error:
         raise ModelBroken(f"{name} cannot be opened: {error}") from None
-    if not any((folder / weights).exists() for weights in ("model.safetensors", "model.safetensors.index.json")):
+    if any((folder / weights).exists() for weights in ("model.safetensors", "model.safetensors.index.json")):
+        return found
+    if any(tensor.path and tensor.path.suffix == ".safetensors" for tensor in found.tensors):
         raise ModelBroken(
-            f"{name} has its weights in a pickle, which is not opened; write them as safetensors with "
-            "`llmnotes convert`, and open that folder."
+            f"{name} has its weights in shards without an index, which transformers does not open; write them into one "
+            "file with `llmnotes convert NAME NEW --to safetensors`, and open that folder."
         )
-    return found
+    raise ModelBroken(
+        f"{name} has its weights in a pickle, which is not opened; write them as safetensors with "
+        "`llmnotes convert`, and open that folder."
+    )
 
 
 def _file_dtype(found: Inspection) -> "torch.dtype":

@@ -1,6 +1,5 @@
 """Convert a Hugging Face folder to a GGUF file."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -12,11 +11,11 @@ from llmnotes.formats.gguf import architectures, llava, rope, splits, tokenizer_
 from llmnotes.formats.gguf import tokenizer as gguf_tokenizer
 from llmnotes.formats.gguf.architectures import Architecture, Weight
 from llmnotes.formats.gguf.finite import finite
+from llmnotes.formats.gguf.source import SOURCES, folder_tensors
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.huggingface import settings
 from llmnotes.formats.progress import progress
-from llmnotes.formats.registry import read
-from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted
+from llmnotes.formats.results import Conversion, Inspection, PlannedTensor
 from llmnotes.quantization import mixtures
 
 SAMPLING = {
@@ -25,10 +24,7 @@ SAMPLING = {
     "min_p": ("min_p", "F32"),
     "temperature": ("temp", "F32"),
 }
-SOURCES = ("F32", "F16", "BF16")
 LIMIT = 1 << 27  # bytes of the largest group of rows that is held at a time
-COMPUTED = "that llama.cpp computes itself"
-UNUSED = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias")
 
 
 def convert(
@@ -56,10 +52,7 @@ def convert(
     architecture = architectures.of_config(config, inspection.path)
     not_carried = understood.losses(architecture, config)
     sizes = rope.settings(architecture, config, len(inspection.tensors))
-    at_hand = {tensor.name: tensor for tensor in inspection.tensors if not tensor.name.endswith(UNUSED)}
-    sizes["tie_word_embeddings"] = sizes["tie_word_embeddings"] and _tied(inspection, at_hand)
-    wanted = architectures.weights(architecture, sizes)
-    matched(wanted, at_hand, inspection.path.name)
+    wanted, at_hand, unused, said = folder_tensors(inspection, architecture, sizes)
     type = type_of(type, inspection)
     position_keys = rope.keys(architecture, sizes)
     tokenizer, lost = gguf_tokenizer.keys(
@@ -74,13 +67,12 @@ def convert(
     with progress(inspection.nbytes, dst.name) as advance:
         parts = []
         for weight in wanted:
-            parts.append(part_of(weight, at_hand, inspection, types[weight.name], advance, importance.get(weight.name)))
+            parts.append(part_of(weight, at_hand, types[weight.name], advance, importance.get(weight.name)))
         parts = _rope_factors(sizes) + parts
         metadata = general(inspection, architecture, parts) | architectures.keys(architecture, sizes) | position_keys
         metadata |= {"general.file_type": mixtures.FILE_TYPES[type][0], "general.quantization_version": 2} | tokenizer
         files = splits.write_model(dst, metadata, parts, split_max_size)
-    left |= _left(inspection, at_hand)
-    return Conversion.of(inspection, files, "gguf", parts, lost + not_carried, fallbacks, left)
+    return Conversion.of(inspection, files, "gguf", parts, said + lost + not_carried, fallbacks, left | unused)
 
 
 def general(inspection: Inspection, architecture: Architecture, parts: list[PlannedTensor]) -> dict[str, Any]:
@@ -126,63 +118,6 @@ def permuted(pieces: Iterable[bytes], rows: int, width: int, back: bool = False)
         yield left  # half a head; the writer counts bytes and reports it
 
 
-def _tied(inspection: Inspection, at_hand: dict[str, Tensor]) -> bool:
-    """Return whether the output layer is the embedding table once more, and take a copy of it out of `at_hand`.
-
-    A folder that says so may still hold another output layer: transformers keeps that.
-    """
-    pair = [at_hand[name] for name in ("model.embed_tokens.weight", "lm_head.weight") if name in at_hand]
-    if len(pair) == 2 and len({(each.dtype, each.shape, _digest(inspection, each)) for each in pair}) == 2:
-        return False
-    at_hand.pop("lm_head.weight", None)
-    return True
-
-
-def _digest(inspection: Inspection, tensor: Tensor) -> bytes:
-    digest = hashlib.blake2b()
-    for piece in read(inspection, tensor):
-        digest.update(piece)
-    return digest.digest()
-
-
-def _left(inspection: Inspection, at_hand: dict[str, Tensor]) -> dict[str, str]:
-    """Return {tensor of the folder that is not among those at hand: why}."""
-    left = {}
-    for tensor in inspection.tensors:
-        if tensor.name not in at_hand and tensor.alias not in at_hand:
-            twice = "that is the table of embeddings once more"
-            left[tensor.stored_name] = COMPUTED if tensor.name.endswith(UNUSED) else twice
-    return left
-
-
-def matched(wanted: list[Weight], at_hand: dict[str, Tensor], folder: str) -> None:
-    """Raise the sentence that says so where the tensors `at_hand` are not those that are `wanted`, shapes included."""
-    promised = {source: weight for weight in wanted for source in weight.sources}
-    lost = [name for name in promised if name not in at_hand]
-    extra = [name for name in at_hand if name not in promised]
-    if lost:
-        raise FileBroken(
-            f"{folder} lacks {counted(len(lost), 'tensor')} that its config.json promises, {lost[0]} first; "
-            "copy it again."
-        )
-    if extra:
-        raise NotConvertible(
-            f"{folder} has {counted(len(extra), 'tensor')} that its config.json does not describe, "
-            f"{extra[0][:80]} first; correct config.json, or merge an adapter first."
-        )
-    for name, weight in promised.items():
-        shape = weight.shape if len(weight.sources) == 1 else weight.shape[1:]
-        if at_hand[name].shape != shape:
-            raise FileBroken(
-                f"{name[:80]} in {folder} has the shape {at_hand[name].shape}, and config.json promises {shape}; "
-                "copy it again."
-            )
-        if at_hand[name].dtype not in SOURCES:
-            raise NotConvertible(
-                f"{name[:80]} is stored as {at_hand[name].dtype}; convert the model in its original precision instead."
-            )
-
-
 def type_of(type: str | None, inspection: Inspection, known: Iterable[str] = tuple(mixtures.FILE_TYPES)) -> str:
     """Return the file type asked for, or the one that llama.cpp's converter takes by itself."""
     if type is None:
@@ -208,17 +143,17 @@ def same_model(importance: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -
 
 def part_of(
     weight: Weight,
-    at_hand: dict[str, Tensor],
-    inspection: Inspection,
+    at_hand: dict[str, PlannedTensor],
     dtype: str,
     advance: Callable[[int], None],
     importance: Any = None,
 ) -> PlannedTensor:
     """Return one tensor of a GGUF in the type `dtype`, ready to be written; `advance` hears how many bytes are read."""
     tensors = [at_hand[name] for name in weight.sources]
-    data = partial(_data, weight, tensors, inspection, advance)
+    sources = tuple(source for tensor in tensors for source in tensor.sources)
+    data = partial(_data, weight, tensors, advance)
     coded = partial(quantized, weight.name, data, dtype, importance)
-    return PlannedTensor(weight.name, dtype, weight.shape, coded, tuple(tensor.stored_name for tensor in tensors))
+    return PlannedTensor(weight.name, dtype, weight.shape, coded, sources)
 
 
 def quantized(name: str, data: Callable, dtype: str, importance: Any = None) -> Iterator[bytes]:
@@ -232,9 +167,9 @@ def quantized(name: str, data: Callable, dtype: str, importance: Any = None) -> 
             raise NotQuantizable(f"{name[:80]} cannot become {dtype}: {error}") from None
 
 
-def _data(weight: Weight, tensors: list[Tensor], inspection: Inspection, advance) -> Iterator[tuple[str, Iterator]]:
+def _data(weight: Weight, tensors: list[PlannedTensor], advance) -> Iterator[tuple[str, Iterator]]:
     for tensor in tensors:
-        pieces = read(inspection, tensor)
+        pieces = iter(tensor.data())
         if weight.heads:
             rows = tensor.shape[0] // weight.heads
             pieces = permuted(pieces, rows, tensor.nbytes // tensor.shape[0])

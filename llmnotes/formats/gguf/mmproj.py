@@ -5,7 +5,8 @@ from typing import Any
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats.gguf import llava
-from llmnotes.formats.gguf.from_huggingface import COMPUTED, matched, part_of, type_of
+from llmnotes.formats.gguf.from_huggingface import part_of, type_of
+from llmnotes.formats.gguf.source import COMPUTED, matched, planned
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.progress import progress
@@ -36,8 +37,9 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
             f"{llava.NAME}."
         )
     seen = llava.vision(inspection)
-    wanted, unseen, at_hand = llava.weights(inspection, seen)
-    matched(wanted + unseen, at_hand, inspection.path.name)
+    wanted, unseen, tensors = llava.weights(inspection, seen)
+    at_hand = planned(inspection, tensors)
+    matched(wanted + unseen, at_hand, inspection)
     type = "F16" if type is None else type_of(type, inspection, TYPES)
     fallbacks: dict[str, str] = {}
     with progress(sum(at_hand[weight.sources[0]].nbytes for weight in wanted), dst.name) as advance:
@@ -48,7 +50,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
                 dtype = "F16"
             if dtype != type and len(weight.shape) > 1:
                 fallbacks[weight.name] = dtype
-            parts.append(part_of(weight, at_hand, inspection, dtype, advance))
+            parts.append(part_of(weight, at_hand, dtype, advance))
         with new_file(dst) as file:
             write_gguf(file, keys(inspection, seen, type), parts)
     lost = []
@@ -58,7 +60,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     lost.append(
         "llama.cpp puts CLIP's class token after the patches instead of before them, so answers about images differ."
     )
-    left = _left(inspection, [at_hand[weight.sources[0]] for weight in unseen], parts)
+    left = _left(inspection, [tensors[weight.sources[0]] for weight in unseen], parts)
     return Conversion.of(inspection, dst, "mmproj", parts, lost, fallbacks, left)
 
 

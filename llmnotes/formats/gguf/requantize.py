@@ -6,8 +6,9 @@ from typing import Any
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats.gguf import entries, splits
-from llmnotes.formats.gguf.from_huggingface import SOURCES, quantized, same_model, type_of
+from llmnotes.formats.gguf.from_huggingface import quantized, same_model, type_of
 from llmnotes.formats.gguf.kinds import only_a_model
+from llmnotes.formats.gguf.source import SOURCES
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read

@@ -13,7 +13,8 @@ from typing import Any
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.files import METADATA_LIMIT, Source
 from llmnotes.formats.gguf import architectures, hf_tokenizer, pieces, requantize, rope, to_huggingface
-from llmnotes.formats.gguf.from_huggingface import COMPUTED, type_of
+from llmnotes.formats.gguf.from_huggingface import type_of
+from llmnotes.formats.gguf.source import COMPUTED
 from llmnotes.formats.legacy.ggml.to_gguf import name_of
 from llmnotes.formats.repack import values_left
 from llmnotes.formats.results import Conversion, Inspection, Tensor, counted, size_of

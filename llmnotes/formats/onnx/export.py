@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from llmnotes.errors import MissingPart, NotConvertible
+from llmnotes.errors import MissingPart, NotConvertible, reason
 from llmnotes.formats.files import CHUNK
 from llmnotes.formats.registry import inspect
 from llmnotes.formats.results import Conversion, Inspection, counted
@@ -118,7 +118,9 @@ def onnx_logits(graph: "str | Path | InferenceSession", ids: list[int]) -> "np.n
 
 
 def _cannot_run(name: str, error: Exception) -> NotConvertible:
-    return NotConvertible(f"onnxruntime cannot run {name} ({error.__class__.__name__}); export it again.")
+    return NotConvertible(
+        f"onnxruntime cannot run {name} ({reason(error)}); export it with the operators that it knows."
+    )
 
 
 def _trace(folder: Path, path: Path):
@@ -147,8 +149,8 @@ def _trace(folder: Path, path: Path):
         )
     except Exception as error:  # whatever a damaged or unknown folder sets off inside the library
         raise NotConvertible(
-            f"transformers cannot open {folder.name} as a causal language model ({error.__class__.__name__}); check "
-            "its config.json and its weights."
+            f"transformers cannot open {folder.name} as a causal language model ({reason(error)}); see whether its "
+            "config.json asks for another version, a package, or another kind of model."
         ) from None
     model, loaded = cast("tuple[PreTrainedModel, dict[str, list[str]]]", opened)  # with output_loading_info
     model.eval()
@@ -172,7 +174,7 @@ def _trace(folder: Path, path: Path):
         )
     except Exception as error:  # the exporter names no type of its own for what it cannot trace
         raise NotConvertible(
-            f"torch.onnx cannot trace {folder.name} ({error.__class__.__name__}); llmnotes can write it as safetensors."
+            f"torch.onnx cannot trace {folder.name} ({reason(error)}); llmnotes can write it as safetensors."
         ) from None
     assert program is not None  # with dynamo=True it is returned
     program.model.metadata_props["architecture"] = type(model).__name__

@@ -8,7 +8,8 @@ from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.gguf import splits
-from llmnotes.formats.gguf.from_huggingface import COMPUTED, quantized, type_of
+from llmnotes.formats.gguf.from_huggingface import quantized, type_of
+from llmnotes.formats.gguf.source import COMPUTED
 from llmnotes.formats.gguf.types import NUMBERS, Typed
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
