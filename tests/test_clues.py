@@ -32,6 +32,7 @@ NAMES: dict[str, dict] = {
     "08.2": {"h": X[0], "down": X, "read": X[:, 0], "i": 1},
     "08.3": {"softmax": np.abs, "model": lambda ids: X, "ids": [0, 1]},
     "09.1": {"right": torch.ones(3)},
+    "09.2": {"torch": torch, "logits": torch.zeros(3)},
     "11.1": {"file": io.BytesIO(bytes(16)), "struct": struct, "four_bytes": bytes(4)},
     "13.2": {"x": X[0]},
     "15.1": {"a": X, "b": X[:, 0], "x": np.ones(4)},

@@ -1,4 +1,4 @@
-"""The exercises of notebook 09: cross-entropy in one line, a training loop, and four curves to diagnose."""
+"""The exercises of notebook 09: cross-entropy in one line, its slope, a training loop, and four curves to diagnose."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -16,6 +16,11 @@ PREDICTIONS = (  # logits, and the number of the right word in each row
     ([[0.5, -1.2, 2.0, 0.1], [1.0, 0.0, 0.3, -0.7], [-2.0, 1.5, 0.2, 0.0]], [2, 1, 1]),
     ([[3.0, 0.0], [0.0, 1.0], [0.5, 0.5], [-1.0, 2.0]], [1, 1, 0, 1]),
     ([[0.1, 0.2, 0.3]], [0]),
+)
+ROWS = (  # logits of one prediction, and the number of the right word; none of them even
+    ([0.5, -1.2, 2.0, 0.1], 2),
+    ([0.3, 1.4], 0),
+    ([-2.0, 1.5, 0.2, 0.0, -0.4], 4),
 )
 RATES = {"A": (200.0, "too large"), "B": (-5.0, "wrong sign"), "C": (30.0, "fine"), "D": (0.3, "too small")}
 
@@ -77,6 +82,69 @@ def check_cross_entropy(answer: Answer) -> str | Verdict | None:
         right = cross_entropy(weights, targets).item()
         if not math.isclose(found.item(), right, rel_tol=1e-12):
             return Verdict("nearly", f"nearly: the right answer is {right:.12f}, yours is {found.item():.12f}")
+    return None
+
+
+def gradient(logits: torch.Tensor, target: int) -> torch.Tensor:
+    """Return the slope of the cross-entropy for each logit of one prediction: guess minus truth.
+
+    >>> gradient(torch.zeros(4), 2).tolist()
+    [0.25, 0.25, -0.75, 0.25]
+    """
+    slopes = torch.softmax(logits, dim=-1)
+    slopes[target] -= 1
+    return slopes
+
+
+def _on_row(function: Callable[[torch.Tensor, int], Any]) -> Answer:
+    """Return a function of (list, number) that hands a tensor to `function`, and makes a list of one it returns."""
+
+    def call(logits: list, target: int) -> Any:
+        found = function(torch.tensor(logits, dtype=torch.float64), target)
+        return found.tolist() if isinstance(found, torch.Tensor | np.ndarray) else found
+
+    return call
+
+
+def _sharp(logits: torch.Tensor, target: int) -> torch.Tensor:
+    """Return the truth: 1 for the word that came, 0 for the others."""
+    return torch.nn.functional.one_hot(torch.tensor(target), len(logits))
+
+
+def check_gradient(answer: Answer) -> str | Verdict | None:
+    """Return None for guess minus truth, as a tensor with all its digits, or which mistake was made."""
+    mistakes = {
+        "swapped": lambda logits, target: -gradient(logits, target),
+        "guess_only": lambda logits, target: torch.softmax(logits, dim=-1),
+        "no_softmax": lambda logits, target: logits - _sharp(logits, target),
+        "one_number": lambda logits, target: gradient(logits, target)[target],
+        "others_zero": lambda logits, target: gradient(logits, target) * _sharp(logits, target),
+        "right_left_out": lambda logits, target: torch.softmax(logits, dim=-1) * (1 - _sharp(logits, target)),
+        "place": lambda logits, target: torch.softmax(logits, dim=-1) - target,
+        "everywhere": lambda logits, target: torch.softmax(logits, dim=-1) - 1,
+        "log": lambda logits, target: torch.log_softmax(logits, dim=-1) - _sharp(logits, target),
+        "mean": lambda logits, target: gradient(logits, target) / len(logits),
+        "loss": lambda logits, target: -torch.log_softmax(logits, dim=-1)[target],
+        "losses": lambda logits, target: -torch.log_softmax(logits, dim=-1),
+    }
+    try:
+        verdict = judge(_on_row(answer), _on_row(gradient), ROWS, {key: _on_row(how) for key, how in mistakes.items()})
+    except RuntimeError as error:
+        if "must match the size" in str(error):
+            return "size"
+        raise
+    if verdict is not None:
+        return verdict
+    for logits, target in ROWS:
+        row = torch.tensor(logits, dtype=torch.float64)
+        given = row.clone()
+        found = answer(given, target)
+        if not torch.equal(given, row):
+            return Verdict("overwrites", "your function changes the logits it is given; work on a copy")
+        if not isinstance(found, torch.Tensor):
+            return "bare"
+        if found.dtype != row.dtype or not torch.allclose(found, gradient(row, target), rtol=0, atol=1e-15):
+            return "digits"
     return None
 
 
@@ -280,6 +348,12 @@ def cross_entropy(logits, targets):
     p = torch.softmax(logits, dim=-1)
     right = p[torch.arange(len(targets)), targets]
     return ...'''
+GRADIENT = '''import torch
+
+
+def gradient(logits, target):
+    """Return the slope of the loss for each logit of one row."""
+    ...'''
 TRAIN = '''import torch
 
 
@@ -338,6 +412,39 @@ each row gave to the word that came.""",
     ),
     Exercise(
         id="09.2",
+        title="Guess minus truth",
+        level="easy",
+        minutes=5,
+        task="""Up or down, for a whole row at once: write `gradient(logits, target)`. It gets the logits of one
+prediction, a row of any length, and `target`, the number of the word that came. It returns $p - y$, one slope for each
+logit, as a tensor. The check tries rows in which $p$ is not the same everywhere, and so does the lesson.""",
+        clue="First $p$, with `torch.softmax(logits, dim=-1)`. Then take 1 away in a single place: `p[target] -= 1`.",
+        name="gradient",
+        stub=GRADIENT,
+        solution=GRADIENT.replace("    ...", "    p = torch.softmax(logits, dim=-1)\n    p[target] -= 1\n    return p"),
+        check=check_gradient,
+        hints={
+            "swapped": "this is truth minus guess: the way down. The slope is guess minus truth.",
+            "guess_only": "this is the guess p alone. The truth, 1 for the word that came, is still to be taken away.",
+            "no_softmax": "here 1 is taken from the logit. Make probabilities of the logits first, with a softmax.",
+            "one_number": "this is the slope of one logit, that of the word that came. We want a slope for each.",
+            "others_zero": "the right word's slope is right. The other words have one, too: their own p, since y is 0.",
+            "right_left_out": "the other words are right. The one that came has the slope p − 1, not 0.",
+            "place": "this takes away the *number* of the word that came, everywhere. Take away 1, in its place only.",
+            "everywhere": "1 is taken away everywhere. Take it away only in the place of the word that came.",
+            "log": "there is a logarithm too many: it is p − y, and not ln p − y.",
+            "mean": "the row is one prediction, so there is nothing to divide by.",
+            "loss": "this is the loss itself. We want how it changes with each logit.",
+            "losses": "this is −ln p of every word. We want how the loss changes with each logit: p − y.",
+            "size": "y has another length than the row. If you use `one_hot`, tell it how many words there are: "
+            "`one_hot(torch.tensor(target), len(logits))`.",
+            "bare": "the numbers are right, but not in a tensor. Return one: no .tolist(), no NumPy.",
+            "digits": "the numbers are right, but not to all digits. Leave out what rounds them or changes the type.",
+        },
+        kept=True,
+    ),
+    Exercise(
+        id="09.3",
         title="Your own train",
         level="medium",
         minutes=8,
@@ -376,7 +483,7 @@ random.)""",
         kept=True,
     ),
     Exercise(
-        id="09.3",
+        id="09.4",
         title="Read the curves",
         level="easy",
         minutes=5,

@@ -196,32 +196,31 @@ def leads_of_all(leads: np.ndarray) -> None:
 
 def repaired(leads: np.ndarray, edges: Sequence[Sequence[int]], first: Sequence[int]) -> None:
     """Show what is left: bars of mean lead, and which look is needed. `first`: right with MLP 0's average in a row."""
-    ax = canvas(44)
+    ax = canvas(46.6)
     means, total = leads.mean(axis=0), len(leads)
-    note(ax, 1, 41.8, "the animal's row", NORMAL, ha="left", bold=True, colour="stream")
-    note(ax, 1, 25.6, "the row of ␣a", NORMAL, ha="left", bold=True, colour="stream")
-    line(ax, [(4, 33), (60, 33)], "stream", 4)
-    line(ax, [(4, 22.6), (60, 22.6)], "stream", 4)
+    note(ax, 1, 38.4, "the animal's row", NORMAL, ha="left", bold=True, colour="stream")
+    note(ax, 1, 27.2, "the row of ␣a", NORMAL, ha="left", bold=True, colour="stream")
+    line(ax, [(4, 34.6), (60, 34.6)], "stream", 4)
+    line(ax, [(4, 24.2), (60, 24.2)], "stream", 4)
     xs = [7 + 6.6 * j for j in range(9)]
     if first[3] < total:
-        box(ax, xs[2] - 3.4, 35, 6.8, 4.2, "MLP 0", "mlp", size=SMALL)
-        arrow(ax, (xs[2], 35), (xs[2], 33.6), thing="mlp", width=3)
+        mlp = box(ax, xs[2] - 0.4, 40.6, 6.8, 4.2, "MLP 0", "mlp", size=SMALL)
+        arrow(ax, mlp.bottom, (mlp.bottom[0], 35.4), thing="mlp", width=3)
     for b in range(4):
         x = xs[1 + 2 * b]
         if edges[b][0] < total:
-            box(ax, x - 3.4, 27.4, 6.8, 3.8, "baby", size=SMALL)
-            arrow(ax, (x, 27.4), (x, 23.4), thing="attention", width=4)
+            box(ax, x - 3.4, 29, 6.8, 3.8, "baby", size=SMALL)
+            arrow(ax, (x, 29), (x, 25), thing="attention", width=4)
         if edges[b][1] < total:
-            arrow(ax, (x, 32.4), (x, 23.4), thing="attention", width=4)
-            note(ax, x + 1.2, 28.6, f"attention {b}", ha="left", colour="attention")
+            arrow(ax, (x, 34), (x, 25), thing="attention", width=4)
+            note(ax, x + 1.2, 30.2, f"attention {b}", ha="left", colour="attention")
     scale = 10 / means.max()
-    ax.plot((4, 62), (6.6, 6.6), color=FAINT, linewidth=1)
+    ax.plot((4, 62), (8.2, 8.2), color=FAINT, linewidth=1)
     for j, (x, mean) in enumerate(zip(xs, means, strict=True)):
         low = min(0.0, mean) * scale
-        ax.add_patch(Rectangle((x - 2, 6.6 + low), 4, max(abs(mean) * scale, 0.2), facecolor=THINGS[kind(PARTS[j])][0]))
-        note(ax, x, 6.6 + max(0, mean) * scale + 1.6, signed(mean, "{:+.1f}"), bold=True)
-        short = "table" if not j else f"{'att' if j % 2 else 'MLP'} {(j - 1) // 2}"
-        note(ax, x, 4.4, short, colour=kind(PARTS[j]))
+        ax.add_patch(Rectangle((x - 2, 8.2 + low), 4, max(abs(mean) * scale, 0.2), facecolor=THINGS[kind(PARTS[j])][0]))
+        note(ax, x, 8.2 + max(0, mean) * scale + 1.6, signed(mean, "{:+.1f}"), bold=True)
+        note(ax, x, 6.2 - 2 * (j % 2), PARTS[j], colour=kind(PARTS[j]))  # in two rows, or the names collide
     note(ax, 32, 1.6, "given to the lead of the right answer, on average", colour=FAINT)
     show(
         ax,
@@ -229,4 +228,28 @@ def repaired(leads: np.ndarray, edges: Sequence[Sequence[int]], first: Sequence[
         "what each part gives to the lead. MLP 0 gives almost nothing there; it works on the animal's row.",
         "Two streams with thick arrows where baby and the animal cross into the lower one, and below them nine bars; "
         "the highest is MLP 3.",
+    )
+
+
+def places(ahead: np.ndarray, block: int) -> None:
+    """Show how many tokens the lens puts before each answer, (answers, blocks); `block` gets a mark."""
+    ax = canvas(34)
+    last = ahead.shape[1] - 1
+    plot = chart(ax, 9.4, 6, 52, 24, xlim=(-0.5, last + 0.7), ylim=(0.7, 9e4), yscale="log")
+    plot.axvline(block, color=THINGS["attention"][0], linewidth=1.6, linestyle="--")
+    for row in ahead:
+        right = row[-1] == 0
+        plot.plot(row + 1, color=THINGS["stream" if right else "old"][0], linewidth=1.3, alpha=0.75)
+        plot.plot(last, row[-1] + 1, "o", color=THINGS["stream" if right else "old"][0], markersize=5)
+    plot.set_yticks([1, 10, 100, 1000, 10_000], ["1st", "10th", "100th", "1,000th", "10,000th"])
+    plot.set_yticks([], minor=True)
+    plot.set_xticks([0, 5, 10, 15, 20, block, last])
+    note(ax, 9.4, 32, "place of the right answer", bold=True, ha="left", colour="stream")
+    note(ax, 34.5, 1.8, "read after block …", colour=FAINT)
+    right = int((ahead[:, -1] == 0).sum())
+    show(
+        ax,
+        f"The logit lens on SmolLM2, a line for each of {len(ahead)} capitals ({right} of them end in the first place, "
+        f"in blue). At block {block} all lines fall, and only the last block brings a city to the top.",
+        f"Lines that stay high from block to block, fall at block {block}, and reach the first place at the very end.",
     )

@@ -11,6 +11,12 @@ def cross_entropy(logits, targets):
     return {last}"""
 
 
+def _gradient(*lines: str) -> str:
+    return "\n    ".join(
+        ("import torch\n\n\ndef gradient(logits, target):", "p = torch.softmax(logits, dim=-1)", *lines, "return p")
+    )
+
+
 def _train(*lines: str, again: str = "", kept: str = "loss.item()", given: str = "losses") -> str:
     body = "\n        ".join(lines)
     return f"""import torch
@@ -52,6 +58,23 @@ WRONG = {
         "cut": _entropy("-right.detach().log().mean()"),
     },
     "09.2": {
+        "swapped": _gradient("p = -p", "p[target] += 1"),
+        "guess_only": _gradient(),
+        "no_softmax": _gradient("p = logits.clone()", "p[target] -= 1"),
+        "one_number": _gradient("p = p[target] - 1"),
+        "others_zero": _gradient("right = p[target] - 1", "p = torch.zeros_like(logits)", "p[target] = right"),
+        "right_left_out": _gradient("p[target] = 0"),
+        "place": _gradient("p = p - target"),
+        "everywhere": _gradient("p = p - 1"),
+        "log": _gradient("p = p.log()", "p[target] -= 1"),
+        "mean": _gradient("p[target] -= 1", "p = p / len(p)"),
+        "loss": _gradient("p = -p[target].log()"),
+        "losses": _gradient("p = -p.log()"),
+        "size": _gradient("p = p - torch.nn.functional.one_hot(torch.tensor(target))"),
+        "bare": _gradient("p[target] -= 1", "p = p.tolist()"),
+        "digits": _gradient("p[target] -= 1", "p = p.float()"),
+    },
+    "09.3": {
         "not_cleared": _train("loss.backward()", "optimizer.step()"),
         "no_gradient": _train("loss.backward", "optimizer.step()", "optimizer.zero_grad()"),
         "cleared_first": _train("loss.backward()", "optimizer.zero_grad()", "optimizer.step()"),
@@ -97,7 +120,7 @@ WRONG = {
             again="random = torch.Generator().manual_seed(seed)",
         ),
     },
-    "09.3": {
+    "09.4": {
         "keys": 'diagnosis = ["too large", "wrong sign", "fine", "too small"]',
         "words": 'diagnosis = {"A": "too big", "B": "wrong sign", "C": "fine", "D": "too small"}',
         "nearly_there": 'diagnosis = {"A": "too large", "B": "wrong sign", "C": "too small", "D": "too small"}',
