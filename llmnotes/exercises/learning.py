@@ -418,7 +418,7 @@ each row gave to the word that came.""",
         task="""Up or down, for a whole row at once: write `gradient(logits, target)`. It gets the logits of one
 prediction, a row of any length, and `target`, the number of the word that came. It returns $p - y$, one slope for each
 logit, as a tensor. The check tries rows in which $p$ is not the same everywhere, and so does the lesson.""",
-        clue="First $p$, with `torch.softmax(logits, dim=-1)`. Then take 1 away in a single place: `p[target] -= 1`.",
+        clue="First $p$, with `torch.softmax(logits, dim=-1)`. Then take 1 away from it, in the place `target` only.",
         name="gradient",
         stub=GRADIENT,
         solution=GRADIENT.replace("    ...", "    p = torch.softmax(logits, dim=-1)\n    p[target] -= 1\n    return p"),

@@ -223,12 +223,13 @@ def backward(values: Losses, slopes: Losses, paths: Losses) -> None:
     )
 
 
-def circle(size: int) -> None:
-    """Draw the loop of training; `size` is how many numbers our table has."""
-    ax = canvas(24)
+def circle(size: int, losses: Losses) -> None:
+    """Draw the loop of training; `size` is how many numbers our table has, `losses` are those of the first rounds."""
+    ax = canvas(31)
+    first, second = losses
     places = {
         "1 guess": (1, 14.6, "stream", "logits[now]"),
-        "2 loss": (23, 14.6, "loss", "cross_entropy"),
+        "2 loss": (23, 14.6, "loss", f"{first:.3f}, then {second:.3f}"),
         "3 gradient": (45, 14.6, "gradient", "backward()"),
         "4 step": (34, 2.4, "table", "− lr · gradient"),
         "5 clear": (12, 2.4, "old", "grad = None"),
@@ -242,11 +243,17 @@ def circle(size: int) -> None:
         ((33.6, 5.9), (30.4, 5.9)),
     ):
         arrow(ax, start, end)
-    arrow(ax, (17, 9.8), (10, 14.2), "and again", side="right")
+    arrow(ax, (17, 9.8), (10, 14.2))
+    note(ax, 11, 11.2, "and again", ha="right")
+    for x, text in ((10, "the text: now"), (32, "the text: after")):
+        note(ax, x, 28.8, text, bold=True)
+        arrow(ax, (x, 27.4), (x, 22), thing="token")
     show(
         ax,
-        f"All of training is this circle, for a table of {size:,} numbers and for a model of many billions.",
-        "Five boxes in a circle: guess, loss, gradient, step, clear.",
+        f"All of training is this circle, for a table of {size:,} numbers and for a model of many billions. The text "
+        f"comes in twice: as what is there, and as what came next. After one round the loss is down from "
+        f"{first:.3f} to {second:.3f}.",
+        "Five boxes in a circle: guess, loss, gradient, step, clear. The text enters at guess and at loss.",
     )
 
 
@@ -292,28 +299,13 @@ def _curves(
     show(ax, caption, alt)
 
 
-def three_rates(runs: Mapping[int, Losses], counting: float) -> None:
-    """Draw a run for each of three learning rates, from small to large."""
-    small, good, large = runs
-    _curves(
-        [
-            (f"lr = {large}", runs[large], "loss"),
-            (f"lr = {small}", runs[small], "old"),
-            (f"lr = {good}", runs[good], "stream"),
-        ],
-        "Blue falls fast at first, then slower and slower, towards what counting pays. Too small a rate (grey) "
-        "goes the same way and would take thousands of steps. Too large a rate (red) never settles.",
-        "Three loss curves: one slow, one fast and smooth, one jumping.",
-        floor=(counting, "counting"),
-    )
-
-
 def noisy_and_smooth(noisy: Losses, smooth: Losses, batch: int, everything: int, lr: float) -> None:
     """Draw a run on batches and a run on all pairs at the same rate."""
     _curves(
         [(f"batch of {batch}", noisy, "old"), (f"all {everything:,}", smooth, "stream")],
         f"The same learning rate, {lr:.0f}, with {batch} pairs a step and with all {everything:,} (seed 0). The noisy "
-        f"curve reads {everything // batch} times fewer pairs in each step and gets nearly as far.",
+        f"curve reads {everything // batch} times fewer pairs in each step and gets nearly as far. Real loss curves "
+        "are jagged, too: each step is measured on other examples.",
         "A smooth loss curve and a jagged one around it.",
     )
 
