@@ -68,6 +68,16 @@ def test_an_optimizers_moments_are_no_weights(tmp_path, key, other):
     assert "of an optimizer" in done.lost[0] and "exp_avg" in done.lost[0] and "rng_state" in done.lost[1]
 
 
+def test_a_trainers_checkpoint_in_a_folder_is_no_different(tiny_folder, tmp_path):
+    state, moments = trained()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(tiny_folder / "config.json", folder)
+    torch.save({"model_state_dict": state, "optimizer": moments}, folder / "pytorch_model.bin")
+    done = convert(folder, tmp_path / "out", to="safetensors")
+    assert same(load_file(tmp_path / "out" / "model.safetensors"), state) and "exp_avg" in done.lost[0]
+
+
 def test_two_networks_keep_their_names_and_an_average_is_named(tmp_path):
     state, moments = trained()
     found, done = written({"model": state, "head": {"w": torch.ones(2)}, "optimizer": moments}, tmp_path)

@@ -234,6 +234,18 @@ def test_tied_embeddings_are_stored_once(llava, tmp_path):
         convert(changed(llava[0], tmp_path / "b", weights=untied), tmp_path / "b.gguf", "gguf", "F32")
 
 
+def test_weights_that_do_not_lie_as_they_are_arrive_under_their_new_names(llava, tmp_path):
+    import torch
+
+    folder = shutil.copytree(llava[0], tmp_path / "a", ignore=shutil.ignore_patterns("*.safetensors"))
+    weights = {name: torch.from_numpy(array) for name, array in load_file(llava[0] / "model.safetensors").items()}
+    turned = {name: tensor.t().contiguous().t() if tensor.ndim == 2 else tensor for name, tensor in weights.items()}
+    torch.save(turned, folder / "pytorch_model.bin")
+    for source, name in ((llava[0], "b.gguf"), (folder, "c.gguf")):
+        convert(source, tmp_path / name, "gguf", "F32")
+    assert tensors(tmp_path / "b.gguf")[0] == tensors(tmp_path / "c.gguf")[0]
+
+
 def test_the_command_line_says_what_did_not_travel(llava, tmp_path, capsys):
     target = tmp_path / "mm.gguf"
     assert main(["convert", str(llava[0]), str(target), "--to", "mmproj", "--type", "Q8_0", "--json"]) == 0

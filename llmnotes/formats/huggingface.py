@@ -120,7 +120,7 @@ def inspect_folder(path: Path, identity: Identity) -> Inspection:
         raise FileBroken(f"{path / found[0]} holds no weights and no index of them; copy it again.")
     metadata = {"config": config} | ({"weights": weights.metadata} if weights.metadata else {})
     model = None if adapter else _architecture(config)
-    whole = Inspection(path, identity, weights.tensors, metadata, model, weights.notes)
+    whole = replace(weights, path=path, identity=identity, metadata=metadata, architecture=model)
     return replace(whole, notes=(*whole.notes, *_notes(whole, [*found[1:], *_consolidated(path)])))
 
 

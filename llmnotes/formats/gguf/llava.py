@@ -80,11 +80,6 @@ def language_model(inspection: Inspection) -> tuple[Inspection, dict[str, str]]:
     parts = _parts(inspection)
     tensors, names = [], {tensor.name: _name(tensor.name) for tensor in inspection.tensors}
     for name, tensor in parts["language_model"].items():
-        if tensor.offset is None:
-            raise NotConvertible(
-                f"{tensor.name[:80]} is compressed or not contiguous in its file; convert the folder to "
-                "safetensors first."
-            )
         alias = names[tensor.alias][1] if tensor.alias in names else None
         tensors.append(replace(tensor.renamed(name), alias=alias))
     text = (TEXT_DEFAULTS if text.get("model_type", "llama") == "llama" else {}) | text
