@@ -164,30 +164,6 @@ def race(runs: Mapping[str, Sequence[Curve]]) -> None:
     )
 
 
-def hold(rows: Sequence[str], wordings: Sequence[str], held: Sequence[int]) -> None:
-    """Draw which wording, a column, of which animal, a row, is held out."""
-    ax = canvas(6 + 3.8 * len(rows))
-    wide = 50 / len(wordings)
-    high = 3.8 * len(rows)
-    for j, wording in enumerate(wordings):
-        note(ax, 12 + wide * (j + 0.5), high + 4.2, wording)
-    for i, (row, out) in enumerate(zip(rows, held, strict=True)):
-        y = high - 3.8 * (i + 1) + 2
-        note(ax, 11, y + 1.8, row, ha="right", code=True)
-        for j in range(len(wordings)):
-            strong, pale = THINGS["held out" if j == out else "stream"]
-            fill = strong if j == out else pale
-            ax.add_patch(Rectangle((12 + wide * j, y), wide - 0.4, 3.4, facecolor=fill, edgecolor=strong, zorder=3))
-            text, ink = ("held out", "white") if j == out else ("train", INK)
-            note(ax, 12 + wide * (j + 0.5) - 0.2, y + 1.7, text, colour=ink, bold=j == out)
-    show(
-        ax,
-        "Of the four wordings of each fact, one is kept out of the training, by lot. The fact is there in three "
-        "others: so a model that has linked the words can answer, and one that only repeats sentences can't.",
-        "A grid of animals and wordings, one cell of each row marked as held out.",
-    )
-
-
 def _bundle(plot: Axes, runs: Sequence[Mapping[str, Curve]], name: str, every: int, thing: str, style: str) -> float:
     """Draw a curve of each run; return the height at which they end, on average, in shares of the plot's height."""
     low, high = plot.get_ylim()
@@ -231,27 +207,25 @@ def validation(runs: Sequence[Mapping[str, Curve]], every: int, floor: float) ->
 
 
 def by_heart(one: Sequence[Mapping[str, Curve]], three: Sequence[Mapping[str, Curve]], every: int) -> None:
-    """Draw training loss and answers with `one` wording of each fact, and the answers with `three`."""
-    ax = canvas(32)
-    steps, top = every * (len(one[0]["answers"]) - 1), 6
-    plot = plot_at(ax, 4, 6, 32, 23, xlim=(0, steps), ylim=(0, top), xticks=range(0, steps + 1, 100))
-    rows = (
-        (one, "training", "stream", "-", "training"),
-        (one, "answers", "held out", "--", "answers, one wording"),
-        (three, "answers", "mlp", "--", "answers, three wordings"),
-    )
-    ends = [6 + 23 * _bundle(plot, runs, name, every, thing, style) for runs, name, thing, style, _ in rows]
+    """Draw runs with `one` wording of each fact and with `three`: the training loss, and beside it the answers."""
+    ax = canvas(34)
+    steps = every * (len(one[0]["answers"]) - 1)
+    rows = ((one, "held out", "one wording"), (three, "mlp", "three wordings"))
+    for x, name, style, title in ((4, "training", "-", "training loss"), (30, "answers", "--", "loss of the answers")):
+        plot = plot_at(ax, x, 6, 19, 23, xlim=(0, steps), ylim=(0, 6), xticks=(0, steps // 2, steps))
+        ends = [6 + 23 * _bundle(plot, runs, name, every, thing, style) for runs, thing, _ in rows]
+        note(ax, x, 31.6, title, bold=True, ha="left", colour="loss")
+        note(ax, x + 9.5, 1.6, "steps")
     _lowest(plot, one, "answers", every, "held out")
-    for (*_, thing, _, text), y in zip(rows, apart(ends), strict=True):
-        note(ax, 36.8, y, text, ha="left", bold=True, colour=thing)
-    note(ax, 20, 1.6, "steps")
-    note(ax, 4, 30.6, "loss", bold=True, ha="left", colour="loss")
+    for (_, thing, text), y in zip(rows, apart(ends), strict=True):
+        note(ax, 49.6, y, text, ha="left", bold=True, colour=thing)
     show(
         ax,
-        "As many sentences, three seeds each. With one wording of every fact the training loss (blue) looks fine, but "
-        "the answers (pink) stay high, turn at the dots and get worse. With three wordings of a third of the facts "
-        "(green) the answers are learned. The training loss alone would never have told you.",
-        "Three bundles of curves. Blue falls low; pink stays high and turns halfway; green falls below blue.",
+        "As many sentences, three seeds each: one wording of every fact (pink), or three wordings of a third of the "
+        "facts (green). The training losses look alike. But with one wording the answers stay bad, turn at the dots "
+        "and get worse; with three they are learned. The training loss alone would never have told you.",
+        "Two panels. In the left one two bundles fall together; in the right one pink stays high and turns halfway, "
+        "and green falls.",
     )
 
 

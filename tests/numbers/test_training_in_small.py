@@ -2,16 +2,15 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
 
-from llmnotes.evaluation.metrics import log_probs
 from llmnotes.little import Table, Words, answer_first, floor, questions, split, statements, tensors, third, train
 from llmnotes.models import open_model
 from llmnotes.pebble import WEIGHTS
-from llmnotes.pebble.corpus import documents
-from llmnotes.training import trapezoid
+from tests.conftest import ROOT
 from tests.numbers.prose import Prose
 
 pytestmark = pytest.mark.slow
@@ -22,13 +21,10 @@ def test_every_number_in_the_prose_is_computed_again():
     v = lesson.run()
     v["folder"].cleanup()  # a warning at the end would fail the whole session
     words, training, held_out, asked = (v[name] for name in ("words", "training", "held_out", "asked"))
-    size = len(words)
     lesson.says('gave "kitten" {:.1%} after', kitten_in_the_table())
     lesson.says("about its {} animals", len({one.subject for one in v["found"]}))
     assert "A young cat is called a kitten." in {one.text for one in held_out}
     lesson.says("We draw with seed 3, because that holds out")
-    lesson.says("Guessing blindly among {} words costs ln {} = {:.2f}", size, size, math.log(size))
-    assert all(0 < start - math.log(size) < 0.2 for start in v["starts"])
     lesson.says("We call it for 20 steps")
     count = int((asked >= 0).sum())
     lesson.says("That's {} questions. (The other {} sentences", count, len(held_out) - count)
@@ -46,7 +42,7 @@ def test_every_number_in_the_prose_is_computed_again():
     lesson.says("of the true samples, one in twelve is")
     least, parts = floor(training, words), choices(training, words)
     assert abs(sum(parts.values()) - least) < 1e-9
-    lesson.says("would still pay {:.2f}: {:.2f} for the animal, {:.2f} for the first word", least, *parts.values())
+    lesson.says("would still pay {:.2f}", least)
     lesson.says("looks back about {} steps, v about {:,}".replace("v about", "about"), 10, 1000)
     one, other = (list(zip(*v["adam"](gradients), strict=True)) for gradients in ([0.4], [40]))
     assert one[0][1] == pytest.approx(one[0][2]) and one[0][3] == pytest.approx(other[0][3]) == -0.003
@@ -61,25 +57,10 @@ def test_every_number_in_the_prose_is_computed_again():
     for name, (_, others) in rates.items():
         assert all(sum(v["last"][name]) < sum(ends) for ends in others.values()), (name, others)
     lesson.says("Each has the best of three rates")
-    wild = rates["size"][1][0.01]
-    assert sorted(end > 1.2 for end in wild) == [False, False, True]
-    lesson.says("At its rate of 0.01, dividing alone ended at {:.2f} from one seed of three", max(wild))
-    assert min(rates["plain"][1][1.0]) > 2.5
-    lesson.says("Plain descent at 1.0 ended above 2.5; momentum at 0.1 adds up about ten gradients")
-    lesson.says("and ended at {:.1f}", sum(v["last"]["momentum"]) / 3)
     firsts = {name: max(sum(run[30:40]) / 10 for run in v["runs"][name]) for name in ("size", "AdamW")}
     assert firsts["AdamW"] < min(sum(run[30:40]) / 10 for run in v["runs"]["size"])
     gain = [sum(v["last"]["plain"]) - sum(v["last"][name]) for name in ("size", "AdamW")]
     assert gain[0] > 0.95 * gain[1]
-    opened = [open_model(name, say=lambda line: None) for name in ("pebble", "smollm2")]
-    text = "The cat takes care of the kitten. Every cat was once a kitten."
-    lesson.says('once a kitten." costs Pebble {:.2f} a word', per_word(opened[0], text))
-    lesson.says("where Pebble read {:.0f} million, {:.2f}", v["tokens"] / 1e6, per_word(opened[1], text))
-    told = documents(160_000, seed=0)
-    for sentence in ("The cat takes care of the kitten.", "Every cat was once a kitten."):
-        assert sum(one.text.count(sentence) for one in told) == 12
-    text = "A cat is a small animal that likes to sleep in the sun."
-    lesson.says("Pebble pays {:.2f} and SmolLM2 {:.2f}", *(per_word(lm, text) for lm in opened))
     for lines in v["full"]:
         turn = lines["all"].index(min(lines["all"]))
         assert lines["all"][-1] > lines["all"][turn] and lines["answers"][-1] < lines["answers"][turn]
@@ -91,7 +72,7 @@ def test_every_number_in_the_prose_is_computed_again():
     lesson.says('We took "A sheep feeds" out of the training')
     lesson.says("a third of the {} sentences", len(training))
     facts = [len({(one.subject, one.relation) for one in third(training, keep, 0)}) for keep in ("wordings", "facts")]
-    one_way, in_three, first = (sum(mark) / 3 for mark in zip(*v["marks"], strict=True))
+    one_way, in_three = (sum(mark) / 3 for mark in zip(*v["marks"], strict=True))
     sentences = [len(third(training, keep, 0)) for keep in ("wordings", "facts")]
     lesson.says("| {} | 1 | {} | {:.0%} |", facts[0], sentences[0], one_way)
     lesson.says("| {} | 3 | {} | {:.0%} |", facts[1], sentences[1], in_three)
@@ -99,11 +80,7 @@ def test_every_number_in_the_prose_is_computed_again():
     neither = [exam_of(v, third(third(training, "facts", seed), "wordings", seed), seed) for seed in range(3)]
     assert {count for count, _ in neither} == {facts[1]}
     lesson.says("| {0} | 1 | {0} | {1:.0%} |", facts[1], sum(mark for _, mark in neither) / 3)
-    lesson.says("(its seeds got {:.0%}, {:.0%} and {:.0%})", *(mark for _, mark in neither))
-    assert first == 0
-    assert any(one.text == "Give fish to the cat." for one in training)
-    lesson.says("the model never got from the cat to the fish")
-    misses = [1 - one for one, _, _ in v["marks"]]
+    misses = [1 - one for one, _ in v["marks"]]
     assert 0.6 < min(misses) and max(misses) < 0.75
     lesson.says("in another wording it misses two facts of three")
     stops = [20 * v["best_step"](lines["all"], patience=3) for lines in v["thin"]]
@@ -118,15 +95,11 @@ def test_every_number_in_the_prose_is_computed_again():
     lesson.says("{:,} steps at a rate of {}", recipe["steps"] + recipe["long_steps"], recipe["rate"])
     lesson.says("and {:,} of chat, a run of its own, at {}", recipe["chat_steps"], recipe["chat_rate"])
     lesson.says("Together {:.0f} million tokens, in {:.0f} minutes", v["tokens"] / 1e6, card["seconds"] / 60)
-    for rate, better in ((0.01, True), (0.003, False)):
-        assert all((ends(v, rate, seed, True) < ends(v, rate, seed, False)) is better for seed in range(3))
-    lesson.says("in 160 of our steps, a schedule helped at lr 0.01 and hurt at 0.003")
     lesson.says("Our 600 steps of 32 sentences make about {:.0f}", 600 * 32 / len(training))
     share = v["speed"] / 312e12
     lesson.says("{:.0%} of the peak", share)
     assert 1 / 3 < share < 1 / 2
     lesson.says("with one block, not four, and {} numbers a row instead of {}", 64, card_width())
-    assert v["exam"](v["tiny"]) > 0.5
     lesson.says("For losses 3, 2, 2.5, 2.4, 1 and a patience of 2 that is {}", v["best_step"]([3, 2, 2.5, 2.4, 1], 2))
     lesson.says("at the 2.4 we stop waiting, and never see the 1")
     lesson.says("on the way forward ({}), and in twice as many on the way back ({})", 2, 4)
@@ -135,6 +108,8 @@ def test_every_number_in_the_prose_is_computed_again():
     lesson.says("No: {:.2f} days", 6 * 1.1e9 * 100e9 / (8 * 0.4 * 312e12) / 86_400)
     lesson.says("A day has {:,} of them", 24 * 60 * 60)
     lesson.says("{} sentences show effects", len(training))
+    smollm2(lesson, v)
+    any_text(lesson, v)
     cards = (
         r"6\.74 billion parameters",
         r"2\s+trillion tokens",
@@ -201,10 +176,46 @@ def race(v, kind, **settings):
     ]
 
 
-def per_word(lm, text):
-    """Return the loss per word, all but the first: only Pebble has a start token."""
-    begin = len(lm.tokenizer(text.split()[0])["input_ids"])
-    return -log_probs(lm.model, lm.tokenizer, text, pick=True)[begin - 1 :].sum().item() / (len(text.split()) - 1)
+def smollm2(lesson, v):
+    """Check what is said of ten people and their towns, paired in three ways."""
+    config, marks = v["smol"].model.config, [list(v["marks_of"].values())]
+    lesson.says("Only the last {} of its {} layers learn", 30 - 26, config.num_hidden_layers)
+    lesson.says("of all would take {:.1f} GB", 3 * 4 * v["smol"].model.num_parameters() / 1e9)
+    assert v["kept"] == 2 * sum(weight.numel() for weight in v["late"])
+    names = list(v["people"])
+    for turn in (1, 2):
+        v["people"][:] = names[turn:] + names[:turn]
+        v["smol"] = open_model("smollm2", say=lambda line: None)
+        assert not any(v["right"](form) for form in v["forms"])
+        v["smol"].model.requires_grad_(False)
+        late = list(v["smol"].model.model.layers[26:].requires_grad_(True).parameters())
+        told = v["rows"]("{who} lives in {town}.")
+        ids, real = told["input_ids"], told["attention_mask"][:, 1:] > 0
+        data = ids[:, :-1], ids[:, 1:].where(real, -1)
+        train(v["Real"](), data, torch.optim.AdamW(late, lr=0.001), 10)
+        marks.append([v["right"](form) for form in v["forms"]])
+    same, *others, backwards = zip(*marks, strict=True)
+    assert set(same) == {10} and set(backwards) == {0}, marks
+    assert len(v["people"]) == 10 and "where ten invented people live" in lesson.text.replace("\n", " ")
+    lesson.says("(Before, it was 0 of 10 everywhere.)")
+    few = sorted(mark for form in others for mark in form[1:])
+    lesson.says("{} again, {} to {} in other words, {} backwards", 10, few[0], few[-1], 0)
+
+
+def any_text(lesson, v):
+    """The reader's own text: the block of code in the recap runs on any file, and learns from it."""
+    [block] = [
+        code
+        for cell in lesson.notebook.cells
+        if cell.cell_type == "markdown"
+        for code in re.findall(r"```python\n(.*?)```", cell.source, re.S)
+        if "yours.txt" in code
+    ]
+    for file in ("CONTRIBUTING.md", "LICENSE"):
+        names = dict(v)
+        exec(block.replace("yours.txt", (ROOT / file).as_posix()), names)
+        first = names["Small"](len(names["mine"])).loss(*names["learn"]).item()
+        assert names["writer"].loss(*names["learn"]).item() < first - 1, file
 
 
 def forks(v):
@@ -259,19 +270,3 @@ def samples(v, steps, seed):
     else:
         train(model, v["data"], plain, steps, 32, seed)
     return [v["sample"](model, number) for number in range(100)]
-
-
-def ends(v, rate, seed, falls, steps=160):
-    """Return the training loss after AdamW with a constant rate, or with one that rises and falls."""
-    model = v["Small"](len(v["words"]), seed=seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
-    random, data = torch.Generator().manual_seed(seed), v["data"]
-    for step in range(steps):
-        if falls:
-            optimizer.param_groups[0]["lr"] = rate * trapezoid(step, steps, warmup=16, decay=0.5)
-        rows = torch.randint(len(data[0]), (32,), generator=random)
-        optimizer.zero_grad()
-        model.loss(data[0][rows], data[1][rows]).backward()
-        optimizer.step()
-    with torch.no_grad():
-        return model.loss(*data).item()
