@@ -69,7 +69,7 @@ def test_every_number_in_the_prose_is_computed_again():
     lesson.says("they alone bring {:.0%}, {:.0%} and {:.0%} of the rise", *(from_forks(v, seed) for seed in range(3)))
     assert "A sheep feeds on clover." in {one.text for one in held_out}
     assert not any("a sheep feeds" in one.text.lower() for one in training)
-    lesson.says('We took "A sheep feeds" out of the training')
+    lesson.says('we took "A sheep feeds" out of the training')
     lesson.says("a third of the {} sentences", len(training))
     facts = [len({(one.subject, one.relation) for one in third(training, keep, 0)}) for keep in ("wordings", "facts")]
     one_way, in_three = (sum(mark) / 3 for mark in zip(*v["marks"], strict=True))
