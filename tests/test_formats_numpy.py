@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from llmnotes import formats
-from llmnotes.errors import FileBroken, LLMNotesError
+from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible
+from llmnotes.formats import zips
 
 ARRAYS = {
     "fortran": np.asfortranarray(np.arange(35.0).reshape(5, 7)),
@@ -72,3 +73,33 @@ def test_a_cut_file_gives_one_sentence(tmp_path):
         (tmp_path / "b.npy").write_bytes(data[:end])
         with pytest.raises(LLMNotesError):
             formats.inspect(tmp_path / "b.npy")
+
+
+def test_a_header_that_numpy_does_not_write_is_refused(tmp_path):
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\4\0" + bytes(100))
+    with pytest.raises(FileBroken, match="'array' has no header that NumPy writes"):
+        formats.inspect(tmp_path / "a.npy")
+
+
+def test_a_shape_larger_than_any_file_is_refused_although_it_has_no_elements(tmp_path):
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 1099511627776, 1099511627776)}"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(FileBroken, match="the shape of 'array' is larger than any file"):
+        formats.inspect(tmp_path / "a.npy")
+
+
+def test_an_array_that_is_gone_when_it_is_read(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", a=np.arange(9))
+    found = formats.inspect(tmp_path / "a.npz")
+    np.savez_compressed(tmp_path / "a.npz", another=np.arange(9))
+    with pytest.raises(FileBroken, match="it no longer holds 'a'"):
+        list(formats.read(found, found.tensors[0]))
+
+
+def test_packed_zeros_are_read_up_to_a_limit_that_is_named(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(2_000_000))  # 16 MB in 16 kB
+    found = formats.inspect(tmp_path / "a.npz")
+    assert sum(map(len, formats.read(found, found.tensors[0]))) == 16_000_000
+    monkeypatch.setattr(zips, "ROOM", 1 << 20)
+    with pytest.raises(NotConvertible, match="packs 16,000,128 bytes into .*; save it again without compression"):
+        list(formats.read(found, found.tensors[0]))

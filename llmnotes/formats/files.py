@@ -38,8 +38,7 @@ class Source:
 
     def read(self, offset: int, count: int) -> bytes:
         """Return `count` bytes from `offset`; raise `FileBroken` where the file has fewer."""
-        if offset < 0 or count < 0 or offset + count > self.size:
-            raise self.broken(f"it says there are {count:,} bytes at {offset:,}, and it has {self.size:,} in all")
+        self.inside(offset, count)
         self.file.seek(offset)
         parts = []
         while count:
@@ -49,6 +48,11 @@ class Source:
             parts.append(part)
             count -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def inside(self, offset: int, count: int) -> None:
+        """Raise `FileBroken` where the file has fewer than `count` bytes from `offset`."""
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise self.broken(f"it says there are {count:,} bytes at {offset:,}, and it has {self.size:,} in all")
 
     def once(self, function: "Callable[[Source], Any]") -> Any:
         """Return `function(self)`, computed once and then cached, so that identifying a file twice costs nothing."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from llmnotes.formats.files import CHUNK, METADATA_LIMIT, Source, remembered
+from llmnotes.errors import NotConvertible
+from llmnotes.formats.files import METADATA_LIMIT, Source, remembered
 
 STORED, DEFLATED = 0, 8
 ENTRIES_LIMIT = 200_000
@@ -39,8 +40,7 @@ class SourceInMemory(Source):
         self.path, self.data, self.size = path, data, len(data)
 
     def read(self, offset: int, count: int) -> bytes:
-        if offset < 0 or count < 0 or offset + count > self.size:
-            raise self.broken("it is shorter than it says")
+        self.inside(offset, count)
         return self.data[offset : offset + count]
 
 
@@ -51,8 +51,7 @@ class SourceSection(Source):
         self.path, self.source, self.start, self.size = source.path, source, start, size
 
     def read(self, offset: int, count: int) -> bytes:
-        if offset < 0 or count < 0 or offset + count > self.size:
-            raise self.broken("it is shorter than it says")
+        self.inside(offset, count)
         return self.source.read(self.start + offset, count)
 
 
@@ -129,9 +128,10 @@ class Unpacked:
         self.file.close()
 
     def reader(self, source: Source, entry: Entry) -> Callable[[int, int], bytes]:
-        """Return a function that reads `entry` by position."""
-        if entry.size > max(100 * entry.packed, CHUNK):
-            raise source.broken(f"{entry.packed:,} compressed bytes claim to be {entry.size:,}")
+        """Return a function that reads `entry` by position; zeros shrink to a thousandth, but never a whole `ROOM`."""
+        if entry.size > max(100 * entry.packed, ROOM):
+            sizes = f"packs {entry.size:,} bytes into {entry.packed:,}"
+            raise NotConvertible(f"{source.path.name} {sizes}; save it again without compression.")
         if entry not in self.starts:
             if self.end > ROOM:
                 self.file.truncate(0)

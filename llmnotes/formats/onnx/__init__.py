@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llmnotes.errors import FileBroken
+from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.files import Source, remembered
 from llmnotes.formats.format import Format
 from llmnotes.formats.onnx.graph import AS_THEY_ARE, Graph, pair
@@ -89,7 +89,7 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
         if found is None or (found.dtype, found.shape) != (tensor.dtype, tensor.shape):
             raise source.broken("it changed since its header was read")
         if tensor.dtype == "STRING":
-            raise source.broken(f"the values of {tensor.name[:80]!r} are texts, which no other format here holds")
+            raise NotConvertible(f"{tensor.name[:80]} holds texts, which no other format here has; leave it out.")
         if not values and tensor.nbytes:
             raise source.broken(f"the values of {tensor.name[:80]!r} are in a file that is not beside it")
         yield from _decoded(Message(source), tensor, values)

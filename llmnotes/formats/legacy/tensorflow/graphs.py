@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmnotes.errors import FileBroken
+from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.files import CHUNK, Source, remembered
 from llmnotes.formats.format import Format
 from llmnotes.formats.legacy.tensorflow import bundle as tf_bundle
@@ -85,8 +85,10 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
         found, values = _values(inspection.path).get(tensor.name, (None, []))
         if found is None or (found.dtype, found.shape) != (tensor.dtype, tensor.shape):
             raise source.broken("it changed since its header was read")
-        if tensor.dtype == "STRING" or tensor.nbytes > SPLAT_LIMIT:
-            raise source.broken(f"{tensor.name[:80]!r} holds texts, or more than a graph can")
+        if tensor.dtype == "STRING":
+            raise NotConvertible(f"{tensor.name[:80]} holds texts, which no other format here has; leave it out.")
+        if tensor.nbytes > SPLAT_LIMIT:
+            raise source.broken(f"{tensor.name[:80]!r} has {tensor.nbytes:,} bytes, more than a graph can")
         width = size_of(tensor.dtype, ())
         left, last = tensor.nbytes, bytes(width)
         for field in values:
