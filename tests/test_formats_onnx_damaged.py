@@ -72,12 +72,12 @@ IDS = ("input_ids", TensorProto.INT64, [1, "tokens"])
 
 def test_a_graph_that_onnxruntime_cannot_run(tmp_path):
     (tmp_path / "m.onnx").write_text("no graph")
-    with pytest.raises(NotConvertible, match=r"onnxruntime cannot run m.onnx \(\w+\); export it again."):
+    with pytest.raises(NotConvertible, match=r"onnxruntime cannot run m.onnx \(\w+: .*\); export it"):
         onnx_session(tmp_path / "m.onnx")
     table = helper.make_tensor("table", TensorProto.FLOAT, [3, 2], [0.0] * 6)
     onnx.save(model([table], [("Gather", ["table", "input_ids"], ["y"])], [IDS], 3), tmp_path / "m.onnx")
     assert onnx_logits(tmp_path / "m.onnx", [0, 2]).shape == (2, 2)
-    with pytest.raises(NotConvertible, match=r"onnxruntime cannot run m.onnx \(\w+\); export it again."):
+    with pytest.raises(NotConvertible, match=r"onnxruntime cannot run m.onnx \(\w+: .*\); export it"):
         onnx_logits(tmp_path / "m.onnx", [7])
 
 
@@ -108,13 +108,13 @@ def test_what_does_not_become_a_graph(tmp_path, tiny_folder, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.onnx, "export", cannot)
-        what = r"torch.onnx cannot trace \w+ \(RuntimeError\); llmnotes can write it as safetensors"
+        what = r"torch.onnx cannot trace \w+ \(RuntimeError: data-dependent expression\); llmnotes can write it as safetensors"
         refuses(tiny_folder, target, NotConvertible, what)
     # an architecture that transformers has no class for
     folder = shutil.copytree(tiny_folder, tmp_path / "strange")
     config = json.loads((folder / "config.json").read_bytes())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "strange"}))
-    what = r"cannot open strange as a causal language model \(ValueError\); check its config.json and its weights"
+    what = r"cannot open strange as a causal language model \(ValueError: .*\); see whether its config.json"
     refuses(folder, target, NotConvertible, what)
 
 
