@@ -108,7 +108,7 @@ def test_what_does_not_become_a_graph(tmp_path, tiny_folder, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.onnx, "export", cannot)
-        what = r"torch.onnx cannot trace \w+ \(RuntimeError: data-dependent expression\); llmnotes can write it as safetensors"
+        what = r"torch.onnx cannot trace \w+ \(RuntimeError: data-dependent expression\); llmnotes can write it"
         refuses(tiny_folder, target, NotConvertible, what)
     # an architecture that transformers has no class for
     folder = shutil.copytree(tiny_folder, tmp_path / "strange")
