@@ -12,6 +12,7 @@ import pytest
 from llmnotes.errors import FileBroken, ModelBroken, NotConvertible
 from llmnotes.formats import convert, gguf, inspect
 from llmnotes.formats.files import stored
+from llmnotes.formats.gguf import hf_tokenizer, tokenizer, tokenizer_check
 from llmnotes.formats.gguf.pretokenizers import NAMES, PRE, ROUGH, name_of
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
@@ -398,7 +399,7 @@ def test_a_tokenizer_that_llama_cpp_would_run_otherwise_is_refused_or_named(fold
         attempt("e", added_tokens=[*fast["added_tokens"], gap])
 
 
-def trained(path: Path, family: str, **changes: int):
+def trained(path: Path, family: str, **changes: int | str):
     """Write a small tokenizer.model with the settings of a family, and return it opened by SentencePiece."""
     import sentencepiece
 
@@ -520,3 +521,52 @@ def test_spaces_after_the_special_tokens_of_a_phi3_are_stripped_and_of_no_other(
     convert(other, tmp_path / "other.gguf")
     with opened(tmp_path / "other.gguf") as llama:
         assert llama.tokens("a<s>  b") == AutoTokenizer.from_pretrained(other)("a<s>  b")["input_ids"]
+
+
+def test_a_tokenizer_with_mistakes_in_it_is_refused_in_one_sentence(folder, tmp_path):
+    model, good = folder(byte_level("gpt-2")), byte_level("gpt-2")
+
+    def attempt(size: int = ROWS, **changes) -> None:
+        (model / "tokenizer.json").write_text(json.dumps(good | changes))
+        tokenizer.keys(model, {"vocab_size": size}, "llama", "tiny")
+
+    one, text = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    template = {"type": "TemplateProcessing", "pair": [], "special_tokens": {}}
+    for words, changes in {
+        "a merge is no pair of tokens": {"model": good["model"] | {"merges": [[1]]}},
+        "it has no tokens": {"model": good["model"] | {"vocab": {}, "merges": []}, "added_tokens": []},
+        "counts 2,000,000 tokens, more than any model has": {"size": 2_000_000},
+        "adds two tokens on one side": {"post_processor": template | {"single": [one, one, text]}},
+        "adds more than a first and a last token": {"post_processor": template | {"single": [one, text, text]}},
+    }.items():
+        with pytest.raises((FileBroken, NotConvertible), match=words):
+            attempt(**changes)
+    attempt()
+    found, _ = tokenizer.keys(model, {"vocab_size": ROWS}, "llama", "tiny")
+    found["tokenizer.ggml.token_type"] = Typed("[I32]", [1] * ROWS)
+    del found["tokenizer.ggml.bos_token_id"]
+    with pytest.raises(NotConvertible, match="'<s>' would not be found"):
+        tokenizer_check.differences(model, found, told=False)
+    with (model / "tokenizer.json").open("wb") as file:
+        file.truncate(40_000_001)
+    with pytest.raises(FileBroken, match="more than any tokenizer needs"):
+        tokenizer.keys(model, {"vocab_size": ROWS}, "llama", "tiny")
+    (model / "tokenizer.json").unlink()
+    (model / "tokenizer.model").write_bytes(b"\x12\x02\x18\x02")  # the settings of a BPE, and nothing else
+    with pytest.raises(FileBroken, match="holds no pieces"):
+        tokenizer.keys(model, {"vocab_size": ROWS}, "llama", "tiny")
+    trained(model / "tokenizer.model", "llama", model_type="unigram")
+    with pytest.raises(NotConvertible, match="tokenizer.model is no BPE"):
+        tokenizer.keys(model, {"vocab_size": ROWS}, "llama", "tiny")
+
+
+def test_keys_of_a_gguf_that_make_no_tokenizer_are_refused_in_one_sentence():
+    spm = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a"]}
+    long = {"tokenizer.ggml.tokens": [f"{n:0400}" for n in range(200)], "tokenizer.ggml.scores": [0.0] * 200}
+    for words, metadata in {
+        "it has 1 tokens and 0 scores": spm,
+        "its tokens are no list": spm | {"tokenizer.ggml.tokens": 5},
+        "too long to work out their merges": spm | long,
+    }.items():
+        with pytest.raises((FileBroken, NotConvertible), match=words):
+            hf_tokenizer.parts(metadata, "x.gguf")
