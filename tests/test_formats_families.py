@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from llmnotes.formats import convert
+from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.formats import convert, gguf, inspect
+from llmnotes.formats.files import stored
 from llmnotes.formats.gguf.families import ARCHITECTURES
 from llmnotes.formats.gguf.pretokenizers import PRE
+from llmnotes.formats.gguf.write import write_gguf
+from llmnotes.formats.results import PlannedTensor
 from llmnotes.pebble import weights_dir
 from tests.llama_cpp import opened
 from tests.models_for_gguf import make, without_a_space_before
@@ -122,3 +126,60 @@ def test_a_row_of_the_table_is_what_is_measured(name, stories, tmp_path):
     cells = row(name, made(name, tmp_path / "model", stories), tmp_path)
     assert f"| {' | '.join(cells)} |" in (ROOT / "README.md").read_text(encoding="utf-8")
     shutil.rmtree(tmp_path)
+
+
+LONG = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75, "short_factor": [1.0] * 6}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "error", "word"),
+    [
+        ("smollm3", {"no_rope_layers": [1, 1, 1, 1, 1]}, NotConvertible, "no_rope_layers"),
+        ("smollm3", {"no_rope_layers": 5}, NotConvertible, "no_rope_layers is 5"),
+        ("smollm3", {"no_rope_layers": None, "no_rope_layer_interval": 3}, NotConvertible, "interval is 3"),
+        ("smollm3", {"attention_bias": True}, NotConvertible, "attention_bias is True"),
+        ("gemma2", {"query_pre_attn_scalar": 16}, NotConvertible, "query_pre_attn_scalar is 16, but .* with 32 only"),
+        ("gemma2", {"attn_logit_softcapping": None}, NotConvertible, "attn_logit_softcapping is None"),
+        ("gemma2", {"sliding_window": 4.5}, FileBroken, "sliding_window is 4.5"),
+        ("gemma2", {"layer_types": ["full_attention"] * 3}, NotConvertible, "layer_types"),
+        ("gemma3", {"layer_types": None, "sliding_window_pattern": 3}, NotConvertible, "sliding_window_pattern is 3"),
+        ("gemma3", {"rope_parameters": {"sliding_attention": {"rope_type": "yarn"}}}, FileBroken, "rope_parameters"),
+        ("gemma3", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, NotConvertible, "default or linear"),
+        ("gemma3", {"rope_scaling": 5}, FileBroken, "rope_scaling is 5"),
+        ("phi3_longrope", {"head_dim": 32}, NotConvertible, "head_dim is 32, but llama.cpp .* with 16 only"),
+        ("phi3_longrope", {"rope_parameters": LONG | {"long_factor": [1.0] * 5}}, FileBroken, "long_factor is"),
+        ("phi3_longrope", {"rope_parameters": LONG | {"long_factor": [0.0] * 6}}, FileBroken, "long is 0.0"),
+        ("phi3_longrope", {"original_max_position_embeddings": 1}, FileBroken, "original_max_position_embeddings is 1"),
+        ("phi3_longrope", {"partial_rotary_factor": 7.0, "rope_parameters": {}}, FileBroken, "partial_rotary_factor"),
+        ("olmo2", {"tie_word_embeddings": True}, NotConvertible, "tie_word_embeddings is True"),
+    ],
+)
+def test_what_llama_cpp_does_not_compute_is_said_in_one_sentence(name, change, error, word, tmp_path):
+    folder = make(name, tmp_path / "model", weights_dir("pebble"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | change
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(error, match=word):
+        convert(folder, tmp_path / "model.gguf")
+    assert not (tmp_path / "model.gguf").exists()
+
+
+def test_phi_3s_first_name_for_longrope_is_known_and_a_factor_that_is_stated_comes_back(tmp_path):
+    folder = make("phi3_longrope", tmp_path / "model", weights_dir("pebble"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["rope_parameters"] |= {"rope_type": "su", "attention_factor": 1.25}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    convert(folder, tmp_path / "model.gguf", type="F32")
+    assert gguf.entries(tmp_path / "model.gguf")["phi3.rope.scaling.attn_factor"].value == 1.25
+    convert(tmp_path / "model.gguf", tmp_path / "back", to="huggingface")
+    back = json.loads((tmp_path / "back" / "config.json").read_text(encoding="utf-8"))["rope_parameters"]
+    assert back == config["rope_parameters"] | {"rope_type": "longrope"}
+
+
+def test_a_gguf_with_half_of_longrope_is_refused(tmp_path):
+    convert(make("phi3_longrope", tmp_path / "model", weights_dir("pebble")), tmp_path / "whole.gguf")
+    tensors = [tensor for tensor in inspect(tmp_path / "whole.gguf").tensors if "factors_short" not in tensor.name]
+    parts = [PlannedTensor(t.name, t.dtype, t.shape, partial(stored, t)) for t in tensors]
+    with (tmp_path / "half.gguf").open("wb") as file:
+        write_gguf(file, gguf.entries(tmp_path / "whole.gguf"), parts)
+    with pytest.raises(FileBroken, match=r"no rope_factors_short.weight with a number in F32 for each of 6 pairs"):
+        convert(tmp_path / "half.gguf", tmp_path / "back", to="huggingface")

@@ -50,13 +50,11 @@ def smollm3(settings: dict) -> list[str]:
     layers, turning, step = (settings[key] for key in ("num_hidden_layers", "no_rope_layers", "no_rope_layer_interval"))
     if turning is None:
         refuse("SmolLM3ForCausalLM", "no_rope_layer_interval", step, (4,))
-    elif isinstance(turning, list) and type(layers) is int:
-        every_fourth = [int((layer + 1) % 4 != 0) for layer in range(min(layers, len(turning)))]
-        refuse(
-            "SmolLM3ForCausalLM", "no_rope_layers", [int(bool(turns)) for turns in turning[:layers]], (every_fourth,)
-        )
+    elif type(layers) is int:
+        every_fourth = [int((layer + 1) % 4 != 0) for layer in range(min(layers, 10_000))]
+        refuse("SmolLM3ForCausalLM", "no_rope_layers", turning, (every_fourth,))
     kinds = settings["layer_types"]
-    sliding = settings["use_sliding_window"] if kinds is None else "sliding_attention" in kinds
+    sliding = "sliding_attention" in kinds if isinstance(kinds, list) else settings["use_sliding_window"]
     return [WINDOW] if sliding and settings["sliding_window"] is not None else []
 
 

@@ -60,7 +60,8 @@ def settings(architecture: Architecture, config: dict, layers_limit: int) -> dic
     rope[before] = config.get(before) or rope.get(before) or found["max_position_embeddings"]
     for key in set(NUMBERS) & set(architecture.defaults):
         value = found[key]
-        _check(key, value, isinstance(value, int | float) and 0 <= value < 1e30)
+        most = 1 if key == "partial_rotary_factor" else 1e30
+        _check(key, value, isinstance(value, int | float) and 0 <= value <= most)
     for key in set(OPTIONAL) & set(architecture.defaults):
         value = found[key] = config.get(key, architecture.defaults[key])  # null is a value here
         kinds = (int,) if key == "sliding_window" else (int, float)
@@ -82,7 +83,7 @@ def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
             f"use a model with {' or '.join(architecture.positions)}."
         )
     if "original_max_position_embeddings" in architecture.defaults:
-        found["original_context_length"] = Typed("U32", int(number(sizes, "original_max_position_embeddings")))
+        found["original_context_length"] = _context(sizes)
     if kind == "longrope":
         found["attn_factor"] = Typed("F32", longrope_factor(sizes))
     if kind in ("linear", "yarn"):
@@ -91,7 +92,7 @@ def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
     if kind == "yarn":
         if not rope.get("truncate", True):
             raise NotConvertible("llama.cpp computes YaRN with truncate true only; use a model without truncate false.")
-        found["original_context_length"] = Typed("U32", int(number(rope, "original_max_position_embeddings")))
+        found["original_context_length"] = _context(rope)
         attention = attention_factor(rope) / grown(number(rope, "factor"))
         found |= {"attn_factor": Typed("F32", attention)} if abs(attention - 1) > 1e-6 else {}
         for setting in BETAS:
@@ -201,6 +202,13 @@ def number(rope: dict, key: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:
         raise _wrong(key, value)
     return value
+
+
+def _context(rope: dict) -> Typed:
+    """Return the length of the texts that a model was first trained on."""
+    length = number(rope, "original_max_position_embeddings")
+    _check("original_max_position_embeddings", length, 2 <= length <= CONTEXT_LIMIT)
+    return Typed("U32", int(length))
 
 
 def alike(key: str, value: Any) -> None:
