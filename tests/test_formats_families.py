@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.fit.model import model_of
 from llmnotes.formats import convert, gguf, inspect
 from llmnotes.formats.files import stored
 from llmnotes.formats.gguf.families import ARCHITECTURES
@@ -126,6 +127,18 @@ def test_a_row_of_the_table_is_what_is_measured(name, stories, tmp_path):
     cells = row(name, made(name, tmp_path / "model", stories), tmp_path)
     assert f"| {' | '.join(cells)} |" in (ROOT / "README.md").read_text(encoding="utf-8")
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_fit_counts_the_numbers_that_a_folder_holds(name, tmp_path):
+    folder = make(FAMILIES[name][0], tmp_path / "model", weights_dir("pebble"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = {key: value for key, value in config.items() if key != "tie_word_embeddings"}  # as published
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    count = sum(tensor.elements for tensor in inspect(folder).tensors)
+    if name == "SmolLM3ForCausalLM":
+        count -= config["vocab_size"] * config["hidden_size"]  # this one's output is a matrix of its own
+    assert model_of(folder).parameters == count
 
 
 LONG = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75, "short_factor": [1.0] * 6}

@@ -13,6 +13,7 @@ from llmnotes import formats
 from llmnotes.errors import FileBroken, ModelBroken, NotConvertible, UnknownFormat, UnknownName
 from llmnotes.fit.shapes import LAYERS_LIMIT, Shape, read_config, shape_of
 from llmnotes.formats.gguf import architectures, rope, understood
+from llmnotes.formats.gguf.families import ARCHITECTURES
 from llmnotes.formats.gguf.kinds import only_a_model
 from llmnotes.formats.results import Inspection, Tensor
 from llmnotes.pebble import VARIANTS, weights_dir
@@ -114,7 +115,9 @@ def of_config(name: str, config: dict) -> Model:
     text = config.get("text_config", config)
     if not isinstance(text, Mapping):
         raise ModelBroken(f"The text_config of {name} holds no settings; copy the model's folder again.")
-    shape = shape_of({"vocab_size": 32000} | dict(text))  # transformers' default for a Llama
+    known = (architecture for architecture in ARCHITECTURES if architecture.model_type == text.get("model_type"))
+    defaults = next((architecture.defaults for architecture in known), {})  # transformers', as are those of a Llama
+    shape = shape_of({"vocab_size": 32000} | defaults | dict(text))
     longest = text.get("max_position_embeddings")
     longest = longest if type(longest) is int and longest > 0 else None
     return Model(name, shape, _vision(config.get("vision_config"), shape), longest, no_gguf=_why_no_gguf(text))

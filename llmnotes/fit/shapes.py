@@ -139,8 +139,12 @@ def _extra(settings: Mapping, shape: Shape) -> tuple[int, ...]:
         found += [width for name, width in widths.items() if name.startswith("mlp")]
     if kind == "qwen2" or (kind == "stablelm" and settings.get("use_qkv_bias") is True):
         found += [q, k, v]
-    if kind == "qwen3":
+    if kind in ("qwen3", "gemma3_text"):
         found += [shape.head, shape.head]  # the norms of q and k
+    if kind == "olmo2":
+        found += [q, k]  # the same for all heads at once
+    if kind in ("gemma2", "gemma3_text"):
+        found += [shape.hidden, shape.hidden]  # the norms behind attention and the MLP
     if kind == "stablelm":
         found += [shape.hidden, shape.hidden]  # the biases of the two norms
     return tuple(found)
