@@ -24,6 +24,7 @@ SAMPLING = {
     "min_p": ("min_p", "F32"),
     "temperature": ("temp", "F32"),
 }
+CODES = ("F8_E4M3", "F8_E5M2", "I8", "I32", "I64")  # what quantized weights are packed in
 LIMIT = 1 << 27  # bytes of the largest group of rows that is held at a time
 
 
@@ -42,8 +43,8 @@ def convert(
     not fit gets another type and is named in `fallbacks`. Tied embeddings are stored once, without an output.weight.
     Memory holds one piece of one tensor. `split_max_size` is that of `splits.write_model`.
 
-    Raises `NotConvertible` (architecture, type, tokenizer or position scaling without a place in GGUF, weights that
-    are quantized already), `FileBroken` (tensors missing, left over, or of another shape than config.json says) and
+    Raises `NotConvertible` (architecture, type, tokenizer or position scaling without a place in GGUF, a packing that
+    `packed` does not know), `FileBroken` (tensors missing, left over, or of another shape than config.json says) and
     `NotQuantizable` (weights that are not finite, importance of another model). Of a LLaVA it writes the language model
     alone; --to mmproj writes the rest.
     """
@@ -121,7 +122,7 @@ def permuted(pieces: Iterable[bytes], rows: int, width: int, back: bool = False)
 def type_of(type: str | None, inspection: Inspection, known: Iterable[str] = tuple(mixtures.FILE_TYPES)) -> str:
     """Return the file type asked for, or the one that llama.cpp's converter takes by itself."""
     if type is None:
-        first = next((tensor.dtype for tensor in inspection.tensors if len(tensor.shape) > 1), "F16")
+        first = next((t.dtype for t in inspection.tensors if len(t.shape) > 1 and t.dtype not in CODES), "F16")
         return "BF16" if first == "BF16" else "F16"
     name = mixtures.ALIASES.get(type.upper(), type.upper())
     if name not in known:

@@ -26,7 +26,13 @@ def folder_tensors(
     """
     left = {tensor.stored_name: COMPUTED for tensor in inspection.tensors if tensor.name.endswith(UNUSED)}
     given = planned(inspection, {t.name: t for t in inspection.tensors if t.stored_name not in left})
-    promised, said = [name for weight in weights(architecture, sizes) for name in weight.sources], []
+    said = []
+    if causes.settings_of(inspection):
+        from llmnotes.formats import packed  # it imports NumPy, which takes a while
+
+        given, idle, said = packed.unpacked(inspection, given)
+        left |= idle
+    promised = [name for weight in weights(architecture, sizes) for name in weight.sources]
     rules = causes.renaming(given, promised) or causes.renaming(given, [*promised, HEAD])
     if rules is not None:
         given = {rules.new(name): tensor for name, tensor in given.items()}

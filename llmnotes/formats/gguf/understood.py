@@ -24,6 +24,7 @@ IDLE = """
     is_llama_config label2id length_penalty max_length max_sequence_length min_length model_type name_or_path
     no_repeat_ngram_size num_assistant_tokens num_assistant_tokens_schedule num_beam_groups num_beams num_labels
     num_return_sequences output_attentions output_hidden_states output_scores prefix pretraining_tp problem_type
+    compression_config quantization_config
     pruned_heads remove_invalid_values repetition_penalty return_dict return_dict_in_generate rope_interleaved
     rotary_scaling_factor suppress_tokens target_lookbehind task_specific_params temperature tf_legacy_loss
     tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
