@@ -425,3 +425,9 @@ def test_what_a_gguf_says_beyond_what_is_understood_is_named_or_refused_on_the_w
     )
     assert (logits(tmp_path / "e") - logits(linear)).abs().max() < CLOSE
     assert agrees(tmp_path / "e.gguf", logits(linear))
+
+
+def test_a_model_of_two_kinds_is_refused_because_transformers_goes_by_the_other(model_of, tmp_path):
+    folder = changed(model_of("llama"), tmp_path / "a", {"model_type": "mistral", "sliding_window": 8})
+    with pytest.raises(NotConvertible, match="LlamaForCausalLM and its model_type mistral, by which transformers goes"):
+        convert(folder, tmp_path / "a.gguf")

@@ -52,6 +52,12 @@ def of_config(config: dict, folder: Path | None = None) -> Architecture:
     name = names[0] if isinstance(names, list) and names else None
     for architecture in ARCHITECTURES:
         if name == architecture.hugging_face or (name is None and config.get("model_type") == architecture.model_type):
+            kind = config.get("model_type", architecture.model_type)
+            if kind != architecture.model_type:
+                raise NotConvertible(
+                    f"config.json says its architecture is {name} and its model_type {str(kind)[:40]}, by which "
+                    "transformers goes; correct the one that is wrong."
+                )
             return architecture
     asked = str(name or config.get("model_type") or "a model without a name")[:60]
     road = llama_cpp_converter.advice(folder)
