@@ -51,8 +51,8 @@ def convert(
     inspection, left = llava.language_model(inspection)
     config = inspection.metadata["config"]
     architecture = architectures.of_config(config, inspection.path)
-    not_carried = understood.losses(architecture, config)
     sizes = rope.settings(architecture, config, len(inspection.tensors))
+    not_carried = understood.losses(architecture, config)
     wanted, at_hand, unused, said = folder_tensors(inspection, architecture, sizes)
     type = type_of(type, inspection)
     position_keys = rope.keys(architecture, sizes)
