@@ -287,3 +287,9 @@ def test_what_onnxruntime_cannot_run_has_its_reason(tmp_path):
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "m.onnx")
     with pytest.raises(NotConvertible, match="onnxruntime cannot run m.onnx .*Strange"):
         export.onnx_logits(tmp_path / "m.onnx", [1])
+
+
+def test_a_note_of_git_lfs_is_named(folder):
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(FileBroken, match="git lfs pull"):
+        inspect(folder)

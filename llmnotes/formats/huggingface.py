@@ -16,6 +16,7 @@ from llmnotes.formats.results import Identity, Inspection, Tensor, counted
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 SHARD = re.compile(r"(model|pytorch_model)-(\d{1,9})-of-(\d{1,9})\.(safetensors|bin)")
+POINTER = b"version https://git-lfs"
 ORIGINAL = "Mistral or Meta folder"  # params.json and consolidated weights, under names of their own
 ELSEWHERE = "take the same model in the folder that was made for transformers, with model.safetensors"
 
@@ -117,6 +118,11 @@ def inspect_folder(path: Path, identity: Identity) -> Inspection:
         raise FileBroken(f"{path} has settings and no {need}; copy the weights to where the settings are.")
     weights = _of_loose_shards(path, identity, shards) if shards else _weights(path / found[0], (FORMAT, *SHARDS))
     if weights is None:
+        with Source(path / found[0]) as source:
+            if source.head(len(POINTER)) == POINTER:
+                raise FileBroken(
+                    f"{path / found[0]} is Git LFS's note of where the weights lie; bring them with: git lfs pull"
+                )
         raise FileBroken(f"{path / found[0]} holds no weights and no index of them; copy it again.")
     metadata = {"config": config} | ({"weights": weights.metadata} if weights.metadata else {})
     model = None if adapter else _architecture(config)
