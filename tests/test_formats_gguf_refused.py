@@ -11,6 +11,7 @@ from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
 from llmnotes.formats import gguf, inspect
 from llmnotes.formats.gguf import (
     architectures,
+    differences,
     from_huggingface,
     hf_tokenizer,
     llava,
@@ -136,7 +137,9 @@ def tensor(name, shape=(2, 2), dtype="F32", offset=0) -> Tensor:
 
 LLAMA = architectures.of_gguf("llama")
 BACK = Inspection(Path("a.gguf"), GGUF)
+META = Inspection(Path("a"), GGUF, (tensor("tok_embeddings.weight"),), {"config": {}})
 TABLE = {"a": tensor("a")}
+WHOLE = {"partial_rotary_factor": 1.0}
 LARGE = Tensor("a", "F32", (2, 1 << 25), 1 << 28)
 FREQUENCIES = {"rope_freqs.weight": tensor("rope_freqs.weight")}
 RETURNS = [
@@ -186,6 +189,31 @@ RETURNS = [
         NotConvertible,
         "a is stored as I8; convert the model in its original precision instead",
         *(source.matched, [WEIGHT("a", (2, 2), ("a",))], {"a": tensor("a", dtype="I8")}, BACK),
+    ),
+    (
+        NotConvertible,
+        "has the tensor names of Mistral's and Meta's own programs",
+        *(source.matched, [WEIGHT("b", (2, 2), ("b",))], {}, META),
+    ),
+    (
+        NotConvertible,
+        "Its keys turn 4 of the 8 numbers of a head",
+        *(to_huggingface._whole_heads_turn, LLAMA, {"llama.rope.dimension_count": 4}, 8),
+    ),
+    (
+        FileBroken,
+        "a.gguf has no rope_factors_long.weight with a number in F32 for each of 4 pairs",
+        *(to_huggingface._longrope, {}, BACK, {"rope": {"attention_factor": 2.0}, "head_dim": 8, **WHOLE}),
+    ),
+    (
+        NotConvertible,
+        "llama.cpp computes YaRN with truncate true only",
+        *(rope.keys, LLAMA, {"rope": {"rope_type": "yarn", "factor": 4.0, "truncate": False}}),
+    ),
+    (
+        NotConvertible,
+        "config.json says hidden_act is relu, but llama.cpp computes a Llama with silu only",
+        *(differences.refuse, "Llama", "hidden_act", "relu", ("silu",)),
     ),
     (FileBroken, "factor is -1", rope.number, {"factor": -1}, "factor"),
     (NotConvertible, "does not know the pre-tokenizer 5", pretokenizers.steps_of, 5),

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
-from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible, UnknownFormat
+from llmnotes.errors import FileBroken, FileUnreadable, LLMNotesError, NotConvertible, UnknownFormat
 from llmnotes.formats import convert, identify, inspect, read
 from llmnotes.formats.onnx.export import onnx_logits
 from llmnotes.formats.protobuf import field
@@ -76,7 +76,7 @@ def test_external_data_stay_in_the_folder(tmp_path):
     (tmp_path / "m.data").rename(tmp_path / "away")
     found = inspect(tmp_path / "m.onnx")
     assert "not there" in found.notes[0]
-    with pytest.raises(FileBroken, match="not beside"):
+    with pytest.raises(FileUnreadable, match="The values of w are not beside m.onnx; put their file there."):
         b"".join(read(found, found.tensors[0]))
     for location in ("../away", "/etc/passwd", "a/../../x", "C:\\x", "\\x", ""):
         outside = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=1)

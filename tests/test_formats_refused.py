@@ -72,6 +72,12 @@ def test_shards_that_are_none(tmp_path):
     refused(FileBroken, "it is no longer a file of weights", lambda: list(huggingface.read(found, found.tensors[0])))
 
 
+def test_shards_without_an_index_that_are_not_all(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00003.safetensors")
+    refused(FileBroken, "has 1 shard of 3 and no index of them; copy the others there", inspect, folder)
+
+
 def test_a_vocabulary_longer_than_any_models(tmp_path, monkeypatch):
     (tmp_path / "a.bin").write_bytes(head("GGJT", 3, (3, 32, 1, 1, 1, 32), [(b"abc", 0.0)] * 3, 0))
     monkeypatch.setattr(ggml, "METADATA_LIMIT", 5)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
 from llmnotes.formats.files import Source, remembered
 from llmnotes.formats.format import Format
 from llmnotes.formats.onnx.graph import AS_THEY_ARE, Graph, pair
@@ -91,7 +91,8 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
         if tensor.dtype == "STRING":
             raise NotConvertible(f"{tensor.name[:80]} holds texts, which no other format here has; leave it out.")
         if not values and tensor.nbytes:
-            raise source.broken(f"the values of {tensor.name[:80]!r} are in a file that is not beside it")
+            name = source.path.name
+            raise FileUnreadable(f"The values of {tensor.name[:80]} are not beside {name}; put their file there.")
         yield from _decoded(Message(source), tensor, values)
 
 
