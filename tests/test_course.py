@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,14 @@ import pytest
 from kit.anatomy import folds, lint, repeatable
 from kit.cells import fill
 from kit.links import anchored, contents, link_references
+from llmnotes import course
 from llmnotes.cli.main import main
-from llmnotes.course import claims, costs, notebooks, root
+from llmnotes.course import claims, costs, lessons, notebooks, part_of, root
 from llmnotes.course.formulas import formulas, mathml, set_aside
 from llmnotes.course.render import Site
 from llmnotes.course.run import Result, execute, save, save_costs, table
-from llmnotes.errors import UnknownName
+from llmnotes.course.start import copy_lessons
+from llmnotes.errors import CannotWrite, UnknownName
 
 v4 = nbformat.v4
 
@@ -348,3 +351,18 @@ def test_sections_have_anchors_and_the_contents_lead_to_them():
     once = anchored(text, "04")
     assert once.count("<a id=") == 3 and '<a id="04.1"></a>\n## 04.1 ' in once and anchored(once, "04") == once
     assert contents(once, "04") == "[1 Why x?](#04.1) · [2 And](#04.2) · [Recap](#04.recap)"
+
+
+def test_lessons_that_are_not_there_are_one_sentence(monkeypatch, tmp_path):
+    with pytest.raises(UnknownName, match="The lesson 99_none is in no part; enter it into PARTS"):
+        part_of("99_none")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(CannotWrite, match="cannot be written .*; give a folder of your own"):
+        copy_lessons(tmp_path / "file" / "course")
+    full = shutil.Error([("a.ipynb", "b.ipynb", "[Errno 28] No space left on device: 'b.ipynb'")])
+    with monkeypatch.context() as patch, pytest.raises(CannotWrite, match="No space left on device.*; give a folder"):
+        patch.setattr(shutil, "copytree", lambda *arguments, **how: (_ for _ in ()).throw(full))
+        copy_lessons(tmp_path / "course")
+    monkeypatch.setattr(course, "FIRST", "none.ipynb")
+    with pytest.raises(UnknownName, match="came without its lessons; install it again with pip"):
+        lessons()

@@ -140,6 +140,13 @@ def test_a_file_that_cannot_be_read_at_all(tmp_path, monkeypatch):
         with pytest.raises(FileUnreadable, match="There is no file"):
             read(no_file)
 
+    def forbidden(path, mode):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(data, "open", forbidden, raising=False)
+    with pytest.raises(FileUnreadable, match=r"d.jsonl cannot be read \(Permission denied\); check its rights"):
+        read(path)
+
 
 def test_what_other_programs_write_is_read(tmp_path):
     path = tmp_path / "d.jsonl"

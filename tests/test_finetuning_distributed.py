@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import psutil
 import pytest
+import torch
 import yaml
 from safetensors.numpy import load_file
 
-from llmnotes.errors import BadSettings, ProcessDied
+from llmnotes.errors import BadSettings, MissingPart, ProcessDied
 from llmnotes.finetuning.distributed import Place, accelerate_config, answer, join, launch, leave, run, torchrun
 
 pytestmark = pytest.mark.slow
@@ -174,9 +175,17 @@ def test_joining_alone_and_with_half_an_environment(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(BadSettings, match="WORLD_SIZE is 2, and RANK is not set; start the program with torchrun"):
         join()
-    monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(BadSettings, match="no number"):
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "first" if name == "RANK" else "0")
+    with pytest.raises(BadSettings, match="RANK is no number; start the program with torchrun"):
         join()
+    with monkeypatch.context() as patch, pytest.raises(MissingPart, match="no torch.distributed; install the one"):
+        patch.setattr(torch.distributed, "is_available", lambda: False)
+        join()
+    for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "two")
+        with pytest.raises(BadSettings, match=f"^{name} is no number; start the program with torchrun"):
+            join()
 
 
 def test_torchrun_understands_its_arguments():

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -452,7 +453,12 @@ def test_missing_and_pickled_files(folder, tmp_path):
     with pytest.raises(FileUnreadable, match="There is no folder"):
         adapter_files.load(llama(), tmp_path / "nowhere")
     shutil.copytree(folder, tmp_path / "a")
-    (tmp_path / "a" / "adapter_model.safetensors").unlink()
+    weights = tmp_path / "a" / "adapter_model.safetensors"
+    with open(weights, "wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(AdapterUnfit, match="has an adapter_model.safetensors that is .*; copy it again"):
+        adapter_files.load(llama(), tmp_path / "a")
+    weights.unlink()
     with pytest.raises(FileUnreadable):
         adapter_files.load(llama(), tmp_path / "a")
     (tmp_path / "a" / "adapter_model.bin").write_bytes(b"\x80\x04.")

@@ -1,12 +1,13 @@
 """QLoRA: a base in NF4, ours and bitsandbytes', equal in outputs and gradients; what it keeps; how it is merged."""
 
 import copy
+import sys
 
 import pytest
 import torch
 from torch import nn
 
-from llmnotes.errors import AdapterUnfit, NotQuantizable, UnknownName
+from llmnotes.errors import AdapterUnfit, MissingPart, NotQuantizable, UnknownName
 from llmnotes.finetuning.lora import LoRA, LoRALinear, activate, attach, layers, merge, trainable, update
 from llmnotes.finetuning.qlora import (
     NF4Linear,
@@ -255,3 +256,9 @@ def test_rows_that_bitsandbytes_cannot_take_on_a_cpu_are_right_here(bitsandbytes
     assert torch.equal(torch.from_numpy(nf4.quantize(weight.numpy(), double=True).dequantize()), ours)
     if (theirs - weight).norm() < 0.2 * weight.norm():
         pytest.fail("bitsandbytes takes such rows now: quantize_base need not refuse them any longer")
+
+
+def test_without_bitsandbytes_its_layers_are_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes.nn.modules", None)
+    with pytest.raises(MissingPart, match=r"bitsandbytes is missing; bring it with: .*llmnotes\[course\]"):
+        quantize_base(llama(), by="bitsandbytes")

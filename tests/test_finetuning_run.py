@@ -12,10 +12,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llmnotes.errors import CannotWrite, DoesNotFit, FileBroken, TrainingFailed
+from llmnotes.errors import CannotWrite, DoesNotFit, FileBroken, MissingPart, TrainingFailed
 from llmnotes.finetuning import train
+from llmnotes.finetuning.distributed import Place
 from llmnotes.finetuning.job import output, run
 from llmnotes.finetuning.job.settings import from_dict
+from llmnotes.finetuning.job.tracking import tracker
 from llmnotes.finetuning.train import held_out_loss
 
 
@@ -182,6 +184,35 @@ def test_no_number_keeps_the_last_good_checkpoint(settings, tmp_path, monkeypatc
     assert finetune(settings).resumed_at == 2
     with pytest.raises(TrainingFailed, match="no checkpoint yet|is kept"):
         finetune(settings, output=str(tmp_path / "wild"), method="full", learning_rate=1e30)
+
+
+def test_what_stops_a_training_is_one_sentence(settings, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch, pytest.raises(TrainingFailed, match="held-out loss is nan; lower learning_ra"):
+        patch.setattr(run, "held_out_loss", lambda model, rows: math.nan)
+        finetune(settings, output=str(tmp_path / "nan"))
+    for error, reason in ((OSError(28, "No space left"), "No space left"), (OSError("a library's own"), "own")):
+        with monkeypatch.context() as patch, pytest.raises(CannotWrite, match=rf"cannot be written \(.*{reason}\); "):
+            patch.setattr(run, "open_model", lambda *_, error=error, **how: (_ for _ in ()).throw(error))
+            finetune(settings, output=str(tmp_path / "full"))
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(TrainingFailed, match="different checkpoints; give an output"),
+    ):
+        patch.setattr(run, "join", lambda: Place(0, 2))  # two processes, of which the other has gone further
+        patch.setattr(run, "DistributedDataParallel", lambda model: model)
+        patch.setattr(torch.distributed, "all_gather_object", lambda all, mine: all.__setitem__(1, mine + 2))
+        finetune(settings, output=str(tmp_path / "two"))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / output.RUN).write_text("[1]", encoding="utf-8")
+    with pytest.raises(CannotWrite, match="cannot be read, so nobody knows what to go on with; remove .*broken"):
+        finetune(settings, output=str(tmp_path / "broken"))
+
+
+def test_curves_without_their_package_are_one_sentence(monkeypatch, tmp_path):
+    for name, package in (("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(MissingPart, match=rf"{name} is missing; bring it with: .*llmnotes\[track\]"):
+            tracker(name, tmp_path, {})
 
 
 def test_a_full_disk_while_the_log_is_written(settings, monkeypatch, tmp_path):

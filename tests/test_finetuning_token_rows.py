@@ -273,6 +273,8 @@ def test_what_cannot_learn_is_one_sentence_and_leaves_the_model_as_it_was():
     refused("shares its matrix", LoRA(tokens=(1,)), attach(llama(True), LoRA(target_modules=("lm_head",))))
     refused("learn already", LoRA(target_modules=("lm_head",)), attach(llama(True), LoRA(tokens=(1,))))
     refused("already", LoRA(tokens=(1,)), attach(llama(True), LoRA(tokens=(1,))), "default")
+    rows_elsewhere = attach(llama(True), LoRA(tokens=(1,), target_modules=("q_proj",)))
+    refused("already; give", LoRA(tokens=(1,), target_modules=("v_proj",)), rows_elsewhere, "default")
     both = LoRA(tokens=(1,), target_modules=("q_proj", "lm_head"))  # a head of its own may have an adapter beside it
     assert isinstance(attach(llama(False), both).lm_head, LoRALinear)
 

@@ -1,5 +1,6 @@
 """The loop: what a step is, what follows from the seed; and checkpoints, which are whole or passed over."""
 
+import hashlib
 import math
 import subprocess
 from dataclasses import replace
@@ -191,6 +192,14 @@ def test_a_checkpoint_goes_on_bit_for_bit_and_two_are_kept(tmp_path):
     assert first == 0
 
 
+# What is sound by its checksum: of another model, of another type, of another format.
+SOUND = {
+    "foreign": (b"model.norm.weight", b"model.norm.weighs"),
+    "whole numbers": (b'"F32"', b'"I32"'),
+    "no safetensors": (b'{"', b'["'),
+}
+
+
 def damage(path: Path, how: str) -> None:
     state = path / checkpoints.STATE
     content = bytearray(state.read_bytes())
@@ -211,16 +220,15 @@ def damage(path: Path, how: str) -> None:
         path.rmdir()
         path.write_bytes(b"")
         return
-    elif how == "foreign":  # sound by its checksum, and of another model
-        import hashlib
-
-        content[:] = bytes(content).replace(b"model.norm.weight", b"model.norm.weighs")
+    elif how in SOUND:
+        old, new = SOUND[how]
+        content[:] = bytes(content).replace(old, new)
         (path / checkpoints.SUMS).write_text(f"{hashlib.sha256(content).hexdigest()}  {checkpoints.STATE}\n")
     state.write_bytes(content)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "sum", "gone", "not a folder", "foreign"])
+@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "sum", "gone", "not a folder", *SOUND])
 def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(tmp_path, how):
     expected = trained(tmp_path / "whole", 6)
     folder = tmp_path / "cut"

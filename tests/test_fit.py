@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from llmnotes import cli
@@ -294,3 +295,11 @@ def test_names_on_the_hub_are_known_and_a_terminal_is_safe():
     model = model_of("meta-llama/llama-2-7b-HF")
     assert model.name == "llama-2-7b"
     assert "\x1b" not in fit_text(fit(replace(model, name="a\x1b[2Jb"), ram="8GB"))
+
+
+def test_what_says_no_shape_and_a_training_that_is_not_counted_are_refused(tmp_path):
+    np.savez(tmp_path / "weights.npz", w=np.ones(3))
+    with pytest.raises(LLMNotesError, match="does not say the model's shape; give the folder with its config.json"):
+        fit(tmp_path / "weights.npz", ram="8GB")
+    with pytest.raises(LLMNotesError, match="does not count the training method 'dora'; choose full, lora, qlora"):
+        fit("llama-2-7b", ram="8GB", train="dora")

@@ -132,15 +132,15 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
+REFUSALS = [
+    (403, "GatedRepo", ModelGated, "hf auth login.*Colab.*Kaggle"),
+    (401, "RepoNotFound", ModelNotFound, "check the spelling"),
+    (500, "", ModelNotFound, "hub cannot be reached"),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "status, code, error, remedy",
-    [
-        (403, "GatedRepo", ModelGated, "hf auth login.*Colab.*Kaggle"),
-        (401, "RepoNotFound", ModelNotFound, "check the spelling"),
-        (500, "", ModelNotFound, "hub cannot be reached"),
-    ],
-)
+@pytest.mark.parametrize("status, code, error, remedy", REFUSALS)
 def test_what_the_hub_refuses_gives_one_sentence_without_the_token(status, code, error, remedy, tmp_path):
     server = HTTPServer(("127.0.0.1", 0), type("Refusing", (Hub,), {"status": status, "code": code}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -158,6 +158,22 @@ def test_what_the_hub_refuses_gives_one_sentence_without_the_token(status, code,
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith(f"llmnotes.errors.{error.__name__}") and re.search(remedy, last), run.stderr
     assert TOKEN not in run.stdout + run.stderr and issubclass(error, LLMNotesError)
+
+
+@pytest.mark.parametrize("status, code, error, remedy", REFUSALS)
+def test_the_hubs_refusals_are_told_apart(status, code, error, remedy, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    name = {"GatedRepo": "GatedRepoError", "RepoNotFound": "RepositoryNotFoundError"}.get(code, "HfHubHTTPError")
+    refusal = getattr(errors, name).__new__(getattr(errors, name))  # without the answer that it is made of
+
+    def refuse(*_, **how):
+        raise refusal
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(error, match=remedy):
+        open_model("somebody/something", say=silent)
 
 
 def test_completion_does_not_depend_on_the_batch(tiny_folder):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from llmnotes.errors import NotQuantizable
 from llmnotes.evaluation import held_out_text, kl_divergence
@@ -157,9 +158,15 @@ def test_folding_refuses_what_would_change_the_function():
 
 
 def test_what_makes_no_sense_gets_one_sentence(pebble, windows):
-    model = copy.deepcopy(pebble.model)
+    model, bare = copy.deepcopy(pebble.model), copy.deepcopy(pebble.model)
+    for layer in bare.model.layers:
+        layer.input_layernorm = layer.post_attention_layernorm = nn.LayerNorm(256, elementwise_affine=False)
+    small = {"n_embd": 8, "n_layer": 1, "n_head": 1, "vocab_size": 2048, "bos_token_id": None, "eos_token_id": None}
+    convolutions = GPT2LMHeadModel(GPT2Config(**small))
     for call, word in (
         (lambda: smoothing.smoothquant(model, windows, 1.5), "Alpha"),
+        (lambda: smoothing.smoothquant(bare, windows), "reads a norm directly; there is nothing to fold"),
+        (lambda: smoothing.awq(convolutions, windows, 3), "0 has no linear layers of PyTorch's own kind; give a model"),
         (lambda: smoothing.smoothquant(model, []), "no calibration text"),
         (lambda: smoothing.add_outlier(model, windows[:1], 300), "no channel 300"),
         (lambda: smoothing.awq(nn.Linear(2, 2), windows, 3), "decoder"),

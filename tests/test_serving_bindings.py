@@ -3,12 +3,23 @@
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from llmnotes.errors import BadSettings, DoesNotFit, LLMNotesError, MissingPart, ServerFailed, UnknownName
+from llmnotes.errors import (
+    BadSettings,
+    DoesNotFit,
+    LLMNotesError,
+    MissingPart,
+    ModelBroken,
+    ServerFailed,
+    UnknownName,
+)
 from llmnotes.serving import load, loading
+from llmnotes.serving.bindings import Bindings
 from llmnotes.serving.terminal import converse
 
 GOOSE = [{"role": "user", "content": "What does the goose say?"}]
@@ -112,3 +123,45 @@ def test_who_has_it_not_is_told_how_to_get_it(gguf, monkeypatch):
     with pytest.raises(BadSettings, match="xllamacpp or llama-cpp-python"):
         load(gguf, engine="vllm")
     assert set(loading.ENGINES) == {"xllamacpp", "llama-cpp-python"} and importlib.util.find_spec("xllamacpp")
+
+
+class Refusing:
+    """A stand-in for llama-cpp-python's `Llama`, which is not installed everywhere."""
+
+    def __init__(self, path, **settings):
+        if "broken" in path:
+            raise ValueError("Failed to load model from file: broken.gguf")
+
+    def n_vocab(self):
+        return 10
+
+    def tokenize(self, text, **how):
+        return list(range(len(text)))
+
+    def create_completion(self, prompt, **how):
+        raise ValueError("Requested tokens (600) exceed context window of 512.")
+
+    def close(self):
+        pass
+
+
+def test_its_sentences_need_no_compiler(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llama_cpp", SimpleNamespace(Llama=Refusing))
+    file, broken = (SimpleNamespace(name="Tiny", path=Path(name)) for name in ("tiny.gguf", "broken.gguf"))
+    with pytest.raises(BadSettings, match="n_threads is 0; give a number from 1 to 512"):
+        Bindings(file, 0, None, 512, False)
+    with pytest.raises(ModelBroken, match="does not load broken.gguf; ask for a shorter context"):
+        Bindings(broken, 1, None, 512, False)
+    model = Bindings(file, 1, None, 512, False)
+    for error, ask, words in (
+        (UnknownName, lambda: model.logits([10]), "There is no token 10 in Tiny; it has 0 to 9."),
+        (UnknownName, lambda: model.logits([]), "Give a token."),
+        (MissingPart, model.memory, 'load the model with engine="xllamacpp".'),
+        (ServerFailed, lambda: model.complete("x"), "exceed context window of 512; change what is asked."),
+    ):
+        with pytest.raises(error) as raised:
+            ask()
+        assert str(raised.value).endswith(words)
+    model.close()
+    with pytest.raises(ServerFailed, match=r"Tiny in llama-cpp-python does not answer \(it is closed\); load it again"):
+        model.complete("x")

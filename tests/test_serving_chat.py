@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from llmnotes.errors import ServerFailed
+from llmnotes.errors import MissingPart, ServerFailed
 from llmnotes.serving import Client, load
 from llmnotes.serving.terminal import converse, printable
 
@@ -232,3 +232,9 @@ def test_models_are_asked_for_once():
     with answering(200, json.dumps({"data": [{"id": "m"}], "choices": [{"text": "x"}]}).encode()) as url:
         client = Client(url.removesuffix("/v1"))
         assert client.url == url and client.complete("x") == "x" and client.model == "m"
+
+
+def test_without_its_package_a_client_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(MissingPart, match=r"openai is missing; bring it with: .*llmnotes\[serve\]"):
+        Client("http://127.0.0.1:1").models()

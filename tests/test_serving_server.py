@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from llmnotes.errors import ServerFailed
-from llmnotes.serving import Client
+from llmnotes.errors import BadSettings, FileUnreadable, ServerFailed
+from llmnotes.serving import Client, gguf_of
+from llmnotes.serving.server import _try_port, serve
 
 from .serving_process import serving
 
@@ -211,3 +213,18 @@ def test_what_cannot_be_served_is_refused_before_the_port_opens(gguf, tmp_path):
             done = subprocess.run(command, capture_output=True, text=True, timeout=60)
             assert done.returncode == 2 and not done.stdout, words
             assert reason in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_what_the_child_refuses_is_refused_here_too(monkeypatch, tiny_folder):
+    with pytest.raises(BadSettings, match="The API key is empty or has characters that a header cannot carry; take"):
+        serve(tiny_folder, key="a b")
+    for host, port in (("127.0.0.1", 99_999), ("no host", 0)):
+        with pytest.raises(ServerFailed, match=f"Port {port} of {host} cannot be opened .*; choose another"):
+            _try_port(host, port)
+
+    def locked(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", locked)
+    with pytest.raises(FileUnreadable, match=r"tiny cannot be read \(Permission denied\); check its permissions"):
+        gguf_of(tiny_folder)

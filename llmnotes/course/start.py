@@ -18,6 +18,7 @@ def copy_lessons(folder: str | Path | None = None) -> Path:
             raise CannotWrite(f"{folder} exists already and is not empty; give another folder: llmnotes start FOLDER.")
         ignored = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "*.tmp")
         shutil.copytree(lessons(), folder / "notebooks", ignore=ignored)
-    except OSError as error:
-        raise CannotWrite(f"{folder} cannot be written ({error.strerror}); give a folder of your own.") from error
+    except OSError as error:  # of many files, shutil says what each met: (source, target, reason)
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
+        raise CannotWrite(f"{folder} cannot be written ({reason}); give a folder of your own.") from error
     return folder

@@ -158,7 +158,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise _unfit(folder, f"has its weights in a pickle, which is not opened; write them as {ADAPTER[0]} with PEFT")
     inspection = formats.inspect(folder / ADAPTER[0])
     if inspection.identity.format != "safetensors":
-        raise _unfit(folder, f"has a {ADAPTER[0]} that is {inspection.identity.format}; copy it again")
+        raise _unfit(folder, f"has an {ADAPTER[0]} that is {inspection.identity.format}; copy it again")
     return {tensor.name: tensor for tensor in inspection.tensors}
 
 

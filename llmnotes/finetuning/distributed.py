@@ -52,10 +52,7 @@ def join() -> Place:
     >>> join()
     Place(rank=0, world=1, device='cpu')
     """
-    try:
-        world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    except ValueError:
-        raise BadSettings("WORLD_SIZE is no number; start the program with torchrun, which sets it.") from None
+    world, here = _number("WORLD_SIZE"), _number("LOCAL_WORLD_SIZE")
     if world == 1:
         return Place(device=_device(0, 1))
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
@@ -67,7 +64,7 @@ def join() -> Place:
 
     if not distributed.is_available():
         raise MissingPart("This build of torch has no torch.distributed; install the one from PyPI.")
-    rank, device = int(os.environ["RANK"]), _device(int(os.environ["LOCAL_RANK"]), here)
+    rank, device = _number("RANK"), _device(_number("LOCAL_RANK"), here)
     if not distributed.is_initialized():
         if device == "cpu" and here == world and sys.platform in LOOPBACK:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK[sys.platform])
@@ -77,11 +74,19 @@ def join() -> Place:
 
 def leave() -> None:
     """Part from the other processes, after which each may end when it likes; alone, this does nothing."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if _number("WORLD_SIZE") > 1:
         from torch import distributed
 
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def _number(name: str) -> int:
+    """Return what the environment says of this process under `name`, 1 where it says nothing."""
+    try:
+        return int(os.environ.get(name, 1))
+    except ValueError:
+        raise BadSettings(f"{name} is no number; start the program with torchrun, which sets it.") from None
 
 
 def _device(local_rank: int, here: int) -> str:

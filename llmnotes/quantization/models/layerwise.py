@@ -188,6 +188,10 @@ def _run_until(block: nn.Module, state, site: Site) -> None:
         handle.remove()
 
 
+def _has_weights(module: nn.Module) -> bool:
+    return getattr(module, "weight", None) is not None  # None: a norm that was made without
+
+
 def _sites_of(block: nn.Module, prefix: str, state) -> list[Site]:
     """Return the sites of a block in the order of its calls, found by running it once."""
     calls, answers, handles = [], [], []
@@ -216,7 +220,7 @@ def _sites_of(block: nn.Module, prefix: str, state) -> list[Site]:
         )
     sites = []
     for x, names, layers in found:
-        before = next((module for module, answer in answers if answer is x and hasattr(module, "weight")), None)
+        before = next((module for module, answer in answers if answer is x and _has_weights(module)), None)
         if before is None and names[0].endswith("mlp.down_proj"):  # reads act(gate) · up: a factor of up passes through
             before = block.get_submodule("mlp.up_proj")
         sites.append(Site(tuple(names), tuple(layers), before))
