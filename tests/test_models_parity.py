@@ -58,6 +58,14 @@ def test_lost_metadata_is_named(tiny_folder, tmp_path):
     assert "config rms_norm_eps: 1e-06 became 0.5" in lost
 
 
+def test_all_tokens_that_end_an_answer_are_compared(tmp_path):
+    convert(weights_dir("pebble-chat"), tmp_path / "chat.gguf", type="F32")
+    one = shutil.copytree(weights_dir("pebble-chat"), tmp_path / "one")
+    (one / "generation_config.json").unlink()  # config.json names one of the two
+    assert parity("pebble-chat", tmp_path / "chat.gguf", prompts=[], strings=[]).lost == ()
+    assert parity("pebble-chat", one, prompts=[], strings=[]).lost == ("config eos_token_id: [1, 5] became [5]",)
+
+
 def test_other_tokens_are_counted(tiny_folder, tmp_path):
     other = shutil.copytree(tiny_folder, tmp_path / "other")
     tokenizer = json.loads((other / "tokenizer.json").read_text())

@@ -29,6 +29,7 @@ CONTEXT = 512  # tokens of a prompt and its continuation in llama.cpp
 PROMPTS = ("Once upon a time", "The cat")
 # What a config says about its own history, not about the model.
 HISTORY = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache")
+END = "eos_token_id"
 
 
 @dataclass(frozen=True)
@@ -251,11 +252,17 @@ def _lost(a: Side, b: Side) -> tuple[str, ...]:
         lost += [
             f"{name}: {_short(left[name])} became {_short(right[name])}" for name in left if left[name] != right[name]
         ]
-    if a.model and b.model and a.model.config is not None and b.model.config is not None:
-        left, right = a.model.config.to_dict(), b.model.config.to_dict()
+    if a.model and b.model and not isinstance(a.model, OnnxModel) and not isinstance(b.model, OnnxModel):
+        left, right = _settings(a.model), _settings(b.model)
         keys = [key for key in left if key not in HISTORY and left[key] != right.get(key)]
         lost += [f"config {key}: {_short(left[key])} became {_short(right.get(key))}" for key in keys]
     return tuple(lost)
+
+
+def _settings(model: "PreTrainedModel") -> dict:
+    """Return a model's config with all tokens that end an answer, also those that only its generation config names."""
+    ends = getattr(model.generation_config, END, None)
+    return model.config.to_dict() | {END: sorted(ends) if isinstance(ends, list) else [] if ends is None else [ends]}
 
 
 def _conventions(tokenizer: "PreTrainedTokenizerBase") -> dict:
