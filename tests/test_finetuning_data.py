@@ -1,5 +1,6 @@
 """Lines of JSON become rows of tokens: what is learned, what is refused, and packing that changes nothing."""
 
+import copy
 import json
 import random
 
@@ -255,3 +256,11 @@ def test_json_and_python_agree(tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     assert [e.fields for e in read(path)] == [e.fields for e in examples(records)] == records
+
+
+def test_a_template_that_rewrites_what_it_wrote_names_the_line(tiny):
+    tokenizer = copy.deepcopy(tiny)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ messages | length }}"
+    talk = [{"role": role, "content": role} for role in ("user", "assistant")]
+    with pytest.raises(FileBroken, match="is rewritten by the model's chat template as it grows; put one answer on"):
+        encode(examples([{"messages": talk}]), tokenizer, 64)

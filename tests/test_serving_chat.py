@@ -228,6 +228,30 @@ def test_a_stream_is_read_as_it_comes():
             list(Client(url, model="m").stream([]))
 
 
+class Short(BaseHTTPRequestHandler):
+    """Breaks off before it has sent what it promised."""
+
+    def do_POST(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b'data: {"choices": []}\n\n')
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def test_no_server_and_one_that_breaks_off_are_one_sentence():
+    for wrong in ("ftp://127.0.0.1", "127.0.0.1:8080", "http://", "http://127.0.0.1:99999"):
+        with pytest.raises(ServerFailed, match="is not the address of a server; give one such as"):
+            Client(wrong)
+    with listening(Short) as url:
+        with pytest.raises(ServerFailed, match="breaks off in the middle of its answer; ask again"):
+            list(Client(url, model="m").stream([]))
+    with pytest.raises(ServerFailed, match="does not answer .*; check the address, and that the server runs"):
+        Client(url).models()  # it has ended
+
+
 def test_models_are_asked_for_once():
     with answering(200, json.dumps({"data": [{"id": "m"}], "choices": [{"text": "x"}]}).encode()) as url:
         client = Client(url.removesuffix("/v1"))
