@@ -226,6 +226,9 @@ def test_a_model_that_answers_no_numbers_is_named(pebble):
     model.model.layers[1].mlp.up_proj.weight.data[0, 0] = torch.nan
     with pytest.raises(NotQuantizable, match=r"layers\.1\.mlp"):
         quantize_model(model, windows(pebble, 1, 256), 3)
+    model.model.layers[0].input_layernorm.weight.data[0] = torch.nan
+    with pytest.raises(NotQuantizable, match="q_proj reads an infinity or a NaN in the calibration text; see that the"):
+        quantize_model(model, windows(pebble, 1, 256), 3)
 
 
 @pytest.fixture(scope="module")
