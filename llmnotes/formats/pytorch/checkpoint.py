@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from llmnotes.errors import FileBroken
+from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.files import Source
 from llmnotes.formats.pickles import Pickle
 from llmnotes.formats.pickles.values import Call, Global, PersistentId, mapping, plain
@@ -108,8 +108,12 @@ def list_tensors(source: Source, views: dict[str, StridedView]) -> tuple[Tensor,
         alias = None if original == name else original
         tensors.append(Tensor(name, view.dtype, view.shape, view.nbytes, source.path, view.offset, alias))
     stored = {view.storage.key: view.storage.nbytes for view in views.values()}
-    if sum(tensor.nbytes for tensor in tensors if tensor.alias is None) > 4 * sum(stored.values()) + (1 << 26):
-        raise source.broken("its tensors show the same bytes over and over, as no model does")
+    shown = sum(tensor.nbytes for tensor in tensors if tensor.alias is None)
+    if shown > 4 * sum(stored.values()) + (1 << 26):
+        raise NotConvertible(
+            f"The tensors of {source.path.name} show the same bytes over and over, as an expanded mask does: written "
+            f"out they would be {shown:,} bytes; save the file without them."
+        )
     return tuple(tensors)
 
 
