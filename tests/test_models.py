@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from llmnotes.errors import LLMNotesError, ModelBroken, ModelGated, ModelNotFound
 from llmnotes.models import chosen, complete, open_model
@@ -37,6 +38,17 @@ def test_it_says_what_it_opens_and_what_that_takes(tiny_folder):
     assert f"{4 * parameters / 1e6:.1f} MB of memory as float32" in lines[0]
     assert lm.name == "tiny" and not lm.is_pebble and not lm.model.training
     assert str(tiny_folder.parent) not in lines[0]
+
+
+def test_it_says_what_the_model_has_no_place_for(broken):
+    weights = load_file(broken / "model.safetensors")
+    weights["model.layers.0.self_attn.q_proj.bias"] = torch.ones(32)
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    lines = []
+    open_model(broken, say=lines.append)
+    assert lines[1:] == [
+        "broken: its config.json has no place for 1 tensor, left out: model.layers.0.self_attn.q_proj.bias"
+    ]
 
 
 def test_the_variable_chooses_the_model(monkeypatch, tiny_folder):

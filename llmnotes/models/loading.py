@@ -1,5 +1,6 @@
 """Let transformers load the weights of a folder; where it does not, say why: a known cause, or the library's reason."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ from llmnotes.formats import causes
 from llmnotes.formats.results import Inspection, counted
 
 
-def loaded(kind: Any, folder: Path, label: str, found: Inspection, **settings: Any) -> Any:
+def loaded(
+    kind: Any, folder: Path, label: str, found: Inspection, say: Callable[[str], object], **settings: Any
+) -> Any:
     """Return the model that `kind`, a class of transformers with `from_pretrained`, makes of a folder.
 
     `found` is what `inspect` says of the folder, and `settings` go to the class. Names that a wrapper has changed are
-    changed back where that is possible one to one.
+    changed back where that is possible one to one. `say` receives a line where the model has no place for a tensor.
 
     Raises `ModelBroken` for tensors that are missing or of another shape than config.json says, and with the library's
     own reason where it opens no such model.
@@ -34,6 +37,9 @@ def loaded(kind: Any, folder: Path, label: str, found: Inspection, **settings: A
             or f"{label} has weights that do not fit its config.json ({name} is {tuple(there)}, and {tuple(asked)} is "
             "asked for); take both from the same model."
         )
+    unused = sorted(report["unexpected_keys"])
+    if unused:
+        say(f"{label}: its config.json has no place for {counted(len(unused), 'tensor')}, left out: {unused[0][:80]}")
     return model
 
 

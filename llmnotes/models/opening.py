@@ -59,7 +59,7 @@ def open_model(
     hub; None means `chosen()`. A GGUF's blocks become floating-point numbers again. transformers chooses the attention
     that the architecture has; `attention="eager"` is what `output_attentions=True` needs. The weights become float32 on
     a CPU and keep the type of their files on a GPU.
-    `say` receives the one line that announces the model.
+    `say` receives the line that announces the model, and one where its config.json has no place for some weights.
 
     Raises `ModelNotFound` (wrong path, unknown name, no network), `ModelGated` (the hub wants to know who asks),
     `ModelBroken` (no config, no tokenizer, weights missing or cut short, an architecture that transformers lacks).
@@ -104,7 +104,7 @@ def _open(folder: Path, name: str, attention: str | None, say: Callable[[str], o
                 f"{label} has no tokenizer that can be read ({reason(error)}); put its tokenizer.json and "
                 "tokenizer_config.json beside config.json."
             ) from error
-        model = loaded(AutoModelForCausalLM, folder, label, found, dtype=dtype, attn_implementation=attention)
+        model = loaded(AutoModelForCausalLM, folder, label, found, say, dtype=dtype, attn_implementation=attention)
     cast("torch.nn.Module", model).to("cuda" if gpu else "cpu")  # transformers' own `to` has a wrong type
     return LanguageModel(label, model.eval(), tokenizer)
 
