@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Arc, Circle, Rectangle
+from matplotlib.patches import Arc, Circle
 
 from llmnotes.plots.drawing import (
     FAINT,
@@ -111,30 +111,6 @@ def baskets(names: Sequence[str], table: np.ndarray) -> None:
         "A table of loaves and apples for "
         + ", ".join(f"{name} ({row[0]:.0f}, {row[1]:.0f})" for name, row in zip(names, table, strict=True))
         + ", and beside it an arrow from zero for each.",
-    )
-
-
-def length(basket: Numbers) -> None:
-    """Show the length of a basket's arrow as the long side of a right triangle."""
-    ax = canvas(31)
-    right, up = basket
-    plot = _plane(ax, 8, 6.4, 26, (0, 5), (0, 4.6), ("loaves", "apples"))
-    plot.set(xticks=range(5), yticks=range(5))
-    plot.plot((0, right, right), (0, 0, up), color=THINGS["token"][0], linewidth=1.6, linestyle=(0, (3, 2)), zorder=3)
-    _arrow(plot, basket, ASKED, width=3)
-    _word(plot, right + 0.15, up / 2, f"{up:.0f}")
-    _word(plot, right / 2, 0.3, f"{right:.0f}", ha="center")
-    _word(plot, right / 2 - 0.3, up / 2 + 0.35, "Ada", ASKED, ha="right")
-    square = float(np.dot(basket, basket))
-    note(ax, 51, 23, f"{right:.0f} · {right:.0f}  +  {up:.0f} · {up:.0f}  =  {square:.0f}", NORMAL)
-    note(ax, 51, 19.4, "Ada · Ada", NORMAL, ASKED, bold=True)
-    arrow(ax, (51, 17.6), (51, 14), "root", side="right")
-    box(ax, 43, 8.6, 16, 5, f"length {square**0.5:.2f}", ASKED)
-    show(
-        ax,
-        "Pythagoras: the length of an arrow is the root of its dot product with itself.",
-        f"Ada's arrow as the long side of a right triangle with the sides {right:.0f} and {up:.0f}; its length is "
-        f"{square**0.5:.2f}.",
     )
 
 
@@ -328,8 +304,9 @@ def _beside(plot: Axes, end: np.ndarray, place: int) -> tuple[float, float, str]
     return end[0] + across * unit, end[1] + up * unit, side
 
 
-def orders(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str]]) -> None:
+def orders(names: Sequence[str], baskets: np.ndarray, units: np.ndarray) -> None:
     """Show three rankings beside each other, with lines that follow each person; twice."""
+    before, after = _orders(names, baskets), _orders(names, units)
     ax = canvas(37)
     for x, table, title in ((2, before, "as they are"), (35, after, "of length 1")):
         note(ax, x + 13.5, 35, title, NORMAL, bold=True)
@@ -356,36 +333,14 @@ def orders(before: Mapping[str, Sequence[str]], after: Mapping[str, Sequence[str
     )
 
 
-def chord(names: Sequence[str], units: np.ndarray) -> None:
-    """Show two unit arrows, the shadow of one on the other, and the distance between their ends."""
-    ax = canvas(37)
-    first, second = units
-    turn = np.array([[first[0], first[1]], [-first[1], first[0]]])  # lay the first along the axis
-    flat = np.array([[1.0, 0.0], turn @ second])
-    flat[1, 1] = abs(flat[1, 1])
-    plot = _plane(ax, 3, 4, 36, (-0.08, 1.2), (-0.16, 1.0), ("", ""))
-    plot.axis("off")
-    plot.add_patch(Arc((0, 0), 2, 2, theta1=0, theta2=80, color=THINGS[OTHERS][0], linewidth=1.2))
-    _arrow(plot, flat[0], ASKED, width=3)
-    _arrow(plot, flat[1], "token", width=3)
-    plot.plot(*flat.T, color=THINGS["alarm"][0], linewidth=2.6, zorder=3)
-    plot.plot((flat[1, 0],) * 2, (0, flat[1, 1]), color=INK, linewidth=1.2, linestyle=(0, (3, 2)), zorder=3)
-    plot.plot((0, flat[1, 0]), (-0.05, -0.05), color=THINGS["attention"][0], linewidth=4, zorder=3)
-    _word(plot, 1.03, 0, names[0], ASKED)
-    _word(plot, flat[1, 0] - 0.02, flat[1, 1] + 0.08, names[1])
-    dot, apart = float(first @ second), float(np.linalg.norm(first - second))
-    _word(plot, flat[1, 0] / 2, -0.12, f"dot product {dot:.2f}", "attention", ha="center")
-    _word(plot, flat.mean(axis=0)[0] + 0.13, flat.mean(axis=0)[1] + 0.05, f"distance {apart:.2f}", "alarm")
-    note(ax, 52, 30, "distance squared", bold=True, colour="alarm")
-    note(ax, 52, 26.8, f"{apart:.2f} · {apart:.2f} = {apart**2:.2f}", NORMAL)
-    note(ax, 52, 9, "2 − 2 · dot product", bold=True, colour="attention")
-    note(ax, 52, 5.8, f"2 − 2 · {dot:.2f} = {2 - 2 * dot:.2f}", NORMAL)
-    show(
-        ax,
-        "Two arrows of length 1 (turned so that Ada's lies flat). When the angle opens, the dot product gets smaller "
-        "and the distance larger, always together.",
-        f"Two unit arrows: the dot product is {dot:.2f}, the distance between their ends {apart:.2f}.",
-    )
+def _orders(names: Sequence[str], table: np.ndarray) -> dict[str, list[str]]:
+    dot = table @ table[0]
+    scores = {
+        "dot": dot,
+        "cosine": dot / np.linalg.norm(table, axis=1),
+        "distance": -np.linalg.norm(table - table[0], axis=1),
+    }
+    return {way: [names[i] for i in np.argsort(-score)] for way, score in scores.items()}
 
 
 def matrix_product(names: Sequence[str], table: np.ndarray, row: int, column: int) -> None:
@@ -548,45 +503,3 @@ def zeros(name: str, rows: Mapping[str, np.ndarray], short: np.ndarray, mates: S
 
 def _wrapped(words: list[str]) -> list[str]:
     return [", ".join(words[i : i + 2]) for i in range(0, len(words), 2)]
-
-
-def heat(names: Sequence[str], cosines: np.ndarray, **groups: int) -> None:
-    """Show the cosines among some words as a map; `groups` says how many of them belong together, in order."""
-    import seaborn
-
-    ax = canvas(53)
-    plot = chart(ax, 9, 2, 46, 46)
-    bar = chart(ax, 56.5, 2, 1.6, 46)
-    short = [name[:3] for name in names]
-    seaborn.heatmap(
-        cosines,
-        mask=np.eye(len(names), dtype=bool),
-        vmin=0,
-        vmax=0.7,
-        cmap=[*seaborn.color_palette("Blues", 7)],
-        square=True,
-        linewidths=0.5,
-        xticklabels=False,
-        yticklabels=short,
-        cbar_ax=bar,
-        ax=plot,
-    )
-    plot.set_facecolor("#b9bfc6")  # the diagonal, where every word meets itself
-    plot.tick_params(length=0, labelsize=SMALL)
-    bar.tick_params(length=0, labelsize=SMALL)
-    at = 0
-    for group, count in groups.items():
-        plot.add_patch(_square((at, at), count, THINGS["attention"][0]))
-        note(ax, 9 + 46 * (at + count / 2) / len(names), 50.4, group, NORMAL, bold=True)
-        at += count
-    show(
-        ax,
-        "Cosines among Pebble's rows for the weekdays and the months, with zero at the average of the short rows; "
-        "darker is larger, and the palest blue also stands for what lies below 0. The diagonal, each word with itself, "
-        "is left out. The weekdays are a dark block, the months a pale one with gaps.",
-        "A map of cosines: a dark square for the weekdays, a pale one for the months.",
-    )
-
-
-def _square(corner: tuple, size: float, edge: str) -> Rectangle:
-    return Rectangle(corner, size, size, facecolor="none", edgecolor=edge, linewidth=2.4, zorder=6)

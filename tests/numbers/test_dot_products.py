@@ -3,6 +3,7 @@
 import numpy as np
 
 from llmnotes.pebble.corpus import documents
+from llmnotes.pebble.lore import ANIMALS, NUMBERS
 from tests.numbers.prose import WORDS, Prose
 
 
@@ -23,7 +24,6 @@ def test_every_number_in_the_prose_is_computed_again():
     assert max(dots, key=dots.get) == "Boris"
     says("Boris, with {}. Cora has {} and Otto {}", dots["Boris"], dots["Cora"], dots["Otto"])
     says("Ada with herself has {}", dots["Ada"])
-    says("with the sides {} and {}; its length is {:.2f}", *ada, lengths[0])
     says("dot products {}", ", ".join(f"{ada @ ada * np.cos(np.radians(turn)):.0f}" for turn in (0, 60, 90, 120, 180)))
     assert 2.6 < lengths[2] / lengths[0] < 2.9
     says("Boris's is almost three times as long as Ada's")
@@ -61,8 +61,6 @@ def test_every_number_in_the_prose_is_computed_again():
     assert (five[4] == 3 * ada).all() and cosines_to_first(five / five.std(axis=0))[4] > 0.9999
     says("the same mixture, gets {:.2f}: three Adas", cosines_to_first(values["standardize"](five))[4])
     assert (values["among_five"][0] < 0).all() and (values["among_five"][4] > 0).all()
-    one, other = values["units"][[0, 3]]
-    says("the dot product is {:.2f}, the distance between their ends {:.2f}", one @ other, np.linalg.norm(one - other))
     says("The table at the left, its transpose above, and their product of shape {}", values["everybody"].shape)
     says("Ada and Boris is {}", values["everybody"][0, 2])
 
@@ -105,11 +103,15 @@ def test_every_number_in_the_prose_is_computed_again():
     friends, centred, months = values["friends"], values["centred"], values["MONTHS"]
     ends = dict(zip(values["zeros"], (friends(months, table - zero) for zero in values["zeros"].values()), strict=True))
     assert (ends["at the average of all rows"] < ends["where it is"]).all()
-    says("never more than {}. Only the", WORDS[ends["at the average of all rows"].max()])
     assert friends(months, table).max() == 5 and set(friends(months, centred)) == {4, 5, 6, 7}
     says("none has more than five months among its eleven nearest tokens")
-    says("four to seven near each")
-    assert friends(["red", "green", "blue"], centred).shape == (3,)
+    says("only with the average of the short rows are they four to seven")
+    animals = [row[0] for row in ANIMALS]
+    gains = friends(animals, centred) - friends(animals, table)
+    says("Of Pebble's {} animals, {} gain, too, and {} loses", len(gains), sum(gains > 0), WORDS[sum(gains < 0)])
+    for some in (NUMBERS[:10], "red green blue black white brown".split()):
+        assert abs(np.mean(friends(some, centred) - friends(some, table))) < 0.6  # hardly anything changes
+    assert friends("cat dog cow pig hen goat".split(), centred).shape == (6,)
 
     rows, ids, smol = values["its_rows"], values["its_ids"], values["smol"]
     size, monday = np.linalg.norm(rows, axis=1), ids["ĠMonday"]
@@ -122,21 +124,52 @@ def test_every_number_in_the_prose_is_computed_again():
         says(phrase, f"{lengths[0]:.2f} · {lengths[1]:.2f} · {dot / np.prod(lengths):.3f} = {dot:.1f}")
     assert size.argmax() == ids["Ġstrugg"]
     assert {f"Ġ{word}" for word in ("struggle", "struggles", "struggled", "struggling")} < set(ids)
-    every = np.arange(0, len(rows), 24)
-    best = np.concatenate([(part @ rows.T).argmax(axis=1) for part in np.array_split(rows[every], 16)])
-    says("of every {}th token, {:.0%} prefer another row", 24, (best != every).mean())
-    says("to themselves, and {:.0%} prefer ␣strugg", (best == ids["Ġstrugg"]).mean())
+    strugg, average = ids["Ġstrugg"], rows.mean(axis=0)
+    says("its cosine with their average is {:.2f}", cosines_to_first(np.stack([average, rows[strugg]]))[1])
+    assert len(range(0, 1000, 2)) == 500  # 500 early, 500 middle and 500 late ones search
+    says("So we let {0} early, {0} middle and {0} late ones search", 500)
+    asking = rows[::48]  # other searches than the lesson's, and twenty other directions
+    scores = asking @ rows.T
+    scores[:, strugg] = -np.inf
+    best = scores.max(axis=1, keepdims=True)
+    random = np.random.default_rng(1).normal(size=(20, rows.shape[1]))
+    random *= size[strugg] / np.linalg.norm(random, axis=1, keepdims=True)
+    shuffled = np.stack([np.random.default_rng(seed).permutation(rows[strugg]) for seed in range(20)])
+    shorter = rows[strugg][None] / size[strugg] * size.mean()
+    assert not any((asking @ one.T > best).any() for one in (random, shuffled, shorter))
+    assert (asking @ rows[strugg] > best[:, 0]).mean() > 0.7
+    frequent = (rows[:1000] @ rows.T).argmax(axis=1)
+    assert (frequent == np.arange(1000)).mean() > 0.7  # "most frequent ones find themselves"
+    for word in ("king", "cat", "water"):
+        assert (rows @ rows[ids[f"Ġ{word}"]]).argmax() == ids[f"Ġ{word}"]
+
     groups, found = values["groups"], np.array(values["found"])[:, 1]
     says("We try {} groups", len(groups))
-    moved = rows - rows.mean(axis=0)
-    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
-    gains = []
-    for words, before in zip(groups, found, strict=True):
-        them = [ids[f"Ġ{word}"] for word in words if f"Ġ{word}" in ids]
-        first = np.argsort(-(moved[them] @ moved.T))[:, : len(them)]
-        gains.append(np.isin(first, them).mean() - before)
+    assert found[0] == 1 and found[1] > 0.9 and found[2:].max() < 0.31  # "good only for weekdays and months"
+    assert [groups[i][0] for i in (16, 17)] == ["good", "bad"] and found[16:18].max() < 0.04  # opposites
+
+    def near(zero):
+        moved = rows - zero
+        moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+        shares = []
+        for words in groups:
+            them = [ids[f"Ġ{word}"] for word in words if f"Ġ{word}" in ids]
+            scores = moved[them] @ moved.T
+            scores[range(len(them)), them] = -np.inf
+            shares.append(np.isin(np.argsort(-scores)[:, : len(them) - 1], them).mean())
+        return np.array(shares)
+
+    gains = near(average) - found
     assert min(gains) >= 0
-    says("{} of the {} gain again; none loses", sum(gain > 0 for gain in gains), len(gains))
+    says("{} of the {} gain again; none loses", sum(gains > 0), len(gains))
+    for which, phrase in (
+        (table, "longest and its shortest quarter have a cosine of {:.2f}"),
+        (rows, "it's {:.2f}; even"),
+    ):
+        order = np.argsort(np.linalg.norm(which, axis=1))
+        ends = [which[part].mean(axis=0) for part in np.array_split(order, 4)]
+        says(phrase, cosines_to_first(np.stack([ends[3], ends[0]]))[1])
+    assert near(ends[0]).mean() > found.mean() + 0.04  # "even its shortest quarter's average helps"
     assert smol.tokenizer.convert_ids_to_tokens([int(size.argmax())]) == ["Ġstrugg"]
     lesson.finish(
         *(
@@ -152,7 +185,7 @@ def test_every_number_in_the_prose_is_computed_again():
             r"beyond 0\.3",
             r"[Ww]ith 256 numbers",
             r"lines are at ±0.3",
-            r"not at 0:",
+            r"not at 0\.",
         ),
         *(r"the last term are 1", r"we divide by 1", r"3Blue1Brown"),
     )
