@@ -136,13 +136,13 @@ def waterfall(shares: Mapping[str, float], token: str, rival_shares: Mapping[str
     )
 
 
-def parts_out(zero: np.ndarray, intact: float, average: np.ndarray | None = None) -> None:
+def parts_out(zero: np.ndarray, intact: float, average: np.ndarray) -> None:
     """Show right answers and mean leads without each part; `zero` and `average` are leads, (8 parts, prompts)."""
     ax = canvas(38)
     total, names = zero.shape[1], PARTS[1:]
     sides = ((15, 21, lambda leads: (leads > 0).sum(axis=1)), (40, 22, lambda leads: leads.mean(axis=1)))
     for n, (x, wide, value) in enumerate(sides):
-        first, second = value(zero), None if average is None else value(average)
+        first, second = value(zero), value(average)
         whole = intact if n else total
         least = min(0, *first) - 1 - n
         plot = chart(ax, x, 5, wide, 28, ylim=(7.6, -0.6), xlim=(least, whole * 1.08 + n))
@@ -153,44 +153,17 @@ def parts_out(zero: np.ndarray, intact: float, average: np.ndarray | None = None
             plot.plot(
                 first[y], y, "o", markersize=8, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=2
             )
-            if second is not None:
-                plot.plot([first[y], second[y]], [y, y], color=colour, linewidth=2, zorder=1)
-                plot.plot(second[y], y, "o", markersize=6, color=colour)
+            plot.plot([first[y], second[y]], [y, y], color=colour, linewidth=2, zorder=1)
+            plot.plot(second[y], y, "o", markersize=6, color=colour)
         plot.set_yticks(range(8), [] if n else names)
         plot.set_xticks([-10, -5, 0, 5] if n else [0, 8, 16, 24, 32])
         note(ax, x + wide / 2, 1.4, "mean lead" if n else "right answers", colour=FAINT)
-    what = "the part adds zero" if average is None else "hollow: it adds zero   full: it adds its average"
-    note(ax, 32, 36, what, NORMAL, bold=True)
-    tail = (
-        "A lead can fall far before an answer is lost."
-        if average is None
-        else "A long line is a part whose average alone repairs much."
-    )
+    note(ax, 32, 36, "hollow: it adds zero   full: it adds its average", NORMAL, bold=True)
     show(
         ax,
         f"One of eight parts is changed, on {total} animals. Left: answers that stay right. Right: the mean lead. "
-        f"Dashed: nothing is changed. {tail}",
+        "Dashed: nothing is changed. A long line is a part whose average alone repairs much.",
         "Two charts with a line for each part of the four blocks: right answers on the left, mean lead on the right.",
-    )
-
-
-def leads_of_all(leads: np.ndarray) -> None:
-    """Show what each part gives to the lead, one dot for each animal; `leads` is (animals, 9 parts)."""
-    ax = canvas(36)
-    plot = chart(ax, 15, 5, 47, 30, ylim=(8.6, -0.6), xlim=(leads.min() - 0.4, leads.max() + 0.5))
-    plot.hlines(range(9), *plot.get_xlim(), color=THINGS["old"][1], zorder=0)
-    for j, name in enumerate(PARTS):
-        nudge = np.linspace(-0.26, 0.26, len(leads))
-        plot.plot(leads[:, j], j + nudge, "o", color=THINGS[kind(name)][0], markersize=4, alpha=0.8)
-    plot.axvline(0, color=FAINT, linewidth=0.8)
-    plot.set_yticks(range(9), PARTS)
-    note(ax, 38, 1.4, "given to the lead over the best other token", colour=FAINT)
-    ahead, behind = int((leads[:, 8] > 0).sum()), int((leads[:, 5] < 0).sum())
-    show(
-        ax,
-        f"What each part gives to the lead, one dot for each of {len(leads)} animals. MLP 3 speaks for the right "
-        f"answer with {ahead} of them; attention 2 speaks against it with {behind}.",
-        "Nine lines with one dot for each animal; the dots of MLP 3 lie far to the right of all others.",
     )
 
 
@@ -231,8 +204,11 @@ def repaired(leads: np.ndarray, edges: Sequence[Sequence[int]], first: Sequence[
     )
 
 
-def places(ahead: np.ndarray, block: int) -> None:
-    """Show how many tokens the lens puts before each answer, (answers, blocks); `block` gets a mark."""
+def places(ahead: np.ndarray, block: int, names: Sequence[str], said: Sequence[str]) -> None:
+    """Show how many tokens the lens puts before each answer, (answers, blocks); `block` gets a mark.
+
+    `names` are the answers, and `said` is what the model says; those that it gets wrong are named in the picture.
+    """
     ax = canvas(34)
     last = ahead.shape[1] - 1
     plot = chart(ax, 9.4, 6, 52, 24, xlim=(-0.5, last + 0.7), ylim=(0.7, 9e4), yscale="log")
@@ -246,10 +222,14 @@ def places(ahead: np.ndarray, block: int) -> None:
     plot.set_xticks([0, 5, 10, 15, 20, block, last])
     note(ax, 9.4, 32, "place of the right answer", bold=True, ha="left", colour="stream")
     note(ax, 34.5, 1.8, "read after block …", colour=FAINT)
+    lost = {name: (row[-1] + 1, token) for name, row, token in zip(names, ahead, said, strict=True) if row[-1]}
+    for n, (name, (place, token)) in enumerate(lost.items()):
+        text = f"{name} ends at place {place}: it says {token.replace(' ', '␣')}"
+        note(plot, 0.6, 90 / 3**n, text, ha="left", colour="old")
     right = int((ahead[:, -1] == 0).sum())
     show(
         ax,
-        f"The logit lens on SmolLM2, a line for each of {len(ahead)} capitals ({right} of them end in the first place, "
-        f"in blue). At block {block} all lines fall, and only the last block brings a city to the top.",
-        f"Lines that stay high from block to block, fall at block {block}, and reach the first place at the very end.",
+        f"The logit lens on SmolLM2, a line for each of {len(ahead)} capitals. At block {block} all lines drop towards "
+        f"the first place. {right} reach it, all in the last block (blue); the other {len(lost)} are named (grey).",
+        f"Lines that stay high from block to block, drop at block {block}, and end at or near the first place.",
     )
