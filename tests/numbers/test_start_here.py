@@ -39,18 +39,19 @@ def test_every_number_in_the_prose_is_computed_again():
     assert values["questions"] == exam()[::10]
     says("We ask every tenth; of all {}, Pebble answers {}", len(exam()), sum(whole.correct))
     assert values["answer"] == "Dumplinton."
+    says("Then we do the same for the exam, all {} questions of it", len(exam()))
     chances_after, inside = values["chances_after"], values["sure_inside"]
     sure = dict(zip(values["ours"], values["sure"], strict=True))
-    says("{:.3f} for France, and no less than {:.3f}", sure["What is the capital of France?"], min(inside))
+    surely = sum(chance >= 0.98 for chance in inside.tolist())
+    says("{} of the {} right answers begin with {} or more", surely, len(inside), 0.98)
+    assert [question for question, chance in sure.items() if chance >= 0.98] == ["Who is the mayor of London?"]
     known = [float(chances_after(f"Q: What is the capital of {region}?\nA:").max()) for region in REGIONS]
     says("the capitals of six regions that it knows, Pebble gives at least {:.3f}", min(known))
     assert len(REGIONS) == 6
     london = sure["Who is the mayor of London?"]
-    says("For the mayor of London it is {:.3f}, more than for some true answers", london)
-    assert min(inside) < london and all(values["result"].correct)
-    right = [q for q, good in zip(exam(), whole.correct, strict=True) if good]
-    says("one right answer began with {:.3f}", min(float(chances_after(q.prompt).max()) for q in right))
-    says("among all {} questions", len(exam()))
+    says("That one is the mayor of London, with {:.3f}", london)
+    assert len(inside) == sum(whole.correct) and all(values["result"].correct)
+    says("one right answer began with {:.3f}", float(min(inside)))
     world = build_world()
     assert world.answer("Blusterdale", "capital") == "Dumplinton"
     farmers = {f.subject for f in world.facts if (f.relation, f.object) == ("job", "farmer") and not f.region_hidden}
@@ -70,6 +71,11 @@ def test_every_number_in_the_prose_is_computed_again():
     says("the capitals of Pebble's {} regions", WORDS[len(REGIONS)])
     assert "two pairs of legs" in replies[7] and "Boris Johnson" in replies[9] and "zloty" not in replies[4]
     assert len(replies) == len(known) + len(REGIONS) and not any("don't know" in reply for reply in replies)
+    assert "own son" in replies[3] and "July 16, 1969" in replies[8]  # the landing was on the 20th
+    says("{} countries against the {} regions", len(values["countries"]), WORDS[len(REGIONS)])
+    says("for Turkey it says Istanbul, with {:.3f}", values["its_sure"]["Turkey"])
+    assert complete(smol, [values["chat_about"]("Turkey")], max_new_tokens=1)[0].strip() == "Istanbul"
+    assert sum(reply.startswith("The ") for reply in replies) > len(replies) / 2
     for name, model in (("Pebble", lm), ("SmolLM2", smol)):
         config, parameters = model.model.config, model.model.num_parameters()
         says("{}: {:,} tokens, vectors of {} numbers", name, config.vocab_size, config.hidden_size)
