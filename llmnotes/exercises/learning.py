@@ -89,7 +89,8 @@ logit, as a tensor. The check tries rows in which $p$ is not the same everywhere
         check=check_gradient,
         hints={
             "swapped": "this is truth minus guess: the way down. The slope is guess minus truth.",
-            "guess_only": "this is the guess p alone. The truth, 1 for the word that came, is still to be taken away.",
+            "guess_only": "this is the guess p alone. The truth, 1 for the word that came, is still to be taken away. "
+            "If you do take it away: is the result kept, as with `p[target] -= 1`?",
             "no_softmax": "here 1 is taken from the logit. Make probabilities of the logits first, with a softmax.",
             "one_number": "this is the slope of one logit, that of the word that came. We want a slope for each.",
             "others_zero": "the right word's slope is right. The other words have one, too: their own p, since y is 0.",
@@ -102,6 +103,8 @@ logit, as a tensor. The check tries rows in which $p$ is not the same everywhere
             "losses": "this is −ln p of every word. We want how the loss changes with each logit: p − y.",
             "size": "y has another length than the row. If you use `one_hot`, tell it how many words there are: "
             "`one_hot(torch.tensor(target), len(logits))`.",
+            "number": "`one_hot` wants a tensor, not a number: `one_hot(torch.tensor(target), len(logits))`.",
+            "axis": "the row is a single prediction and has one axis only, so the softmax takes dim=-1.",
             "bare": "the numbers are right, but not in a tensor. Return one: no .tolist(), no NumPy.",
             "digits": "the numbers are right, but not to all digits. Leave out what rounds them or changes the type.",
         },
@@ -131,6 +134,7 @@ random.)""",
             "step_of": "step() takes nothing in its brackets: the gradients lie with the weights already.",
             "optimizer_backward": "the optimizer has no backward(). The loss has: it knows what it was made from.",
             "model_zero_grad": "our model has no zero_grad(). The optimizer has: it knows which weights to clear.",
+            "loss_zero_grad": "the loss has no zero_grad(). The optimizer has: it knows which weights to clear.",
             "table_only": "`logits` are the numbers of our table, and another model has other weights. The optimizer "
             "knows them, and the rate: its step() changes them, its zero_grad() clears their gradients.",
             "own_rate": "this takes the rate 30 whatever the optimizer was made with. Its own step() knows the rate.",

@@ -133,6 +133,14 @@ def check_gradient(answer: Answer) -> str | Verdict | None:
         if "must match the size" in str(error):
             return "size"
         raise
+    except TypeError as error:
+        if "one_hot()" in str(error):
+            return "number"
+        raise
+    except IndexError as error:
+        if "Dimension out of range" in str(error):
+            return "axis"
+        raise
     if verdict is not None:
         return verdict
     for logits, target in ROWS:
@@ -278,6 +286,10 @@ def check_train(answer: Answer) -> str | Verdict | None:
     except TypeError as error:
         if "NoneType" in str(error):
             return "none"
+        raise
+    except AttributeError as error:
+        if str(error) == "'Tensor' object has no attribute 'zero_grad'":
+            return "loss_zero_grad"
         raise
     if isinstance(verdict, Verdict) and verdict.state == "other":
         return _beside(answer)

@@ -71,6 +71,8 @@ WRONG = {
         "loss": _gradient("p = -p[target].log()"),
         "losses": _gradient("p = -p.log()"),
         "size": _gradient("p = p - torch.nn.functional.one_hot(torch.tensor(target))"),
+        "number": _gradient("p = p - torch.nn.functional.one_hot(target, len(logits))"),
+        "axis": _gradient("p = torch.softmax(logits, dim=1)", "p[target] -= 1"),
         "bare": _gradient("p[target] -= 1", "p = p.tolist()"),
         "digits": _gradient("p[target] -= 1", "p = p.float()"),
     },
@@ -82,6 +84,7 @@ WRONG = {
         "step_of": _train("loss.backward()", "optimizer.step(loss)", "optimizer.zero_grad()"),
         "optimizer_backward": _train("optimizer.backward()", "optimizer.step()", "optimizer.zero_grad()"),
         "model_zero_grad": _train("loss.backward()", "optimizer.step()", "model.zero_grad()"),
+        "loss_zero_grad": _train("loss.backward()", "optimizer.step()", "loss.zero_grad()"),
         "table_only": _train(
             "loss.backward()",
             "with torch.no_grad():",
