@@ -120,31 +120,6 @@ def two_sentences(first: Sequence[str], second: Sequence[str], row: np.ndarray) 
     )
 
 
-def average(words: Sequence[str], columns: Sequence[str], x: np.ndarray, weights: np.ndarray) -> None:
-    """Draw the rows of the words, each with its weight, and their weighted sum."""
-    ax = canvas(22)
-    for j, column in enumerate(columns):
-        note(ax, 27 + 9 * j, 20, column, colour=FAINT)
-    spot = _grid(ax, 22.5, 18.4, x, "stream", w=9)
-    for i, (word, weight) in enumerate(zip(words, weights, strict=True)):
-        y = 16.8 - 3.2 * i
-        note(ax, 9, y, word, ha="right", code=True)
-        cell(ax, 12, y - 1.6, 6.4, 3.2, f"{weight:.2f}", "attention", weight)
-        note(ax, 20.4, y, "×", NORMAL)
-    note(ax, 15.2, 20, "weight", colour=FAINT)
-    note(ax, 51, spot.centre[1], f"x {x.shape}", NORMAL, "stream", ha="left", bold=True)
-    arrow(ax, (36, 8.4), (36, 5), "add up", side="right")
-    _grid(ax, 22.5, 4.4, [weights @ x], "stream", w=9, form="{:+.2f}", most=float(np.abs(x).max()))
-    note(ax, 20.8, 2.8, f"{words[-1]} receives", ha="right", bold=True)
-    note(ax, 51, 2.8, f"({x.shape[1]},)", NORMAL, "stream", ha="left", bold=True)
-    show(
-        ax,
-        "The laziest attention: each row times the same weight, then add up. There is some cat in it, but cat counts "
-        "no more than any other word.",
-        "Three words with a weight of one third each and their rows of three numbers, and below the sum.",
-    )
-
-
 def softmax_steps(words: Sequence[str], scores: np.ndarray) -> None:
     """Draw scores, their exponentials, and the shares."""
     ax = canvas(20)

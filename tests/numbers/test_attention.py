@@ -83,8 +83,14 @@ def test_every_number_in_the_prose_is_computed_again():
     means, ratios, even = first.mean(axis=1), *_values_of_first_tokens(values["smol"], texts)
     says("A grid of {} rows and {} columns", *first.shape[::-1])
     says("receives from {:.0%} to {:.0%}; the palest column is layer {}", means.min(), means.max(), means.argmin())
-    assert 0.65 < first.mean() < 0.7 and 0.24 < even < 0.27 and values["moved"][0] > 8 * values["moved"][1]
-    says("in {} of the {} layers its value is less than half as long", (ratios < 0.5).sum(), len(ratios))
+    assert 0.65 < first.mean() < 0.7 and 0.24 < even < 0.27
+    well, again = values["moved"]["Well"], values["moved"]["The"]
+    assert well[0] > 8 * well[1] and abs(again[0] - again[1]) < 0.03  # "the two share it"
+    length, one_text = len(values["smol"].tokenizer(" ".join(texts))["input_ids"]), values["one_text"]
+    says("With all {} in one text of {} tokens it's {:.0%}", len(texts), length, one_text.mean())
+    says("where equal shares would be {:.0%}, and most heads", np.mean(1 / np.arange(2, length + 1)))
+    assert (one_text > 0.5).mean() < 0.4
+    says("in {} of the {} layers its value is, on average, less than half as long", (ratios < 0.5).sum(), len(ratios))
     assert ratios.argmax() == means.argmin() and ratios.max() > 1.2
     says("In layer {} it's longer, and there the heads look elsewhere: {:.0%}", means.argmin(), means.min())
     best = values["with_ours"][-1].argmax()
