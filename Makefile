@@ -31,6 +31,8 @@ WHOLE_FILES := --dist loadfile --no-loadscope-reorder
 
 # What `make peers` has brought to compare GPTQ with; its numpy and torch go before the project's own.
 GPTQ_PEER := $(wildcard build/peers/gptq/lib/python*/site-packages)
+# With the peers at hand, every error sentence of llmnotes must be called by some test (tests/sentences.py).
+SENTENCES := $(if $(GPTQ_PEER),--every-sentence)
 # What `make engines` has brought; only these tests see it.
 ENGINES := $(wildcard build/peers/engines/lib/python*/site-packages)
 
@@ -57,7 +59,7 @@ build/types-checked: $(shell find llmnotes kit recipes -name '*.py') pyproject.t
 # A clean tree that passes everything leaves its commit in build/last-green.
 test: $(READY) lint types
 	@mkdir -p build && rm -f build/last-green
-	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 $(WHOLE_FILES) --doctest-modules llmnotes kit tests
+	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 $(WHOLE_FILES) --doctest-modules llmnotes kit tests $(SENTENCES)
 	$(if $(GPTQ_PEER),env $(TEST_ENV) PYTHONPATH=$(CURDIR)/$(GPTQ_PEER) $(OFFLINE) $(BIN)/python -m pytest tests/test_quantization_gptq_layout.py)
 	$(if $(ENGINES),env $(TEST_ENV) PYTHONPATH=$(CURDIR)/$(ENGINES) $(OFFLINE) $(BIN)/python -m pytest tests/test_serving_bindings.py tests/test_serving_others.py)
 	env $(TEST_ENV) $(OFFLINE) $(BIN)/python -m pytest -n 2 $(WHOLE_FILES) --nbval --nbval-current-env notebooks

@@ -70,7 +70,7 @@ def test_a_conversion_says_which_format_was_asked_for(tiny_folder, tmp_path):
         (
             "huggingface",
             "it can convert it to safetensors or .*, and llmnotes writes huggingface from a "
-            "Hugging Face folder or GGUF",
+            "Hugging Face folder or llama2.c .* or GGUF",
         ),
         ("GPTQ", "llmnotes cannot write the format 'gptq'; choose one of safetensors, "),
         (None, "The ending of a.xyz does not name a format; add one of --to safetensors "),

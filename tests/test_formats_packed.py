@@ -265,6 +265,16 @@ def fewer(pack, end, change):
     ("config", "pack", "words"),
     [
         ({"quant_method": "gptq", "bits": 4}, fewer(gptq(4, 1), "qzeros", lambda x: None), "do not fit|has no qzeros"),
+        (
+            {"quant_method": "gptq", "bits": 4},
+            fewer(fewer(gptq(4, 1), "qzeros", lambda x: None), "g_idx", lambda x: None),
+            "do not fit",
+        ),
+        (
+            compressed("pack-quantized", {"num_bits": 4}),
+            fewer(grouped(4, 32), "weight_scale", lambda x: x[None]),
+            "do not fit",
+        ),
         ({"quant_method": "gptq", "bits": 4}, fewer(gptq(4, 1), "scales", lambda x: x[:1]), "do not belong together"),
         (
             compressed("pack-quantized", {"num_bits": 4}),
