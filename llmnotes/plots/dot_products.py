@@ -340,7 +340,7 @@ def _orders(names: Sequence[str], table: np.ndarray) -> dict[str, list[str]]:
         "cosine": dot / np.linalg.norm(table, axis=1),
         "distance": -np.linalg.norm(table - table[0], axis=1),
     }
-    return {way: [names[i] for i in np.argsort(-score)] for way, score in scores.items()}
+    return {way: [names[int(i)] for i in np.argsort(-score)] for way, score in scores.items()}
 
 
 def matrix_product(names: Sequence[str], table: np.ndarray, row: int, column: int) -> None:
