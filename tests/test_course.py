@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import nbformat
 import psutil
@@ -89,7 +90,9 @@ def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path):
     sleep = "import os, pathlib, time\npathlib.Path(f'pid-{os.getpid()}').touch()\ntime.sleep(300)"
     paths = [write(tmp_path / "05_x.ipynb", "1"), *(write(tmp_path / f"0{n}_y.ipynb", sleep) for n in (6, 7, 8))]
     command = [sys.executable, "-m", "llmnotes.cli", "run", *map(str, paths), "--pages", "pages", "--jobs", "2"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # Whoever runs the tests in the background of a shell ignores Ctrl-C, and children would, too.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     for _ in range(600):
         if len(pids := list(tmp_path.glob("pid-*"))) == 2 and (tmp_path / "pages" / "summary.json").exists():
             break

@@ -30,9 +30,10 @@ def lab(arguments: argparse.Namespace) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run notebooks, write the page of each when it ends, and print what they cost; 1 if one fails, 130 if stopped."""
+    from tqdm import tqdm
+
     from llmnotes.course import notebooks, root
     from llmnotes.course.run import execute_all, save, save_costs, table
-    from llmnotes.formats.progress import interruptible
 
     paths = [_notebook(path) for path in arguments.notebook] or notebooks(root())
     site, found = None, {}
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         site = Site(arguments.pages, paths)
     try:
-        with interruptible()(total=sum(map(_cells, paths)), unit=" cells", file=sys.stderr) as bar:
+        with tqdm(total=sum(map(_cells, paths)), unit=" cells", file=sys.stderr) as bar:
             for path, result in execute_all(paths, 1 if arguments.costs else arguments.jobs, bar):
                 found[path] = result
                 if site:

@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from llmnotes import training
 from llmnotes.finetuning.data import IGNORE, Row, collate
-from llmnotes.formats.progress import interruptible
 
 if TYPE_CHECKING:
     from torch import nn
@@ -143,7 +142,6 @@ def bar(total: int, first: int = 0, hidden: bool = False) -> tqdm:
     """Return the progress bar of a training, on stderr."""
     from tqdm.auto import tqdm
 
-    interruptible()
     return tqdm(total=total, initial=first, desc="fine-tuning", unit=" steps", disable=hidden, mininterval=0.5)
 
 
