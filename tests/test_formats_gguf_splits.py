@@ -245,7 +245,7 @@ def test_parts_are_written_whole_or_not_at_all(single, tmp_path, monkeypatch):
 def test_what_cannot_be_split_is_refused(single, tmp_path):
     for source, target, more, word in [
         (single, "a.gguf", {"split_max_size": 0}, "bytes"),
-        (weights_dir("pebble"), "a.safetensors", {"split_max_size": 5}, "Only a GGUF is split"),
+        (weights_dir("pebble"), "a.safetensors", {"split_max_size": 5}, "Only a GGUF from a Hugging Face folder"),
         (single, "a.gguf", {}, "--type"),
     ]:
         with pytest.raises(NotConvertible, match=word):

@@ -286,6 +286,15 @@ def test_a_pickle_in_hdf5_is_found_behind_any_number_of_decoys(tmp_path):
     assert scan(tmp_path / "a.h5").verdict == "dangerous"
 
 
+def test_a_pickle_in_hdf5_is_followed_behind_a_long_text(tmp_path):
+    import h5py
+
+    long = pickle.dumps(["a" * 100_000, os.system])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["state"] = np.frombuffer(long, np.uint8)
+    assert scan(tmp_path / "a.h5").verdict == "dangerous"
+
+
 def test_what_is_packed_and_too_large_is_not_called_clean(tmp_path, monkeypatch):
     monkeypatch.setattr("llmnotes.formats.scanning.containers.MEMBER_LIMIT", 1 << 12)
     array = io.BytesIO()

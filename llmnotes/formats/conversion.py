@@ -63,7 +63,8 @@ OPTIONS = {
     ),
     "split_max_size": (
         {(source, "gguf") for source in ("Hugging Face folder", "GGUF", *GGML)},
-        "Only a GGUF is split into several files; leave --split-max-size out.",
+        "Only a GGUF from a Hugging Face folder, a GGUF or a GGML file is written in several files; leave "
+        "--split-max-size out.",
     ),
 }
 

@@ -1,6 +1,6 @@
 """What of a config.json is understood on the way to GGUF: a closed list. What goes beyond it is refused or named.
 
-An architecture states its settings in four tables (see `Architecture`): `defaults` become keys or shapes, `only` are
+An architecture states its settings in three tables (see `Architecture`): `defaults` become keys or shapes, `only` are
 computed by llama.cpp at these values alone, `weighed` are read by its function `lost`, which returns sentences. `IDLE`
 and `ONLY` here hold for all. A setting in none of them is named, and a test finds each that transformers has.
 """

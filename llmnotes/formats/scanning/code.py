@@ -4,13 +4,13 @@ import io
 import re
 
 from llmnotes.formats.files import Source
-from llmnotes.formats.pickles import trace
+from llmnotes.formats.pickles import PickleStream, trace
 from llmnotes.formats.scanning.names import judge
 from llmnotes.formats.scanning.state import Search
 
 PIECE = 1 << 22  # bytes that are searched at a time
 OVERLAP = 256  # longer than anything that is looked for
-WINDOW = 1 << 14  # bytes from a place in a file of HDF5 that are tried as a pickle
+WINDOW = 1 << 14  # bytes from a place in a file of HDF5 that are tried as a pickle before more is read
 
 
 def _field(tag: bytes, *names: str) -> bytes:
@@ -80,12 +80,17 @@ def _look_for_embedded(search: Search, source: Source, where: str) -> None:
     for at in range(0, source.size, PIECE):
         piece = source.read(at, min(PIECE + WINDOW, source.size - at))
         for start in (match.start() for match in PICKLE.finditer(piece, 0, PIECE + OVERLAP)):
-            if search.steps <= 0:
-                search.add(where, "suspicious", "has more places that may begin a pickle than are tried here")
-                return
-            pickle = trace(io.BytesIO(piece[start : start + WINDOW]), search.steps)
+            window = io.BytesIO(piece[start : start + WINDOW])
+            pickle = trace(window, search.steps)
             search.steps -= pickle.steps
+            # Most places are left at once; what goes on to the end of the window is followed in the file.
+            if pickle.broken and not window.read(1):
+                pickle = trace(PickleStream(source, at + start), search.steps)
+                search.steps -= pickle.steps
             for found in pickle.imports:
                 if judge(found.module, found.name) == "dangerous":
                     place = f"{where} (byte {at + start:,})"
                     search.add(place, "dangerous", f"holds a pickle that imports {str(found)[:200]}")
+            if search.steps <= 0:
+                search.add(where, "suspicious", "has more places that may begin a pickle than are tried here")
+                return
