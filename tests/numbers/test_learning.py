@@ -195,7 +195,7 @@ def smollm2(lesson, v):
     assert total == 11
     lesson.says("({} of {})", lower, total * (total - 1))
     lesson.says("At 0.001 the slopes are right")
-    lesson.says("At 0.01, that's {}", half)
+    lesson.says("At 0.01, it lowers {}", half)
     lesson.says("At 0.1 the slopes promise more than the whole loss")
     rose = {old: new for old, new in worse.items() if new > old}
     lesson.says("with {} of the eleven, the sentence's own loss", WORDS[len(rose)])

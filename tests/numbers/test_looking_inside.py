@@ -96,7 +96,7 @@ def test_every_number_is_computed_again(lesson, values):
     rest = values["cuts"][1, 1].mean(), (fallen > 1).sum(), total
     lesson.says("the mean lead falls from {:.1f} to {:.1f}, by more than 1 for {} of the {}", whole, *rest)
     moves, pairs = values["moves"], len(values["pairs"])
-    lesson.says("Attention 2 carries the animal, whole: {} of {}", moves[4], pairs)
+    lesson.says("What attention 2 adds decides the animal: {} of {}", moves[4], pairs)
     lesson.says("We tried all {1} pairs: {0} change sides", *all_pairs(values))
     told = [values["additions"](values["pebble"], ids)["attention 2"] for _, ids, _ in quiz]
     own = [place(values["pebble"], row, ids[3]) <= 10 for row, (_, ids, _) in zip(told, quiz, strict=True)]
