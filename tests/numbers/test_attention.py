@@ -87,7 +87,7 @@ def test_every_number_in_the_prose_is_computed_again():
     well, again = values["moved"]["Well"], values["moved"]["The"]
     assert well[0] > 8 * well[1] and abs(again[0] - again[1]) < 0.03  # "the two share it"
     length, one_text = len(values["smol"].tokenizer(" ".join(texts))["input_ids"]), values["one_text"]
-    says("With all {} in one text of {} tokens it's {:.0%}", len(texts), length, one_text.mean())
+    says("with all {} in one text of {} tokens it's {:.0%}", len(texts), length, one_text.mean())
     says("where equal shares would be {:.0%}, and most heads", np.mean(1 / np.arange(2, length + 1)))
     assert (one_text > 0.5).mean() < 0.4
     says("in {} of the {} layers its value is, on average, less than half as long", (ratios < 0.5).sum(), len(ratios))
