@@ -115,6 +115,10 @@ def test_copies_hold_everything_and_shards_a_half(trained):
     [
         ("raise ValueError('no such rows')", "Process 1 of 2 ended with ValueError: no such rows; correct"),
         ("os.kill(os.getpid(), signal.SIGTERM)", "Process 1 of 2 was killed by signal 15; start it again."),
+        (
+            "print('  what():  Connection closed by peer', flush=True); os.kill(os.getpid(), signal.SIGTERM)",
+            r"killed by signal 15 \(Connection closed by peer\); start it again",
+        ),
         ("sys.exit(7)", "Process 1 of 2 ended with exit status 7; correct"),
     ],
 )

@@ -78,6 +78,7 @@ def leave() -> None:
         from torch import distributed
 
         if distributed.is_initialized():
+            distributed.barrier()  # a process that goes while another still talks to it can abort that one
             distributed.destroy_process_group()
 
 
@@ -208,8 +209,9 @@ def _reason(text: str, status: int, processes: int) -> str:
     rank, code = map(int, first.groups()) if first else (0, status)
     who = "The process" if processes == 1 else f"Process {rank} of {processes}" if first else "torchrun"
     if code < 0:
-        why = "; if its memory ran out, use a smaller batch or fewer processes" if code == -9 else ""
-        return f"{who} was killed by signal {-code}{why or '; start it again'}."
+        why = "; if its memory ran out, use a smaller batch or fewer processes" if code == -9 else "; start it again"
+        said = re.search(r"what\(\): +(.+)", text)  # C++'s last words before it aborts
+        return f"{who} was killed by signal {-code}{f' ({said[1].strip()[:200]})' if said else ''}{why}."
     pattern = r"(?m)^(?:\[rank\d+\]: ?)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b.*)$"
     errors = [line for line in re.findall(pattern, text) if "ChildFailedError" not in line]
     own = re.findall(pattern.replace(r"(?:\[rank\d+\]: ?)?", rf"\[rank{rank}\]: ?"), text)

@@ -116,7 +116,7 @@ def test_every_number_is_computed_again(lesson, values):
     early = {a: values["lens"](ids)[3][1][0][0] == values["decode"](answer) for a, ids, answer in quiz}
     says_cat = [a for a, ids, _ in quiz if values["lens"](ids)[3][1][0][0] == " cat"]
     assert {"elephant", "pigeon", "butterfly"} < set(says_cat) and early["butterfly"]
-    lesson.says("It holds for {} animals", total)
+    lesson.says("So it is for most of {} animals", total)
     lesson.says("The lens after block 2, for {} animals. {} rows have", total, sum(early.values()))
     wrong = sum(animal not in ("cat", "butterfly") for animal in says_cat)
     lesson.says("and {} animals that are no cats get a wrong", wrong)
@@ -175,7 +175,9 @@ def real(lesson, values):
     lesson.says("With the average of attention 23, {} do", usual(values, 23, "attention"))
     lesson.says("what the attention of block 23 has added")
     assert moved_by(model, world) == len(world)
-    lesson.says("Block 23 brings in what the model knows of the country")
+    lesson.says(
+        "Block 23 brings in what the model knows of the country, and for {} of our {} the city", *brought(values)
+    )
     lesson.says("The lens on the whole row sees the city {} blocks later", WORDS[29 - 23])
     lesson.says("So it is for {} of {} pairs, and none names the language", *asked_for_another(values))
     drop, early, tenth, right, moved = fifty_more(values)
@@ -236,6 +238,13 @@ def fifty_more(values):
     moved = [given(values, start, donor) == city[0] for (start, _), (donor, city) in pairs]
     early = (places[:, :-1] == 0).any(axis=1).sum()
     return (places[:, 23] < places[:, 22]).sum(), early, sum(tenth), len(known), sum(moved)
+
+
+def brought(values):
+    """How many of the capitals that the lesson asks for are among the ten best of what attention 23 adds."""
+    big, asked = values["big"], values["asked"]
+    places = [place(big, values["additions"](big, start)["attention 23"], city[0]) for start, city in asked]
+    return sum(one <= 10 for one in places), len(asked)
 
 
 def moved_by(model, world):

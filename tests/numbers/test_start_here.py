@@ -49,7 +49,7 @@ def test_every_number_in_the_prose_is_computed_again():
     says("the capitals of six regions that it knows, Pebble gives at least {:.3f}", min(known))
     assert len(REGIONS) == 6
     london = sure["Who is the mayor of London?"]
-    says("That one is the mayor of London, with {:.3f}", london)
+    says("Our one is the mayor of London, with {:.3f}", london)
     assert len(inside) == sum(whole.correct) and all(values["result"].correct)
     says("one right answer began with {:.3f}", float(min(inside)))
     world = build_world()
