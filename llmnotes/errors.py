@@ -25,7 +25,9 @@ def reason(error: BaseException) -> str:
 
 
 class LLMNotesError(Exception):
-    """The base of all errors below; the command line prints its sentence and exits with 2."""
+    """The base of all errors below; the command line prints its sentence and exits with its `status`."""
+
+    status = 2
 
     def __str__(self) -> str:
         return visible(super().__str__())  # a name in the sentence may come from a file that nobody trusts
@@ -89,6 +91,14 @@ class BadSettings(LLMNotesError):
 
 class TrainingFailed(LLMNotesError):
     """Training cannot continue: the loss is not a number any more, or no checkpoint can be used."""
+
+
+class TrainingStopped(TrainingFailed):
+    """A training was asked to stop by a signal, such as Ctrl-C; `status` is what a shell reports then: 130 or 143."""
+
+    def __init__(self, sentence: str, number: int):
+        super().__init__(sentence)
+        self.status = 128 + number
 
 
 class DoesNotFit(LLMNotesError):

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -46,6 +48,28 @@ def test_a_training_that_is_killed_goes_on_to_the_same_weights_bit_for_bit(folde
     assert [each["name"] for each in found] == ["full", "lora"]
     for each in found:
         assert each["moment"] >= 1 and each["operation"] >= 2 and each["files"] >= 7, each
+
+
+def test_a_signal_to_the_command_leaves_a_checkpoint_and_its_own_exit_status(folder):
+    running = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        out = folder / "disk" / f"stopped-{number}"
+        path = folder / f"{number}.yaml"
+        text = (folder / "lora.yaml").read_text(encoding="utf-8")
+        text = text.replace(f"{folder}/disk/lora", str(out)).replace("steps: 24", "steps: 100000")
+        path.write_text(text.replace("checkpoint_every: 4", "checkpoint_every: 100000"), encoding="utf-8")
+        command = [sys.executable, "-m", "llmnotes.cli", "finetune", str(path)]
+        running[number] = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT), out
+    for number, (process, out) in running.items():
+        log = out / "training_log.jsonl"
+        while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < 3):
+            time.sleep(0.05)
+        process.send_signal(number)
+        err = process.communicate()[1]
+        step = max(json.loads(line)["step"] for line in log.read_text(encoding="utf-8").splitlines())
+        assert process.returncode == 128 + number and "Traceback" not in err, err
+        assert f"the checkpoint of step {step} is kept" in err.splitlines()[-1]
+        assert (out / "checkpoints" / f"step-{step:08}" / "state.safetensors").exists()
 
 
 FULL = """

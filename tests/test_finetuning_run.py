@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llmnotes.errors import CannotWrite, DoesNotFit, FileBroken, MissingPart, TrainingFailed
+from llmnotes.errors import CannotWrite, DoesNotFit, FileBroken, MissingPart, TrainingFailed, TrainingStopped
 from llmnotes.finetuning import train
 from llmnotes.finetuning.distributed import Place
 from llmnotes.finetuning.job import output, run
@@ -116,8 +118,57 @@ def interrupted(wanted, at: int, error=KeyboardInterrupt, **changes):
         run.steps = real
 
 
+def test_a_second_training_in_one_output_is_refused_at_once(settings, tmp_path):
+    real = run.steps
+
+    def meanwhile(*arguments):
+        for step in real(*arguments):
+            with pytest.raises(CannotWrite, match="Another training is writing into .*out at the moment"):
+                finetune(settings, data="not/even/read.jsonl")
+            yield step
+
+    run.steps = meanwhile
+    try:
+        assert finetune(settings).steps == 6
+    finally:
+        run.steps = real
+    assert not list(tmp_path.glob(".*")), "the lock is removed"
+    (tmp_path / "locked").mkdir()
+    (tmp_path / ".locked.lock").mkdir()  # no file can be made there
+    with pytest.raises(CannotWrite, match=r"locked cannot be written \(Is a directory\)"):
+        finetune(settings, output=str(tmp_path / "locked"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_step_and_its_checkpoint(settings, number, monkeypatch, tmp_path):
+    """Ctrl-C and SIGTERM leave a checkpoint of the step in which they came; a second one does not wait."""
+    before, real = signal.getsignal(number), train.summed_loss
+    times = []
+
+    def losing(model, batch):
+        if model.training:
+            times.append(1)
+            if len(times) in (3, 5, 6):
+                signal.raise_signal(number)
+        return real(model, batch)
+
+    monkeypatch.setattr(train, "summed_loss", losing)
+    with pytest.raises(TrainingStopped, match="was stopped; the checkpoint of step 3 is kept, and the same") as caught:
+        finetune(settings, checkpoint_every=100)
+    assert caught.value.status == 128 + number and signal.getsignal(number) == before
+    with pytest.raises(TrainingStopped, match="step 5 is kept"):  # its second step
+        finetune(settings, checkpoint_every=100)
+    monkeypatch.setattr(train, "summed_loss", real)
+    assert finetune(settings).resumed_at == 5
+    monkeypatch.setattr(run, "examples", lambda settings: signal.raise_signal(number))
+    with pytest.raises(TrainingStopped, match="there is no checkpoint yet"):
+        finetune(settings, output=str(tmp_path / "early"))
+    with ThreadPoolExecutor() as pool:  # where Python hears of no signal
+        assert pool.submit(finetune, settings, model="nowhere/at/all").exception() is not None
+
+
 def test_an_unfinished_training_of_other_settings_is_refused_and_says_why(settings, tmp_path):
-    with pytest.raises(TrainingFailed, match=r"was stopped; the checkpoint of step 2 is kept\.$"):
+    with pytest.raises(TrainingFailed, match=r"was stopped; the checkpoint of step 2 is kept, "):
         interrupted(settings, 3)
     for changes, word in (
         ({"learning_rate": 1.0}, r"learning_rate \(it was 0.01, and is 1.0\)"),

@@ -1,6 +1,7 @@
 """The command `llmnotes`: each command is one thin function here, over one function of the package.
 
-Exit status: 0 done; 1 the answer is no; 2 the input could not be used, with one sentence on stderr.
+Exit status: 0 done; 1 the answer is no; 2 the input could not be used, with one sentence on stderr; 130 or 143 stopped
+by Ctrl-C or SIGTERM.
 """
 
 import argparse
@@ -203,6 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         return arguments.function(arguments)
     except LLMNotesError as error:
         print(error, file=sys.stderr)
+        return error.status
     except ModuleNotFoundError as error:
         print(f'{error.name} is missing; bring it with: python -m pip install "llmnotes[course,lab]"', file=sys.stderr)
     except BrokenPipeError:  # the reader of a pipe has seen enough

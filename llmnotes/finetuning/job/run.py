@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import signal
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from llmnotes import hardware
-from llmnotes.errors import BadSettings, CannotWrite, DoesNotFit, ModelBroken, TrainingFailed
+from llmnotes.errors import BadSettings, CannotWrite, DoesNotFit, ModelBroken, TrainingFailed, TrainingStopped
 from llmnotes.finetuning import data, qlora, token_rows
 from llmnotes.finetuning.distributed import Place, join
 from llmnotes.finetuning.job import checkpoints
+from llmnotes.finetuning.job.interruptions import Interrupted, Signals, alone
 from llmnotes.finetuning.job.output import Output
 from llmnotes.finetuning.job.settings import Settings, settings_of
 from llmnotes.finetuning.job.tracking import tracker
@@ -64,27 +66,42 @@ def finetune(
     process trains, and the first writes.
 
     Raises `FileBroken` and `FileUnreadable` (the data), `BadSettings`, `ModelNotFound`, `ModelBroken`, `DoesNotFit`,
-    `CannotWrite` (the output exists, or the disk is full), and `TrainingFailed` (the loss is no number, Ctrl-C); none
-    of them harms the last checkpoint. Does not pick the best checkpoint, and does not merge the adapter.
+    `CannotWrite` (the output exists, or the disk is full), and `TrainingFailed` (the loss is no number),
+    `TrainingStopped` (Ctrl-C or SIGTERM, after a checkpoint of the step that was on its way); none of them harms the
+    last checkpoint. Does not pick the best checkpoint, and does not merge the adapter.
     """
     settings = settings_of(settings)
     process = join()
     say = say if process.rank == 0 else lambda line: None
-    output = Output(settings.output, writes=process.rank == 0)
+    writes = process.rank == 0
+    with alone(settings.output) if writes else nullcontext(), Signals() as signals:
+        output = Output(settings.output, writes)
+        with _stopping(output):
+            return _finetune(settings, output, process, signals, say, progress)
+
+
+def _finetune(
+    settings: Settings,
+    output: Output,
+    process: Place,
+    signals: Signals,
+    say: Callable[[str], object],
+    progress: bool,
+) -> Report:
+    """Do what `finetune` says in a folder that is this process's own."""
     learned, held_out = examples(settings)
     refuse_too_large(settings)
-    with _stopping(output):
-        lm = open_model(settings.model, say=say)
-        longest = getattr(lm.model.config, "max_position_embeddings", math.inf)
-        if settings.max_length > longest:
-            raise BadSettings(f"max_length is {settings.max_length}, and {lm.name} reads {longest} tokens; lower it.")
-        rows = data.encode(learned, lm.tokenizer, settings.max_length)
-        rows = data.pack(rows, settings.max_length) if settings.packing else rows
-        held_out_rows = data.encode(held_out, lm.tokenizer, settings.max_length)
-        prepare(lm.model, settings, rows)
-        if line := token_rows.describe(lm.model, lm.tokenizer):
-            say(line)
-        return _train(settings, lm, rows, held_out_rows, output, process, say, progress)
+    lm = open_model(settings.model, say=say)
+    longest = getattr(lm.model.config, "max_position_embeddings", math.inf)
+    if settings.max_length > longest:
+        raise BadSettings(f"max_length is {settings.max_length}, and {lm.name} reads {longest} tokens; lower it.")
+    rows = data.encode(learned, lm.tokenizer, settings.max_length)
+    rows = data.pack(rows, settings.max_length) if settings.packing else rows
+    held_out_rows = data.encode(held_out, lm.tokenizer, settings.max_length)
+    prepare(lm.model, settings, rows)
+    if line := token_rows.describe(lm.model, lm.tokenizer):
+        say(line)
+    return _train(settings, lm, rows, held_out_rows, output, process, signals, say, progress)
 
 
 def _train(
@@ -94,6 +111,7 @@ def _train(
     held_out: Sequence[data.Row],
     output: Output,
     process: Place,
+    signals: Signals,
     say: Callable[[str], object],
     progress: bool,
 ) -> Report:
@@ -130,19 +148,33 @@ def _train(
         if not first:
             evaluate(0)
         with bar(plan.steps, first, hidden=not (output.writes and progress)) as shown:
+            signals.waits = True
             for step in steps(model, rows, plan, optimizer, first):
                 done, last = step.number, step.number == plan.steps
                 show(shown, step)
                 log(done, {key: value for key, value in asdict(step).items() if key != "number"})
                 if last or settings.evaluate_every and done % settings.evaluate_every == 0:
                     evaluate(done)
-                if output.writes and (last or done % settings.checkpoint_every == 0):
+                stopped = 0 if last else _agreed(signals.received, process)
+                if output.writes and (last or stopped or done % settings.checkpoint_every == 0):
                     checkpoints.save(output.checkpoints, done, lm.model, optimizer, run)
+                if stopped:
+                    raise Interrupted(stopped)
+            signals.waits = False
     if output.writes:
         checkpoints.prune(output.checkpoints)  # one that was killed during a removal left half a checkpoint
     report = _report(settings, lm, len(rows), output, first, plan.steps)
     output.finish(lm, settings.method, report.as_dict())
     return report
+
+
+def _agreed(received: int, process: Place) -> int:
+    """Return the signal that any process has received, so that all stop after the same step; 0 for none."""
+    if process.world == 1:
+        return received
+    everywhere = [0] * process.world
+    torch.distributed.all_gather_object(everywhere, received)
+    return max(everywhere)
 
 
 def examples(settings: Settings) -> tuple[list[data.Example], list[data.Example]]:
@@ -285,8 +317,11 @@ def _stopping(output: Output):
     """Turn what stops a training into one sentence, which says where the same command will go on."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise TrainingFailed(f"The training was stopped; {_kept(output)}.") from None
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        raise TrainingStopped(
+            f"The training was stopped; {_kept(output)}, and the same command goes on from there.", number
+        ) from None
     except (CannotWrite, TrainingFailed) as error:
         raise type(error)(f"{str(error).rstrip('.')}; {_kept(output)}.") from None
     except OSError as error:
