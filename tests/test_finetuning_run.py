@@ -18,6 +18,7 @@ from llmnotes.errors import CannotWrite, DoesNotFit, FileBroken, MissingPart, Tr
 from llmnotes.finetuning import train
 from llmnotes.finetuning.distributed import Place
 from llmnotes.finetuning.job import output, run
+from llmnotes.finetuning.job.report import describe
 from llmnotes.finetuning.job.settings import from_dict
 from llmnotes.finetuning.job.tracking import tracker
 from llmnotes.finetuning.train import held_out_loss
@@ -214,7 +215,7 @@ def test_a_training_that_ended_and_did_not_say_so_is_finished(settings, tmp_path
     (out / "report.json").unlink()
     (out / "training_log.jsonl").unlink()
     again = finetune(settings)
-    assert again.steps == again.resumed_at == 6 and again.loss is None and "loss" not in run.describe(again)
+    assert again.steps == again.resumed_at == 6 and again.loss is None and "loss" not in describe(again)
     assert (out / "adapter" / "adapter_model.safetensors").read_bytes() == weights
 
 
@@ -343,7 +344,7 @@ def test_pebble_sits_its_exam_before_during_and_after(settings, monkeypatch, tmp
     for record in report.measured:
         assert record["eval_exam"] == 1.0 and record["eval_exam_hidden"] < 0.5
     assert [record["step"] for record in report.measured] == [0, 3, 6]
-    assert "step     0  held-out loss" in run.describe(report) and "exam 100.0%, exam hidden" in run.describe(report)
+    assert "step     0  held-out loss" in describe(report) and "exam 100.0%, exam hidden" in describe(report)
     assert "eval_exam" not in finetune(settings, output=str(tmp_path / "b")).measured[0]
 
 

@@ -98,7 +98,8 @@ def _importance(file: Path | None, source: str) -> dict | None:
 def finetune(arguments: argparse.Namespace) -> int:
     """Fine-tune a model as a file of settings says, and print what came of it."""
     from llmnotes.finetuning.distributed import join, leave
-    from llmnotes.finetuning.job.run import describe, finetune
+    from llmnotes.finetuning.job.report import describe
+    from llmnotes.finetuning.job.run import finetune
 
     done = finetune(arguments.config, say=_to_stderr)
     place = join()

@@ -7,7 +7,7 @@ import math
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from llmnotes.finetuning.distributed import Place, join
 from llmnotes.finetuning.job import checkpoints
 from llmnotes.finetuning.job.interruptions import Interrupted, Signals, alone
 from llmnotes.finetuning.job.output import Output
+from llmnotes.finetuning.job.report import Report, reported
 from llmnotes.finetuning.job.settings import Settings, settings_of
 from llmnotes.finetuning.job.tracking import tracker
 from llmnotes.finetuning.lora import attach
@@ -30,26 +31,6 @@ from llmnotes.models import LanguageModel, open_model
 from llmnotes.models.opening import path_of
 
 FREE = ("output", "exam", "checkpoint_every", "evaluate_every", "report_to")  # settings that change no weight
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a fine-tuning came to. `measured` holds held-out loss and exam before, during and after, by step."""
-
-    result: str  # the folder of the adapter or the model
-    steps: int
-    resumed_at: int  # the step that this run went on from; 0 for one from the beginning
-    learning: int  # numbers that were trained
-    rows: int
-    tokens: int
-    seconds: float  # of training, in all runs together
-    loss: float | None  # of the last step; None where the log was lost
-    measured: list[dict]
-    settings: dict
-
-    def as_dict(self) -> dict:
-        """Return the report as plain types, ready for JSON."""
-        return asdict(self)
 
 
 def finetune(
@@ -163,7 +144,7 @@ def _train(
             signals.waits = False
     if output.writes:
         checkpoints.prune(output.checkpoints)  # one that was killed during a removal left half a checkpoint
-    report = _report(settings, lm, len(rows), output, first, plan.steps)
+    report = reported(settings, lm, len(rows), output, first, plan.steps)
     output.finish(lm, settings.method, report.as_dict())
     return report
 
@@ -276,36 +257,6 @@ def refuse_too_large(settings: Settings) -> None:
 
 def _kernel() -> str:
     return "bitsandbytes" if torch.cuda.is_available() else "llmnotes"
-
-
-def _report(settings: Settings, lm: LanguageModel, rows: int, output: Output, first: int, steps: int) -> Report:
-    trained = [record for record in output.records if "loss" in record]
-    return Report(
-        result=str(output.result(settings.method)),
-        steps=steps,
-        resumed_at=first,
-        learning=sum(parameter.numel() for parameter in lm.model.parameters() if parameter.requires_grad),
-        rows=rows,
-        tokens=sum(record["tokens"] for record in trained),
-        seconds=sum(record["seconds"] for record in trained),
-        loss=trained[-1]["loss"] if trained else None,
-        measured=[record for record in output.records if "loss" not in record],
-        settings=settings.as_dict(),
-    )
-
-
-def describe(report: Report) -> str:
-    """Return the report as text: what was measured, one line for each step that was, and where the result is."""
-    lines = []
-    for record in report.measured:
-        figures = {key.removeprefix("eval_").replace("_", " "): value for key, value in record.items() if key != "step"}
-        shown = (f"{key} {value:.3f}" if key == "loss" else f"{key} {value:.1%}" for key, value in figures.items())
-        lines.append(f"step {record['step']:>5}  held-out " + ", ".join(shown))
-    lines.append(
-        f"{report.steps} steps, {report.tokens:,} tokens in {report.seconds:.1f} s of training, "
-        f"{report.learning:,} numbers trained" + ("" if report.loss is None else f"; loss {report.loss:.3f} at the end")
-    )
-    return "\n".join([*lines, f"written: {report.result}"])
 
 
 def _digest(value: object) -> str:
