@@ -69,7 +69,7 @@ def test_what_its_functions_refuse(gguf, tmp_path):
 
 
 def test_what_its_server_refuses(monkeypatch):
-    model = SimpleNamespace(name="Tiny", path=Path("tiny.gguf"), context=512, template=None)
+    model = SimpleNamespace(name="Tiny", path=Path("tiny.gguf"), context=512, template=None, pooling=None)
     with pytest.raises(BadSettings, match="A context of 0 tokens holds nothing; give a number above 0"):
         engine.context_of(model, 0)
     monkeypatch.setattr(engine, "xllamacpp", lambda: MagicMock(Server=MagicMock(side_effect=RuntimeError)))

@@ -13,7 +13,7 @@ import pytest
 
 from llmnotes.errors import BadSettings, FileUnreadable, ServerFailed
 from llmnotes.serving import Client, gguf_of
-from llmnotes.serving.server import _try_port, serve
+from llmnotes.serving.server import _open_port, serve
 
 from .serving_process import serving
 
@@ -80,7 +80,7 @@ WRONG = [
 
 
 TEXT = {"role": "user", "content": "x"}
-# What llama.cpp's own server calls its own failure, though it is the client's. It says what is wrong, and goes on.
+# What llama.cpp's own server calls its own failure, though it is the client's.
 CALLED_500 = [
     *(("/chat/completions", {"messages": [message]}) for message in ({"content": "x"}, TEXT | {"role": 5})),
     *(
@@ -93,10 +93,9 @@ CALLED_500 = [
 ]
 
 
-def test_which_wrong_requests_llama_cpp_calls_its_own_failure(server):
-    """To say 400 for these, a front of our own would have to take every token through Python."""
+def test_what_llama_cpp_calls_its_own_failure_is_the_clients(server):
     found = [server.ask(page, wish) for page, wish in CALLED_500]
-    assert [status for status, _ in found] == [500] * len(CALLED_500)
+    assert [status for status, _ in found] == [400] * len(CALLED_500)
     assert all(json.loads(body)["error"]["message"] for _, body in found)
     assert "honk" in Client(server.url, KEY).chat(HELLO)
 
@@ -111,7 +110,7 @@ def test_it_survives_500_malformed_requests(server):
         assert status != 200 or json.loads(body), (page, WRONG[number % len(WRONG)])
         if status >= 400:
             assert json.loads(body)["error"]["message"], (page, body)
-    assert statuses.count(400) > 250 and set(statuses) <= {200, 400, 500} and statuses.count(500) < 20, statuses
+    assert statuses.count(400) > 250 and set(statuses) == {200, 400}, statuses
     noise = random.Random(0)
     good = json.dumps({"prompt": "Once", "max_tokens": 200, "stream": True}).encode()
     head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n"
@@ -150,16 +149,6 @@ def test_fifty_clients_at_once_get_their_own_answers(server):
 
     with ThreadPoolExecutor(50) as pool:
         assert all(pool.map(ask, range(50)))
-
-
-def test_pages_of_others_may_not_ask_without_a_key(gguf):
-    import urllib.request
-
-    with serving(gguf, "--threads", "1") as running:
-        request = urllib.request.Request(running.url + "/models", headers={"Origin": "http://elsewhere.example"})
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            assert answer.headers["Access-Control-Allow-Origin"] not in ("*", "http://elsewhere.example")
-        assert running.ask("/completions", {"prompt": "x", "max_tokens": 2}, key="any")[0] == 200
 
 
 def test_ctrl_c_ends_it_in_the_middle_of_an_answer(gguf):
@@ -220,7 +209,7 @@ def test_what_the_child_refuses_is_refused_here_too(monkeypatch, tiny_folder):
         serve(tiny_folder, key="a b")
     for host, port in (("127.0.0.1", 99_999), ("no host", 0)):
         with pytest.raises(ServerFailed, match=f"Port {port} of {host} cannot be opened .*; choose another"):
-            _try_port(host, port)
+            _open_port(host, port)
 
     def locked(path):
         raise PermissionError(13, "Permission denied")

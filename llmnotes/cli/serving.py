@@ -21,6 +21,7 @@ def serve(arguments: Namespace) -> int:
             port=arguments.port,
             key=_key(arguments),
             parallel=arguments.parallel,
+            verbose=arguments.verbose,
             say=lambda line: print(line, flush=True),
             **_loading(arguments),
         )
@@ -81,6 +82,7 @@ def add(add_command: Callable[..., ArgumentParser]) -> None:
     subparser.add_argument(
         "--parallel", type=int, default=4, metavar="N", help="answers that are written at once; default 4"
     )
+    subparser.add_argument("--verbose", action="store_true", help="print a line for each request")
     subparser = add_command(
         chat,
         "Talk to a model, or to a server behind an address. Input from a pipe is a question a line.",

@@ -36,7 +36,7 @@ class Child:
     Raises what `start` raises, and `ProcessDied`.
     """
 
-    def __init__(self, model: ModelFile, **settings: int | bool | None):
+    def __init__(self, model: ModelFile, **settings: str | int | bool | None):
         self.model, self.key = model, secrets.token_hex(16)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "llmnotes.llama_cpp.child"],
@@ -72,7 +72,7 @@ class Child:
 
     def tokenize(self, text: str) -> list[int]:
         """Return the tokens of `text`, with those that the file says to add. Raises `ServerFailed`."""
-        return self._post("/tokenize", content=text, add_special=True, parse_special=True)["tokens"]
+        return self.ask("/tokenize", content=text, add_special=True, parse_special=True)["tokens"]
 
     def greedy(self, ids: list[int], count: int) -> list[int]:
         """Return the `count` tokens after `ids`, always the most probable; fewer if the text ends.
@@ -80,12 +80,12 @@ class Child:
         Raises `ServerFailed`.
         """
         sampling = {"n_predict": count, "temperature": 0, "top_k": 1, "repeat_penalty": 1}
-        return self._post("/completion", prompt=ids, return_tokens=True, cache_prompt=False, **sampling)["tokens"]
+        return self.ask("/completion", prompt=ids, return_tokens=True, cache_prompt=False, **sampling)["tokens"]
 
-    def _post(self, path: str, **parameters: object) -> dict:
-        """Return what llama.cpp's own endpoint `path` answers."""
+    def ask(self, path: str, **parameters: object) -> dict:
+        """Return what llama.cpp's own endpoint `path` answers; without parameters, GET it. Raises `ServerFailed`."""
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"}
-        request = Request(self.address + path, json.dumps(parameters).encode(), headers)
+        request = Request(self.address + path, json.dumps(parameters).encode() if parameters else None, headers)
         opener = build_opener(ProxyHandler({}))  # a proxy cannot reach this machine's own ports
         try:
             with opener.open(request, timeout=SECONDS) as answer:

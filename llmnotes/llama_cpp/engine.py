@@ -31,15 +31,13 @@ def start(
     n_ctx: int | None = None,
     parallel: int = 1,
     exact: bool = False,
-    host: str = "127.0.0.1",
-    port: int = 0,
     key: str | None = None,
 ) -> Any:
     """Start llama.cpp's server for `model` and return it, a `Server` of xllamacpp.
 
     It ends when nothing refers to it any more. Up to `parallel` answers are written at once, each in a context of
-    `n_ctx` tokens; more clients wait. Port 0 takes any free port. With `exact`, keys and values are kept as float32
-    and attention is not fused.
+    `n_ctx` tokens; more clients wait. It listens at any free port of this machine. With `exact`, keys and values are
+    kept as float32 and attention is not fused.
 
     Raises `BadSettings`, `MissingPart` without xllamacpp, and `ModelBroken`.
 
@@ -63,13 +61,14 @@ def start(
     params.warmup = False
     params.verbosity = -1
     params.embedding = True  # in addition to completions
-    params.pooling_type = llama.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
-    params.hostnames = [host]
-    params.port = port
+    if model.pooling is None:  # otherwise llama.cpp does what the file says
+        params.pooling_type = llama.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
     params.api_keys = [key] if key else []
     params.n_threads_http = HTTP_THREADS
     params.timeout_read = params.timeout_write = SECONDS
-    params.cors_origins = "*" if key else "http://localhost"  # without a key, other people's web pages may not ask
+    params.cors_origins = "localhost"  # pages of this machine alone; `serve` has a rule of its own
     params.ui = params.endpoint_slots = False
     try:
         return llama.Server(params)

@@ -16,8 +16,9 @@ Value = TypeVar("Value")
 class ModelFile:
     """What the header of a GGUF file says; None where it says nothing.
 
-    `context` is the longest text in tokens, `width` the length of a token's vector, `template` the chat template, and
-    `types` the number of tensors of each type: {"Q4_K": 24, "F32": 9}.
+    `context` is the longest text in tokens, `width` the length of a token's vector, `template` the chat template,
+    `pooling` llama.cpp's number for how a text becomes one vector (1 mean, 2 first token, 3 last token), and `types`
+    the number of tensors of each type: {"Q4_K": 24, "F32": 9}.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class ModelFile:
     width: int | None
     vocabulary: int | None
     template: str | None
+    pooling: int | None
     parameters: int
     nbytes: int
     types: dict[str, int]
@@ -65,6 +67,7 @@ class ModelFile:
             value(f"{found.architecture}.embedding_length", int),
             len(tokens) if tokens is not None and hasattr(tokens, "__len__") else None,
             value("tokenizer.chat_template", str),
+            value(f"{found.architecture}.pooling_type", int),
             found.parameters,
             sum(file.stat().st_size for file in {path, *(tensor.path or path for tensor in found.tensors)}),
             dict(Counter(tensor.dtype for tensor in found.tensors)),

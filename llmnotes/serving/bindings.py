@@ -110,7 +110,9 @@ class Bindings(Runtime):
 
     @cached_property
     def _llama_with_embeddings(self) -> Any:
-        return self._open_model(self._exact, embedding=True, pooling_type=MEAN)
+        return self._open_model(
+            self._exact, embedding=True, pooling_type=MEAN if (kind := self.file.pooling) is None else kind
+        )
 
     @cached_property
     def _llama_with_logits(self) -> Any:

@@ -1,17 +1,21 @@
 """`llmnotes serve`: llama.cpp's own server, which any client of OpenAI's protocol can ask."""
 
+import asyncio
 import os
 import signal
 import socket
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from llmnotes.errors import BadSettings, ServerFailed
-from llmnotes.llama_cpp.engine import context_of, start
+from llmnotes.errors import BadSettings, ProcessDied, ServerFailed
+from llmnotes.llama_cpp.child import Child
+from llmnotes.llama_cpp.engine import context_of
 from llmnotes.llama_cpp.trial import checked_file
+from llmnotes.serving.chats import separator_of
+from llmnotes.serving.front import Front
+from llmnotes.serving.http_messages import HEAD
 from llmnotes.serving.loading import gguf_of
+from llmnotes.serving.parameters import Abilities
 
 PARALLEL = 4
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -28,61 +32,94 @@ def serve(
     n_gpu_layers: int | None = None,
     n_ctx: int | None = None,
     type: str | None = None,
+    verbose: bool = False,
     say: Callable[[str], object] = print,
 ) -> None:
-    """Serve a model until Ctrl-C or SIGTERM, which end the process at once with exit status 0: never returns.
+    """Serve a model until Ctrl-C or SIGTERM, which cut off the answers that are being written.
 
-    Answers /v1/models, /v1/completions, /v1/chat/completions (both also as streams) and /v1/embeddings. With a `key`,
-    a request without it gets 401. Up to `parallel` answers are written at once, each in a context of `n_ctx` tokens;
-    more clients wait. The other arguments are those of `llmnotes.serving.load`. `say` receives the lines for the
-    reader.
+    Answers /v1/models, /v1/models/NAME, /v1/completions, /v1/chat/completions (both also as streams) and
+    /v1/embeddings. With a `key`, a request without it gets 401; without one, web pages get 403 unless they come from
+    this machine. Up to `parallel` answers are written at once, each in a context of `n_ctx` tokens; more clients wait.
+    The other arguments are those of `llmnotes.serving.load`. `say` receives the lines for the reader; with `verbose`,
+    also one for each request: time, address, what was asked, HTTP status, seconds.
 
-    Raises what `load` raises, and `ServerFailed` if the port cannot be opened, all before it is open.
+    llama.cpp ignores some request parameters of OpenAI; those that would change the answer get 400, as
+    `llmnotes.serving.parameters` says. A text becomes the vector that the file says: the mean of its tokens' states,
+    or the state of the first or the last; the mean, where it says nothing.
+
+    Raises what `load` raises, and `ServerFailed` if the port cannot be opened, all before it is open; and `ProcessDied`
+    when llama.cpp ends by itself.
 
     Does not encrypt: across a network, put a server that speaks TLS in front of it. Does not embed texts longer than
-    512 tokens. Does not keep clients apart that share a key. The answers are llama.cpp's own, and it answers some wrong
-    requests with 500 where 400 would be right: a chat message whose role or text is missing or not a string, malformed
-    tools, an image for a model that cannot see, and a text that is too long for an embedding.
+    512 tokens. Does not keep clients apart that share a key.
     """
     if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
         raise BadSettings("The API key is empty or has characters that a header cannot carry; take letters and digits.")
     model = checked_file(gguf_of(name, type))
     tokens = context_of(model, n_ctx)
-    _try_port(host, port)
-    ended = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the model is loaded, Ctrl-C may simply kill the process
-    server = start(
-        model,
-        n_threads=n_threads,
-        n_gpu_layers=n_gpu_layers,
-        n_ctx=tokens,
-        parallel=parallel,
-        host=host,
-        port=port,
-        key=key,
-    )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    address = f"{server.listening_address}/v1"
-    say(f"{model.name}: {address} ({parallel} answers at once, {tokens:,} tokens each; Ctrl-C ends it)")
-    if host not in LOCAL and not key:
-        say("Anyone who reaches this machine may ask it: give a key with --api-key.")
-    while not ended.wait(0.2):  # on Windows, Ctrl-C does not interrupt a wait without a timeout
-        pass
-    sys.stdout.flush()
-    os._exit(0)  # nothing is left to write, and a normal exit would wait for the answers that are being written
+    with _open_port(host, port) as port_socket:
+        child = Child(model, n_threads=n_threads, n_gpu_layers=n_gpu_layers, n_ctx=tokens, parallel=parallel)
+        try:
+            facts = child.ask("/props")
+            abilities = Abilities(
+                model.name,
+                model.width,
+                chats=model.template is not None,
+                tools=facts["chat_template_caps"]["supports_tools"],
+                pictures=facts["modalities"]["vision"],
+            )
+            separator = separator_of(child) if abilities.chats else ""
+            front = Front(child, abilities, separator, key, say if verbose else None)
+            shown = f"[{host}]" if ":" in host else host
+            address = f"http://{shown}:{port_socket.getsockname()[1]}/v1"
+
+            def ready() -> None:
+                say(f"{model.name}: {address} ({parallel} answers at once, {tokens:,} tokens each; Ctrl-C ends it)")
+                if not abilities.chats:
+                    say(f"{model.name} has no chat template: it continues texts, and requests to chat are refused.")
+                if host not in LOCAL and not key:
+                    say("Anyone who reaches this machine may ask it: give a key with --api-key.")
+
+            asyncio.run(_until_the_end(front, port_socket, ready))
+        finally:
+            child.close()
 
 
-def _try_port(host: str, port: int) -> None:
-    """Raise `ServerFailed` if nothing can listen at `host` and `port`."""
+async def _until_the_end(front: Front, port: socket.socket, ready: Callable[[], None]) -> None:
+    """Answer at `port` until Ctrl-C or SIGTERM. Raises `ProcessDied` when llama.cpp ends before."""
+    ended = asyncio.Event()
+    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    server = await asyncio.start_server(front.serve, sock=port, limit=HEAD)
+    try:
+        ready()
+        while not ended.is_set():
+            if front.child.process.poll() is not None:
+                raise ProcessDied(
+                    f"llama.cpp has ended with exit status {front.child.process.returncode}; start serve again, with "
+                    "fewer layers on the GPU or a shorter context if memory ran out."
+                )
+            await asyncio.sleep(0.1)  # on Windows, Ctrl-C does not interrupt a wait without a timeout
+    finally:
+        server.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _open_port(host: str, port: int) -> socket.socket:
+    """Return a socket that nobody else can take `host` and `port` from. Raises `ServerFailed`."""
     try:
         if not 0 <= port < 1 << 16:  # some systems would use the lowest 16 bits
             raise OverflowError("ports end at 65535")
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
+        found = socket.socket(family, kind)
+        try:
             if os.name == "posix":  # a port that was closed a moment ago is free
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(address)
+        except OSError:
+            found.close()
+            raise
+        return found
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ServerFailed(f"Port {port} of {host} cannot be opened ({reason}); choose another with --port.") from None

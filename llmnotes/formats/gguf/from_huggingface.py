@@ -24,6 +24,7 @@ SAMPLING = {
     "min_p": ("min_p", "F32"),
     "temperature": ("temp", "F32"),
 }
+POOLING = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2, "pooling_mode_lasttoken": 3}
 CODES = ("F8_E4M3", "F8_E5M2", "I8", "I32", "I64")  # what quantized weights are packed in
 LIMIT = 1 << 27  # bytes of the largest group of rows that is held at a time
 
@@ -77,16 +78,17 @@ def convert(
 
 
 def general(inspection: Inspection, architecture: Architecture, parts: list[PlannedTensor]) -> dict[str, Any]:
-    """Return the keys that say what the model is: its name from the folder's, its size, how to sample."""
+    """Return the keys that say what the model is: its name from the folder's, its size, how to sample and to embed."""
     found: dict[str, Any] = {"general.architecture": architecture.gguf, "general.type": "model"}
-    try:
-        generation = settings(inspection.path / "generation_config.json")
-    except (FileBroken, FileUnreadable):
-        generation = {}
+    generation = _settings(inspection.path / "generation_config.json")
     for setting, (key, kind) in SAMPLING.items():
         value = generation.get(setting)
         if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 31:
             found[f"general.sampling.{key}"] = Typed(kind, int(value) if kind == "I32" else float(value))
+    pooling = _settings(inspection.path / "1_Pooling" / "config.json")  # as sentence-transformers writes it
+    kinds = [number for name, number in POOLING.items() if pooling.get(name) is True]
+    if len(kinds) == 1:
+        found[f"{architecture.gguf}.pooling_type"] = kinds[0]
     found["general.name"] = _name(inspection)
     count = 0
     for part in parts:
@@ -95,6 +97,13 @@ def general(inspection: Inspection, architecture: Architecture, parts: list[Plan
             sides *= side
         count += sides
     return found | {"general.size_label": _size_label(count)}
+
+
+def _settings(path: Path) -> dict:
+    try:
+        return settings(path)
+    except (FileBroken, FileUnreadable):
+        return {}
 
 
 def permuted(pieces: Iterable[bytes], rows: int, width: int, back: bool = False) -> Iterator[bytes]:
