@@ -294,22 +294,19 @@ def collate(rows: Sequence[Row], device: str | torch.device = "cpu") -> dict:
 
     `input_ids` and `labels` are (rows, tokens). Rows of one document need no mask: a causal model never looks at the
     padding behind. For packed rows there are `position_ids` (rows, tokens), which start again with each document, and
-    `attention_mask` (rows, 1, tokens, tokens), 0 where a token may look and minus infinity where it may not: forward,
-    into another document, or into the padding.
-
-    Does not serve models with a window of attention, whose mask this would replace.
+    with the padding: from them the models in `packable.PACKABLE` see where a document begins, and build their masks.
+    No other model may read packed rows. They come with `use_cache` False: beside a cache, transformers takes the
+    positions for those of one document.
     """
     import torch
 
     width = max(len(row.ids) for row in rows)
     ids = torch.tensor([row.ids + (0,) * (width - len(row.ids)) for row in rows])
     labels = torch.tensor([row.labels + (IGNORE,) * (width - len(row.labels)) for row in rows])
-    batch = {"input_ids": ids, "labels": labels}
+    batch: dict = {"input_ids": ids.to(device), "labels": labels.to(device)}
     if any(len(row.lengths) > 1 for row in rows):
         pieces = [(*row.lengths, width - len(row.ids)) for row in rows]  # the padding is one more document
         places = [[place for length in lengths for place in range(length)] for lengths in pieces]
-        owner = [[number for number, length in enumerate(lengths) for _ in range(length)] for lengths in pieces]
-        batch["position_ids"], owner = torch.tensor(places), torch.tensor(owner)
-        seen = (owner[:, :, None] == owner[:, None, :]).tril()  # (rows, tokens, tokens)
-        batch["attention_mask"] = torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))[:, None]
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+        batch["position_ids"] = torch.tensor(places, device=device)
+        batch["use_cache"] = False
+    return batch

@@ -118,7 +118,7 @@ def summed_loss(model: nn.Module, batch: dict) -> torch.Tensor:
     dtype = getattr(getattr(model, "module", model), "dtype", torch.float32)
     half = dtype != torch.float32 or labels.device.type == "cuda"
     with torch.autocast(labels.device.type, torch.bfloat16) if half else nullcontext():  # or what the caller has set
-        logits = model(**batch, use_cache=False).logits  # (rows, tokens, vocabulary)
+        logits = model(**batch | {"use_cache": False}).logits  # (rows, tokens, vocabulary)
     return functional.cross_entropy(
         logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE, reduction="sum"
     )

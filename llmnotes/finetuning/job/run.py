@@ -25,6 +25,7 @@ from llmnotes.finetuning.job.report import Report, reported
 from llmnotes.finetuning.job.settings import Settings, settings_of
 from llmnotes.finetuning.job.tracking import tracker
 from llmnotes.finetuning.lora import attach
+from llmnotes.finetuning.packable import refuse_packing
 from llmnotes.finetuning.train import Plan, bar, held_out_loss, optimizer_of, show, steps
 from llmnotes.fit import training as memory
 from llmnotes.models import LanguageModel, open_model
@@ -76,6 +77,8 @@ def _finetune(
     longest = getattr(lm.model.config, "max_position_embeddings", math.inf)
     if settings.max_length > longest:
         raise BadSettings(f"max_length is {settings.max_length}, and {lm.name} reads {longest} tokens; lower it.")
+    if settings.packing:
+        refuse_packing(lm.model.config.model_type)
     rows = data.encode(learned, lm.tokenizer, settings.max_length)
     rows = data.pack(rows, settings.max_length) if settings.packing else rows
     held_out_rows = data.encode(held_out, lm.tokenizer, settings.max_length)

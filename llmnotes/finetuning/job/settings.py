@@ -59,9 +59,9 @@ class Settings:
 
     `held_out` is a file, or the share of the data that is held out (see `data.split`), or None. Give `steps` or
     `epochs`. One step takes batch_size · gradient_accumulation rows of at most `max_length` tokens on each process;
-    with `packing` a row holds as many documents as fit. A checkpoint is written after every `checkpoint_every` steps;
-    held-out loss and exam are measured before, after, and after every `evaluate_every` steps. The `exam` is that of
-    Pebble's world; other models have none.
+    with `packing` a row holds as many documents as fit, which the models in `packable` keep apart. A checkpoint is
+    written after every `checkpoint_every` steps; held-out loss and exam are measured before, after, and after every
+    `evaluate_every` steps. The `exam` is that of Pebble's world; other models have none.
 
     Raises pydantic's `ValidationError` for values of another kind; `from_dict` turns it into a sentence.
     """
