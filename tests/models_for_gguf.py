@@ -25,6 +25,8 @@ YARN = {
     "original_max_position_embeddings": 128,
     "beta_fast": 30.0,
 }
+EXPERTS = {"num_local_experts": 5, "num_experts_per_tok": 2}
+QWEN3_MOE = {"head_dim": 32, "moe_intermediate_size": 96, "norm_topk_prob": True}
 LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
 GEMMA_LINEAR = {
     "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
@@ -42,6 +44,10 @@ VARIANTS = {
     "llama_rope_linear": ("Llama", {"rope_parameters": LINEAR}),
     "llama_rope_yarn": ("Llama", {"rope_parameters": YARN}),
     "mistral": ("Mistral", {"sliding_window": 64}),
+    "mixtral": ("Mixtral", EXPERTS | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
+    "mixtral_8": ("Mixtral", {"num_local_experts": 8, "tie_word_embeddings": True}),
+    "qwen3_moe": ("Qwen3Moe", EXPERTS | QWEN3_MOE),
+    "qwen3_moe_yarn": ("Qwen3Moe", EXPERTS | QWEN3_MOE | {"rope_parameters": YARN, "tie_word_embeddings": True}),
     "qwen2": ("Qwen2", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
     "qwen2_tied": ("Qwen2", {"tie_word_embeddings": True}),
     "qwen3": ("Qwen3", {"head_dim": 32, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),

@@ -47,9 +47,8 @@ def write_architectures(folder: Path) -> None:
         kind = architectures.of_config(config)
         parts = []
         for weight in architectures.weights(kind, rope.settings(kind, config, 1000)):
-            shape = weight.shape if len(weight.sources) == 1 else weight.shape[1:]
-            zeros = bytes(4 * int(np.prod(shape)))
-            parts += [PlannedTensor(source, "F32", shape, lambda z=zeros: [z]) for source in weight.sources]
+            zeros = bytes(4 * int(np.prod(weight.each)))
+            parts += [PlannedTensor(source, "F32", weight.each, lambda z=zeros: [z]) for source in weight.sources]
         with (path / "model.safetensors").open("wb") as file:
             write_safetensors(file, parts, {"format": "pt"})
 

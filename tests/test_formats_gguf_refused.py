@@ -140,7 +140,6 @@ BACK = Inspection(Path("a.gguf"), GGUF)
 META = Inspection(Path("a"), GGUF, (tensor("tok_embeddings.weight"),), {"config": {}})
 TABLE = {"a": tensor("a")}
 WHOLE = {"partial_rotary_factor": 1.0}
-LARGE = Tensor("a", "F32", (2, 1 << 25), 1 << 28)
 FREQUENCIES = {"rope_freqs.weight": tensor("rope_freqs.weight")}
 RETURNS = [
     (NotConvertible, "cannot convert a GGUF of the architecture mamba", architectures.of_gguf, "mamba"),
@@ -174,11 +173,6 @@ RETURNS = [
         NotConvertible,
         "a.gguf has 1 tensor that its architecture does not have, a first",
         *(to_huggingface.check, BACK, [], TABLE),
-    ),
-    (
-        NotConvertible,
-        "a is too large to be taken apart in memory",
-        *(list, to_huggingface._parts(WEIGHT("a", (2, 1 << 25), ("x", "y")), LARGE, BACK, None, None)),
     ),
     (
         NotConvertible,

@@ -30,8 +30,11 @@ CLOSE = 1e-5  # logits of two runs that compute the same; a setting that acts mo
 NAMES = [architecture.model_type for architecture in ARCHITECTURES]
 WITH_LLAVA = [*NAMES, "llava"]  # whose language model is a Llama
 
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 BASE: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": None},  # what is named anyway would hide all else
+    "mixtral": EXPERTS | {"head_dim": 16},  # which transformers wants to be told for YaRN
+    "qwen3_moe": EXPERTS | {"moe_intermediate_size": 48, "norm_topk_prob": True},
     "gemma3_text": {"num_hidden_layers": 6},  # the sixth is the first without a window
 }
 # Values for settings whose type does not say which others make sense.
@@ -51,6 +54,8 @@ SENSIBLE: dict[str, list[Any]] = {
     "no_rope_layers": [[1, 0], [1, 1], [0, 1]],
     "rope_local_base_freq": [100.0],
     "sliding_window_pattern": [2],
+    "mlp_only_layers": [[1], []],
+    "num_experts": [4, 5],
     "dtype": [],  # read as float32 in this test
     "architectures": [],  # which model it is, and no setting of it
     "rms_norm_eps": [0.5],

@@ -109,7 +109,8 @@ def folder_of(tmp_path_factory, pebble, stories):
             return stories
         dtype = "bfloat16" if name in ("mistral", "qwen2") else "float16" if name == "llama_mha" else "float32"
         # transformers changes any other that a Qwen has, and llama.cpp's converter knows no other of Gemma and Phi-3.
-        tokenizer = stories if name.startswith(("qwen", "gemma", "phi3")) else pebble
+        stories_too = name.startswith(("qwen", "gemma", "phi3")) and name not in ("qwen3_moe", "qwen3_moe_yarn")
+        tokenizer = stories if stories_too else pebble
         place = tmp_path_factory.mktemp("models") / name.replace(
             "phi3", "phi"
         )  # in whose name llama.cpp looks for a Phi-3's tokens

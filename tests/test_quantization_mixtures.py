@@ -33,6 +33,14 @@ MODELS = {
     "80 layers, none shared": ("Llama", {"num_hidden_layers": 80, "num_key_value_heads": 4} | SMALL),
     "qwen2": ("Qwen2", {"num_hidden_layers": 16} | SMALL),
     "qwen3": ("Qwen3", {"num_hidden_layers": 80, "head_dim": 32} | SMALL),
+    "eight experts": ("Mixtral", {"num_local_experts": 8, "num_hidden_layers": 9} | SMALL),
+    "four experts": ("Mixtral", {"num_local_experts": 4, "num_hidden_layers": 9} | SMALL),
+    "qwen3 with experts": (
+        "Qwen3Moe",
+        {"num_local_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "norm_topk_prob": True}
+        | {"num_hidden_layers": 9, "head_dim": 32}
+        | SMALL,
+    ),
     "smollm3": ("SmolLM3", {"num_hidden_layers": 9} | SMALL),
     "gemma2": ("Gemma2", {"num_hidden_layers": 9, "head_dim": 32, "query_pre_attn_scalar": 32} | SMALL),
     "gemma3": ("Gemma3", {"num_hidden_layers": 9, "head_dim": 32, "query_pre_attn_scalar": 32} | SMALL),
@@ -47,6 +55,9 @@ CASES += [("eight share", kind, False) for kind in ("Q2_K", "Q3_K_L", "Q4_K_S")]
 CASES += [("33 layers", kind, True) for kind in ("Q3_K_M", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q4_0", "Q5_0")]
 CASES += [(name, "Q4_K_M", False) for name in ("80 layers", "80 layers, none shared", "qwen2", "qwen3", "stablelm")]
 CASES += [(name, "Q4_K_M", name == "phi3") for name in ("smollm3", "gemma2", "gemma3", "olmo2", "phi3")]
+CASES += [("eight experts", kind, kind == "Q4_K_M") for kind in FEWER]
+CASES += [(name, "Q4_K_M", True) for name in ("four experts", "qwen3 with experts")]
+CASES += [("four experts", "Q3_K_M", False), ("qwen3 with experts", "Q2_K", False)]
 CASES += [("phi3", kind, False) for kind in ("Q2_K", "Q3_K_M", "Q5_K_M", "Q4_0")]
 CASES += [("80 layers", kind, False) for kind in ("Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S")]
 
@@ -85,9 +96,10 @@ def base_of(tmp_path_factory, folder_of):
 def made_up(path: Path) -> dict[str, np.ndarray]:
     """Return an importance matrix for all matrices but the ones of words and one more, which must do without."""
     random = np.random.default_rng(5)
-    names = [tensor for tensor in inspect(path).tensors if len(tensor.shape) == 2 and "blk" in tensor.name]
+    names = [tensor for tensor in inspect(path).tensors if len(tensor.shape) > 1 and "blk" in tensor.name]
     names = [tensor for tensor in names if tensor.name != "blk.1.attn_q.weight"]
-    return {tensor.name: random.chisquare(1, tensor.shape[1]).astype(np.float32) for tensor in names}
+    counts = {tensor.name: tensor.elements // tensor.shape[-2] for tensor in names}  # a number a column, of each expert
+    return {name: random.chisquare(1, count).astype(np.float32) for name, count in counts.items()}
 
 
 def quantized_by_llama_cpp(jobs: list) -> None:
@@ -172,7 +184,10 @@ def test_a_gguf_with_other_contents_is_refused_in_a_sentence(base_of, tmp_path):
         convert(tmp_path / "q8_k.gguf", tmp_path / "q4.gguf", type="Q4_0")
     with pytest.raises(NotConvertible, match="--type"):
         convert(base_of("pebble"), tmp_path / "q4.gguf")
-    for keys, word in [({"llama.expert_count": 8}, "experts"), ({"llama.attention.head_count": 0}, "heads")]:
+    for keys, word in [
+        ({"llama.expert_count": 8}, "that lie together in a GGUF of llama or qwen3moe"),
+        ({"llama.attention.head_count": 0}, "heads"),
+    ]:
         keys = {"general.architecture": "llama", "llama.attention.head_count": 4, "llama.block_count": 1} | keys
         part = PlannedTensor("blk.0.attn_v.weight", "F32", (32, 32), lambda: [bytes(4096)])
         (tmp_path / "odd.gguf").unlink(missing_ok=True)
@@ -244,9 +259,13 @@ def test_a_file_of_llama_imatrix_is_read(tmp_path):
     writer = gguf.GGUFWriter(tmp_path / "i.gguf", "")
     writer.add_type("imatrix")
     writer.add_array("imatrix.datasets", ["a.txt"])
-    for name, sums, count in [("blk.0.attn_q.weight", [2.0, 3.0], 4), ("blk.0.attn_k.weight", [0.0, 0.0], 0)]:
-        writer.add_tensor(f"{name}.in_sum2", np.array([sums], np.float32))
-        writer.add_tensor(f"{name}.counts", np.array([[count]], np.float32))
+    for name, sums, counts in [
+        ("blk.0.attn_q.weight", [[2.0, 3.0]], [[4]]),
+        ("blk.0.attn_k.weight", [[0.0, 0.0]], [[0]]),
+        ("blk.0.ffn_up_exps.weight", [[2.0, 3.0], [0.0, 0.0]], [[4], [0]]),
+    ]:
+        writer.add_tensor(f"{name}.in_sum2", np.array(sums, np.float32))
+        writer.add_tensor(f"{name}.counts", np.array(counts, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -255,6 +274,7 @@ def test_a_file_of_llama_imatrix_is_read(tmp_path):
     assert {name: values.tolist() for name, values in found.items()} == {
         "blk.0.attn_q.weight": [0.5, 0.75],
         "blk.0.attn_k.weight": [1.0, 1.0],  # never met an input: all columns alike, as llama.cpp has it
+        "blk.0.ffn_up_exps.weight": [0.5, 0.75, 1.0, 1.0],  # two experts, one of which was never called
     }
 
 
@@ -318,7 +338,7 @@ def test_what_is_no_old_matrix_is_refused(data, error, word, tmp_path):
     [
         ({"x.weight": [1.0]}, NotConvertible, "not an importance"),
         ({"x.in_sum2": [1.0]}, FileBroken, "counts"),
-        ({"x.in_sum2": [1.0, 2.0], "x.counts": [1.0, 1.0]}, NotConvertible, "experts"),
+        ({"x.in_sum2": [1.0, 2.0, 3.0], "x.counts": [1.0, 1.0]}, FileBroken, "x has 3 sums and 2 counts"),
         ({"x.in_sum2": [-1.0], "x.counts": [1.0]}, FileBroken, "negative or not finite"),
         ({"x.in_sum2": [np.nan], "x.counts": [1.0]}, FileBroken, "negative or not finite"),
         ({"x.in_sum2": [1.0], "x.counts": [np.inf]}, FileBroken, "negative or not finite"),

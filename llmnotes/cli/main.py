@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from llmnotes.cli import course, fit, serving
 from llmnotes.errors import LLMNotesError, UnknownName, visible
-from llmnotes.formats.gguf.architectures import ARCHITECTURES
+from llmnotes.formats.gguf.families import ARCHITECTURES, MIXTURES
 from llmnotes.formats.targets import TARGETS
 from llmnotes.quantization.mixtures import FILE_TYPES
 
@@ -166,7 +166,7 @@ def _add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
         "Hugging Face folders become each other or a checkpoint of TensorFlow, which also comes back; a folder "
         "becomes GGUF or ONNX, a GGUF a folder or safetensors, and GGML, GGMF and GGJT become GGUF. Between folder and "
         f"GGUF go {', '.join(architecture.hugging_face for architecture in ARCHITECTURES)}; a GGUF "
-        "of any architecture without experts can become one of another type.",
+        f"of any architecture can become one of another type, with experts those of {' and '.join(MIXTURES)}.",
         "llmnotes convert pebble p.gguf --to gguf --type Q8_0",
     )
     subparser.add_argument("source", metavar="SRC", help=model)

@@ -73,6 +73,17 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
     return format.read(replace(inspection, identity=identity), replace(tensor, name=tensor.stored_name))
 
 
+def portion(inspection: Inspection, tensor: Tensor, start: int, count: int) -> Iterator[bytes]:
+    """Yield `count` bytes of one tensor, from its byte `start` on; raises what `read` raises."""
+    if tensor.offset is not None:
+        yield from stored(replace(tensor, offset=tensor.offset + start, nbytes=count))
+        return
+    at = 0
+    for piece in read(inspection, tensor):
+        yield piece[max(start - at, 0) : max(start + count - at, 0)]
+        at += len(piece)
+
+
 @remembered(files=1000)
 def _format_of(path: Path) -> tuple[Format[Source] | Format[Path], Identity]:
     """Return the format of a file or folder, and its identity."""

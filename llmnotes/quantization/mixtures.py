@@ -28,6 +28,11 @@ FILE_TYPES = {
 }
 ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}  # as llama-quantize reads them
 FLOATS = ("F32", "F16", "BF16")
+KEPT = ("_norm.weight", ".ffn_gate_inp.weight")  # matrices that are never quantized
+
+# The types of some matrices in a mixture of eight experts, by file type.
+EIGHT = {stem: dict.fromkeys(FILE_TYPES, "Q8_0") for stem in ("attn_k", "attn_v", "attn_qkv")}
+EIGHT["attn_output"] = dict.fromkeys(("Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M"), "Q5_K")
 
 # What a row gets that a block of 256 does not fit
 SMALLER = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
@@ -35,15 +40,21 @@ BLOCK = {"F32": 1, "F16": 1, "BF16": 1} | dict.fromkeys(SMALLER, 256)  # all oth
 
 
 def types(
-    file_type: str, shapes: dict[str, tuple[int, ...]], groups: int = 1, big: bool = False, weighted: bool = False
+    file_type: str,
+    shapes: dict[str, tuple[int, ...]],
+    groups: int = 1,
+    big: bool = False,
+    weighted: bool = False,
+    eight: bool = False,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return ({tensor: its type}, {tensor: its type, where the one meant for it does not fit its rows}).
 
     `shapes` are those of all tensors of a model under their names in GGUF, rows last; `groups` is the number of heads
     that share one head of keys and values, `big` is true for a 70B model (`is_70b`), `weighted` where there is an
-    importance matrix. Vectors, norms and biases are F32.
+    importance matrix, `eight` for a mixture of eight experts, whose keys and values are few beside them and get more
+    bits. Vectors, norms, biases and the router of experts are F32.
 
-    Raises `KeyError` for a file type that is not in `FILE_TYPES`. Does not know models with several experts.
+    Raises `KeyError` for a file type that is not in `FILE_TYPES`.
 
     >>> types("Q4_K_M", {"blk.0.attn_v.weight": (256, 256), "token_embd.weight": (2048, 96)})
     ({'blk.0.attn_v.weight': 'Q6_K', 'token_embd.weight': 'Q8_0'}, {})
@@ -52,7 +63,7 @@ def types(
     layers = 1 + max((_layer(name) for name in shapes), default=0)
     found, fallbacks = {}, {}
     for name, shape in shapes.items():
-        if len(shape) < 2 or not name.endswith(".weight") or name.endswith("_norm.weight"):
+        if len(shape) < 2 or not name.endswith(".weight") or name.endswith(KEPT):
             found[name] = "F32"
             continue
         kind = FILE_TYPES[file_type][1]
@@ -61,7 +72,11 @@ def types(
             if stem == "output" or (tied and stem == "token_embd"):
                 kind = "Q8_0" if kind == "Q8_0" or shape[-1] % BLOCK.get(kind, 32) else "Q6_K"
             else:
-                kind = _layers_type(file_type, stem, _layer(name), layers, groups, big, weighted) or kind
+                stem = stem.removesuffix("_exps")
+                if eight and stem in EIGHT:
+                    kind = EIGHT[stem].get(file_type, kind)
+                else:
+                    kind = _layers_type(file_type, stem, _layer(name), layers, groups, big, weighted) or kind
         found[name] = _fitting(kind, shape[-1])
         if found[name] != kind:
             fallbacks[name] = found[name]

@@ -28,19 +28,28 @@ SETTINGS = {
     "attn_logit_softcapping": ("attn_logit_softcapping", "F32"),
     "final_logit_softcapping": ("final_logit_softcapping", "F32"),
     "vocab_size": ("vocab_size", "U32"),
+    "num_local_experts": ("expert_count", "U32"),
+    "num_experts_per_tok": ("expert_used_count", "U32"),
+    "moe_intermediate_size": ("expert_feed_forward_length", "U32"),
 }
 
 
 @dataclass(frozen=True)
 class Weight:
-    """One tensor of GGUF: its name and shape, the tensors it is made of (several are stacked), the number of heads
-    whose rows are interleaved, or 0, and what GGUF adds to every number."""
+    """One tensor of GGUF: its name and shape, the tensors it is made of, the number of heads whose rows are
+    interleaved, or 0, what GGUF adds to every number, and whether it is a stack of its sources."""
 
     name: str
     shape: tuple[int, ...]
     sources: tuple[str, ...]
     heads: int = 0
     plus: int = 0
+    stacked: bool = False
+
+    @property
+    def each(self) -> tuple[int, ...]:
+        """The shape of each of its sources."""
+        return self.shape[1:] if self.stacked else self.shape
 
 
 def of_config(config: dict, folder: Path | None = None) -> Architecture:
@@ -64,11 +73,14 @@ def of_config(config: dict, folder: Path | None = None) -> Architecture:
     raise NotConvertible(f"llmnotes cannot convert {asked} to or from GGUF; it can convert {_known()}, and {road}")
 
 
-def of_gguf(name: str) -> Architecture:
-    """Return the architecture that GGUF's general.architecture names; raise `NotConvertible` for one unknown here."""
-    for architecture in ARCHITECTURES:
-        if architecture.gguf == name:
-            return architecture
+def of_gguf(name: str, mixture: bool = False) -> Architecture:
+    """Return the architecture that GGUF's general.architecture names; raise `NotConvertible` for one unknown here.
+
+    A Mixtral has the name of a Llama, and is a `mixture` of experts.
+    """
+    named = [architecture for architecture in ARCHITECTURES if architecture.gguf == name]
+    for architecture in [each for each in named if each.mixture == mixture] + named:
+        return architecture
     raise NotConvertible(
         f"llmnotes cannot convert a GGUF of the architecture {str(name)[:60]}; it can convert {_known()}."
     )
@@ -81,6 +93,8 @@ def weights(architecture: Architecture, sizes: dict) -> list[Weight]:
     """
     hidden, heads, groups = sizes["hidden_size"], sizes["num_attention_heads"], sizes["num_key_value_heads"]
     inner, dim = sizes["intermediate_size"], sizes["head_dim"]
+    experts, expert = sizes.get("num_local_experts", 0), sizes.get("moe_intermediate_size", inner)
+    normed = sizes.get("qk_layernorm")  # each head by a norm of its own
     shapes = {
         "token_embd": (sizes["vocab_size"], hidden),
         "output": (sizes["vocab_size"], hidden),
@@ -92,30 +106,31 @@ def weights(architecture: Architecture, sizes: dict) -> list[Weight]:
         "ffn_up": (inner if "ffn_gate" in architecture.layer.values() else 2 * inner, hidden),
         "ffn_down": (hidden, inner),
         "attn_qkv": ((heads + 2 * groups) * dim, hidden),
-        "attn_q_norm": (heads * dim if architecture.wide else dim,),
-        "attn_k_norm": (groups * dim if architecture.wide else dim,),
+        "attn_q_norm": (heads, dim) if normed else (heads * dim if architecture.wide else dim,),
+        "attn_k_norm": (groups, dim) if normed else (groups * dim if architecture.wide else dim,),
+        "ffn_gate_inp": (experts, hidden),
+        "ffn_gate_exps": (experts, expert, hidden),
+        "ffn_up_exps": (experts, expert, hidden),
+        "ffn_down_exps": (experts, hidden, expert),
     }
     permuted = {"attn_q": heads, "attn_k": groups} if architecture.permuted else {}
     biased = _biased(architecture, sizes)
     plus = int(architecture.shifted)
 
     def pair(ours: str, theirs: str, prefix: str = ""):
-        norm = ours.endswith("_norm")
-        shape = shapes.get(ours, (hidden,))
-        yield Weight(f"{prefix}{ours}.weight", shape, (f"{theirs}.weight",), permuted.get(ours, 0), plus if norm else 0)
+        shape, stacked, name = shapes.get(ours, (hidden,)), "{}" in theirs, f"{prefix}{ours}.weight"
+        sources = tuple(f"{theirs.format(at)}.weight" for at in range(shape[0] if stacked else 1))
+        added = plus if ours.endswith("_norm") else 0
+        yield Weight(name, shape, sources, permuted.get(ours, 0), added, stacked)
         if ours in biased:
             yield Weight(f"{prefix}{ours}.bias", shape[:1], (f"{theirs}.bias",), permuted.get(ours, 0))
 
     found = [] if sizes["tie_word_embeddings"] else [*pair("output", "lm_head")]
     found += pair("token_embd", "model.embed_tokens")
     for layer in range(sizes["num_hidden_layers"]):
-        for theirs, ours in architecture.layer.items():
+        for theirs, ours in (architecture.layer | (QK_NORM if normed else {})).items():
             if not (ours == "ffn_norm" and sizes.get("use_parallel_residual")):
                 found += pair(ours, f"model.layers.{layer}.{theirs}", f"blk.{layer}.")
-        for (theirs, ours), count in zip(QK_NORM.items(), (heads, groups), strict=True):
-            if sizes.get("qk_layernorm"):
-                many = tuple(f"model.layers.{layer}.{theirs.format(head)}.weight" for head in range(count))
-                found.append(Weight(f"blk.{layer}.{ours}.weight", (count, dim), many))
     return [*found, *pair("output_norm", "model.norm")]
 
 
@@ -127,7 +142,7 @@ def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
             found[key] = Typed(kind, sizes[setting])
     if sizes["rope_theta"] != 10000 and "rope_theta" in architecture.omitted:
         found["rope.freq_base"] = Typed("F32", sizes["rope_theta"])  # the converter loses it
-    if architecture.gguf == "llama" or {"head_dim"} & {*sizes["stated"], *architecture.defaults}:
+    if architecture.model_type in ("llama", "mistral") or {"head_dim"} & {*sizes["stated"], *architecture.defaults}:
         found["attention.key_length"] = found["attention.value_length"] = Typed("U32", sizes["head_dim"])
     if architecture.gguf == "phi3":
         found.setdefault("attention.sliding_window", Typed("U32", 0))  # by which llama.cpp knows that there is none

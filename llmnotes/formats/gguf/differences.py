@@ -44,6 +44,19 @@ def qwen(settings: dict) -> list[str]:
     return [WINDOW] if window and (not isinstance(kinds, list) or "sliding_attention" in kinds) else []
 
 
+def mixtral(settings: dict) -> list[str]:
+    """Return what the GGUF of a Mixtral loses: its window."""
+    return [WINDOW] if settings["sliding_window"] is not None else []
+
+
+def qwen3_moe(settings: dict) -> list[str]:
+    """Return what the GGUF of a Qwen3-MoE loses: its window; raise where not all layers have experts of weight 1."""
+    for key, known in (("norm_topk_prob", True), ("decoder_sparse_step", 1), ("mlp_only_layers", [])):
+        value = settings[key]
+        refuse("Qwen3MoeForCausalLM", key, [] if key == "mlp_only_layers" and value is None else value, (known,))
+    return [WINDOW] if settings["use_sliding_window"] and settings["sliding_window"] is not None else []
+
+
 def smollm3(settings: dict) -> list[str]:
     """Return what the GGUF of a SmolLM3 loses: a window; raise for another choice of layers without positions."""
     # llama.cpp leaves every fourth layer without positions, whatever the settings say.

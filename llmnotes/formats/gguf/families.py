@@ -34,6 +34,13 @@ FUSED = {  # q, k and v in one matrix, as are gate and up
     "mlp.gate_up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+# A mixture of experts: a router in place of the feed-forward part, and behind it {} of them.
+ATTENTION = {theirs: ours for theirs, ours in LAYER.items() if not ours.startswith("ffn_") or ours == "ffn_norm"}
+MIXED = {"{}.w1": "ffn_gate_exps", "{}.w2": "ffn_down_exps", "{}.w3": "ffn_up_exps"}
+MIXED = {f"block_sparse_moe.experts.{theirs}": ours for theirs, ours in MIXED.items()}
+MIXED = ATTENTION | {"block_sparse_moe.gate": "ffn_gate_inp"} | MIXED
+NORMED_MIXED = {f"mlp.experts.{{}}.{name}_proj": f"ffn_{name}_exps" for name in ("gate", "up", "down")}
+NORMED_MIXED = ATTENTION | NORMS_OF_QK | {"mlp.gate": "ffn_gate_inp"} | NORMED_MIXED
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class Architecture:
     the two halves of a head. `shifted`: GGUF holds 1 + the weight of a norm, because Gemma adds 1 before it multiplies.
     `omitted` are the keys that llama.cpp's converter does not write for it; `layer` the names of a layer's tensors;
     `wide`: one norm spans all heads of q or k; `positions` the kinds of scaling that llama.cpp computes for it.
+    `together` is how transformers 5 may save what published folders name one by one: {one tensor: what it is made of}.
     """
 
     gguf: str
@@ -60,10 +68,16 @@ class Architecture:
     wide: bool = False
     omitted: tuple[str, ...] = ("vocab_size",)
     layer: dict[str, str] = field(default_factory=lambda: LAYER)
+    together: dict[str, tuple[str, ...]] = field(default_factory=dict)
     positions: tuple[str, ...] = ("default", "linear", "yarn")
     only: dict[str, tuple] = field(default_factory=lambda: SILU)
     weighed: dict[str, Any] = field(default_factory=dict)
     lost: Callable[[dict], list[str]] = lambda settings: []
+
+    @property
+    def mixture(self) -> bool:
+        """Whether its feed-forward part is a mixture of experts."""
+        return "ffn_gate_inp" in self.layer.values()
 
 
 ALL = ("default", "linear", "llama3", "yarn")
@@ -86,6 +100,21 @@ MISTRAL_DEFAULTS = UNBIASED | {"max_position_embeddings": 131072, "num_key_value
 QWEN_DEFAULTS = UNBIASED | {"max_position_embeddings": 32768, "vocab_size": 151936, "num_key_value_heads": 32}
 QWEN3_DEFAULTS = QWEN_DEFAULTS | {"head_dim": 128}
 QWEN_WINDOW = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28, "layer_types": None}
+QWEN3_MOE_DEFAULTS = QWEN_DEFAULTS | {"num_key_value_heads": 4, "moe_intermediate_size": 768}
+QWEN3_MOE_DEFAULTS |= {"num_local_experts": 128, "num_experts_per_tok": 8}
+QWEN3_MOE_WEIGHED = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": None}
+QWEN3_MOE_WEIGHED |= {"norm_topk_prob": False, "decoder_sparse_step": 1, "mlp_only_layers": None, "num_experts": 128}
+QWEN3_TOGETHER = {
+    "mlp.experts.gate_up_proj": ("mlp.experts.{}.gate_proj", "mlp.experts.{}.up_proj"),
+    "mlp.experts.down_proj": ("mlp.experts.{}.down_proj",),
+}
+MIXTRAL_DEFAULTS = MISTRAL_DEFAULTS | {"rms_norm_eps": 1e-5, "rope_theta": 1e6}
+MIXTRAL_DEFAULTS |= {"num_local_experts": 8, "num_experts_per_tok": 2}
+MIXTRAL_TOGETHER = {
+    "mlp.gate.weight": ("block_sparse_moe.gate",),
+    "mlp.experts.gate_up_proj": ("block_sparse_moe.experts.{}.w1", "block_sparse_moe.experts.{}.w3"),
+    "mlp.experts.down_proj": ("block_sparse_moe.experts.{}.w2",),
+}
 SMOLLM3_DEFAULTS = QWEN_DEFAULTS | {"vocab_size": 128256, "num_key_value_heads": 4}
 SMOLLM3_DEFAULTS |= {"rope_theta": 2e6, "tie_word_embeddings": True}
 SMOLLM3_WEIGHED = {"num_hidden_layers": 36, "no_rope_layers": None, "no_rope_layer_interval": 4}
@@ -150,6 +179,19 @@ ARCHITECTURES = (
         weighed={"sliding_window": 4096},
         lost=differences.mistral,
     ),
+    Architecture(
+        "llama",
+        "mixtral",
+        "MixtralForCausalLM",
+        MIXTRAL_DEFAULTS,
+        permuted=True,
+        omitted=(),
+        layer=MIXED,
+        together=MIXTRAL_TOGETHER,
+        positions=ALL,
+        weighed={"sliding_window": None, "num_experts": None},
+        lost=differences.mixtral,
+    ),
     Architecture("qwen2", "qwen2", "Qwen2ForCausalLM", QWEN_DEFAULTS, weighed=QWEN_WINDOW, lost=differences.qwen),
     Architecture(
         "qwen3",
@@ -160,6 +202,17 @@ ARCHITECTURES = (
         only=UNBIASED_ONLY,
         weighed=QWEN_WINDOW,
         lost=differences.qwen,
+    ),
+    Architecture(
+        "qwen3moe",
+        "qwen3_moe",
+        "Qwen3MoeForCausalLM",
+        QWEN3_MOE_DEFAULTS,
+        layer=NORMED_MIXED,
+        together=QWEN3_TOGETHER,
+        only=UNBIASED_ONLY,
+        weighed=QWEN3_MOE_WEIGHED,
+        lost=differences.qwen3_moe,
     ),
     Architecture(
         "smollm3",
@@ -225,3 +278,4 @@ ARCHITECTURES = (
         omitted=("vocab_size", "rope_theta"),
     ),
 )
+MIXTURES = tuple(architecture.gguf for architecture in ARCHITECTURES if architecture.mixture)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def convert(
 
     Without a type it is the folder's own (BF16 for a BF16 model, F16 for all others), as llama.cpp's converter does.
     A mixture gives every tensor the type that llama.cpp's quantizer gives it, to the byte, also with `importance`:
-    {name of a tensor in GGUF: a number for each of its columns}. Vectors and norms stay F32; a row that the blocks do
-    not fit gets another type and is named in `fallbacks`. Tied embeddings are stored once, without an output.weight.
+    {name of a tensor in GGUF: a number for each of its columns, in a stack for those of each matrix}. Vectors, norms
+    and routers stay F32; a row that the blocks do not fit gets another type and is named in `fallbacks`. Tied
+    embeddings are stored once, without an output.weight.
     Memory holds one piece of one tensor. `split_max_size` is that of `splits.write_model`.
 
     Raises `NotConvertible` (architecture, type, tokenizer or position scaling without a place in GGUF, a packing that
@@ -63,9 +65,10 @@ def convert(
     lost += tokenizer_check.differences(inspection.path, tokenizer, told=bool(lost))
     groups, importance = sizes["num_attention_heads"] // sizes["num_key_value_heads"], importance or {}
     shapes = {weight.name: weight.shape for weight in wanted}
-    same_model(importance, shapes)
+    importance = same_model(importance, shapes)
     big = mixtures.is_70b(architecture.gguf, sizes["num_hidden_layers"], groups)
-    types, fallbacks = mixtures.types(type, shapes, groups, big, bool(importance))
+    eight = sizes.get("num_local_experts") == 8
+    types, fallbacks = mixtures.types(type, shapes, groups, big, bool(importance), eight)
     with progress(inspection.nbytes, dst.name) as advance:
         parts = []
         for weight in wanted:
@@ -90,13 +93,9 @@ def general(inspection: Inspection, architecture: Architecture, parts: list[Plan
     if len(kinds) == 1:
         found[f"{architecture.gguf}.pooling_type"] = kinds[0]
     found["general.name"] = _name(inspection)
-    count = 0
-    for part in parts:
-        sides = 1
-        for side in part.shape:
-            sides *= side
-        count += sides
-    return found | {"general.size_label": _size_label(count)}
+    count = sum(prod(part.shape[1:] if len(part.shape) == 3 else part.shape) for part in parts)
+    experts = max((part.shape[0] for part in parts if len(part.shape) == 3), default=0)
+    return found | {"general.size_label": f"{experts}x{_size_label(count)}" if experts else _size_label(count)}
 
 
 def _settings(path: Path) -> dict:
@@ -139,16 +138,25 @@ def type_of(type: str | None, inspection: Inspection, known: Iterable[str] = tup
     return name
 
 
-def same_model(importance: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
-    """Raise `NotQuantizable` for an importance matrix of a model with other tensors than these."""
+def same_model(importance: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Return the importance of these tensors, in a stack of experts with a row for each.
+
+    Raises `NotQuantizable` for an importance matrix of a model with other tensors than these.
+    """
+    import numpy as np
+
+    found = {}
     if importance and not importance.keys() & shapes.keys():
         raise NotQuantizable("The importance matrix has none of this model's tensors; collect it from this model.")
     for name in importance.keys() & shapes.keys():
-        if len(importance[name]) != shapes[name][-1]:
+        columns = (*shapes[name][:-2], shapes[name][-1])
+        if np.size(importance[name]) != prod(columns):
             raise NotQuantizable(
-                f"The importance matrix has {len(importance[name]):,} numbers for the {shapes[name][-1]:,} columns of "
+                f"The importance matrix has {np.size(importance[name]):,} numbers for the {prod(columns):,} columns of "
                 f"{name[:80]}; collect it from this model."
             )
+        found[name] = np.reshape(importance[name], columns)
+    return found
 
 
 def part_of(
@@ -167,12 +175,15 @@ def part_of(
 
 
 def quantized(name: str, data: Callable, dtype: str, importance: Any = None) -> Iterator[bytes]:
-    """Yield a tensor in the type `dtype`; `data` yields (its type, its pieces) once for each tensor it is made of."""
+    """Yield a tensor in the type `dtype`; `data` yields (its type, its pieces) once for each tensor it is made of,
+    and where these are a stack, each has a row of `importance`."""
     from llmnotes.quantization.blocks import recoded
 
-    for source, pieces in data():
+    importance = None if dtype in SOURCES else importance
+    for at, (source, pieces) in enumerate(data()):
+        matters = importance if importance is None or importance.ndim == 1 else importance[at]
         try:
-            yield from finite(dtype, recoded(pieces, source, dtype, importance if dtype not in SOURCES else None))
+            yield from finite(dtype, recoded(pieces, source, dtype, matters))
         except NotQuantizable as error:
             raise NotQuantizable(f"{name[:80]} cannot become {dtype}: {error}") from None
 

@@ -1,12 +1,12 @@
 """Importance matrices as llama.cpp keeps them: a GGUF with the sums of squared inputs of each matrix, or a .dat.
 
 In a GGUF there are two tensors for the matrix NAME: NAME.in_sum2 with a sum for each column, and NAME.counts with the
-number of inputs that were summed. The .dat came before: the number of matrices, and for each the length of its name,
-the name, a count, the number of columns, and for each column the mean square times the count; then what it was measured
-on. Its numbers are little-endian and have four bytes. (llama.cpp, tools/imatrix.)
+number of inputs that were summed; where matrices of several experts are stacked, both have a row for each. The .dat
+came before: the number of matrices, and for each the length of its name, the name, a count, the number of columns, and
+for each column the mean square times the count; then what it was measured on. Its numbers are little-endian and have
+four bytes. (llama.cpp, tools/imatrix.)
 """
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ SUMS, COUNTS = ".in_sum2", ".counts"
 def read_imatrix(path: str | Path) -> dict[str, Any]:
     """Return {name of a matrix in GGUF: the mean square of each column's inputs, float32 (columns,)}.
 
-    Raises `NotConvertible` for a file that is not an importance matrix, or one of a model with several experts, and
+    A stack of experts has the columns of each. Raises `NotConvertible` for a file that is not an importance matrix, and
     `FileBroken` where sums and counts do not fit together.
     """
     with Source(path) as source:
@@ -53,10 +53,11 @@ def _of_gguf(path: Path) -> dict[str, Any]:
     found = {}
     for name in names:
         sums, counts = values(name + SUMS), values(name + COUNTS)
-        if len(counts) != 1:
-            raise NotConvertible(f"{name[:80]} has {len(counts):,} experts, which llmnotes cannot use; use llama.cpp.")
-        _check(name, path, sums, counts[0])
-        found[name] = sums / counts[0] if counts[0] else np.ones_like(sums)
+        if not len(counts) or len(sums) % len(counts):
+            raise FileBroken(f"{name[:80]} has {len(sums):,} sums and {len(counts):,} counts; make it again.")
+        _check(name, path, sums, counts)
+        rows, counts = sums.reshape(len(counts), -1), counts[:, None]
+        found[name] = np.divide(rows, counts, out=np.ones_like(rows), where=counts > 0).reshape(-1)
     return found
 
 
@@ -94,10 +95,10 @@ def _other(path: Path) -> NotConvertible:
     )
 
 
-def _check(name: str, path: Path, sums: Any, count: float) -> None:
+def _check(name: str, path: Path, sums: Any, counts: Any) -> None:
     import numpy as np
 
-    if not (np.isfinite(sums).all() and (sums >= 0).all() and math.isfinite(count) and count >= 0):
+    if not all(np.isfinite(numbers).all() and np.all(numbers >= 0) for numbers in (sums, counts)):
         raise FileBroken(f"The sums of {name[:80]} in {path.name} are negative or not finite; make it again.")
 
 

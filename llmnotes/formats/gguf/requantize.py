@@ -6,12 +6,13 @@ from typing import Any
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats.gguf import entries, splits
+from llmnotes.formats.gguf.families import MIXTURES
 from llmnotes.formats.gguf.from_huggingface import quantized, same_model, type_of
 from llmnotes.formats.gguf.kinds import only_a_model
 from llmnotes.formats.gguf.source import SOURCES
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.progress import progress
-from llmnotes.formats.registry import read
+from llmnotes.formats.registry import portion
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
 from llmnotes.quantization import mixtures
 
@@ -32,8 +33,8 @@ def requantize(
     which splits a model into parts of `split_max_size` bytes, or joins its parts. `keys` are those of a model that is
     no GGUF yet.
 
-    Raises `NotConvertible` (no type where nothing is split or joined, types that cannot be dequantized, several
-    experts, a GGUF that is no model) and `NotQuantizable`.
+    Raises `NotConvertible` (no type where nothing is split or joined, types that cannot be dequantized, experts of an
+    architecture that no folder becomes, a GGUF that is no model) and `NotQuantizable`.
     """
     parted = inspection.metadata.get(splits.COUNT, 1) not in (0, 1)
     metadata: dict[str, Any] = splits.whole(entries(inspection.path)) if keys is None else dict(keys)
@@ -44,7 +45,8 @@ def requantize(
         dtypes = {tensor.name: tensor.dtype for tensor in inspection.tensors}
     else:
         type = type_of(type, inspection)
-        dtypes, fallbacks = _types(inspection, type, importance or {})
+        dtypes, fallbacks = _types(inspection, type, bool(importance))
+        importance = same_model(importance or {}, {tensor.name: tensor.shape for tensor in inspection.tensors})
         metadata |= {"general.file_type": Typed("U32", mixtures.FILE_TYPES[type][0])}
         metadata |= {"general.quantization_version": Typed("U32", 2)}
     with progress(inspection.nbytes, dst.name) as advance:
@@ -58,7 +60,7 @@ def requantize(
     return Conversion.of(inspection, files, "gguf", parts, _lost(inspection, dtypes), fallbacks)
 
 
-def _types(inspection: Inspection, type: str, importance: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+def _types(inspection: Inspection, type: str, weighted: bool) -> tuple[dict[str, str], dict[str, str]]:
     """Return the type of each tensor in a mixture, and of each that got another one than was meant for it."""
     from llmnotes.quantization.blocks import readable
 
@@ -69,9 +71,8 @@ def _types(inspection: Inspection, type: str, importance: dict[str, Any]) -> tup
             f"{inspection.path.name} holds {', '.join(strange) or 'no tensors'}, which llmnotes cannot turn into "
             "floats; use the model in its original precision."
         )
-    shapes, groups, big = _facts(inspection)
-    same_model(importance, shapes)
-    types, fallbacks = mixtures.types(type, shapes, groups, big, bool(importance))
+    shapes, groups, big, eight = _facts(inspection)
+    types, fallbacks = mixtures.types(type, shapes, groups, big, weighted, eight)
     if type != "F32":
         types |= {tensor.name: tensor.dtype for tensor in inspection.tensors if types[tensor.name] == "F32"}
     return types, fallbacks
@@ -88,26 +89,34 @@ def _lost(inspection: Inspection, dtypes: dict[str, str]) -> tuple[str, ...]:
     )
 
 
-def _facts(inspection: Inspection) -> tuple[dict[str, tuple[int, ...]], int, bool]:
-    """Return the shapes, the number of heads that share keys and values, and whether it is a 70B model."""
+def _facts(inspection: Inspection) -> tuple[dict[str, tuple[int, ...]], int, bool, bool]:
+    """Return the shapes, how many heads share keys and values, whether it is a 70B model and has eight experts."""
     keys, prefix = inspection.metadata, f"{inspection.architecture}."
     counts = [keys.get(f"{prefix}{key}", 0) for key in ("expert_count", "attention.head_count", "block_count")]
     shared = keys.get(f"{prefix}attention.head_count_kv", counts[1])
-    if counts[0] != 0:
-        raise NotConvertible("llmnotes cannot quantize a GGUF with several experts; use llama.cpp's llama-quantize.")
+    shapes = {tensor.name: tensor.shape for tensor in inspection.tensors}
+    if counts[0] != 0 and not (inspection.architecture in MIXTURES and "blk.0.ffn_down_exps.weight" in shapes):
+        raise NotConvertible(
+            f"llmnotes cannot quantize the experts of this GGUF, only those that lie together in a GGUF of "
+            f"{' or '.join(MIXTURES)}; use llama.cpp's llama-quantize."
+        )
     if not all(isinstance(count, int) and count > 0 for count in (shared, *counts[1:])):
         raise NotConvertible(
             "The metadata of this GGUF does not say how many heads and layers it has; use another copy."
         )
     groups = counts[1] // shared
     big = mixtures.is_70b(str(inspection.architecture), counts[2], groups)
-    return {tensor.name: tensor.shape for tensor in inspection.tensors}, groups, big
+    return shapes, groups, big, counts[0] == 8
 
 
 def _data(inspection: Inspection, tensor: Tensor, advance):
-    def counted():
-        for piece in read(inspection, tensor):
+    """Yield (type, pieces) of a tensor, of a stack of matrices for each of them."""
+
+    def counted(start: int, count: int):
+        for piece in portion(inspection, tensor, start, count):
             yield piece
             advance(len(piece))
 
-    yield tensor.dtype, counted()
+    many = tensor.shape[0] if len(tensor.shape) == 3 else 1
+    for at in range(many):
+        yield tensor.dtype, counted(at * tensor.nbytes // many, tensor.nbytes // many)

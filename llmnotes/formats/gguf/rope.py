@@ -15,6 +15,8 @@ LIMIT = 1 << 24  # the largest size in a config that is believed
 CONTEXT_LIMIT = (1 << 32) - 1  # the longest context that GGUF can state; configs do say 2**25 and more
 COUNTS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 COUNTS += ("vocab_size", "max_position_embeddings", "head_dim")
+EXPERTS = ("num_local_experts", "num_experts_per_tok", "moe_intermediate_size")  # of a mixture
+MOST_EXPERTS = 1024  # of llama.cpp
 NUMBERS = ("rms_norm_eps", "layer_norm_eps", "rope_theta", "partial_rotary_factor", "rope_local_base_freq")
 OPTIONAL = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")  # numbers, or null for none
 FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_qkv_bias", "qk_layernorm", "use_parallel_residual")
@@ -58,6 +60,8 @@ def settings(architecture: Architecture, config: dict, layers_limit: int) -> dic
     # The context before it was stretched: beside the rope parameters it goes before theirs, and it need not be stated.
     before = "original_max_position_embeddings"
     rope[before] = config.get(before) or rope.get(before) or found["max_position_embeddings"]
+    if architecture.mixture:
+        found |= _experts(config, found)
     for key in set(NUMBERS) & set(architecture.defaults):
         value = found[key]
         most = 1 if key == "partial_rotary_factor" else 1e30
@@ -71,6 +75,25 @@ def settings(architecture: Architecture, config: dict, layers_limit: int) -> dic
     names = (*architecture.defaults, *COUNTS)
     stated = {key for key, value in config.items() if value is not None}
     return {key: found[key] for key in names} | {"rope": rope, "stated": stated}
+
+
+def _experts(config: dict, found: dict) -> dict[str, int]:
+    """Return the sizes of a mixture of experts, checked; transformers knows their number by two names."""
+    key, other = EXPERTS[0], "num_experts"
+    stated = [config[name] for name in (key, other) if config.get(name) is not None]
+    if len(stated) == 2 and stated[0] != stated[1]:
+        raise NotConvertible(
+            f"config.json says {key} is {str(stated[0])[:20]} and {other} is {str(stated[1])[:20]}, which mean the "
+            "same; correct the one that is wrong."
+        )
+    sizes = {name: found[name] for name in EXPERTS if name in found}
+    sizes[key] = stated[0] if stated else sizes[key]
+    for name, size in sizes.items():
+        most = LIMIT if name == "moe_intermediate_size" else MOST_EXPERTS
+        _check(name, size, type(size) is int and 0 < size <= most)
+    _check("num_experts_per_tok", sizes["num_experts_per_tok"], sizes["num_experts_per_tok"] <= sizes[key])
+    _check(key, sizes[key], found["num_hidden_layers"] * sizes[key] <= LIMIT >> 7)
+    return sizes
 
 
 def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:

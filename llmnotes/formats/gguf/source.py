@@ -5,6 +5,7 @@ from functools import partial
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats import causes
+from llmnotes.formats.gguf import experts
 from llmnotes.formats.gguf.architectures import Architecture, Weight, weights
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Inspection, PlannedTensor, Tensor, counted
@@ -32,6 +33,7 @@ def folder_tensors(
 
         given, idle, said = packed.unpacked(inspection, given)
         left |= idle
+    given = experts.one_by_one(given, inspection, architecture)
     promised = [name for weight in weights(architecture, sizes) for name in weight.sources]
     rules = causes.renaming(given, promised) or causes.renaming(given, [*promised, HEAD])
     if rules is not None:
@@ -92,10 +94,9 @@ def matched(wanted: list[Weight], at_hand: dict[str, PlannedTensor], inspection:
             f"{extra[0][:80]} first; take config.json from the same model."
         )
     for name, weight in promised.items():
-        shape = weight.shape if len(weight.sources) == 1 else weight.shape[1:]
-        if at_hand[name].shape != shape:
+        if at_hand[name].shape != weight.each:
             raise FileBroken(
-                f"{name[:80]} in {folder} has the shape {at_hand[name].shape}, and config.json promises {shape}; "
+                f"{name[:80]} in {folder} has the shape {at_hand[name].shape}, and config.json promises {weight.each}; "
                 "take both from the same model."
             )
         if at_hand[name].dtype not in SOURCES:

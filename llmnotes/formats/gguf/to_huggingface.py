@@ -2,24 +2,23 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
-from llmnotes.formats.gguf import architectures, differences, hf_tokenizer, rope, understood
+from llmnotes.formats.gguf import architectures, differences, experts, hf_tokenizer, rope, understood
 from llmnotes.formats.gguf.architectures import SETTINGS, Architecture, Weight
 from llmnotes.formats.gguf.from_huggingface import permuted, shifted
 from llmnotes.formats.gguf.kinds import only_a_model
 from llmnotes.formats.progress import progress
-from llmnotes.formats.registry import read
+from llmnotes.formats.registry import portion
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted
 from llmnotes.formats.safe_write import new_file, new_folder
 from llmnotes.formats.safetensors import write_safetensors
 
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-STACK_LIMIT = 1 << 26  # bytes of a stack of vectors that is taken apart in memory
 # The tensors of a GGUF that config.json has as numbers, for each kind of position scaling.
 SLOWING = {
     "llama3": ("rope_freqs.weight",),
@@ -49,7 +48,8 @@ def to_huggingface(
     """
     only_a_model(inspection, NotConvertible)
     metadata, at_hand = inspection.metadata, {tensor.name: tensor for tensor in inspection.tensors}
-    architecture = architectures.of_gguf(str(metadata.get("general.architecture")))
+    name = str(metadata.get("general.architecture"))
+    architecture = architectures.of_gguf(name, mixture=bool(metadata.get(f"{name}.expert_count")))
     asked = _asked(type)
     config = _config(architecture, metadata, at_hand)
     sizes = rope.settings(architecture, config, len(at_hand))
@@ -57,7 +57,7 @@ def to_huggingface(
     slowing = SLOWING["longrope" if "longrope" in architecture.positions else "llama3"]
     slowed = {name: at_hand.pop(name) for name in slowing if name in at_hand}
     config |= (_longrope if len(slowing) > 1 else _llama3)(slowed, inspection, sizes)
-    wanted = architectures.weights(architecture, sizes)
+    wanted = experts.as_in_the_file(architectures.weights(architecture, sizes), at_hand)
     check(inspection, wanted, at_hand)
     tokenizer = hf_tokenizer.files(metadata, inspection.path.name) if tokenizer is None else tokenizer
     lost = [*lost, *hf_tokenizer.losses(metadata), *understood.losses_back(architecture, metadata)]
@@ -133,6 +133,8 @@ def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[
         config["use_parallel_residual"] = "blk.0.ffn_norm.weight" not in at_hand
     if architecture.shifted and differences.has_sides(config):
         config["query_pre_attn_scalar"] = differences.gemma_divisor(name, config)
+    if architecture.mixture:
+        config |= _experts(config)
     config["tie_word_embeddings"] = "output.weight" not in at_hand
     config |= hf_tokenizer.special_ids(metadata)
     config["rope_parameters"] = _positions(architecture, metadata, config)
@@ -142,6 +144,17 @@ def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[
         if not isinstance(value, str | int | float | list | dict | None):
             raise FileBroken(f"Its keys give a list for {setting}, which is one value; copy or download it again.")
     return config
+
+
+def _experts(config: dict[str, Any]) -> dict[str, Any]:
+    """Return further settings of a Qwen3-MoE: how llama.cpp weighs experts, their number by its older name."""
+    if config["model_type"] != "qwen3_moe":
+        return {}
+    found = {"norm_topk_prob": True, "num_experts": config.pop("num_local_experts", None)}
+    inner, used = config.get("intermediate_size"), config.get("num_experts_per_tok")
+    if "moe_intermediate_size" not in config and type(inner) is int and type(used) is int and used > 0:
+        found["moe_intermediate_size"] = inner // used  # as llama.cpp takes it
+    return found
 
 
 def _positions(architecture: Architecture, metadata: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -237,8 +250,8 @@ def _longrope(slowed: dict[str, Tensor], inspection: Inspection, sizes: dict) ->
 
 def _numbers(tensor: Tensor, inspection: Inspection, count: int) -> bytes | None:
     """Return the bytes of `count` numbers in F32, or None where a tensor holds something else."""
-    if tensor.dtype == "F32" and tensor.shape == (count,) and tensor.nbytes < STACK_LIMIT:
-        return b"".join(read(inspection, tensor))
+    if tensor.dtype == "F32" and tensor.shape == (count,):
+        return b"".join(portion(inspection, tensor, 0, tensor.nbytes))
     return None
 
 
@@ -272,22 +285,17 @@ def _parts(
 ) -> Iterator[PlannedTensor]:
     """Yield the tensors that one of GGUF's becomes: one, or those that were stacked."""
     dtype = asked or (tensor.dtype if tensor.dtype in FLOATS else "F32")
-    many = len(weight.sources)
-    if many > 1 and (tensor.nbytes > STACK_LIMIT or tensor.nbytes % many):
-        raise NotConvertible(f"{weight.name} is too large to be taken apart in memory; use the original folder.")
+    count = tensor.nbytes // len(weight.sources)
     for at, name in enumerate(weight.sources):
-        shape = weight.shape if many == 1 else weight.shape[1:]
-        span = None if many == 1 else (at * tensor.nbytes // many, (at + 1) * tensor.nbytes // many)
-        data = partial(_data, weight, tensor, inspection, dtype, span, advance)
-        yield PlannedTensor(name, dtype, shape, data, (tensor.stored_name,))
+        pieces = partial(portion, inspection, tensor, at * count, count)
+        data = partial(_data, weight, tensor, pieces, dtype, advance)
+        yield PlannedTensor(name, dtype, weight.each, data, (tensor.stored_name,))
 
 
-def _data(weight: Weight, tensor: Tensor, inspection: Inspection, dtype: str, span, advance) -> Iterator[bytes]:
+def _data(weight: Weight, tensor: Tensor, data: Callable, dtype: str, advance) -> Iterator[bytes]:
     from llmnotes.quantization.blocks import recoded
 
-    pieces = read(inspection, tensor)
-    if span is not None:
-        pieces = [b"".join(pieces)[slice(*span)]]
+    pieces = data()
     if weight.heads:
         rows = tensor.shape[0] // weight.heads
         pieces = permuted(pieces, rows, tensor.nbytes // tensor.shape[0], back=True)

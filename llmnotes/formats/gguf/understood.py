@@ -22,6 +22,7 @@ IDLE = """
     epsilon_cutoff eta_cutoff experts_implementation exponential_decay_length_penalty finetuning_task
     forced_bos_token_id forced_eos_token_id gradient_checkpointing hidden_dropout id2label initializer_range
     is_llama_config label2id length_penalty max_length max_sequence_length min_length model_type name_or_path
+    output_router_logits router_aux_loss_coef router_jitter_noise
     no_repeat_ngram_size num_assistant_tokens num_assistant_tokens_schedule num_beam_groups num_beams num_labels
     num_return_sequences output_attentions output_hidden_states output_scores prefix pretraining_tp problem_type
     compression_config quantization_config
