@@ -57,8 +57,8 @@ class LlamaCpp:
 
 
 @contextmanager
-def opened(path: Path, projector: Path | None = None):
-    """Open a GGUF file with llama.cpp on one thread, with a LLaVA's projector file if there is one."""
+def opened(path: Path, projector: Path | None = None, adapter: Path | None = None):
+    """Open a GGUF file with llama.cpp on one thread, with a LLaVA's projector file or an adapter if there is one."""
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
@@ -74,6 +74,8 @@ def opened(path: Path, projector: Path | None = None):
     parameters.fit_params = False
     parameters.port = 0
     parameters.n_gpu_layers = 0
+    if adapter is not None:
+        parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
     if projector is not None:
         parameters.mmproj.path = str(projector)
         parameters.mmproj_use_gpu = False

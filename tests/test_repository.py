@@ -90,7 +90,7 @@ def test_every_command_shows_an_example(capsys):
     from llmnotes.cli.main import parser
 
     listing = next(action for action in parser()._actions if isinstance(action.choices, dict))
-    commands = "start lab run claims progress doctor new-notebook inspect scan convert finetune serve chat fit"
+    commands = "start lab run claims progress doctor new-notebook inspect scan convert finetune merge serve chat fit"
     assert set(listing.choices) == set(commands.split())
     for command, its in listing.choices.items():
         assert f"example: llmnotes {command}" in its.format_help()

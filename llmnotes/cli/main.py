@@ -110,6 +110,16 @@ def finetune(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def merge(arguments: argparse.Namespace) -> int:
+    """Write the model that an adapter makes of its base, and print what was lost."""
+    from llmnotes.formats.describe import conversion_dict, describe_conversion
+    from llmnotes.models.adapters import merge
+
+    done = merge(arguments.adapter, arguments.target, arguments.base)
+    print(json.dumps(conversion_dict(done), indent=1) if arguments.json else describe_conversion(done))
+    return 0
+
+
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
@@ -194,6 +204,15 @@ def _add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     settings = "the settings; `python -m pydoc llmnotes.finetuning.job.settings` lists them"
     subparser.add_argument("config", metavar="CONFIG", type=Path, help=settings)
+    subparser = add_command(
+        merge,
+        "Write the model that an adapter makes of its base as a new Hugging Face folder, one layer at a time. chat, "
+        "serve, convert and finetune also take the adapter itself, and merge it for the occasion.",
+        "llmnotes merge taught taught-merged",
+    )
+    subparser.add_argument("adapter", metavar="ADAPTER", help="the output of `finetune`, or a folder in PEFT's layout")
+    subparser.add_argument("target", metavar="FOLDER", type=Path, help="the new folder")
+    subparser.add_argument("--base", metavar="MODEL", help="the model it was trained on, if it is not where it was")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """Adapters as files, in PEFT's own layout: a folder with adapter_config.json and adapter_model.safetensors."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from torch import nn
 from llmnotes import formats
 from llmnotes.errors import AdapterUnfit, FileUnreadable
 from llmnotes.finetuning import lora, token_rows
+from llmnotes.formats.adapters import CONFIG, RECORD, Base
 from llmnotes.formats.huggingface import ADAPTER, settings
 from llmnotes.formats.results import PlannedTensor, Tensor
 from llmnotes.formats.safe_write import new_folder
 from llmnotes.formats.safetensors import write_safetensors
 
-CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."  # PEFT's wrappers around a model
 ROWS = ".token_adapter.trainable_tokens_delta"  # the rows of tokens, which replace those of the base
 TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -32,8 +32,16 @@ OURS = frozenset("peft_type r lora_alpha lora_dropout use_rslora bias trainable_
 STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
-def save(model: nn.Module, folder: str | Path, name: str = "default") -> Path:
+def save(
+    model: nn.Module,
+    folder: str | Path,
+    name: str = "default",
+    base: Base | None = None,
+    beside: Mapping[str, bytes] | None = None,
+) -> Path:
     """Write the adapter `name` of a model as a new folder that PEFT loads, and return the folder's path.
+
+    `base` is recorded there, and the files `beside` are written with it.
 
     The base is not written; the settings name the layers one by one, or by their endings where those say the same.
     Raises `AdapterUnfit` where the model has no such adapter, and `CannotWrite` where the folder exists already, may
@@ -46,7 +54,8 @@ def save(model: nn.Module, folder: str | Path, name: str = "default") -> Path:
     about = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": getattr(getattr(model, "config", None), "name_or_path", None) or None,
+        "base_model_name_or_path": _name_or_path(model, base),
+        "revision": base.revision if base else None,
         "r": config.r,
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
@@ -71,7 +80,17 @@ def save(model: nn.Module, folder: str | Path, name: str = "default") -> Path:
             file.write(json.dumps(about, indent=2).encode() + b"\n")
         with new.file(ADAPTER[0]) as file:
             write_safetensors(file, parts, {"format": "pt"})
+        for name, content in {**(beside or {}), **({RECORD: base.as_json()} if base else {})}.items():
+            with new.file(name) as file:
+                file.write(content)
     return Path(folder)
+
+
+def _name_or_path(model: nn.Module, base: Base | None) -> str | None:
+    """Return what other programs find the base by: a path, or its name on the hub."""
+    if base and (base.revision or Path(base.name).is_absolute()):
+        return base.name
+    return getattr(getattr(model, "config", None), "name_or_path", None) or None
 
 
 def load(model: nn.Module, folder: str | Path, name: str = "default") -> nn.Module:

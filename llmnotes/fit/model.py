@@ -4,7 +4,7 @@ import difflib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from llmnotes import formats
 from llmnotes.errors import FileBroken, ModelBroken, NotConvertible, UnknownFormat, UnknownName
 from llmnotes.fit.shapes import LAYERS_LIMIT, Shape, read_config, shape_of
+from llmnotes.formats.adapters import base_of, is_adapter, name_of, result_of
 from llmnotes.formats.gguf import architectures, rope, understood
 from llmnotes.formats.gguf.families import ARCHITECTURES
 from llmnotes.formats.gguf.kinds import only_a_model
@@ -89,7 +90,9 @@ def model_of(model: str | Path | Mapping) -> Model:
     name = str(model)
     listed = catalogue()["models"]
     known = {alias.lower(): key for key, entry in listed.items() for alias in (key, *entry["also"])}
-    path = weights_dir(name) if name in VARIANTS else Path(name).expanduser()
+    path = weights_dir(name) if name in VARIANTS else result_of(Path(name).expanduser())
+    if is_adapter(path):
+        return replace(model_of(base_of(path).name), name=name_of(path))  # it is as large as its base
     if not os.path.exists(path):
         if name.lower() in known:
             key = known[name.lower()]

@@ -7,7 +7,7 @@ from pathlib import Path
 from llmnotes.errors import NotConvertible
 from llmnotes.formats import huggingface, repack
 from llmnotes.formats.arrival import checked
-from llmnotes.formats.gguf import from_huggingface, mmproj, requantize, to_huggingface
+from llmnotes.formats.gguf import from_huggingface, lora, mmproj, requantize, to_huggingface
 from llmnotes.formats.gguf.imatrix import named
 from llmnotes.formats.legacy import llama2c_model
 from llmnotes.formats.legacy.ggml import to_gguf as ggml_to_gguf
@@ -15,7 +15,7 @@ from llmnotes.formats.legacy.tensorflow import checkpoints
 from llmnotes.formats.onnx import export as onnx_export
 from llmnotes.formats.registry import inspect
 from llmnotes.formats.results import Conversion, Inspection
-from llmnotes.formats.targets import TARGETS
+from llmnotes.formats.targets import target_of
 
 Converter = Callable[..., Conversion]  # f(source, target, type), and some take one of OPTIONS as well
 
@@ -48,6 +48,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     ("TensorFlow checkpoint", "pytorch"): checkpoints.to_pytorch,
     ("Hugging Face folder", "gguf"): from_huggingface.convert,
     ("Hugging Face folder", "mmproj"): mmproj.convert,
+    ("PEFT adapter", "lora"): lora.convert,
     **{(format, "gguf"): llama2c_model.to_gguf for format in LLAMA2C},
     **{(format, "huggingface"): llama2c_model.to_folder for format in LLAMA2C},
     ("GGUF", "gguf"): requantize.requantize,
@@ -66,6 +67,10 @@ OPTIONS = {
         "Only a GGUF from a Hugging Face folder, a GGUF or a GGML file is written in several files; leave "
         "--split-max-size out.",
     ),
+    "base": (
+        {("PEFT adapter", "lora")},
+        "Only an adapter that becomes a LoRA in GGUF needs its base model; leave it out.",
+    ),
 }
 
 
@@ -76,6 +81,7 @@ def convert(
     type: str | None = None,
     importance: dict | None = None,
     split_max_size: int | None = None,
+    base: Path | None = None,
 ) -> Conversion:
     """Write the model in `src` to `dst` in the format `to` (by default what the ending of `dst` says).
 
@@ -83,7 +89,8 @@ def convert(
     `importance` is an importance matrix for quantizing, {name of a tensor: a number for each of its columns}.
     `llmnotes.quantization.models.importance.collect` measures one, and `gguf.imatrix.read_imatrix` reads one.
     With `split_max_size`, a GGUF whose tensors take more bytes becomes several files, DST-00001-of-00003.gguf and so
-    on; `Conversion.target` is the first, from which llama.cpp and llmnotes find the others.
+    on; `Conversion.target` is the first, from which llama.cpp and llmnotes find the others. `base` is the folder of the
+    model that an adapter belongs to, for `to="lora"`.
 
     Tensors are read and written one at a time, and tied weights stay tied. If a type's blocks do not fit the rows of a
     tensor, that tensor gets a type that fits, and `Conversion.fallbacks` names it. Each tensor of the source is in the
@@ -94,15 +101,7 @@ def convert(
     ONNX, which traces it.
     """
     dst = Path(dst)
-    if to is None:
-        to = next((name for name, endings in TARGETS.items() if dst.suffix.lower() in endings), None)
-        if to is None:
-            raise NotConvertible(
-                f"The ending of {dst.name} does not name a format; add one of --to {' | '.join(TARGETS)}."
-            )
-    to = to.lower()
-    if to not in TARGETS:
-        raise NotConvertible(f"llmnotes cannot write the format {to[:40]!r}; choose one of {', '.join(TARGETS)}.")
+    to = target_of(dst, to)
     inspection = inspect(src)
     pair = (inspection.identity.format, to)
     if pair not in CONVERTERS and llama2c_model.is_checkpoint(inspection):
@@ -116,6 +115,8 @@ def convert(
         options["importance"] = named(importance)
     if split_max_size is not None:
         options["split_max_size"] = split_max_size
+    if base is not None:
+        options["base"] = base
     for name in options:
         pairs, sentence = OPTIONS[name]
         if pair not in pairs:

@@ -4,12 +4,18 @@ The work is done by `llmnotes.formats`, which knows files alone. This module fin
 "pebble", "pebble-chat", "smollm2", or a model on the hub, which is downloaded.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from llmnotes import formats
 from llmnotes.formats import conversion, scanning
+from llmnotes.formats.adapters import is_adapter
 from llmnotes.formats.results import Conversion, Inspection
-from llmnotes.models.opening import path_of
+from llmnotes.formats.targets import target_of
+from llmnotes.models.adapters import config_folder, whole
+from llmnotes.models.paths import path_of
+
+ADAPTER = ("lora", "safetensors", "pytorch")  # targets that hold an adapter alone
 
 
 def inspect(model: str | Path) -> Inspection:
@@ -46,9 +52,10 @@ def convert(
 ) -> Conversion:
     """Write the model `source` to `target` in another format, and return what became of it and what was lost.
 
-    `to`, `type`, `importance` and `split_max_size` are those of `llmnotes.formats.conversion.convert`, which also lists
-    the errors; `ModelNotFound` and `ModelGated` come from a name that cannot be found. A target that exists is never
-    replaced.
+    An adapter is merged into its base first (`adapters.merge`), except for `to` "lora", "safetensors" and "pytorch",
+    which hold the adapter alone. `to`, `type`, `importance` and `split_max_size` are those of
+    `llmnotes.formats.conversion.convert`, which also lists the errors; `ModelNotFound` and `ModelGated` come from a
+    name that cannot be found. A target that exists is never replaced.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -56,4 +63,9 @@ def convert(
     >>> done.to, done.tensors, done.fallbacks
     ('gguf', 38, {})
     """
-    return conversion.convert(path_of(str(source)), target, to, type, importance, split_max_size)
+    path, to = path_of(str(source)), target_of(Path(target), to)
+    if not is_adapter(path) or to in ADAPTER:
+        base = config_folder(path) if is_adapter(path) and to == "lora" else None
+        return conversion.convert(path, target, to, type, importance, split_max_size, base)
+    with whole(path, str(source)) as folder:
+        return replace(conversion.convert(folder, target, to, type, importance, split_max_size), source=path)

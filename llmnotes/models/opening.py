@@ -1,6 +1,5 @@
-"""Open a model: "pebble", "pebble-chat", "smollm2", a folder, or a name on the hub."""
+"""Open a model: "pebble", "pebble-chat", "smollm2", a folder, an adapter, or a name on the hub."""
 
-import difflib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -10,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from llmnotes import formats
-from llmnotes.errors import FileBroken, FileUnreadable, ModelBroken, ModelGated, ModelNotFound, UnknownFormat, reason
-from llmnotes.formats import convert, huggingface
+from llmnotes.errors import FileBroken, FileUnreadable, ModelBroken, UnknownFormat, reason
+from llmnotes.formats import huggingface
 from llmnotes.formats.results import Inspection
+from llmnotes.models.adapters import whole
 from llmnotes.models.loading import loaded
-from llmnotes.models.packaged import PACKAGES, converted
-from llmnotes.models.temporary import let_go, temporary_folder
-from llmnotes.pebble import VARIANTS, weights_dir
+from llmnotes.models.paths import path_of
+from llmnotes.models.temporary import let_go
+from llmnotes.pebble import VARIANTS
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from transformers._typing import GenerativePreTrainedModel
 
 VARIABLE = "LLMNOTES_MODEL"
-ENDINGS = (".gguf", ".onnx", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pb", ".h5", ".keras", ".npz", ".json")
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,16 @@ def open_model(
 ) -> LanguageModel:
     """Open a causal language model; first print what it is and how much memory its weights take.
 
-    `name` is "pebble", "pebble-chat", "smollm2", a folder in the Hugging Face layout, a GGUF file, or a name on the
-    hub; None means `chosen()`. A GGUF's blocks become floating-point numbers again. transformers chooses the attention
-    that the architecture has; `attention="eager"` is what `output_attentions=True` needs. The weights become float32 on
-    a CPU and keep the type of their files on a GPU.
+    `name` is "pebble", "pebble-chat", "smollm2", a folder in the Hugging Face layout, a GGUF file, the output of a
+    fine-tuning or another adapter's folder, or a name on the hub; None means `chosen()`. A GGUF's blocks become
+    floating-point numbers again, and an adapter is merged into its base (`adapters.merge`). transformers chooses
+    the attention that the architecture has; `attention="eager"` is what `output_attentions=True` needs. The weights
+    become float32 on a CPU and keep the type of their files on a GPU.
     `say` receives the line that announces the model, and one where its config.json has no place for some weights.
 
     Raises `ModelNotFound` (wrong path, unknown name, no network), `ModelGated` (the hub wants to know who asks),
-    `ModelBroken` (no config, no tokenizer, weights missing or cut short, an architecture that transformers lacks).
+    `ModelBroken` (no config, no tokenizer, weights missing or cut short, an architecture that transformers lacks),
+    `AdapterUnfit` (an adapter of another model).
 
     Does not run code that comes with a model, does not read pickled weights, and does not ask whether the model
     fits into memory.
@@ -72,7 +73,7 @@ def open_model(
     """
     name = str(name) if name is not None else chosen()
     path = path_of(name)
-    with _folder_of(path, name) as folder:
+    with whole(path, name) as folder:
         lm = _open(folder, name, attention, say)
         if folder != path:  # it is removed now
             let_go(lm.model)
@@ -149,92 +150,6 @@ def complete(lm: LanguageModel, prompts: list[str], max_new_tokens: int = 20) ->
         whole = str(tokenizer.decode(row + new, skip_special_tokens=True))
         texts.append(whole.removeprefix(before))  # decoding `new` alone could lose the space before its first token
     return texts
-
-
-def path_of(name: str) -> Path:
-    """Return the file or folder of a model: "pebble", "pebble-chat", "smollm2", a path, or a name on the hub.
-
-    A model on the hub is downloaded, and "smollm2" is converted the first time (`packaged.converted`).
-
-    Raises `ModelNotFound`, `ModelGated`, and for "smollm2" `MissingPart` and `CannotWrite`. Does not look into what
-    it finds.
-
-    >>> path_of("pebble-chat").name
-    'pebble-chat'
-    """
-    if name in VARIANTS:
-        return weights_dir(name)
-    if name in PACKAGES:
-        return converted(name)
-    path = Path(name).expanduser()
-    if os.path.lexists(path) or os.path.isfile(f"{path}.index"):  # a TensorFlow checkpoint has no file of its name
-        return path
-    if path.suffix.lower() in ENDINGS:
-        raise ModelNotFound(
-            f"There is no file {name}; check the path (a relative one starts at the folder you are in)."
-        )
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or "\\" in name:
-        raise ModelNotFound(
-            f"There is no folder {name}; check the path (a relative one starts at the folder you are in)."
-        )
-    near = difflib.get_close_matches(name, [*VARIANTS, *PACKAGES], n=1)
-    if near:
-        raise ModelNotFound(f"There is no model named {name}; did you mean {near[0]}?")
-    return _download(name)
-
-
-@contextmanager
-def _folder_of(path: Path, name: str) -> Iterator[Path]:
-    """Give the Hugging Face folder of a model; that of a GGUF file is written for the occasion and removed again."""
-    if path.is_dir():
-        yield path
-        return
-    if not _is_gguf(path):
-        raise ModelNotFound(f"{name} is a file; give the folder that holds it together with its config.json.")
-    with temporary_folder() as temporary:
-        folder = temporary / "model"
-        convert(path, folder, to="huggingface")
-        yield folder
-
-
-def _is_gguf(path: Path) -> bool:
-    try:
-        return formats.identify(path).format == "GGUF"
-    except UnknownFormat:
-        return False
-
-
-def _download(name: str) -> Path:
-    """Return the local copy of a model on the hub. No message repeats what the hub said: it may hold a token."""
-    from huggingface_hub import errors, snapshot_download
-
-    parts = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
-    try:
-        try:
-            return Path(snapshot_download(name, allow_patterns=parts, local_files_only=True))
-        except errors.LocalEntryNotFoundError:
-            return Path(snapshot_download(name, allow_patterns=parts))
-    except errors.GatedRepoError:
-        raise ModelGated(
-            f"{name} is gated: accept its terms on its page on the hub, then log in (on a laptop with the command "
-            "“hf auth login”; in Colab with a secret named HF_TOKEN, the key in the left margin; in Kaggle with "
-            "Add-ons, Secrets, HF_TOKEN)."
-        ) from None
-    except errors.HFValidationError:
-        raise ModelNotFound(
-            f"{name} is neither a folder nor a name that the hub allows; give pebble, pebble-chat, smollm2, "
-            "a folder, or owner/name."
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise ModelNotFound(
-            f"There is no folder {name}, and the hub shows no such model; check the spelling, or log "
-            "in with “hf auth login” if the model is private."
-        ) from None
-    except OSError:  # every other answer of the hub, none at all, or offline mode and an empty cache
-        raise ModelNotFound(
-            f"There is no folder {name}, and the hub cannot be reached; use pebble, which needs no "
-            "network, or download the model first and give its folder."
-        ) from None
 
 
 def _read_config(folder: Path, name: str) -> dict:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from llmnotes.errors import BadSettings, CannotWrite, FileUnreadable, NotConvertible
 from llmnotes.formats import convert, identify
+from llmnotes.formats.adapters import is_adapter, name_of
 from llmnotes.home import place_for
 from llmnotes.llama_cpp.engine import context_of
 from llmnotes.llama_cpp.trial import checked_file
 from llmnotes.models import path_of
+from llmnotes.models.adapters import base_folder, whole
 from llmnotes.serving.bindings import Bindings
 from llmnotes.serving.runtime import Runtime
 
@@ -77,18 +79,16 @@ def gguf_of(name: str | Path, type: str | None = None) -> Path:
                 f"{path.name} NEW.gguf --type {type}"
             )
         return path
-    place = place_for("gguf", path.name)
+    place = place_for("gguf", name_of(path))
     # The name says which folder and type it is, then which state of the folder: sizes and times of its files.
-    stem = f"{path.name}-{type or 'plain'}-{_digest(str(path.resolve()))}"
-    try:
-        state = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir())
-    except OSError as error:
-        raise FileUnreadable(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
+    stem = f"{name_of(path)}-{type or 'plain'}-{_digest(str(path.resolve()))}"
+    state = _state(path)
     target = place / f"{stem}-{_digest(repr(state))}.gguf"
     if target.exists():
         return target
     try:
-        convert(path, target, type=type)
+        with whole(path, str(name)) as folder:
+            convert(folder, target, type=type)
     except CannotWrite:
         if not target.exists():  # it exists if another process was faster
             raise
@@ -97,6 +97,16 @@ def gguf_of(name: str | Path, type: str | None = None) -> Path:
             with suppress(OSError):
                 old.unlink()
     return target
+
+
+def _state(path: Path) -> list:
+    """Return names, sizes and times of a folder's files; with an adapter's, those of its base."""
+    files = path.iterdir() if path.is_dir() else [path]
+    try:
+        found = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    except OSError as error:
+        raise FileUnreadable(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
+    return found + (_state(base_folder(path)) if is_adapter(path) else [])
 
 
 def _digest(text: str) -> str:

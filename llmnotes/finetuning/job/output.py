@@ -7,14 +7,16 @@ import json
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from llmnotes.errors import CannotWrite
 from llmnotes.finetuning import adapter_files
+from llmnotes.formats.adapters import RUN, Base
 from llmnotes.formats.safe_write import new_file, new_folder
 from llmnotes.formats.safetensors import write_safetensors
 from llmnotes.models import LanguageModel
 
-RUN, REPORT, LOG = "run.json", "report.json", "training_log.jsonl"
+REPORT, LOG = "report.json", "training_log.jsonl"
 
 
 class Output:
@@ -87,24 +89,22 @@ class Output:
                 if file.write(line) < len(line):  # what a full disk does first
                     raise OSError(errno.ENOSPC, "the disk is full")
 
-    def finish(self, lm: LanguageModel, method: str, report: dict) -> None:
-        """Write the adapter or the model, and then the report; each whole or not at all."""
+    def finish(self, lm: LanguageModel, base: Base, method: str, report: dict) -> None:
+        """Write the adapter with a record of its `base`, or the model, then the report; each whole or not at all."""
         if not self.writes:
             return
         if not self.result(method).exists():  # it is there if a run was killed between the two
-            save = save_model if method == "full" else save_adapter
-            save(lm, self.result(method))
+            if method == "full":
+                save_model(lm, self.result(method))
+            else:
+                beside = _files(lm.tokenizer)
+                adapter_files.save(lm.model, self.result(method), base=base, beside=beside)
         with new_file(self.folder / REPORT) as file:
             file.write(json.dumps(report, indent=1).encode())
 
     def result(self, method: str) -> Path:
         """Return the folder of what was trained."""
         return self.folder / ("model" if method == "full" else "adapter")
-
-
-def save_adapter(lm: LanguageModel, folder: Path) -> None:
-    """Write the adapter of a model in PEFT's layout."""
-    adapter_files.save(lm.model, folder)
 
 
 def save_model(lm: LanguageModel, folder: str | Path) -> None:
@@ -118,15 +118,21 @@ def save_model(lm: LanguageModel, folder: str | Path) -> None:
             tensors[name] = tensor
             seen.add(tensor.data_ptr())
     lm.model.config.dtype = lm.model.dtype
-    with new_folder(folder) as new, tempfile.TemporaryDirectory(prefix="llmnotes-") as small:
-        for whole in (lm.tokenizer, lm.model.config, lm.model.generation_config):
-            whole.save_pretrained(small)
-        for path in sorted(Path(small).iterdir()):
-            with new.file(path.name) as file:
-                file.write(path.read_bytes())
+    with new_folder(folder) as new:
+        for name, content in _files(lm.tokenizer, lm.model.config, lm.model.generation_config).items():
+            with new.file(name) as file:
+                file.write(content)
         with new.file("model.safetensors") as file:
             planned = [adapter_files.planned(name, tensor) for name, tensor in tensors.items()]
             write_safetensors(file, planned, {"format": "pt"})
+
+
+def _files(*wholes: Any) -> dict[str, bytes]:
+    """Return the small files that tokenizers and settings of transformers save themselves as: {name: content}."""
+    with tempfile.TemporaryDirectory(prefix="llmnotes-") as small:
+        for whole in wholes:
+            whole.save_pretrained(small)
+        return {path.name: path.read_bytes() for path in sorted(Path(small).iterdir())}
 
 
 def _record(line: bytes) -> dict | None:

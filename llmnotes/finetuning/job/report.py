@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 
 from llmnotes.finetuning.job.output import Output
@@ -47,7 +48,7 @@ def reported(settings: Settings, lm: LanguageModel, rows: int, output: Output, f
 
 
 def describe(report: Report) -> str:
-    """Return the report as text: what was measured, one line for each step that was, and where the result is."""
+    """Return the report as text: a line for each step that was measured, where the result is, what to do with it."""
     lines = []
     for record in report.measured:
         figures = {key.removeprefix("eval_").replace("_", " "): value for key, value in record.items() if key != "step"}
@@ -57,4 +58,8 @@ def describe(report: Report) -> str:
         f"{report.steps} steps, {report.tokens:,} tokens in {report.seconds:.1f} s of training, "
         f"{report.learning:,} numbers trained" + ("" if report.loss is None else f"; loss {report.loss:.3f} at the end")
     )
-    return "\n".join([*lines, f"written: {report.result}"])
+    output = shlex.quote(report.settings["output"])
+    lines += [f"written: {report.result}", f"to talk to it: llmnotes chat {output}"]
+    if report.settings["method"] == "full":
+        return "\n".join([*lines, f"to make it one file: llmnotes convert {output} {output}.gguf --type Q4_K_M"])
+    return "\n".join([*lines, f"to make it one with its base: llmnotes merge {output} {output}-merged"])

@@ -28,8 +28,10 @@ from llmnotes.finetuning.lora import attach
 from llmnotes.finetuning.packable import refuse_packing
 from llmnotes.finetuning.train import Plan, bar, held_out_loss, optimizer_of, show, steps
 from llmnotes.fit import training as memory
+from llmnotes.formats.adapters import Base
 from llmnotes.models import LanguageModel, open_model
-from llmnotes.models.opening import path_of
+from llmnotes.models.adapters import config_folder
+from llmnotes.models.paths import path_of
 
 FREE = ("output", "exam", "checkpoint_every", "evaluate_every", "report_to")  # settings that change no weight
 
@@ -41,10 +43,11 @@ def finetune(
 
     The settings are a YAML file, a dictionary with the same keys, or `Settings`.
 
-    The output folder holds `adapter` (in PEFT's layout) or `model` (a Hugging Face folder in float32), report.json,
-    training_log.jsonl, and the last checkpoints. Where it holds an unfinished training with the same settings, that
-    one goes on, and ends with the same weights as if it had never stopped: bit for bit on one machine with the same
-    number of threads. `say` receives lines for the reader, and `progress` is a bar on stderr. Under torchrun every
+    The output folder holds `adapter` (in PEFT's layout, with the tokenizer and a record of the base) or `model` (a
+    Hugging Face folder in float32), report.json, training_log.jsonl, and the last checkpoints. `open_model`, `merge`,
+    `convert`, `serve` and `finetune` take it as a model. Where it holds an unfinished training with the same settings,
+    that one goes on, and ends with the same weights as if it had never stopped: bit for bit on one machine with the
+    same number of threads. `say` receives lines for the reader, and `progress` is a bar on stderr. Under torchrun every
     process trains, and the first writes.
 
     Raises `FileBroken` and `FileUnreadable` (the data), `BadSettings`, `ModelNotFound`, `ModelBroken`, `DoesNotFit`,
@@ -82,15 +85,17 @@ def _finetune(
     rows = data.encode(learned, lm.tokenizer, settings.max_length)
     rows = data.pack(rows, settings.max_length) if settings.packing else rows
     held_out_rows = data.encode(held_out, lm.tokenizer, settings.max_length)
+    base = base_of(settings, lm.model)
     prepare(lm.model, settings, rows)
     if line := token_rows.describe(lm.model, lm.tokenizer):
         say(line)
-    return _train(settings, lm, rows, held_out_rows, output, process, signals, say, progress)
+    return _train(settings, lm, base, rows, held_out_rows, output, process, signals, say, progress)
 
 
 def _train(
     settings: Settings,
     lm: LanguageModel,
+    base: Base,
     rows: Sequence[data.Row],
     held_out: Sequence[data.Row],
     output: Output,
@@ -148,7 +153,7 @@ def _train(
     if output.writes:
         checkpoints.prune(output.checkpoints)  # one that was killed during a removal left half a checkpoint
     report = reported(settings, lm, len(rows), output, first, plan.steps)
-    output.finish(lm, settings.method, report.as_dict())
+    output.finish(lm, base, settings.method, report.as_dict())
     return report
 
 
@@ -159,6 +164,20 @@ def _agreed(received: int, process: Place) -> int:
     everywhere = [0] * process.world
     torch.distributed.all_gather_object(everywhere, received)
     return max(everywhere)
+
+
+def base_of(settings: Settings, model: PreTrainedModel) -> Base:
+    """Return what is recorded of the model that the settings name: an absolute path, or a name and the hub's revision.
+
+    `model` is what was opened, before `prepare`.
+    """
+    folder, name = path_of(settings.model), settings.model
+    if Path(name).expanduser().exists():
+        name = str(Path(name).expanduser().absolute())
+    dtype = torch.bfloat16 if model.dtype == torch.float16 else model.dtype
+    nf4 = {"method": "nf4", "double": True, "dtype": str(dtype).removeprefix("torch.")}
+    revision = folder.name if folder.parent.name == "snapshots" else None  # as the hub's cache has it
+    return Base(name, revision, nf4 if settings.method == "qlora" else None)
 
 
 def examples(settings: Settings) -> tuple[list[data.Example], list[data.Example]]:
@@ -229,7 +248,7 @@ def refuse_too_large(settings: Settings) -> None:
 
     Knows only Llama-like models with a config.json on this machine; others are not refused.
     """
-    folder = path_of(settings.model)
+    folder = config_folder(path_of(settings.model))
     gpu = torch.cuda.is_available()
     how = {
         "rank": settings.lora.r,
