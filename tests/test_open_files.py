@@ -38,6 +38,7 @@ def attempts(monkeypatch):
     """A list that grows by each attempt to delete, rename or replace what is in use."""
     monkeypatch.setattr("llmnotes.formats.safe_write._unnamed", lambda folder: None)
     monkeypatch.setattr("shutil._use_fd_functions", False)  # Windows has no paths relative to a folder
+    monkeypatch.setattr("llmnotes.finetuning.job.interruptions.WINDOWS", True)
     found, counts = [], dict.fromkeys(("unlink", "remove", "rmdir", "rename", "replace"), 0)
 
     def watch(name: str) -> None:

@@ -22,7 +22,6 @@ from llmnotes.formats.safe_write import NewFolder, new_folder
 from llmnotes.formats.safetensors import write_safetensors
 from llmnotes.models.paths import path_of
 from llmnotes.models.temporary import temporary_folder
-from llmnotes.quantization import nf4
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +133,8 @@ def _parts(
 ) -> tuple[list[PlannedTensor], dict[str, str], dict[str, str]]:
     """Return (the tensors to write, {further name: the tensor it is tied to}, {tensor left out: why})."""
     import torch
+
+    from llmnotes.quantization import nf4  # it imports NumPy, which takes a while
 
     types = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     given, ties = parts_and_ties(found, advance)

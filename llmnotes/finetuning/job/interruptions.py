@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llmnotes.errors import CannotWrite
+
+WINDOWS = os.name == "nt"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -49,7 +52,9 @@ def alone(output: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows removes no file that is open
+        if WINDOWS:  # it removes no file that is open, be it here or in another process
+            lock.release()
+        with suppress(OSError):
             path.unlink()
         lock.release()
 
