@@ -43,6 +43,8 @@ def test_every_setting_is_read_from_yaml(tmp_path):
         "seed": 7,
         "checkpoint_every": 8,
         "evaluate_every": 9,
+        "early_stopping": 2,
+        "samples": 4,
         "exam": False,
         "report_to": "wandb",
         "gradient_checkpointing": True,
@@ -90,6 +92,8 @@ WRONG = {
     "steps: null": "give either steps or epochs",
     "model: null": "model is missing; add a line “model: ...”",
     "warmup_steps: 10": "warmup_steps must be less than steps (10); lower it",
+    "early_stopping: 2": "early_stopping needs held_out and evaluate_every; give both",
+    "samples: 2": "samples are answers to held-out questions; give held_out",
     "{method: full, lora: {r: 4}}": "full fine-tuning has no adapter; remove lora",
 }
 

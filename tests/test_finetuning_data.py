@@ -9,8 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmnotes.errors import FileBroken, FileUnreadable
-from llmnotes.finetuning import data
-from llmnotes.finetuning.data import IGNORE, Example, Row, collate, encode, examples, pack, read, split
+from llmnotes.finetuning import records
+from llmnotes.finetuning.data import IGNORE, Row, collate, encode, examples, pack
+from llmnotes.finetuning.records import Example, read, split
 from llmnotes.pebble import weights_dir
 
 
@@ -133,7 +134,7 @@ def test_a_file_that_cannot_be_read_at_all(tmp_path, monkeypatch):
     path.write_bytes(GOOD.encode() + b'\n{"text": "\xff"}\n')
     with pytest.raises(FileBroken, match="line 2 is not UTF-8"):
         read(path)
-    monkeypatch.setattr(data, "LINE_LIMIT", 20)
+    monkeypatch.setattr(records, "LINE_LIMIT", 20)
     path.write_bytes(GOOD.encode() + b"\n" + b" " * 30)
     with pytest.raises(FileBroken, match="line 2 is longer than"):
         read(path)
@@ -144,7 +145,7 @@ def test_a_file_that_cannot_be_read_at_all(tmp_path, monkeypatch):
     def forbidden(path, mode):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(data, "open", forbidden, raising=False)
+    monkeypatch.setattr(records, "open", forbidden, raising=False)
     with pytest.raises(FileUnreadable, match=r"d.jsonl cannot be read \(Permission denied\); check its rights"):
         read(path)
 
@@ -243,7 +244,8 @@ def inputs(rows) -> dict:
 
 def bytes_tokenizer():
     class Bytes:
-        eos_token_id, chat_template = None, None
+        eos_token_id = eos_token = bos_token = chat_template = None
+        all_special_tokens = ()
 
         def __call__(self, text, **_):
             return {"input_ids": list(text.encode())}
@@ -262,5 +264,5 @@ def test_a_template_that_rewrites_what_it_wrote_names_the_line(tiny):
     tokenizer = copy.deepcopy(tiny)
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ messages | length }}"
     talk = [{"role": role, "content": role} for role in ("user", "assistant")]
-    with pytest.raises(FileBroken, match="is rewritten by the model's chat template as it grows; put one answer on"):
+    with pytest.raises(FileBroken, match="does not write where it asks for one; write the line as prompt and comple"):
         encode(examples([{"messages": talk}]), tokenizer, 64)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from llmnotes.errors import AdapterUnfit, CannotWrite, FileBroken, FileUnreadable, LLMNotesError
+from llmnotes.errors import AdapterUnfit, CannotWrite, FileBroken, FileUnreadable, LLMNotesError, NotQuantizable
 from llmnotes.finetuning import adapter_files
 from llmnotes.finetuning.lora import (
     LoRA,
@@ -24,9 +24,11 @@ from llmnotes.finetuning.lora import (
     merge,
     target_layers,
     trainable,
+    unadapted,
     unmerge,
     update,
 )
+from llmnotes.finetuning.qlora import quantize_base
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 IDS = torch.arange(48).reshape(3, 16) * 37 % 61
@@ -420,7 +422,6 @@ def test_tensors_that_do_not_fit_are_one_sentence_and_change_nothing(folder, tmp
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
         ({"alpha_pattern": {"q_proj": 2}}, "alpha_pattern"),
-        ({"fan_in_fan_out": True}, "fan_in_fan_out"),
         ({"init_lora_weights": "pissa"}, "'pissa'"),
         ({"invented_tomorrow": [1]}, "invented_tomorrow"),
         ({"r": "4"}, "no numbers"),
@@ -491,3 +492,56 @@ def test_no_damage_gives_a_traceback(folder, tmp_path):
             assert "\n" not in str(error)
             outcomes.append(False)
     assert 0 < outcomes.count(True) < 75  # most damage is seen, and not all of it matters
+
+
+def gpt2() -> nn.Module:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=61, n_positions=64, n_embd=32, n_layer=2, n_head=4)).eval()
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out:UserWarning")
+def test_the_linear_layers_of_gpt_2_are_adapted_merged_and_written_as_peft_does(peft, tmp_path):
+    ours = attach(gpt2(), LoRA(2, 4))
+    names = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+    assert [path for path, _ in layers(ours)] == [f"transformer.h.{i}.{name}" for i in (0, 1) for name in names]
+    theirs = peft.get_peft_model(
+        gpt2(), peft.LoraConfig(r=2, lora_alpha=4, target_modules=["c_attn", "c_proj", "c_fc"])
+    )
+    assert {tuple(p.shape) for p in trainable(ours).values()} == {tuple(p.shape) for p in trainable(theirs).values()}
+    with torch.no_grad():
+        for layer in (layer for _, layer in layers(ours)):
+            layer.adapter().lora_B.normal_(0, 0.1)
+    out = ours(IDS).logits
+    assert (out - gpt2()(IDS).logits).abs().max() > 0.01
+    adapter_files.save(ours, tmp_path / "a")
+    opened = peft.PeftModel.from_pretrained(gpt2(), tmp_path / "a").eval()
+    torch.testing.assert_close(opened(IDS).logits, out, **CLOSE)
+    torch.testing.assert_close(adapter_files.load(gpt2(), tmp_path / "a")(IDS).logits, out, **CLOSE)
+    opened.save_pretrained(tmp_path / "b")
+    assert json.loads((tmp_path / "b" / "adapter_config.json").read_text())["fan_in_fan_out"] is True
+    torch.testing.assert_close(adapter_files.load(gpt2(), tmp_path / "b")(IDS).logits, out, **CLOSE)
+    merged = detach(merge(ours))
+    torch.testing.assert_close(merged(IDS).logits, out, **CLOSE)
+    assert merged.transformer.h[0].mlp.c_fc.weight.shape == (32, 128)
+    with pytest.raises(NotQuantizable, match=r"transformer.h.0.attn.c_attn is a Conv1D.*take the method lora"):
+        quantize_base(gpt2())
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("mixtral", "gate_up_proj"), ("qwen3_moe", "gate_up_proj"), ("llama", "")],
+)
+def test_the_experts_that_no_adapter_reaches_are_named_with_their_share(kind, names):
+    from tests.test_finetuning_packable import tiny
+
+    model = attach(tiny(kind), LoRA(2, 4))
+    line = unadapted(model)
+    assert bool(line) == bool(names)
+    if names:
+        experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
+        share = experts / sum(p.numel() for p in model.parameters())
+        assert line.startswith("No adapter stands beside model.layers.*.mlp.experts.down_proj, model.layers.*.mlp.expe")
+        assert f" ({share:.0%} of the model), which hold many" in line and names in line
+        assert all("experts" not in path for path, _ in layers(model))

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 import time
@@ -12,12 +13,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llmnotes.errors import CannotWrite, DoesNotFit, FileBroken, MissingPart, TrainingFailed, TrainingStopped
+from llmnotes.errors import (
+    CannotWrite,
+    DoesNotFit,
+    FileBroken,
+    MissingPart,
+    ModelBroken,
+    TrainingFailed,
+    TrainingStopped,
+)
 from llmnotes.finetuning import train
+from llmnotes.finetuning.data import encode
 from llmnotes.finetuning.distributed import Place
-from llmnotes.finetuning.job import output, run
+from llmnotes.finetuning.job import measuring, output, run
+from llmnotes.finetuning.job import rows as rows_of
 from llmnotes.finetuning.job.report import describe
 from llmnotes.finetuning.job.settings import from_dict
 from llmnotes.finetuning.job.tracking import tracker
@@ -66,8 +79,8 @@ def test_the_output_holds_what_the_field_opens(settings, method, tmp_path):
     before, _, after = (record["eval_loss"] for record in report.measured)
     assert after < before and report.loss == log_of(out)[-2]["loss"]
     base = AutoModelForCausalLM.from_pretrained(settings.model)
-    learned, held_out = run.examples(settings)
-    rows = run.data.encode(held_out, AutoTokenizer.from_pretrained(settings.model), 32)
+    learned, held_out = rows_of.examples(settings)
+    rows = encode(held_out, AutoTokenizer.from_pretrained(settings.model), 32)
     assert (abs(held_out_loss(base, rows) - before) > 1e-4) == (method == "qlora"), "the base in 4 bits, or as it was"
     assert report.rows == len(learned) == 9 and len(held_out) == 3
     if method == "full":
@@ -240,7 +253,7 @@ def test_no_number_keeps_the_last_good_checkpoint(settings, tmp_path, monkeypatc
 
 def test_what_stops_a_training_is_one_sentence(settings, monkeypatch, tmp_path):
     with monkeypatch.context() as patch, pytest.raises(TrainingFailed, match="held-out loss is nan; lower learning_ra"):
-        patch.setattr(run, "held_out_loss", lambda model, rows: math.nan)
+        patch.setattr(measuring, "held_out_loss", lambda model, rows: math.nan)
         finetune(settings, output=str(tmp_path / "nan"))
     for error, reason in ((OSError(28, "No space left"), "No space left"), (OSError("a library's own"), "own")):
         with monkeypatch.context() as patch, pytest.raises(CannotWrite, match=rf"cannot be written \(.*{reason}\); "):
@@ -331,6 +344,101 @@ def test_gradient_checkpointing_and_packing_learn_the_same(settings, tmp_path):
     assert thrifty.loss == pytest.approx(plain.loss, rel=1e-4)
     packed = finetune(settings, batch_size=12, packing=True, output=str(tmp_path / "c"))
     assert packed.rows < plain.rows and packed.measured[0] == plain.measured[0]
+
+
+def spoiled(folder: Path, tiny_folder: Path, number: float) -> Path:
+    """The tiny model with one number of one layer changed."""
+    shutil.copytree(tiny_folder, folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = number
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+@pytest.mark.parametrize("held_out", [0.25, None])
+def test_a_model_that_is_broken_itself_is_named_and_not_the_learning_rate(
+    settings, tiny_folder, tmp_path, method, held_out
+):
+    model = str(spoiled(tmp_path / "nan", tiny_folder, math.nan))
+    with pytest.raises(
+        ModelBroken, match=r"The model's model\.layers\.1\.mlp\.up_proj\.weight holds numbers that are not finite"
+    ) as caught:
+        finetune(settings, model=model, method=method, held_out=held_out)
+    assert "learning_rate" not in str(caught.value)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused_before_the_model_is_loaded(
+    settings, tiny_folder, tmp_path, monkeypatch
+):
+    folder = tmp_path / "more"
+    shutil.copytree(tiny_folder, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["Q: 7?"])
+    tokenizer.save_pretrained(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "open_model", lambda *a, **k: pytest.fail("the model was opened"))
+        with pytest.raises(ModelBroken, match="makes token 256 of the data, and the embedding has 256 rows, counted f"):
+            finetune(settings, model=str(folder))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_not_learned_as_it_stands_is_said_once_and_reported(settings, tmp_path):
+    lines = [{"prompt": "ab", "completion": "c" * n, "id": n, "source": "web"} for n in (3, 60, 70, 80)]
+    Path(settings.data).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    said = []
+    report = run.finetune(replace(settings, held_out=None, steps=1), said.append)
+    expected = [
+        "Of 4 rows, 3 are longer than max_length (32 tokens; the longest has 82) and were cut: they lost the token "
+        "that ends them.",
+        'Fields of the data that were not used: "id" (4 times), "source" (4 times).',
+    ]
+    assert report.notes == expected == [line for line in said if line in expected]
+    assert json.loads((tmp_path / "out" / "report.json").read_bytes())["notes"] == expected
+
+
+def stopping_early(settings, monkeypatch, losses: list[float], **changes):
+    """Fine-tune with held-out losses that are given, the first of them before the first step."""
+    given = iter(losses)
+    monkeypatch.setattr(measuring, "held_out_loss", lambda model, rows: next(given))
+    return finetune(settings, evaluate_every=1, early_stopping=2, checkpoint_every=3, **changes)
+
+
+def test_it_stops_where_the_held_out_loss_rises_and_writes_the_best_weights(settings, tmp_path, monkeypatch):
+    until = finetune(settings, steps=6, schedule="constant", output=str(tmp_path / "whole"))
+    assert not until.notes and not (tmp_path / "whole" / run.BEST).exists()
+    short = finetune(settings, steps=2, schedule="constant", output=str(tmp_path / "short"))
+    report = stopping_early(settings, monkeypatch, [0.1, 3, 2, 2.5, 2.1], schedule="constant")
+    assert report.steps == 4 and [record["step"] for record in report.measured] == [0, 1, 2, 3, 4]
+    assert report.notes == ["The weights are those after step 2, where the held-out loss was lowest."]
+    first, second = (load_file(Path(each.result) / "adapter_model.safetensors") for each in (report, short))
+    assert all(torch.equal(first[name], second[name]) for name in second)
+    (tmp_path / "out" / "report.json").unlink()  # killed before it was written
+    again = stopping_early(settings, monkeypatch, [], schedule="constant")
+    assert again.resumed_at == again.steps == 4 and again.notes == report.notes
+
+
+def test_without_a_rise_it_goes_on_and_the_best_weights_are_the_last(settings, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        report = stopping_early(settings, patch, [9, 8, 7, 7.5, 6, 5, 4])
+    assert report.steps == 6 and "after step 6" in report.notes[0]
+    assert report.loss == finetune(settings, output=str(tmp_path / "b")).loss
+
+
+def test_the_losses_are_drawn_and_sample_answers_are_said_and_logged(settings, tmp_path):
+    said = []
+    report = run.finetune(replace(settings, samples=2), said.append)
+    with Image.open(tmp_path / "out" / "loss.png") as image:
+        assert image.format == "PNG" and image.size == (960, 540) and len(image.convert("L").getcolors()) > 50
+    samples = [record for record in log_of(tmp_path / "out") if "sample" in record]
+    assert [record["step"] for record in samples] == [0, 0, 3, 3, 6, 6]
+    assert all(record["sample"]["asked"].startswith("Q: ") for record in samples)
+    assert len([line for line in said if "→" in line]) == 6 and all("sample" not in each for each in report.measured)
+    model = AutoModelForCausalLM.from_pretrained(settings.model)
+    tokenizer = AutoTokenizer.from_pretrained(settings.model)
+    asked = tokenizer(samples[0]["sample"]["asked"], return_tensors="pt")
+    out = model.generate(**asked, do_sample=False, max_new_tokens=48, pad_token_id=0)
+    assert samples[0]["sample"]["answered"] == tokenizer.decode(out[0, asked["input_ids"].shape[1] :])
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ HARMLESS = frozenset(
     "auto_mapping base_model_name_or_path revision peft_version task_type inference_mode init_lora_weights "
     "target_modules exclude_modules layers_to_transform layers_pattern ensure_weight_tying "
     "runtime_config loftq_config eva_config corda_config lora_ga_config ephemeral_gpu_offload qalora_group_size "
-    "megatron_core monteclora_config".split()
+    "megatron_core monteclora_config fan_in_fan_out".split()
 )
 OURS = frozenset("peft_type r lora_alpha lora_dropout use_rslora bias trainable_token_indices".split())
 # These starts change the base as well; without the changed base the adapter means nothing.
@@ -62,7 +62,7 @@ def save(
         "use_rslora": config.rank_stabilized,
         "target_modules": _named(model, list(found)),
         "bias": "none",
-        "fan_in_fan_out": False,
+        "fan_in_fan_out": any(lora.is_turned(layer.base) for _, layer in lora.layers(model)),  # PEFT wants to be told
         "inference_mode": True,
         "init_lora_weights": True,
         "use_dora": False,
@@ -113,7 +113,8 @@ def load(model: nn.Module, folder: str | Path, name: str = "default") -> nn.Modu
         if path not in linear:
             raise _unfit(folder, f"is for a layer {path[:80]!r} that the model does not have; open the model it is for")
         layer = linear[path]
-        expected = {"lora_A": (config.r, layer.in_features), "lora_B": (layer.out_features, config.r)}
+        inputs, outputs = lora.sizes(layer)
+        expected = {"lora_A": (config.r, inputs), "lora_B": (outputs, config.r)}
         for matrix, shape in expected.items():
             found = tensors[f"{PREFIX}{path}.{matrix}.weight"]
             if found.shape != shape:

@@ -1,32 +1,23 @@
-"""Lines of JSON become rows of tokens, each token with a label: the loss falls on the answers only."""
+"""Examples become rows of tokens, each token with a label: the loss falls on the answers only."""
 
 from __future__ import annotations
 
-import json
-import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmnotes.errors import FileBroken, FileUnreadable
+from llmnotes.finetuning.conversations import Part, parts_of
+from llmnotes.finetuning.record_forms import broken
+from llmnotes.finetuning.records import Example, examples
 from llmnotes.packing import best_fit
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+__all__ = ["IGNORE", "Row", "collate", "encode", "examples", "pack"]
 IGNORE = -100  # the label of a token that is read and not learned, as PyTorch's cross-entropy has it
-LINE_LIMIT = 16 * 2**20  # bytes in one line
-KINDS = '{"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}'
-
-
-@dataclass(frozen=True)
-class Example:
-    """One line of data: its fields, and where it stands, for the sentence that complains about it."""
-
-    fields: dict
-    where: str
 
 
 @dataclass(frozen=True)
@@ -43,227 +34,101 @@ class Row:
         return sum(label != IGNORE for label in self.labels)
 
 
-def read(path: str | Path) -> list[Example]:
-    """Return the examples in a file of JSON lines; empty lines are skipped.
+def encode(
+    found: Iterable[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    say: Callable[[str], object] = print,
+) -> list[Row]:
+    """Return a row for each example: its tokens, and as labels the same tokens where the loss falls on them.
 
-    A line is {"messages": [{"role": ..., "content": ...}, ...]}, {"prompt": ..., "completion": ...} or {"text": ...},
-    as TRL names them; other fields, such as "fact" (see `split`), are kept.
+    The loss falls on all of a "text", on a "completion", and on what the assistant says in "messages", but for those
+    of weight 0; with it comes the token that ends the text, if the tokenizer has one. Messages are written as
+    `conversations.parts_of` says, where one of several turns may become several rows. A prompt is always cut into the
+    tokens that it has when it stands alone, since that is how the trained model will meet it; a prompt that begins
+    with the first token in writing gets no second one.
 
-    Raises `FileUnreadable` where there is no file, and `FileBroken` with the line's number for a line that is none of
-    the three, and for a file without lines. Does not read a JSON array, nor Parquet.
+    A row longer than `max_length` is cut at its end. `say` receives one line where rows were cut or something was
+    left out, with the counts. Raises `FileBroken`, naming the line, where nothing to learn is left of an example, or
+    where the chat template refuses it. Does not cut a long text into several rows.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileUnreadable(
-            f"There is no file {path}; check the path (a relative one starts at the folder you are in)."
-        )
-    found = []
-    try:
-        with open(path, "rb") as file:
-            number = 0
-            while line := file.readline(LINE_LIMIT + 1):
-                number += 1
-                where = f"{path}, line {number}"
-                if len(line) > LINE_LIMIT:
-                    raise _broken(where, f"is longer than {LINE_LIMIT // 2**20} MiB; cut it into several")
-                if line.strip(b" \t\r\n\xef\xbb\xbf"):
-                    found.append(Example(_fields(line, where), where))
-    except OSError as error:
-        raise FileUnreadable(f"{path} cannot be read ({error.strerror}); check its rights.") from None
-    if not found:
-        raise FileBroken(f"{path} holds no line of data; put one JSON object on each line: {KINDS}.")
-    return found
-
-
-def examples(records: Iterable[dict]) -> list[Example]:
-    """Return the examples that `records` are, each what a line of a file is to `read`. Raises `FileBroken`.
-
-    >>> examples([{"prompt": "2 + 2 =", "completion": " 4"}])[0].where
-    'record 1'
-    """
-    found = [Example(record, f"record {number}") for number, record in enumerate(records, 1)]
+    rows, left, lengths = [], Counter(), []
     for example in found:
-        _check(example.fields, example.where)
-    return found
-
-
-def _fields(line: bytes, where: str) -> dict:
-    try:
-        fields = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise _broken(where, "is not UTF-8; save the file in that encoding") from None
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply, or a number too long"
-        raise _broken(where, f"is no JSON ({reason}); put one object on each line: {KINDS}") from None
-    _check(fields, where)
-    return fields
-
-
-def _check(fields, where: str) -> None:
-    """Refuse what is none of the three kinds."""
-    if not isinstance(fields, dict):
-        raise _broken(where, f"is no JSON object; write {KINDS}")
-    kinds = [kind for kind in ("messages", "prompt", "text") if kind in fields]
-    if len(kinds) != 1:
-        raise _broken(where, f"must be one of {KINDS}, and is {'more than one' if kinds else 'none'} of them")
-    names = {"messages": (), "prompt": ("prompt", "completion"), "text": ("text",)}[kinds[0]]
-    for name in names:
-        _check_text(fields.get(name), f'"{name}"', where, empty=name == "prompt")
-    if kinds[0] == "messages":
-        messages = fields["messages"]
-        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-            raise _broken(where, 'has "messages" that are no list of {"role": ..., "content": ...}; write one')
-        for message in messages:
-            for name in ("role", "content"):
-                _check_text(message.get(name), f'"{name}" of a message', where, empty=name == "content")
-        if not any(message["role"] == "assistant" for message in messages):
-            raise _broken(where, "has no message of the assistant, so there is nothing to learn; add its answer")
-
-
-def _check_text(value, name: str, where: str, empty: bool) -> None:
-    if not isinstance(value, str) or not (value or empty):
-        raise _broken(where, f"lacks the text {name}; write it as a string")
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # JSON can hold half of a surrogate pair
-        raise _broken(where, f"has half a character (a lone surrogate) in {name}; write it whole") from None
-
-
-def _broken(where: str, what: str) -> FileBroken:
-    return FileBroken(f"{where} {what}.")
-
-
-def split(
-    found: Sequence[Example], share: float, seed: int = 0, key: Callable[[dict], object] | None = None
-) -> tuple[list[Example], list[Example]]:
-    """Return (train, held out) with about `share` of the examples held out, and no fact in both.
-
-    `key(fields)` gives the fact that an example states, or a list of several; by default it is the field "fact", and
-    where there is none the example itself, so that a copy never stands on both sides. Examples that share a fact,
-    directly or through others, stay together. Raises `FileBroken` where one side would be empty.
-
-    >>> train, held_out = split(examples([{"text": c, "fact": c.lower()} for c in "aAbBcC"]), 1 / 3)
-    >>> len(held_out), {e.fields["fact"] for e in train} & {e.fields["fact"] for e in held_out}
-    (2, set())
-
-    Does not notice a fact that two lines state without naming it in the same way.
-    """
-    parent: dict[str, str] = {}
-
-    def root(fact: str) -> str:
-        while parent.setdefault(fact, fact) != fact:
-            parent[fact] = parent[parent[fact]]  # halve the path: it stays short
-            fact = parent[fact]
-        return fact
-
-    def name(fact) -> str:
-        return json.dumps(fact, sort_keys=True, default=str)
-
-    first = []
-    for example in found:
-        facts = (key(example.fields) if key else example.fields.get("fact")) or example.fields
-        names = [name(fact) for fact in (facts if isinstance(facts, list | tuple | set) else [facts])]
-        for other in names[1:]:
-            parent[root(other)] = root(names[0])
-        first.append(names[0])
-    groups: dict[str, list[int]] = {}
-    for place, fact in enumerate(first):
-        groups.setdefault(root(fact), []).append(place)
-    order = list(groups.values())
-    random.Random(f"split {seed}").shuffle(order)
-    held, wanted = set(), share * len(found)
-    for group in order:
-        if len(held) + len(group) / 2 <= wanted or not held:
-            held.update(group)
-    train = [example for place, example in enumerate(found) if place not in held]
-    if not train:
-        raise FileBroken(
-            f"All {len(found)} examples share a fact, so none can be held out; give held-out data of its own."
-        )
-    return train, [found[place] for place in sorted(held)]
-
-
-def encode(found: Iterable[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
-    """Return one row for each example: its tokens, and as labels the same tokens where the loss falls on them.
-
-    The loss falls on all of a "text", on a "completion", and on what the assistant says in "messages"; with the
-    last two comes the token that ends the text, if the tokenizer has one. Messages go through the tokenizer's chat
-    template, or as "User: ..." and "Assistant: ..." lines where it has none. A prompt is always cut into the tokens
-    that it has when it stands alone, since that is how the trained model will meet it.
-
-    A row longer than `max_length` is cut at its end. Raises `FileBroken`, naming the line, where nothing to learn is
-    left of it, or where the chat template refuses the messages. Does not cut a long text into several rows.
-    """
-    rows = []
-    for example in found:
-        ids, labels = _tokens(example, tokenizer)
-        ids, labels = ids[:max_length], [IGNORE, *labels[1:max_length]]  # nothing predicts the first token
-        if all(label == IGNORE for label in labels):
-            raise _broken(
+        made = []
+        for ids, labels in _tokens(example, tokenizer, left):
+            lengths.append(len(ids))
+            ids, labels = ids[:max_length], [IGNORE, *labels[1:max_length]]  # nothing predicts the first token
+            if any(label != IGNORE for label in labels):
+                made.append(Row(tuple(ids), tuple(labels), (len(ids),)))
+        if not made:
+            raise broken(
                 example.where,
                 f"has nothing to learn within max_length ({max_length} tokens); raise it, or shorten what comes "
                 "before the answer",
             )
-        rows.append(Row(tuple(ids), tuple(labels), (len(ids),)))
+        rows += made
+    if line := _left_out(left, lengths, max_length):
+        say(line)
     return rows
 
 
-def _tokens(example: Example, tokenizer) -> tuple[list[int], list[int]]:
-    """Return the ids and labels of an example, as long as they come."""
+def _left_out(left: Counter, lengths: list[int], max_length: int) -> str:
+    """Return one sentence about what is not in the rows as it was in the data, or nothing."""
+    said = []
+    if cut := sum(length > max_length for length in lengths):
+        said.append(
+            f"of {len(lengths):,} rows, {cut:,} are longer than max_length ({max_length} tokens; the longest has "
+            f"{max(lengths):,}) and were cut: they lost the token that ends them"
+        )
+    if names := [f"{count:,} {name}" for name, count in left.items() if count]:
+        said.append(f"left out: {', '.join(names)}")
+    line = "; ".join(said)
+    return f"{line[0].upper()}{line[1:]}." if line else ""
+
+
+def _tokens(example: Example, tokenizer, left: Counter) -> list[tuple[list[int], list[int]]]:
+    """Return the ids and labels of an example, as long as they come; several of a conversation that must be parted."""
     fields = example.fields
     if "text" in fields:
-        ids = list(tokenizer(fields["text"], verbose=False)["input_ids"])
-        ids += _end(ids, tokenizer)
-        return ids, ids
+        return [_cut([(fields["text"], True)], tokenizer, special=True, end=True)]
     if "prompt" in fields:
-        parts, special = [(fields["prompt"], False), (fields["completion"], True)], True
-    else:
-        parts = _turns(fields["messages"], tokenizer, example.where)
-        special = not tokenizer.chat_template  # a template writes the first token itself
+        return [_cut([(fields["prompt"], False), (fields["completion"], True)], tokenizer, special=True, end=True)]
+    plain = not tokenizer.chat_template  # a template writes the first token itself, and the last
+    return [_cut(parts, tokenizer, special=plain, end=plain) for parts in parts_of(example, tokenizer, left)]
+
+
+def _cut(parts: list[Part], tokenizer, special: bool, end: bool) -> tuple[list[int], list[int]]:
+    """Return the ids and labels of parts, each cut as it is behind those before it."""
+    whole = "".join(text for text, _ in parts)
+    first, last = tokenizer.bos_token, tokenizer.eos_token_id
+    special = special and not (first and whole.startswith(first))  # else the tokenizer would write it once more
     ids, labels, text = [], [], ""
-    for part, learned in parts:
+    for part, learned in _ends_apart(parts, tokenizer):
         text += part
         new = list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+        if special and new[-1:] == [last] and not text.endswith(tokenizer.eos_token):
+            new.pop()  # some tokenizers end every text
         if new[: len(ids)] == ids:
             new = new[len(ids) :]
         else:  # a token would reach over the border: the two sides are cut apart
             new = list(tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"])
         ids += new
         labels += new if learned else [IGNORE] * len(new)
-    end = [] if tokenizer.chat_template and "messages" in fields else _end(ids, tokenizer)
-    return ids + end, labels + end
+    if end and last is not None and not whole.rstrip().endswith(tuple(tokenizer.all_special_tokens)):
+        ids, labels = [*ids, last], [*labels, last]
+    return ids, labels
 
 
-def _end(ids: list[int], tokenizer) -> list[int]:
-    end = tokenizer.eos_token_id
-    return [] if end is None or ids[-1:] == [end] else [end]
-
-
-def _turns(messages: list[dict], tokenizer, where: str) -> list[tuple[str, bool]]:
-    """Return the conversation as (text, whether it is learned), up to the assistant's last word."""
-    from jinja2 import TemplateError
-
-    parts, text = [], ""
-    for place, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        try:
-            before = _written(messages[:place], tokenizer, ask=True)
-            after = _written(messages[: place + 1], tokenizer, ask=False)
-        except (TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
-            raise _broken(where, f"is refused by the model's chat template ({error}); change its roles") from None
-        if not before.startswith(text) or not after.startswith(before):
-            raise _broken(where, "is rewritten by the model's chat template as it grows; put one answer on each line")
-        parts += [(before[len(text) :], False), (after[len(before) :], True)]
-        text = after
-    return parts
-
-
-def _written(messages: list[dict], tokenizer, ask: bool) -> str:
-    if tokenizer.chat_template:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
-    said = "".join(f"{message['role'].capitalize()}: {message['content']}\n" for message in messages)
-    return said + "Assistant:" * ask
+def _ends_apart(parts: list[Part], tokenizer) -> list[Part]:
+    """Return the parts, with what follows a learned one's last special token apart: the model has stopped there."""
+    found = []
+    for text, learned in parts:
+        said = text.rstrip()
+        if learned and said != text and said.endswith(tuple(tokenizer.all_special_tokens)):
+            found += [(said, True), (text[len(said) :], False)]
+        else:
+            found.append((text, learned))
+    return found
 
 
 def pack(rows: Sequence[Row], length: int) -> list[Row]:

@@ -86,9 +86,9 @@ class LoRALinear(nn.Module):
 
     def __init__(self, base: nn.Module):
         super().__init__()
-        self.base = cast(nn.Linear, base)  # or a layer in 4 bits, which has the same sizes and a weight as well
+        self.base = cast(nn.Linear, base)  # or a layer in 4 bits, or GPT-2's Conv1D: a weight as well
         self.adapters = nn.ModuleDict()
-        self.in_features, self.out_features = self.base.in_features, self.base.out_features
+        self.in_features, self.out_features = sizes(base)
         self.active: tuple[str, ...] = ()
         self.merged = False
         self.kept: nn.Parameter | None = None
@@ -120,8 +120,9 @@ def attach(model: nn.Module, config: LoRA, name: str = "default", seed: int = 0)
 
     Raises `AdapterUnfit` where no layer has such a name, the name is taken, or updates are merged at the moment; and
     for a token that is not in the vocabulary, or beside a head that cannot have both an adapter and rows that learn.
-    Does not adapt convolutions or the Conv1D of GPT-2, and of embeddings the rows of `config.tokens` alone. Until
-    `detach`, the names in the model's `state_dict` differ from those of its files.
+    Does not adapt convolutions, nor experts whose matrices lie in one tensor (`unadapted` names those), and of
+    embeddings the rows of `config.tokens` alone. Until `detach`, the names in the model's `state_dict` differ from
+    those of its files.
 
     >>> model = attach(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), LoRA(r=1, target_modules=("1",)))
     >>> {name: tuple(p.shape) for name, p in trainable(model).items()}
@@ -210,7 +211,7 @@ def merged_weight(layer: LoRALinear, weight: torch.Tensor) -> torch.Tensor:
     """Return `weight` plus the active updates, summed in float32, in the type of `weight`."""
     summed = weight.detach().float()
     for name in layer.active:
-        summed = summed + update(layer, name)
+        summed = summed + (update(layer, name).T if is_turned(layer.base) else update(layer, name))
     return summed.to(weight.dtype)
 
 
@@ -254,7 +255,7 @@ def target_layers(model: nn.Module, wanted: str | tuple[str, ...]) -> dict[str, 
         raise AdapterUnfit(f"{wanted!r} is no regular expression ({error}); correct it, or give a tuple.") from None
     found, inside = {}, " "
     for name, module in model.named_modules():
-        linear = hasattr(module, "in_features") and hasattr(module, "out_features")
+        linear = is_turned(module) or hasattr(module, "in_features") and hasattr(module, "out_features")
         if not linear or not name or name.startswith(inside):
             continue
         inside = f"{name}."  # where the base of an adapted layer follows
@@ -267,6 +268,38 @@ def target_layers(model: nn.Module, wanted: str | tuple[str, ...]) -> dict[str, 
         if fits:
             found[name] = module
     return found
+
+
+def is_turned(layer: nn.Module) -> bool:
+    """Return whether a layer is transformers' Conv1D, a linear layer of GPT-2 whose weight is (in, out)."""
+    return type(layer).__name__ == "Conv1D" and hasattr(layer, "nx")
+
+
+def sizes(layer: nn.Module) -> tuple[int, int]:
+    """Return how many numbers go into a linear layer and how many come out."""
+    layer = cast(nn.Linear, layer)
+    return (
+        (layer.weight.shape[0], layer.weight.shape[1]) if is_turned(layer) else (layer.in_features, layer.out_features)
+    )
+
+
+def unadapted(model: nn.Module) -> str:
+    """Return one sentence about the matrices that have no adapter because several lie in one tensor, or nothing.
+
+    transformers keeps the experts of a mixture so: (experts, out, in).
+
+    >>> unadapted(nn.Linear(1, 1))
+    ''
+    """
+    found = {}
+    for path, module in model.named_modules():
+        if not type(module).__name__.startswith("Conv"):
+            found |= {f"{path}.{name}": p.numel() for name, p in module.named_parameters(recurse=False) if p.ndim > 2}
+    if not found:
+        return ""
+    names = ", ".join(sorted({re.sub(r"\.\d+\.", ".*.", name) for name in found}))
+    share = sum(found.values()) / sum(p.numel() for p in model.parameters())
+    return f"No adapter stands beside {names} ({share:.0%} of the model), which hold many matrices each."
 
 
 def device_of(layer: nn.Module) -> torch.device:

@@ -138,6 +138,8 @@ def quantize_base(model: nn.Module, by: str = "llmnotes", double: bool = True) -
     for path, layer in lora.target_layers(model, lora.ALL_LINEAR).items():
         if isinstance(layer, lora.LoRALinear):
             path, layer = f"{path}.base", layer.base
+        if lora.is_turned(layer):
+            raise NotQuantizable(f"{path} is a Conv1D, which is not quantized here; take the method lora, or full.")
         if isinstance(layer, nn.Linear) and layer.weight.is_floating_point():
             found[path] = layer
             if by == "bitsandbytes":

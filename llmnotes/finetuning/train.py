@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from llmnotes import training
+from llmnotes.errors import ModelBroken, TrainingFailed
 from llmnotes.finetuning.data import IGNORE, Row, collate
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ def steps(
     loss of a step is the mean over all its learned tokens, however they fall into batches and processes. Where
     `torch.distributed` runs, give the model wrapped for it: each process takes its share of the rows.
 
-    Raises `TrainingFailed` before the weights change if the loss or the gradient is not finite. Does not save,
-    evaluate or print. What learns should be float32; on a GPU, or beside a base in half precision, the forward pass
-    runs under autocast in bfloat16.
+    Raises `TrainingFailed` before the weights change if the loss or the gradient is not finite, and `ModelBroken` where
+    that comes from the model's own numbers. Does not save, evaluate or print. What learns should be float32; on a GPU,
+    or beside a base in half precision, the forward pass runs under autocast in bfloat16.
     """
     rank, processes = _place()
     device = next(model.parameters()).device
@@ -107,9 +108,27 @@ def steps(
         return total
 
     optimizer = optimizer or optimizer_of(model, plan)
-    for step in training.optimize(optimizer, backward, plan.rate, plan.steps, first, plan.max_grad_norm):
-        tokens = sum(len(rows[place].ids) for place in order.take(step.number - 1, processes))
-        yield Step(**vars(step), tokens=tokens)
+    taken = False
+    try:
+        for step in training.optimize(optimizer, backward, plan.rate, plan.steps, first, plan.max_grad_norm):
+            taken = True
+            tokens = sum(len(rows[place].ids) for place in order.take(step.number - 1, processes))
+            yield Step(**vars(step), tokens=tokens)
+    except TrainingFailed:
+        refuse_not_finite(model, learning=not taken)
+        raise
+
+
+def refuse_not_finite(model: nn.Module, learning: bool = True) -> None:
+    """Raise `ModelBroken`, naming the first tensor of a model that holds NaN or infinity; those that learn if asked."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        whole = not tensor.is_floating_point() or bool(tensor.isfinite().all())
+        if not whole and (learning or not tensor.requires_grad):
+            plain = name.removeprefix("module.").replace(".base.", ".")
+            raise ModelBroken(
+                f"The model's {plain} holds numbers that are not finite, so nothing can be learned with it; copy the "
+                "model again from where it came from, or take another."
+            )
 
 
 def summed_loss(model: nn.Module, batch: dict) -> torch.Tensor:

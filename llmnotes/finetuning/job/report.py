@@ -6,6 +6,7 @@ import shlex
 from dataclasses import asdict, dataclass
 
 from llmnotes.finetuning.job.output import Output
+from llmnotes.finetuning.job.rows import Rows
 from llmnotes.finetuning.job.settings import Settings
 from llmnotes.models import LanguageModel
 
@@ -24,13 +25,14 @@ class Report:
     loss: float | None  # of the last step; None where the log was lost
     measured: list[dict]
     settings: dict
+    notes: list[str]  # what was not learned as it stands in the data, or could not have an adapter
 
     def as_dict(self) -> dict:
         """Return the report as plain types, ready for JSON."""
         return asdict(self)
 
 
-def reported(settings: Settings, lm: LanguageModel, rows: int, output: Output, first: int, steps: int) -> Report:
+def reported(settings: Settings, lm: LanguageModel, rows: Rows, output: Output, first: int, steps: int) -> Report:
     """Return the report of a training that has come to its end, from what its log says."""
     trained = [record for record in output.records if "loss" in record]
     return Report(
@@ -38,12 +40,13 @@ def reported(settings: Settings, lm: LanguageModel, rows: int, output: Output, f
         steps=steps,
         resumed_at=first,
         learning=sum(parameter.numel() for parameter in lm.model.parameters() if parameter.requires_grad),
-        rows=rows,
+        rows=len(rows.learned),
         tokens=sum(record["tokens"] for record in trained),
         seconds=sum(record["seconds"] for record in trained),
         loss=trained[-1]["loss"] if trained else None,
-        measured=[record for record in output.records if "loss" not in record],
+        measured=[record for record in output.records if not {"loss", "sample"} & record.keys()],
         settings=settings.as_dict(),
+        notes=rows.notes,
     )
 
 

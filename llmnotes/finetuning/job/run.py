@@ -15,25 +15,37 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from llmnotes import hardware
-from llmnotes.errors import BadSettings, CannotWrite, DoesNotFit, ModelBroken, TrainingFailed, TrainingStopped
+from llmnotes.errors import (
+    BadSettings,
+    CannotWrite,
+    DoesNotFit,
+    ModelBroken,
+    NotQuantizable,
+    TrainingFailed,
+    TrainingStopped,
+)
 from llmnotes.finetuning import data, qlora, token_rows
 from llmnotes.finetuning.distributed import Place, join
 from llmnotes.finetuning.job import checkpoints
+from llmnotes.finetuning.job.curves import best, draw, waited
 from llmnotes.finetuning.job.interruptions import Interrupted, Signals, alone
+from llmnotes.finetuning.job.measuring import answers, measured
 from llmnotes.finetuning.job.output import Output
 from llmnotes.finetuning.job.report import Report, reported
+from llmnotes.finetuning.job.rows import Rows, before_loading, encoded, examples
 from llmnotes.finetuning.job.settings import Settings, settings_of
 from llmnotes.finetuning.job.tracking import tracker
-from llmnotes.finetuning.lora import attach
-from llmnotes.finetuning.packable import refuse_packing
-from llmnotes.finetuning.train import Plan, bar, held_out_loss, optimizer_of, show, steps
+from llmnotes.finetuning.lora import attach, unadapted
+from llmnotes.finetuning.train import Plan, bar, optimizer_of, refuse_not_finite, show, steps
 from llmnotes.fit import training as memory
 from llmnotes.formats.adapters import Base
 from llmnotes.models import LanguageModel, open_model
 from llmnotes.models.adapters import config_folder
 from llmnotes.models.paths import path_of
 
-FREE = ("output", "exam", "checkpoint_every", "evaluate_every", "report_to")  # settings that change no weight
+BEST = "best"  # in the output: checkpoints of the lowest held-out loss
+# Settings that change no weight
+FREE = ("output", "exam", "checkpoint_every", "evaluate_every", "samples", "report_to")
 
 
 def finetune(
@@ -44,16 +56,16 @@ def finetune(
     The settings are a YAML file, a dictionary with the same keys, or `Settings`.
 
     The output folder holds `adapter` (in PEFT's layout, with the tokenizer and a record of the base) or `model` (a
-    Hugging Face folder in float32), report.json, training_log.jsonl, and the last checkpoints. `open_model`, `merge`,
-    `convert`, `serve` and `finetune` take it as a model. Where it holds an unfinished training with the same settings,
-    that one goes on, and ends with the same weights as if it had never stopped: bit for bit on one machine with the
-    same number of threads. `say` receives lines for the reader, and `progress` is a bar on stderr. Under torchrun every
-    process trains, and the first writes.
+    Hugging Face folder in float32), report.json, training_log.jsonl, loss.png, and the last checkpoints. `open_model`,
+    `merge`, `convert`, `serve` and `finetune` take it as a model. Where it holds an unfinished training with the same
+    settings, that one goes on, and ends with the same weights as if it had never stopped: bit for bit on one machine
+    with the same number of threads. `say` receives lines for the reader, and `progress` is a bar on stderr. Under
+    torchrun every process trains, and the first writes.
 
     Raises `FileBroken` and `FileUnreadable` (the data), `BadSettings`, `ModelNotFound`, `ModelBroken`, `DoesNotFit`,
     `CannotWrite` (the output exists, or the disk is full), and `TrainingFailed` (the loss is no number),
     `TrainingStopped` (Ctrl-C or SIGTERM, after a checkpoint of the step that was on its way); none of them harms the
-    last checkpoint. Does not pick the best checkpoint, and does not merge the adapter.
+    last checkpoint. Does not pick the best checkpoint without `early_stopping`, and does not merge the adapter.
     """
     settings = settings_of(settings)
     process = join()
@@ -74,30 +86,28 @@ def _finetune(
     progress: bool,
 ) -> Report:
     """Do what `finetune` says in a folder that is this process's own."""
-    learned, held_out = examples(settings)
+    found = examples(settings)
     refuse_too_large(settings)
+    parts = before_loading(settings)
+    rows = encoded(settings, found, *parts) if parts else None
     lm = open_model(settings.model, say=say)
-    longest = getattr(lm.model.config, "max_position_embeddings", math.inf)
-    if settings.max_length > longest:
-        raise BadSettings(f"max_length is {settings.max_length}, and {lm.name} reads {longest} tokens; lower it.")
-    if settings.packing:
-        refuse_packing(lm.model.config.model_type)
-    rows = data.encode(learned, lm.tokenizer, settings.max_length)
-    rows = data.pack(rows, settings.max_length) if settings.packing else rows
-    held_out_rows = data.encode(held_out, lm.tokenizer, settings.max_length)
+    rows = rows or encoded(settings, found, lm.model.config, lm.tokenizer)
     base = base_of(settings, lm.model)
-    prepare(lm.model, settings, rows)
+    prepare(lm.model, settings, rows.learned)
+    if settings.method != "full" and (line := unadapted(lm.model)):
+        rows.notes.append(line)
+    for line in rows.notes:
+        say(line)
     if line := token_rows.describe(lm.model, lm.tokenizer):
         say(line)
-    return _train(settings, lm, base, rows, held_out_rows, output, process, signals, say, progress)
+    return _train(settings, lm, base, rows, output, process, signals, say, progress)
 
 
 def _train(
     settings: Settings,
     lm: LanguageModel,
     base: Base,
-    rows: Sequence[data.Row],
-    held_out: Sequence[data.Row],
+    rows: Rows,
     output: Output,
     process: Place,
     signals: Signals,
@@ -106,12 +116,12 @@ def _train(
 ) -> Report:
     """Train from the newest checkpoint to the last step, and write what comes of it."""
     model = DistributedDataParallel(lm.model) if process.world > 1 else lm.model
-    plan = plan_of(settings, len(rows), process.world)
+    plan = plan_of(settings, len(rows.learned), process.world)
     optimizer = optimizer_of(model, plan)
 
     # What tells this training from any other: a checkpoint with the same facts is one of its own.
     facts = {key: value for key, value in settings.as_dict().items() if key not in FREE}
-    facts |= {"processes": process.world, "content of data": _digest([(row.ids, row.labels) for row in rows])}
+    facts |= {"processes": process.world, "content of data": _digest([(row.ids, row.labels) for row in rows.learned])}
     output.check(facts)
     run = _digest(facts)
 
@@ -130,35 +140,52 @@ def _train(
         curves.log(step, figures)
 
     def evaluate(step: int) -> None:
-        if output.writes and (figures := measured(lm, held_out, settings.exam)):
+        if output.writes and (figures := measured(lm, rows.held_out, settings.exam, learned=step > 0)):
             log(step, figures)
+        for sample in answers(lm, rows.held_out[: settings.samples]) if output.writes else ():
+            output.note({"step": step, "sample": sample})
+            say(f"step {step:>5}  {sample['asked'].strip()[-60:]!r} → {sample['answered'].strip()!r}")
+
+    def enough() -> bool:
+        return bool(settings.early_stopping and waited(output.records) >= settings.early_stopping)
 
     with tracker(settings.report_to if output.writes else "none", output.folder, settings.as_dict()) as curves:
         if not first:
             evaluate(0)
         with bar(plan.steps, first, hidden=not (output.writes and progress)) as shown:
             signals.waits = True
-            for step in steps(model, rows, plan, optimizer, first):
+            done, over = first, _agreed(enough(), process)  # a training that was killed may have been over
+            for step in steps(model, rows.learned, plan, optimizer, first) if not over else ():
                 done, last = step.number, step.number == plan.steps
                 show(shown, step)
                 log(done, {key: value for key, value in asdict(step).items() if key != "number"})
                 if last or settings.evaluate_every and done % settings.evaluate_every == 0:
                     evaluate(done)
+                    if output.writes and settings.early_stopping and best(output.records) == done:
+                        checkpoints.save(output.folder / BEST, done, lm.model, optimizer, run)
+                    last = last or bool(_agreed(enough(), process))
                 stopped = 0 if last else _agreed(signals.received, process)
                 if output.writes and (last or stopped or done % settings.checkpoint_every == 0):
                     checkpoints.save(output.checkpoints, done, lm.model, optimizer, run)
                 if stopped:
                     raise Interrupted(stopped)
+                if last:
+                    break
             signals.waits = False
     if output.writes:
         checkpoints.prune(output.checkpoints)  # one that was killed during a removal left half a checkpoint
-    report = reported(settings, lm, len(rows), output, first, plan.steps)
+        if settings.early_stopping:
+            chosen = checkpoints.resume(output.folder / BEST, lm.model, optimizer, run, say)
+            rows.notes.append(f"The weights are those after step {chosen}, where the held-out loss was lowest.")
+            say(rows.notes[-1])
+        draw(output.records, output.folder / "loss.png")
+    report = reported(settings, lm, rows, output, first, done)
     output.finish(lm, base, settings.method, report.as_dict())
     return report
 
 
 def _agreed(received: int, process: Place) -> int:
-    """Return the signal that any process has received, so that all stop after the same step; 0 for none."""
+    """Return the highest number that any process has received, so that all stop after the same step; 0 for none."""
     if process.world == 1:
         return received
     everywhere = [0] * process.world
@@ -178,14 +205,6 @@ def base_of(settings: Settings, model: PreTrainedModel) -> Base:
     nf4 = {"method": "nf4", "double": True, "dtype": str(dtype).removeprefix("torch.")}
     revision = folder.name if folder.parent.name == "snapshots" else None  # as the hub's cache has it
     return Base(name, revision, nf4 if settings.method == "qlora" else None)
-
-
-def examples(settings: Settings) -> tuple[list[data.Example], list[data.Example]]:
-    """Return (to learn, held out) as the settings say, read and not yet encoded."""
-    found = data.read(settings.data)
-    if isinstance(settings.held_out, str):
-        return found, data.read(settings.held_out)
-    return data.split(found, settings.held_out, settings.seed) if settings.held_out else (found, [])
 
 
 def plan_of(settings: Settings, rows: int, processes: int = 1) -> Plan:
@@ -215,7 +234,11 @@ def prepare(model: PreTrainedModel, settings: Settings, rows: Sequence[data.Row]
         model.float().requires_grad_(True)
     else:
         if settings.method == "qlora":
-            qlora.quantize_base(model, by=_kernel())
+            try:
+                qlora.quantize_base(model, by=_kernel())
+            except NotQuantizable:
+                refuse_not_finite(model)
+                raise
         lora = settings.lora
         if lora.tokens == token_rows.UNTRAINED:
             lora = replace(lora, tokens=token_rows.untrained(model, {token for row in rows for token in row.ids}))
@@ -223,24 +246,6 @@ def prepare(model: PreTrainedModel, settings: Settings, rows: Sequence[data.Row]
     if settings.gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})  # the second name is that of older transformers
-
-
-def measured(lm: LanguageModel, held_out: Sequence[data.Row], exam: bool) -> dict[str, float]:
-    """Return the held-out loss (nats) and, of Pebble, the exam's accuracy on the facts it was trained on, and on those
-    that its training left out; what cannot be measured is not there."""
-    figures = {"eval_loss": held_out_loss(lm.model, held_out)} if held_out else {}
-    if not math.isfinite(figures.get("eval_loss", 0)):
-        raise TrainingFailed(f"The held-out loss is {figures['eval_loss']:g}; lower learning_rate, or check the model.")
-    if exam and lm.is_pebble:
-        from llmnotes.pebble.answering import answerer
-        from llmnotes.pebble.exam import exam as questions
-        from llmnotes.pebble.exam import score
-
-        chat = bool(lm.tokenizer.chat_template)  # as `data.encode` writes what is learned
-        answer = answerer(lm.model, lm.tokenizer, chat)
-        for key, hidden in (("eval_exam", False), ("eval_exam_hidden", True)):
-            figures[key] = score(answer, questions(hidden=hidden), chat).accuracy
-    return figures
 
 
 def refuse_too_large(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """One YAML file says how a model is fine-tuned; a wrong key or value is one sentence that names the right one.
 
 model: pebble            # pebble, pebble-chat, smollm2, a folder, or a name on the hub
-data: lessons.jsonl      # JSON lines: messages; prompt and completion; or text
+data: lessons.jsonl      # JSON lines or an array: messages (tools too), prompt and completion, text, Alpaca, ShareGPT
 held_out: 0.1            # a share of the data (by its field "fact"), or another file
 output: taught           # a new folder; an unfinished training in it goes on
 method: lora             # lora, qlora or full
@@ -61,7 +61,10 @@ class Settings:
     `epochs`. One step takes batch_size · gradient_accumulation rows of at most `max_length` tokens on each process;
     with `packing` a row holds as many documents as fit, which the models in `packable` keep apart. A checkpoint is
     written after every `checkpoint_every` steps; held-out loss and exam are measured before, after, and after every
-    `evaluate_every` steps. The `exam` is that of Pebble's world; other models have none.
+    `evaluate_every` steps. With `early_stopping` a training ends after so many measurements in a row without a lower
+    held-out loss, and the weights of the best measurement are written, whether it ended early or not. Each measurement
+    comes with the greedy answers to the first `samples` held-out questions. The `exam` is that of Pebble's world; other
+    models have none.
 
     Raises pydantic's `ValidationError` for values of another kind; `from_dict` turns it into a sentence.
     """
@@ -89,6 +92,8 @@ class Settings:
     seed: CountOrZero = 0
     checkpoint_every: Count = 100
     evaluate_every: Annotated[Count | None, Field(description="a whole number of at least 1")] = None
+    early_stopping: Annotated[Count | None, Field(description="a whole number of at least 1")] = None
+    samples: CountOrZero = 0
     exam: YesOrNo = True
     report_to: Annotated[Tracker, Field(description=f"one of {', '.join(get_args(Tracker))}")] = "none"
     gradient_checkpointing: YesOrNo = False
@@ -176,6 +181,10 @@ def from_dict(found: dict, where: str = "The settings") -> Settings:
         raise BadSettings(f"{where}: give either steps or epochs, such as “epochs: 3”.")
     if settings.steps is not None and settings.warmup_steps >= settings.steps:
         raise BadSettings(f"{where}: warmup_steps must be less than steps ({settings.steps}); lower it.")
+    if settings.early_stopping and not (settings.held_out and settings.evaluate_every):
+        raise BadSettings(f"{where}: early_stopping needs held_out and evaluate_every; give both, or leave it out.")
+    if settings.samples and not settings.held_out:
+        raise BadSettings(f"{where}: samples are answers to held-out questions; give held_out, or leave samples out.")
     if given and settings.method == "full":
         raise BadSettings(f"{where}: full fine-tuning has no adapter; remove lora, or set method to lora.")
     return settings
