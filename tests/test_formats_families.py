@@ -41,7 +41,7 @@ FAMILIES = {
     "Qwen3MoeForCausalLM": ("qwen3_moe", "qwen2", "Qwen 3 MoE"),
     "SmolLM3ForCausalLM": ("smollm3", "llama-bpe", "SmolLM 3"),
     "Gemma2ForCausalLM": ("gemma2", "SentencePiece", "Gemma 2"),
-    "Gemma3ForCausalLM": ("gemma3", "SentencePiece", "Gemma 3, text alone"),
+    "Gemma3ForCausalLM": ("gemma3", "SentencePiece", "Gemma 3"),
     "Phi3ForCausalLM": ("phi3_longrope", "SentencePiece", "Phi 3, 3.5 and 4"),
     "Olmo2ForCausalLM": ("olmo2", "smaug-bpe", "OLMo 2"),
     "StableLmForCausalLM": ("stablelm", "gpt-2", "StableLM"),

@@ -139,6 +139,10 @@ GEMMA2_DEFAULTS = UNBIASED | {
     "final_logit_softcapping": 30.0,
 }
 GEMMA3_DEFAULTS = GEMMA2_DEFAULTS | {
+    "num_hidden_layers": 26,  # published folders of a Gemma 3 that sees leave even sizes out
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_attention_heads": 8,
     "vocab_size": 262208,
     "max_position_embeddings": 131072,
     "rope_theta": 1e6,

@@ -1,4 +1,7 @@
-"""LLaVA: the language model, the vision tower and the projector that lie together in one Hugging Face folder."""
+"""LLaVA and Gemma 3: the language model, the vision tower and the projector that lie together in one folder.
+
+Of a Gemma 3 the language model alone becomes a GGUF.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +14,9 @@ from llmnotes.formats.huggingface import settings
 from llmnotes.formats.results import Inspection, Tensor
 
 NAME = "LlavaForConditionalGeneration"
+GEMMA = "Gemma3ForConditionalGeneration"
+KINDS = {NAME: "llava", GEMMA: "gemma3"}  # and their model_type
+LEFT_GEMMA = "of the vision tower and the projector: llmnotes writes the language model of a Gemma 3 alone"
 LEFT = "of the vision tower and the projector, which --to mmproj writes to a file of their own"
 
 # What transformers takes where a config leaves a setting out; published LLaVA folders leave out most of them.
@@ -27,6 +33,8 @@ VISION_DEFAULTS = {
     "layer_norm_eps": 1e-5,
     "hidden_act": "quick_gelu",
 }
+# What config.json says of the language model, too, where it says it outside its text_config.
+OUTSIDE = ("quantization_config", "compression_config", "bos_token_id", "eos_token_id", "pad_token_id")
 MEAN = [0.48145466, 0.4578275, 0.40821073]
 STD = [0.26862954, 0.26130258, 0.27577711]
 
@@ -64,7 +72,8 @@ class Vision:
 
 
 def language_model(inspection: Inspection) -> tuple[Inspection, dict[str, str]]:
-    """Return (the language model of a LLaVA folder under the names of its own folder, {tensor left out: why}).
+    """Return (the language model of a LLaVA or Gemma 3 folder under the names of its own folder, {tensor left out:
+    why}).
 
     The folder of any other architecture comes back as it is. Accepts the names of every transformers: tensors begin
     with language_model, model.language_model, or have the vision tower beside them.
@@ -72,7 +81,8 @@ def language_model(inspection: Inspection) -> tuple[Inspection, dict[str, str]]:
     Raises `FileBroken` for a config.json without a text_config, and for a tensor that has two names.
     """
     config = inspection.metadata["config"]
-    if not is_llava(config):
+    kind = _kind(config)
+    if kind is None:
         return inspection, {}
     text = config.get("text_config")
     if not isinstance(text, dict):
@@ -82,20 +92,32 @@ def language_model(inspection: Inspection) -> tuple[Inspection, dict[str, str]]:
     for name, tensor in parts["language_model"].items():
         alias = names[tensor.alias][1] if tensor.alias in names else None
         tensors.append(replace(tensor.renamed(name), alias=alias))
-    text = (TEXT_DEFAULTS if text.get("model_type", "llama") == "llama" else {}) | text
-    text.setdefault("model_type", "llama")
-    text["tie_word_embeddings"] = text.get("tie_word_embeddings") is True or config.get("tie_word_embeddings") is True
+    if kind == GEMMA:
+        text = {"model_type": "gemma3_text"} | text
+        text["tie_word_embeddings"] = config.get("tie_word_embeddings") is not False  # that of the whole counts
+    else:
+        text = (TEXT_DEFAULTS if text.get("model_type", "llama") == "llama" else {}) | {"model_type": "llama"} | text
+        tied = (each.get("tie_word_embeddings") is True for each in (text, config))
+        text["tie_word_embeddings"] = any(tied)
+    text = {key: config[key] for key in OUTSIDE if key in config} | text
     metadata = inspection.metadata | {"config": text}
     others = [*parts["vision_tower"].values(), *parts["multi_modal_projector"].values()]
-    left = dict.fromkeys((tensor.name for tensor in others), LEFT)
+    left = dict.fromkeys((tensor.name for tensor in others), LEFT_GEMMA if kind == GEMMA else LEFT)
     return replace(inspection, tensors=tuple(tensors), metadata=metadata), left
 
 
 def is_llava(config: dict) -> bool:
     """Return whether config.json is that of a LLaVA as transformers has it."""
+    return _kind(config) == NAME
+
+
+def _kind(config: dict) -> str | None:
+    """Return which of the two architectures config.json names, or None for another."""
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
-    return name == NAME or (name is None and config.get("model_type") == "llava")
+    return next(
+        (key for key in KINDS if name == key or (name is None and config.get("model_type") == KINDS[key])), None
+    )
 
 
 def vision(inspection: Inspection) -> Vision:
@@ -183,7 +205,9 @@ def _parts(inspection: Inspection) -> dict[str, dict[str, Tensor]]:
         if name in parts.get(part, ()):
             raise FileBroken(f"{inspection.path.name} holds {tensor.name[:80]} under two names; copy it again.")
         if part not in parts:
-            raise NotConvertible(f"{tensor.name[:80]} is not part of a LLaVA; use a LLaVA-1.5 folder.")
+            raise NotConvertible(
+                f"{tensor.name[:80]} is not part of a LLaVA-1.5 or a Gemma 3; use a folder of one of these."
+            )
         parts[part][name] = tensor
     return parts
 
