@@ -21,6 +21,7 @@ def write_models(folder: Path) -> None:
 
     convert(folder / "hf-qwen2", folder / "bytes.gguf", type="F32")
     convert(folder / "pieces", folder / "pieces.gguf", type="Q8_0")
+    convert(folder / "hf-qwen3moe", folder / "experts.gguf", type="F16")
 
 
 def write_architectures(folder: Path) -> None:
@@ -38,6 +39,8 @@ def write_architectures(folder: Path) -> None:
         "Llama": {"rope_parameters": scaled, "attention_bias": True, "mlp_bias": True},
         "Qwen2": {"rope_parameters": yarn},
         "StableLm": {"qk_layernorm": True, "use_qkv_bias": True},
+        "Mixtral": {"num_local_experts": 3},
+        "Qwen3Moe": {"model_type": "qwen3_moe", "norm_topk_prob": True, "moe_intermediate_size": 32, "num_experts": 8},
     }.items():
         path = folder / f"hf-{name.lower()}"
         path.mkdir()

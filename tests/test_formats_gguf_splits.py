@@ -8,7 +8,7 @@ import gguf
 import pytest
 
 from llmnotes import cli
-from llmnotes.errors import CannotWrite, FileBroken, FileUnreadable, LLMNotesError, NotConvertible
+from llmnotes.errors import CannotWrite, FileBroken, FileUnreadable, LLMNotesError, NotConvertible, UnknownFormat
 from llmnotes.fit import fit
 from llmnotes.formats import convert, inspect, read
 from llmnotes.formats.gguf import splits
@@ -286,3 +286,17 @@ def test_a_gguf_without_anything_is_told_from_a_vocabulary(tmp_path):
         convert(path, tmp_path / "b.safetensors")
     with pytest.raises(NotConvertible, match="holds no tensors"):
         convert(path, tmp_path / "b.gguf", type="Q8_0")
+
+
+@pytest.mark.parametrize("ending", ["-split-{}", ".part{}of2", ".00{}", ".part-a{}"])
+def test_a_piece_that_another_tool_cut_off_is_not_called_damaged(ending, single, tmp_path):
+    data = single.read_bytes()
+    for number, piece in ((1, data[: len(data) // 2]), (2, data[len(data) // 2 :])):
+        at = "ab"[number - 1] if ending.endswith("a{}") else number
+        path = tmp_path / f"pebble.gguf{ending.format(at)}"
+        path.write_bytes(piece)
+        with pytest.raises(UnknownFormat, match="like one piece of .* in their order, into pebble.gguf."):
+            inspect(path)
+    (tmp_path / "pebble.gguf.tmp").write_bytes(data[: len(data) // 2])
+    with pytest.raises(FileBroken, match="is damaged"):
+        inspect(tmp_path / "pebble.gguf.tmp")

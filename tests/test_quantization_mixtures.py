@@ -12,7 +12,7 @@ import gguf
 import numpy as np
 import pytest
 
-from llmnotes import cli
+from llmnotes import cli, formats
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible, NotQuantizable
 from llmnotes.formats import convert, inspect
 from llmnotes.formats.gguf import imatrix
@@ -299,6 +299,23 @@ def test_an_old_matrix_of_llama_imatrix_is_read(tmp_path):
         assert {name: values.tolist() for name, values in found.items()} == {
             name: values.tolist() for name, values in expected.items()
         }
+
+
+def test_an_old_matrix_is_called_what_it_is(tmp_path):
+    path = tmp_path / "imatrix.dat"
+    path.write_bytes(dat(ENTRIES, END))
+    found = inspect(path)
+    assert (found.identity.format, found.parameters) == ("llama.cpp importance matrix", 0)
+    assert [(tensor.name, tensor.shape) for tensor in found.tensors] == [
+        ("blk.0.attn_q.weight", (3,)),
+        ("blk.0.attn_k.weight", (2,)),
+    ]
+    assert b"".join(formats.read(found, found.tensors[0])) == struct.pack("<3f", *ENTRIES[0][2])
+    with pytest.raises(NotConvertible, match="a llama.cpp importance matrix to gguf; give it to --imatrix when"):
+        convert(path, tmp_path / "a.gguf")
+    path.write_bytes(dat([*ENTRIES, ENTRIES[0]]))
+    with pytest.raises(FileBroken, match="two matrices of the same name"):
+        inspect(path)
 
 
 def test_an_old_matrix_quantizes_as_a_new_one_does(base_of, tmp_path, capsys):

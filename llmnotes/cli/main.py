@@ -158,7 +158,7 @@ def _add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
         "Show what a model file is, by its content, and what it holds. Known are safetensors; PyTorch's zip, "
         "TorchScript, legacy pickle and tar; GGUF, and GGML, GGMF, GGJT and GGLA before it; ONNX; "
         "TensorFlow's checkpoints, SavedModels and frozen graphs; Keras and HDF5; NumPy's npy and npz; llama2.c; "
-        "and the folders and indexes of Hugging Face and PEFT.",
+        "llama.cpp's importance matrices; and the folders and indexes of Hugging Face and PEFT.",
         "llmnotes inspect pebble",
     )
     subparser.add_argument("file", help=model)

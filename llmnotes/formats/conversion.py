@@ -9,7 +9,7 @@ from llmnotes.formats import huggingface, repack
 from llmnotes.formats.arrival import checked
 from llmnotes.formats.gguf import from_huggingface, lora, mmproj, requantize, to_huggingface
 from llmnotes.formats.gguf.imatrix import named
-from llmnotes.formats.legacy import llama2c_model
+from llmnotes.formats.legacy import imatrix_dat, llama2c_model
 from llmnotes.formats.legacy.ggml import to_gguf as ggml_to_gguf
 from llmnotes.formats.legacy.tensorflow import checkpoints
 from llmnotes.formats.onnx import export as onnx_export
@@ -133,6 +133,8 @@ def _ways(inspection: Inspection, to: str) -> str:
         kind, what = "TensorFlow checkpoint", "the checkpoint with its weights, variables/variables in its folder,"
     if kind == huggingface.ORIGINAL:
         return huggingface.ELSEWHERE
+    if kind == imatrix_dat.NAME:
+        return "give it to --imatrix when a model is quantized"
     ways = [target for source, target in CONVERTERS if source == kind]
     if not ways:
         return "it can only inspect this format, so get the model in another one"

@@ -4,18 +4,26 @@ To add a format, write a module with its `FORMAT` and name it here.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from llmnotes.errors import UnknownFormat
+from llmnotes.errors import FileBroken, UnknownFormat
 from llmnotes.formats import gguf, huggingface, numpy, onnx, pytorch, safetensors
 from llmnotes.formats.files import Source, remembered, stored
 from llmnotes.formats.format import Format
-from llmnotes.formats.legacy import ggml, keras, llama2c
+from llmnotes.formats.legacy import ggml, imatrix_dat, keras, llama2c
 from llmnotes.formats.legacy.tensorflow import bundle, graphs
 from llmnotes.formats.pytorch import distributed
 from llmnotes.formats.results import Identity, Inspection, Tensor
+
+# How tools that cut a file anywhere, such as split, call the pieces.
+PIECE = re.compile(
+    r"(.+\.(?:gguf|ggml|safetensors|bin|pt|pth|ckpt|onnx|zip|tar))"
+    r"(?:[-._]split[-._]?\w{1,4}|[-._]part[-._]?(?:[a-z]{1,2}|\d+(?:of\d+)?)|\.(?:a[a-z]|\d{3}))",
+    re.IGNORECASE,
+)
 
 # Asked in this order: first the formats that begin with a signature, then those that only their structure shows.
 FILES: tuple[Format[Source], ...] = (
@@ -30,6 +38,7 @@ FILES: tuple[Format[Source], ...] = (
     graphs.FORMAT,
     keras.FORMAT,
     llama2c.FORMAT,
+    imatrix_dat.FORMAT,
 )
 FOLDERS: tuple[Format[Path], ...] = (huggingface.FOLDER, bundle.FOLDER, graphs.FOLDER)
 
@@ -58,8 +67,17 @@ def inspect(path: str | Path) -> Inspection:
         format, identity = _first_folder(path)
         return format.inspect(path, identity)
     with Source(path) as source:
-        format, identity = _first_file(source)
-        return format.inspect(source, identity)
+        try:
+            format, identity = _first_file(source)
+            return format.inspect(source, identity)
+        except (FileBroken, UnknownFormat):
+            whole = PIECE.fullmatch(path.name)
+            if whole is None:
+                raise
+            raise UnknownFormat(
+                f"{path.name} is named like one piece of a file that was cut into several, and cannot be read alone; "
+                f"first join them all, in their order, into {whole[1]}."
+            ) from None
 
 
 def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:

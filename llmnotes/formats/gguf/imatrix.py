@@ -2,9 +2,7 @@
 
 In a GGUF there are two tensors for the matrix NAME: NAME.in_sum2 with a sum for each column, and NAME.counts with the
 number of inputs that were summed; where matrices of several experts are stacked, both have a row for each. The .dat
-came before: the number of matrices, and for each the length of its name, the name, a count, the number of columns, and
-for each column the mean square times the count; then what it was measured on. Its numbers are little-endian and have
-four bytes. (llama.cpp, tools/imatrix.)
+came before: see `legacy.imatrix_dat`. (llama.cpp, tools/imatrix.)
 """
 
 import re
@@ -16,12 +14,11 @@ from llmnotes.formats.files import Source
 from llmnotes.formats.gguf.families import FUSED, LAYER
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
+from llmnotes.formats.legacy import imatrix_dat
 from llmnotes.formats.registry import inspect, read
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.formats.safe_write import new_file
 
-NAME_LIMIT = 256  # bytes of a name in a .dat
-LIMIT = 1 << 28  # bytes of all sums; a model of 400 billion weights has a tenth of it
 SUMS, COUNTS = ".in_sum2", ".counts"
 
 
@@ -46,7 +43,7 @@ def _of_gguf(path: Path) -> dict[str, Any]:
 
     def values(name):
         tensor = tensors.get(name)
-        if tensor is None or tensor.dtype != "F32" or inspection.nbytes > LIMIT:
+        if tensor is None or tensor.dtype != "F32" or inspection.nbytes > imatrix_dat.LIMIT:
             raise FileBroken(f"{inspection.path.name} has no {name[:80]} in F32; make it again.")
         return np.frombuffer(b"".join(read(inspection, tensor)), "<f4")
 
@@ -64,29 +61,14 @@ def _of_gguf(path: Path) -> dict[str, Any]:
 def _of_dat(source: Source) -> dict[str, Any]:
     import numpy as np
 
-    at, found = 4, {}
-    for left in range(_number(source, 0) if 12 < source.size < LIMIT else 0, 0, -1):
-        length = _number(source, at)
-        name = source.read(at + 4, length) if 0 < length <= NAME_LIMIT else b"\0"
-        if not name.isascii() or not name.decode().isprintable():
-            if not found:  # nothing else says what the file is
-                break
-            raise source.broken(f"the name of one of its matrices is no text, {left:,} before the end")
-        at += 4 + length
-        count, columns = _number(source, at), _number(source, at + 4)
-        if columns < 1:
-            raise source.broken(f"{name.decode()[:80]} has {columns:,} columns")
-        sums = np.frombuffer(source.read(at + 8, 4 * columns), "<f4")
-        _check(name.decode(), source.path, sums, count)
-        found[name.decode()] = sums / np.float32(count) if count else sums
-        at += 8 + 4 * columns
+    found = {}
+    for name, count, columns, start in imatrix_dat.entries(source):
+        sums = np.frombuffer(source.read(start, 4 * columns), "<f4")
+        _check(name, source.path, sums, count)
+        found[name] = sums / np.float32(count) if count else sums
     if not found:
         raise _other(source.path)
     return found
-
-
-def _number(source: Source, at: int) -> int:
-    return int.from_bytes(source.read(at, 4), "little", signed=True)
 
 
 def _other(path: Path) -> NotConvertible:
