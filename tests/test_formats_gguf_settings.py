@@ -374,6 +374,17 @@ def test_yarn_comes_back_as_it_went(name, model_of, tmp_path):
         )
 
 
+def test_dynamic_scaling_is_named_because_short_texts_do_without(model_of, tmp_path):
+    plain = changed(model_of("llama"), tmp_path / "plain", {"rope_parameters": PLAIN | {"rope_type": "default"}})
+    for most, alike in ((len(TOKENS) + 8, True), (len(TOKENS) - 8, False)):
+        change = {"rope_parameters": KINDS["dynamic"] | {"rope_type": "dynamic"}, "max_position_embeddings": most}
+        folder = changed(model_of("llama"), tmp_path / f"{most}", change)
+        assert ((logits(folder) - logits(plain)).abs().max() < CLOSE) == alike
+        (sentence,) = convert(folder, folder / "model.gguf", type="F32").lost
+        assert f"no dynamic scaling of positions, by which this model reads texts of more than {most} tok" in sentence
+    assert agrees(tmp_path / f"{len(TOKENS) + 8}" / "model" / "model.gguf", logits(plain))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "word"),
     [

@@ -100,7 +100,7 @@ def keys(architecture: Architecture, sizes: dict) -> dict[str, Typed]:
     """Return GGUF's keys for the scaling of the positions; raise `NotConvertible` for a kind that GGUF lacks."""
     rope, found = sizes["rope"], {}
     kind = rope["rope_type"]
-    if kind not in architecture.positions:
+    if kind not in (*architecture.positions, "dynamic"):
         raise NotConvertible(
             f"llmnotes cannot write the position scaling {str(kind)[:40]} into a GGUF of {architecture.hugging_face}; "
             f"use a model with {' or '.join(architecture.positions)}."
@@ -144,8 +144,14 @@ def grown(factor: float, share: float = 1.0) -> float:
 
 
 def losses(architecture: Architecture, config: dict) -> list[str]:
-    """Return a sentence for what llama.cpp does not take from a GGUF: the two bounds of YaRN."""
+    """Return a sentence for what llama.cpp does not take from a GGUF: dynamic scaling, and the two bounds of YaRN."""
     rope = _rope(architecture, config)
+    if rope["rope_type"] == "dynamic":
+        most = config.get("max_position_embeddings") or architecture.defaults["max_position_embeddings"]
+        return [
+            f"llama.cpp has no dynamic scaling of positions, by which this model reads texts of more than "
+            f"{str(most)[:20]} tokens: keep below that."
+        ]
     other = {key: rope[key] for key, value in BETAS.items() if rope.get(key) and rope[key] != value}
     if rope["rope_type"] != "yarn" or not other:
         return []
