@@ -2,8 +2,11 @@
 
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
+import textwrap
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from llmnotes.errors import MissingPart, ServerFailed
+from llmnotes.formats import convert
+from llmnotes.pebble import weights_dir
 from llmnotes.serving import Client, load
-from llmnotes.serving.terminal import converse, printable
+from llmnotes.serving.terminal import Wrapping, converse, printable
 
 from .serving_process import serving
 
@@ -25,15 +30,15 @@ def chat(*words, said: str = ""):
 
 
 def test_a_pipe_is_read_to_its_end(gguf):
-    done = chat(gguf, said="What does the goose say?\n\nWhat does the cow say?")
+    done = chat(gguf, "--temperature", "0", said="What does the goose say?\n\nWhat does the cow say?")
     lines = done.stdout.decode().strip().splitlines()
-    assert done.returncode == 0 and len(lines) == 2 and "honk" in lines[0] and "moo" in lines[1] and not done.stderr
+    assert done.returncode == 0 and lines == ["honk.", "moo."] and not done.stderr
     assert chat(gguf).returncode == 0
 
 
 def test_a_server_is_a_model_too(gguf):
     with serving(gguf, "--threads", "1", key="secret") as server:
-        done = chat(server.url, "--api-key", "secret", said="What does the goose say?\n")
+        done = chat(server.url, "--api-key", "secret", "--temperature", "0", said="What does the goose say?\n")
         assert done.returncode == 0 and b"honk" in done.stdout
         done = chat(server.url, "--api-key", "other", said="Hello\n")
         assert done.returncode == 2 and b"401" in done.stderr and b"Traceback" not in done.stderr
@@ -132,6 +137,54 @@ def test_someone_who_types_may_stop_an_answer_and_goes_on_after_an_error():
         converse(Fake(["half", KeyboardInterrupt()]), ["a"], out.append)
 
 
+def test_someone_who_types_has_commands():
+    lines = ["/help", "/system Be brief.", "a", "/system", "b", "/banana", "/etc/passwd is?", "/quit", "c"]
+    fake, out = Fake(["x"], ["y"], ["z"]), []
+    converse(fake, lines, out.append, interactive=True)
+    said = "".join(out)
+    assert "/system TEXT" in said and "The model is told: Be brief.\nx\n" in said and "told nothing.\ny\n" in said
+    assert "There is no command /banana; /help lists them." in said and said.endswith("z\n")
+    assert [messages[0] for messages in fake.asked] == [("system", "Be brief."), ("user", "a"), ("user", "a")]
+    assert len(fake.asked[2]) == 5 and fake.asked[2][-1] == ("user", "/etc/passwd is?")
+    fake = Fake(["x"])
+    converse(fake, ["/quit"], out.append)  # what comes from a pipe is no command
+    assert fake.asked == [[("user", "/quit")]]
+
+
+def test_lines_are_broken_between_words():
+    dice, width = random.Random(0), 20
+    words = ["".join(dice.choices("abcdefgh", k=dice.randrange(1, 12))) for _ in range(200)]
+    text, out = " ".join(words), []
+    lines = Wrapping(out.append, width)
+    for start in range(0, len(text), 3):
+        lines(text[start : start + 3])
+    lines("\n")
+    assert "".join(out).splitlines() == textwrap.wrap(text, width)
+    for whole in ("  def f():\n\n    return 1\n", "x" * 50 + "\n", "犬" * 30 + "\n"):
+        out.clear()
+        lines(whole)
+        assert "".join(out).replace("\n", "") == whole.replace("\n", "")
+    assert max(map(len, "".join(out).splitlines())) <= 10  # signs that are two columns wide
+
+
+def test_it_samples_as_the_models_makers_say(tmp_path):
+    """The text of a seed is that of llama.cpp told what is in the folder's generation_config.json, or its defaults."""
+    begin, makers = "Once upon a time", {"temperature": 1.6, "top_k": 7, "top_p": 0.9}
+    folder, words = tmp_path / "model", ("--max-tokens", "30", "--threads", "1")
+    shutil.copytree(weights_dir("pebble"), folder, ignore=shutil.ignore_patterns("chat_template.jinja"))
+    texts = []
+    for said, wanted in ({}, {"temperature": 0.8, "top_k": 40, "top_p": 0.95}), (makers, makers):
+        settings = folder / "generation_config.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | said))
+        file = convert(folder, tmp_path / f"{len(said)}.gguf", type="F16").target
+        drawn, greedy = (chat(file, *how, *words, said=begin) for how in (("--seed", "5"), ("--temperature", "0")))
+        with load(file, n_threads=1) as runtime:
+            texts.append(runtime.complete(begin, 30, seed=5, min_p=0.05, **wanted) + "\n")
+            assert greedy.stdout.decode() == runtime.complete(begin, 30) + "\n"
+        assert drawn.stdout.decode() == texts[-1] != greedy.stdout.decode()
+    assert texts[0] != texts[1]
+
+
 def test_a_terminal_obeys_no_model():
     assert printable("a\tb\nc\x1b]0;x\x07\x9b2J\r🙂\u200d") == "a\tb\nc\\x1b]0;x\\x07\\x9b2J\\r🙂\u200d"
 
@@ -141,7 +194,7 @@ def test_it_talks_in_a_terminal_and_ends_at_ctrl_d(gguf):
     import pty
 
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "llmnotes.cli", "chat", str(gguf), "--threads", "1"]
+    command = [sys.executable, "-m", "llmnotes.cli", "chat", str(gguf), "--threads", "1", "--temperature", "0"]
     with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         os.close(theirs)
         os.write(ours, b"What does the goose say?\n\x04")

@@ -42,7 +42,7 @@ def openai(server):
 
 @pytest.mark.slow
 def test_the_command_line_talks_to_what_it_converted(gguf):
-    command = [sys.executable, "-m", "llmnotes.cli", "chat", str(gguf), "--threads", "1"]
+    command = [sys.executable, "-m", "llmnotes.cli", "chat", str(gguf), "--threads", "1", "--temperature", "0"]
     done = subprocess.run(command, input=b"What does the goose say?\n", capture_output=True, timeout=60)
     assert done.returncode == 0 and b"honk" in done.stdout and not done.stderr
 

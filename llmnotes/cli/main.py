@@ -152,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands for model files, and `finetune`."""
-    model = "a file, a folder, a name on the hub, pebble, pebble-chat or smollm2"
+    model = "a file, a folder, a name on the hub, pebble, pebble-chat, pebble-llava or smollm2"
     subparser = add_command(
         inspect,
         "Show what a model file is, by its content, and what it holds. Known are safetensors; PyTorch's zip, "

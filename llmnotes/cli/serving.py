@@ -1,13 +1,19 @@
 """The commands `llmnotes serve` and `llmnotes chat`."""
 
 import os
+import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from llmnotes.errors import BadSettings
 
 if TYPE_CHECKING:
     from llmnotes.serving import Client
+
+OURS = "pebble, pebble-chat, pebble-llava or smollm2"
 
 
 def serve(arguments: Namespace) -> int:
@@ -33,36 +39,38 @@ def serve(arguments: Namespace) -> int:
 def chat(arguments: Namespace) -> int:
     """Talk to a model or to a server."""
     from llmnotes.serving import Client, load
-    from llmnotes.serving.terminal import converse, piped_lines, typed_lines
+    from llmnotes.serving.terminal import Wrapping, converse, picture, piped_lines, typed_lines
 
     interactive = sys.stdin.isatty()
-    parameters = {"max_tokens": arguments.max_tokens, "temperature": arguments.temperature}
-    if arguments.seed is not None:
-        parameters["seed"] = arguments.seed
+    asked = {name: getattr(arguments, name) for name in ("system", "max_tokens", "temperature", "seed")}
+    asked["image"] = picture(arguments.image) if arguments.image else None
 
     def write(text: str) -> None:
         print(text, end="", flush=True)
 
     def talk(client: "Client", template: bool) -> None:
         lines = typed_lines() if interactive else piped_lines()
-        settings = {"system": arguments.system, "template": template, "interactive": interactive}
-        converse(client, lines, write, **settings, **parameters)
+        wrapped = Wrapping(write, shutil.get_terminal_size().columns) if sys.stdout.isatty() else write
+        converse(client, lines, wrapped, template=template, interactive=interactive, **asked)
 
     try:
         if arguments.model.startswith(("http://", "https://")):
             talk(Client(arguments.model, _key(arguments), arguments.name), True)
             return 0
-        with load(arguments.model, **_loading(arguments)) as runtime:
+        with load(arguments.model, **_loading(arguments), say=_to_stderr) as runtime:
+            if arguments.image and not runtime.sees:
+                raise BadSettings(f"{runtime.file.name} cannot see pictures; give its projector with --mmproj.")
             template = runtime.file.template is not None
             if not template:
-                print(
-                    f"{runtime.file.name} has no chat template: it continues your text instead of answering.",
-                    file=sys.stderr,
-                )
+                _to_stderr(f"{runtime.file.name} has no chat template: it continues your text instead of answering.")
             talk(runtime, template)
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def add(add_command: Callable[..., ArgumentParser]) -> None:
@@ -74,7 +82,7 @@ def add(add_command: Callable[..., ArgumentParser]) -> None:
         "llmnotes serve pebble-chat",
         answers=False,
     )
-    _model(subparser, "a GGUF file, a Hugging Face folder, a name on the hub, pebble, pebble-chat or smollm2")
+    _model(subparser, f"a GGUF file, a Hugging Face folder, a name on the hub, {OURS}")
     subparser.add_argument(
         "--host", default="127.0.0.1", help="the address to listen at; by default only this machine's own"
     )
@@ -85,18 +93,22 @@ def add(add_command: Callable[..., ArgumentParser]) -> None:
     subparser.add_argument("--verbose", action="store_true", help="print a line for each request")
     subparser = add_command(
         chat,
-        "Talk to a model, or to a server behind an address. Input from a pipe is a question a line.",
+        "Talk to a model, or to a server behind an address. Input from a pipe is a question a line; in a terminal "
+        "/help lists what else you can type.",
         "llmnotes chat pebble-chat",
         answers=False,
     )
     _model(
         subparser,
-        "a GGUF file, a folder, a name on the hub, pebble, pebble-chat, smollm2, or a server's address: http://...",
+        f"a GGUF file, a folder, a name on the hub, {OURS}, or a server's address: http://...",
     )
     subparser.add_argument("--name", help="the model's name at the server; by default the first that it lists")
     subparser.add_argument("--system", metavar="TEXT", help="what the model is told before everything else")
+    subparser.add_argument("--image", metavar="FILE", type=Path, help="a picture that goes with the first question")
     subparser.add_argument(
-        "--temperature", type=float, default=0.0, help="by default 0: always the most probable token"
+        "--temperature",
+        type=float,
+        help="0 always takes the most probable token; by default what the model's makers say, or else llama.cpp's 0.8",
     )
     subparser.add_argument("--seed", type=int, help="makes an answer at a temperature above 0 repeatable")
     subparser.add_argument(
@@ -117,6 +129,18 @@ def _model(subparser: ArgumentParser, about: str) -> None:
         "--gpu-layers", type=int, metavar="N", help="layers on the GPU; by default all, where there is one"
     )
     subparser.add_argument(
+        "--cache", metavar="TYPE", default="F16", help="keys and values are kept in F16 (default), Q8_0, Q4_0 or others"
+    )
+    subparser.add_argument(
+        "--flash-attention", choices=["on", "off", "auto"], default="auto", help="fuse attention; by default auto"
+    )
+    subparser.add_argument(
+        "--mmproj", metavar="FILE", help="the projector for pictures; the folder of a LLaVA brings its own"
+    )
+    subparser.add_argument(
+        "--draft", metavar="MODEL", help="a smaller model that writes ahead, which the model checks: the same text"
+    )
+    subparser.add_argument(
         "--api-key", metavar="KEY", help="the server's key; better set LLMNOTES_API_KEY, which no one sees"
     )
 
@@ -131,4 +155,8 @@ def _loading(arguments: Namespace) -> dict:
         "n_gpu_layers": arguments.gpu_layers,
         "n_ctx": arguments.context,
         "type": arguments.type,
+        "cache": arguments.cache.upper(),
+        "flash_attention": arguments.flash_attention,
+        "draft": arguments.draft,
+        "mmproj": arguments.mmproj,
     }

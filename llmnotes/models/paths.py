@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from importlib import import_module
 from pathlib import Path
 
 from llmnotes.errors import ModelGated, ModelNotFound
@@ -9,14 +10,16 @@ from llmnotes.formats.adapters import result_of
 from llmnotes.models.packaged import PACKAGES, converted
 from llmnotes.pebble import VARIANTS, weights_dir
 
+PEBBLE_LLAVA = "pebble-llava"  # made by llmnotes.vision, which needs what stands here
+NAMES = (*VARIANTS, *PACKAGES, PEBBLE_LLAVA)
 ENDINGS = (".gguf", ".onnx", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pb", ".h5", ".keras", ".npz", ".json")
 
 
 def path_of(name: str, revision: str | None = None) -> Path:
-    """Return the file or folder of a model: "pebble", "pebble-chat", "smollm2", a path, or a name on the hub.
+    """Return the file or folder of a model: a name of `NAMES`, a path, or a name on the hub.
 
-    A model on the hub is downloaded, in its newest `revision` unless one is given, and "smollm2" is converted the first
-    time (`packaged.converted`). The output of a fine-tuning means the folder in it that holds the adapter or the model.
+    A model on the hub is downloaded, in its newest `revision` unless one is given, "smollm2" is converted the first
+    time (`packaged.converted`), and "pebble-llava" put together (`llmnotes.vision.opening.folder`). The output of a fine-tuning means the folder in it that holds the adapter or the model.
 
     Raises `ModelNotFound`, `ModelGated`, and for "smollm2" `MissingPart` and `CannotWrite`. Does not look into what
     it finds.
@@ -28,6 +31,8 @@ def path_of(name: str, revision: str | None = None) -> Path:
         return weights_dir(name)
     if name in PACKAGES:
         return converted(name)
+    if name == PEBBLE_LLAVA:
+        return import_module("llmnotes.vision.opening").folder()
     path = Path(name).expanduser()
     if os.path.lexists(path) or os.path.isfile(f"{path}.index"):  # a TensorFlow checkpoint has no file of its name
         return result_of(path)
@@ -39,7 +44,7 @@ def path_of(name: str, revision: str | None = None) -> Path:
         raise ModelNotFound(
             f"There is no folder {name}; check the path (a relative one starts at the folder you are in)."
         )
-    near = difflib.get_close_matches(name, [*VARIANTS, *PACKAGES], n=1)
+    near = difflib.get_close_matches(name, NAMES, n=1)
     if near:
         raise ModelNotFound(f"There is no model named {name}; did you mean {near[0]}?")
     return _download(name, revision)
@@ -63,8 +68,8 @@ def _download(name: str, revision: str | None) -> Path:
         ) from None
     except errors.HFValidationError:
         raise ModelNotFound(
-            f"{name} is neither a folder nor a name that the hub allows; give pebble, pebble-chat, smollm2, "
-            "a folder, or owner/name."
+            f"{name} is neither a folder nor a name that the hub allows; give {', '.join(NAMES)}, a "
+            "folder, or owner/name."
         ) from None
     except errors.RepositoryNotFoundError:
         raise ModelNotFound(

@@ -31,12 +31,26 @@ class Bindings(Runtime):
     Raises `MissingPart` without the package, `ModelBroken` if it does not load the file, and `BadSettings`.
     """
 
-    def __init__(self, model: ModelFile, n_threads: int | None, n_gpu_layers: int | None, n_ctx: int, exact: bool):
+    def __init__(
+        self,
+        model: ModelFile,
+        n_threads: int | None,
+        n_gpu_layers: int | None,
+        n_ctx: int,
+        exact: bool,
+        **more: str | None,
+    ):
+        if more.pop("cache", "F16") != "F16" or more.pop("flash_attention", "auto") != "auto" or any(more.values()):
+            raise BadSettings(
+                "llama-cpp-python is not told about cache, flash attention, draft and projector here; leave them out, "
+                'or load the model with engine="xllamacpp".'
+            )
         if n_threads is not None and not 1 <= n_threads <= 512:
             raise BadSettings(f"n_threads is {n_threads}; give a number from 1 to 512.")
         self.file, self.n_ctx, self.n_threads = model, n_ctx, n_threads or cores()
         self.n_gpu_layers = ALL_LAYERS if n_gpu_layers is None else n_gpu_layers
         self.url, self.model, self._exact = f"{model.name} in llama-cpp-python", model.name, exact  # for the errors
+        self.sees = False
         self._llama = self._open_model(exact)
 
     def tokenize(self, text: str) -> list[int]:

@@ -28,8 +28,8 @@ class Client:
 
     `key` is sent as a bearer token, `model` is the model's name at the server (by default the first that the server
     lists), and `seconds` is how long to wait for an answer. The most probable token is always taken, unless a
-    `temperature` above 0 is given. All other request parameters, such as `top_p`, `seed`, `stop` or llama.cpp's
-    `grammar`, are sent as they are.
+    `temperature` above 0 is given; with None it is the server's own. All other request parameters, such as `top_p`,
+    `seed`, `stop` or llama.cpp's `grammar`, are sent as they are.
 
     Every method raises `ServerFailed` if the server does not answer, or answers with an error, and `MissingPart`
     without the package openai. Does not try again, and does not send this machine's own addresses through a proxy.
@@ -120,7 +120,8 @@ class Client:
         return self.model
 
     def _with_defaults(self, max_tokens: int, parameters: dict) -> dict:
-        return {"model": self._model(), "max_tokens": max_tokens, "temperature": 0, **parameters}
+        wanted = {"model": self._model(), "max_tokens": max_tokens, "temperature": 0, **parameters}
+        return {name: value for name, value in wanted.items() if value is not None}
 
     def _text(self, answer: dict, field: str) -> str:
         """Return the text of the first choice; "" where it has none."""

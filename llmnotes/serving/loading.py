@@ -1,21 +1,28 @@
 """Load a model into llama.cpp on this machine: choose the engine, and make a GGUF file where there is none yet."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from llmnotes.errors import BadSettings, CannotWrite, FileUnreadable, NotConvertible
+from llmnotes import formats
+from llmnotes.errors import BadSettings, CannotWrite, FileUnreadable, NotConvertible, UnknownFormat
 from llmnotes.formats import convert, identify
 from llmnotes.formats.adapters import is_adapter, name_of
+from llmnotes.formats.gguf.llava import is_llava
+from llmnotes.formats.gguf.mmproj import CLASS_TOKEN
+from llmnotes.formats.huggingface import settings
 from llmnotes.home import place_for
 from llmnotes.llama_cpp.engine import context_of
+from llmnotes.llama_cpp.model_file import ModelFile
 from llmnotes.llama_cpp.trial import checked_file
 from llmnotes.models import path_of
 from llmnotes.models.adapters import base_folder, whole
 from llmnotes.serving.bindings import Bindings
 from llmnotes.serving.runtime import Runtime
 
+PROJECTOR = "clip"  # the architecture that a projector's GGUF names
 ENGINES = {"xllamacpp": "xllamacpp", "llama-cpp-python": "llama_cpp"}  # distribution: the package it installs
 
 
@@ -27,7 +34,12 @@ def load(
     n_ctx: int | None = None,
     type: str | None = None,
     exact: bool = False,
+    cache: str = "F16",
+    flash_attention: str = "auto",
+    draft: str | Path | None = None,
+    mmproj: str | Path | None = None,
     engine: str | None = None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Runtime:
     """Load a model into llama.cpp and return it as a `Runtime`; `close` it, or use it in a `with`.
 
@@ -39,9 +51,14 @@ def load(
     almost equally probable. (100 texts of 64 tokens by Pebble in F16: 100 equal with `exact`, 99 without, where the
     logits of two tokens differ by 0.0003.)
 
+    `cache`, `flash_attention`, `draft` and `mmproj` are those of `llmnotes.llama_cpp.engine.start`; a `draft` may be
+    any model with the same vocabulary, and a folder with a LLaVA brings its own projector.
+
     `engine` is "xllamacpp", llama.cpp in a wheel, which runs in a child process; or "llama-cpp-python", which was
     compiled on this machine, perhaps for its GPU, and runs in this process. By default it is the first of them that is
     installed. Both give the same text.
+
+    `say` receives a line where llama.cpp does something otherwise than it seems.
 
     Raises `UnknownFormat`, `FileBroken` and `ModelBroken` for a file that llama.cpp does not run, before anything
     starts; `MissingPart` without the engine; `BadSettings`; `ProcessDied`. Does not check whether the model fits into
@@ -56,8 +73,45 @@ def load(
     if engine not in ENGINES:
         raise BadSettings(f"There is no engine {engine[:40]}; choose {' or '.join(ENGINES)}.")
     model = checked_file(gguf_of(name, type))
+    more = {"cache": cache, "flash_attention": flash_attention, **companions(name, model, draft, mmproj, say)}
     runtime = Bindings if engine == "llama-cpp-python" else Runtime
-    return runtime(model, n_threads, n_gpu_layers, context_of(model, n_ctx), exact)
+    return runtime(model, n_threads, n_gpu_layers, context_of(model, n_ctx), exact, **more)
+
+
+def companions(
+    name: str | Path,
+    model: ModelFile,
+    draft: str | Path | None,
+    mmproj: str | Path | None,
+    say: Callable[[str], object] = lambda line: None,
+) -> dict[str, str | None]:
+    """Return the paths of the files that run beside `model`: {"draft": ..., "mmproj": ...}, None where there is none.
+
+    A LLaVA in a folder brings its projector: it is converted as `gguf_of` converts the language model, and `say` is
+    told what llama.cpp does otherwise than transformers. Raises what `gguf_of` raises, `BadSettings` for a draft of
+    another vocabulary, and `UnknownFormat` for a file without projector.
+    """
+    found: dict[str, str | None] = {"draft": None, "mmproj": None}
+    if draft is not None:
+        smaller = checked_file(gguf_of(draft))
+        if smaller.vocabulary != model.vocabulary:
+            raise BadSettings(
+                f"{smaller.name} has {smaller.vocabulary or 0:,} tokens and {model.name} {model.vocabulary or 0:,}; "
+                "take a draft with the model's own vocabulary, such as a smaller one of its family."
+            )
+        found["draft"] = str(smaller.path)
+    if mmproj is not None:
+        sight = formats.inspect(mmproj)
+        if sight.architecture != PROJECTOR:
+            raise UnknownFormat(
+                f"{sight.path.name} is no projector; make one from the model's folder with: llmnotes convert FOLDER "
+                "mmproj.gguf --to mmproj"
+            )
+        found["mmproj"] = str(sight.path)
+    elif (config := path_of(str(name)) / "config.json").is_file() and is_llava(settings(config)):
+        found["mmproj"] = str(_made(config.parent, "mmproj"))
+        say(CLASS_TOKEN)
+    return found
 
 
 def gguf_of(name: str | Path, type: str | None = None) -> Path:
@@ -79,16 +133,22 @@ def gguf_of(name: str | Path, type: str | None = None) -> Path:
                 f"{path.name} NEW.gguf --type {type}"
             )
         return path
+    return _made(path, "gguf", type)
+
+
+def _made(path: Path, to: str, type: str | None = None) -> Path:
+    """Return the file made of a folder by `convert(..., to=to)`, kept as long as the folder does not change."""
     place = place_for("gguf", name_of(path))
     # The name says which folder and type it is, then which state of the folder: sizes and times of its files.
     stem = f"{name_of(path)}-{type or 'plain'}-{_digest(str(path.resolve()))}"
+    stem = stem if to == "gguf" else f"{to}-{stem}"
     state = _state(path)
     target = place / f"{stem}-{_digest(repr(state))}.gguf"
     if target.exists():
         return target
     try:
-        with whole(path, str(name)) as folder:
-            convert(folder, target, type=type)
+        with whole(path, str(path)) as folder:
+            convert(folder, target, to=to, type=type)
     except CannotWrite:
         if not target.exists():  # it exists if another process was faster
             raise

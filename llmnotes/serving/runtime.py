@@ -23,11 +23,21 @@ class Runtime(Client):
     listens on a port of 127.0.0.1 and wants a key that only this object has.
     """
 
-    def __init__(self, model: ModelFile, n_threads: int | None, n_gpu_layers: int | None, n_ctx: int, exact: bool):
-        self._child = Child(model, n_threads=n_threads, n_gpu_layers=n_gpu_layers, n_ctx=n_ctx, exact=exact)
+    def __init__(
+        self,
+        model: ModelFile,
+        n_threads: int | None,
+        n_gpu_layers: int | None,
+        n_ctx: int,
+        exact: bool,
+        **more: str | None,
+    ):
+        sizes = {"n_threads": n_threads, "n_gpu_layers": n_gpu_layers, "n_ctx": n_ctx}
+        self._child = Child(model, **sizes, exact=exact, **more)
         super().__init__(self._child.address + "/v1", self._child.key, model.name)
         self.file, self.n_ctx, self.n_threads = model, n_ctx, n_threads or cores()
         self.n_gpu_layers = ALL_LAYERS if n_gpu_layers is None else n_gpu_layers
+        self.sees = more.get("mmproj") is not None  # whether it takes pictures
         self._exact = exact
         self._library_model: Model | None = None  # opened when logits are asked for, which the server does not give
 

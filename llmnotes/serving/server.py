@@ -14,7 +14,7 @@ from llmnotes.llama_cpp.trial import checked_file
 from llmnotes.serving.chats import separator_of
 from llmnotes.serving.front import Front
 from llmnotes.serving.http_messages import HEAD
-from llmnotes.serving.loading import gguf_of
+from llmnotes.serving.loading import companions, gguf_of
 from llmnotes.serving.parameters import Abilities
 
 PARALLEL = 4
@@ -32,6 +32,10 @@ def serve(
     n_gpu_layers: int | None = None,
     n_ctx: int | None = None,
     type: str | None = None,
+    cache: str = "F16",
+    flash_attention: str = "auto",
+    draft: str | Path | None = None,
+    mmproj: str | Path | None = None,
     verbose: bool = False,
     say: Callable[[str], object] = print,
 ) -> None:
@@ -57,8 +61,11 @@ def serve(
         raise BadSettings("The API key is empty or has characters that a header cannot carry; take letters and digits.")
     model = checked_file(gguf_of(name, type))
     tokens = context_of(model, n_ctx)
+    notes: list[str] = []
+    more = {"cache": cache, "flash_attention": flash_attention, **companions(name, model, draft, mmproj, notes.append)}
     with _open_port(host, port) as port_socket:
-        child = Child(model, n_threads=n_threads, n_gpu_layers=n_gpu_layers, n_ctx=tokens, parallel=parallel)
+        sizes = {"n_threads": n_threads, "n_gpu_layers": n_gpu_layers, "n_ctx": tokens, "parallel": parallel}
+        child = Child(model, **sizes, **more)
         try:
             facts = child.ask("/props")
             abilities = Abilities(
@@ -75,6 +82,8 @@ def serve(
 
             def ready() -> None:
                 say(f"{model.name}: {address} ({parallel} answers at once, {tokens:,} tokens each; Ctrl-C ends it)")
+                for note in notes:
+                    say(note)
                 if not abilities.chats:
                     say(f"{model.name} has no chat template: it continues texts, and requests to chat are refused.")
                 if host not in LOCAL and not key:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from llmnotes.errors import ModelBroken, ModelNotFound, UnknownName
+from llmnotes.errors import CannotWrite, ModelBroken, ModelNotFound, UnknownName
 from llmnotes.formats.gguf.llava import is_llava
+from llmnotes.formats.safe_write import new_folder
+from llmnotes.home import place_for
 from llmnotes.models import open_model, path_of
 from llmnotes.models.opening import quiet
 from llmnotes.models.temporary import let_go, temporary_folder
@@ -143,6 +147,36 @@ def save(model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder
     with quiet():
         model.save_pretrained(folder)
     processor.save_pretrained(folder)
+
+
+def folder() -> Path:
+    """Return the Hugging Face folder of "pebble-llava", put together once and kept in ~/.llmnotes/models (18 MB).
+
+    Raises `CannotWrite` where there is no room, and what `assemble` raises.
+
+    >>> folder().name
+    'pebble-llava'
+    """
+    state = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(WEIGHTS.rglob("*")) if file.is_file()))
+    place = place_for("models", NAME) / f"{NAME}-{state.hexdigest()[:12]}"
+    target = place / NAME
+    if target.exists():
+        return target
+    place.mkdir(exist_ok=True)
+    model, processor = assemble(STAGES[-1])
+    try:
+        with temporary_folder() as temporary, new_folder(target) as new:
+            save(model, processor, temporary)
+            for file in sorted(temporary.iterdir()):
+                with new.file(file.name) as copy:
+                    copy.write(file.read_bytes())
+    except CannotWrite:
+        if not target.exists():  # it exists if another process was faster
+            raise
+    for old in place.parent.glob(f"{NAME}-*"):
+        if old != place:
+            shutil.rmtree(old, ignore_errors=True)
+    return target
 
 
 def read_tensors(path: Path, model: nn.Module) -> dict[str, torch.Tensor]:

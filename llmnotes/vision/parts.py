@@ -19,14 +19,18 @@ TOKENS = (SIZE // PATCH) ** 2  # what a picture takes up in the language model
 LAYER = -2  # the projector sees the encoder's last layer but one, as in LLaVA
 IMAGE = "<image>"
 CAPTION = 24  # tokens of a caption at most
-# What Pebble's own template writes, and for a picture its token in front of the question.
+# What Pebble's own template writes, and for a picture its token in front of the question. llama.cpp gives a message as
+# one text, in which a mark such as <__media__> stands for the picture.
 TEMPLATE = """{{- bos_token -}}
 {%- for message in messages -%}
 {%- if message['role'] not in ['user', 'assistant'] -%}
 {{- raise_exception("Pebble knows two roles, user and assistant.") -}}
 {%- endif -%}
 {{- '<|' + message['role'] + '|>' -}}
-{%- if message['content'] is string -%}
+{%- if message['content'] is string and message['content'].startswith('<__media_') -%}
+{%- set cut = message['content'].split('__>', 1) -%}
+{{- cut[0] + '__> ' + cut[1].strip() -}}
+{%- elif message['content'] is string -%}
 {{- ' ' + message['content'].strip() -}}
 {%- else -%}
 {%- for part in message['content'] if part['type'] == 'image' -%}{{- '<image>' -}}{%- endfor -%}

@@ -19,6 +19,11 @@ TYPES = ("F32", "F16", "BF16", "Q8_0")
 # A convolution and a table that is looked up by row: GGML computes them from floats alone.
 FLOATS = ("v.patch_embd.weight", "v.position_embd.weight")
 
+# What the conversion says, and whoever runs the file.
+CLASS_TOKEN = (
+    "llama.cpp puts CLIP's class token after the patches instead of before them, so answers about images differ."
+)
+
 
 def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
     """Write the vision tower and the projector of a LLaVA folder as a projector file: F16 unless `type` says otherwise.
@@ -57,9 +62,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     if seen.crops:
         lost.append("llama.cpp pads an image that is not square; this model's own processor crops it.")
     lost.append("llama.cpp approximates the projector's GELU with tanh; transformers computes it exactly.")
-    lost.append(
-        "llama.cpp puts CLIP's class token after the patches instead of before them, so answers about images differ."
-    )
+    lost.append(CLASS_TOKEN)
     left = _left(inspection, [tensors[weight.sources[0]] for weight in unseen], parts)
     return Conversion.of(inspection, dst, "mmproj", parts, lost, fallbacks, left)
 
