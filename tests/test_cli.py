@@ -208,7 +208,7 @@ def test_convert_writes_and_says_what_was_lost(tmp_path, capsys):
         (["inspect", "peble"], "did you mean pebble"),
         (["inspect", "./nowhere/x"], "check the path"),
         (["inspect", "."], "does not recognize the folder"),
-        (["inspect", "a" * 300], "give pebble, pebble-chat, smollm2, a folder"),
+        (["inspect", "a" * 300], "give pebble, pebble-chat, smollm2, pebble-llava, a folder"),
         (["convert", "pebble", "no/such/folder/p.safetensors"], "make it first"),
         (["convert", "pebble", "p.xyz"], "add one of --to"),
     ],

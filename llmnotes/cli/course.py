@@ -113,9 +113,14 @@ def progress(arguments: argparse.Namespace) -> int:
 def doctor(arguments: argparse.Namespace) -> int:
     """Print the machine's report; 1 if a part is missing."""
     from llmnotes.hardware import this_machine
+    from llmnotes.llama_cpp.gpus import idle_gpu
 
     machine = this_machine()
-    print(json.dumps(machine.as_dict(), indent=1) if arguments.json else machine.as_text())
+    idle = idle_gpu()
+    if arguments.json:
+        print(json.dumps(machine.as_dict() | {"idle_gpu": idle}, indent=1))
+    else:
+        print(machine.as_text(), *filter(None, [idle]), sep="\n")
     return int(bool(machine.missing))
 
 

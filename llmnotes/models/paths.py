@@ -19,7 +19,8 @@ def path_of(name: str, revision: str | None = None) -> Path:
     """Return the file or folder of a model: a name of `NAMES`, a path, or a name on the hub.
 
     A model on the hub is downloaded, in its newest `revision` unless one is given, "smollm2" is converted the first
-    time (`packaged.converted`), and "pebble-llava" put together (`llmnotes.vision.opening.folder`). The output of a fine-tuning means the folder in it that holds the adapter or the model.
+    time (`packaged.converted`), and "pebble-llava" put together (`llmnotes.vision.opening.folder`). The output of a
+    fine-tuning means the folder in it that holds the adapter or the model.
 
     Raises `ModelNotFound`, `ModelGated`, and for "smollm2" `MissingPart` and `CannotWrite`. Does not look into what
     it finds.

@@ -15,6 +15,7 @@ from llmnotes.formats.gguf.mmproj import CLASS_TOKEN
 from llmnotes.formats.huggingface import settings
 from llmnotes.home import place_for
 from llmnotes.llama_cpp.engine import context_of
+from llmnotes.llama_cpp.gpus import idle_gpu
 from llmnotes.llama_cpp.model_file import ModelFile
 from llmnotes.llama_cpp.trial import checked_file
 from llmnotes.models import path_of
@@ -39,7 +40,7 @@ def load(
     draft: str | Path | None = None,
     mmproj: str | Path | None = None,
     engine: str | None = None,
-    say: Callable[[str], object] = lambda line: None,
+    say: Callable[[str], object] | None = None,
 ) -> Runtime:
     """Load a model into llama.cpp and return it as a `Runtime`; `close` it, or use it in a `with`.
 
@@ -58,7 +59,7 @@ def load(
     compiled on this machine, perhaps for its GPU, and runs in this process. By default it is the first of them that is
     installed. Both give the same text.
 
-    `say` receives a line where llama.cpp does something otherwise than it seems.
+    `say` receives a line where llama.cpp does something otherwise than it seems, such as not using a GPU.
 
     Raises `UnknownFormat`, `FileBroken` and `ModelBroken` for a file that llama.cpp does not run, before anything
     starts; `MissingPart` without the engine; `BadSettings`; `ProcessDied`. Does not check whether the model fits into
@@ -74,6 +75,8 @@ def load(
         raise BadSettings(f"There is no engine {engine[:40]}; choose {' or '.join(ENGINES)}.")
     model = checked_file(gguf_of(name, type))
     more = {"cache": cache, "flash_attention": flash_attention, **companions(name, model, draft, mmproj, say)}
+    if say is not None and n_gpu_layers != 0 and engine == "xllamacpp" and (idle := idle_gpu()):
+        say(idle)
     runtime = Bindings if engine == "llama-cpp-python" else Runtime
     return runtime(model, n_threads, n_gpu_layers, context_of(model, n_ctx), exact, **more)
 
@@ -83,7 +86,7 @@ def companions(
     model: ModelFile,
     draft: str | Path | None,
     mmproj: str | Path | None,
-    say: Callable[[str], object] = lambda line: None,
+    say: Callable[[str], object] | None,
 ) -> dict[str, str | None]:
     """Return the paths of the files that run beside `model`: {"draft": ..., "mmproj": ...}, None where there is none.
 
@@ -110,7 +113,8 @@ def companions(
         found["mmproj"] = str(sight.path)
     elif (config := path_of(str(name)) / "config.json").is_file() and is_llava(settings(config)):
         found["mmproj"] = str(_made(config.parent, "mmproj"))
-        say(CLASS_TOKEN)
+        if say is not None:
+            say(CLASS_TOKEN)
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from llmnotes.errors import BadSettings, ProcessDied, ServerFailed
 from llmnotes.llama_cpp.child import Child
 from llmnotes.llama_cpp.engine import context_of
+from llmnotes.llama_cpp.gpus import idle_gpu
 from llmnotes.llama_cpp.trial import checked_file
 from llmnotes.serving.chats import separator_of
 from llmnotes.serving.front import Front
@@ -63,6 +64,8 @@ def serve(
     tokens = context_of(model, n_ctx)
     notes: list[str] = []
     more = {"cache": cache, "flash_attention": flash_attention, **companions(name, model, draft, mmproj, notes.append)}
+    if n_gpu_layers != 0 and (idle := idle_gpu()):
+        notes.append(idle)
     with _open_port(host, port) as port_socket:
         sizes = {"n_threads": n_threads, "n_gpu_layers": n_gpu_layers, "n_ctx": tokens, "parallel": parallel}
         child = Child(model, **sizes, **more)
