@@ -2,12 +2,12 @@
 
 import copy
 import json
+import sys
 
 import pytest
 from transformers import AutoTokenizer
 
 from llmnotes.errors import FileBroken, MissingPart
-from llmnotes.finetuning import records
 from llmnotes.finetuning.data import IGNORE, Row, encode, examples
 from llmnotes.finetuning.records import read, unused
 from llmnotes.pebble import weights_dir
@@ -258,31 +258,43 @@ def test_fields_that_nothing_reads_are_named():
     assert unused(examples([{"text": "a", "fact": 2}])) == ""
 
 
-def test_tables_need_the_library_datasets(tmp_path, monkeypatch):
-    import sys
-
+def test_a_table_is_read_cell_by_cell_as_text(tmp_path):
     path = tmp_path / "d.csv"
-    path.write_text("prompt,completion,id\na,b,1\n,c,2\n", encoding="utf-8")
+    path.write_bytes('\ufeffprompt,completion,id\r\nNA,7,1\r\n,"c, ""d""\ne",\r\n'.encode())
+    assert [(e.fields, e.where) for e in read(path)] == [
+        ({"prompt": "NA", "completion": "7", "id": "1"}, f"{path}, line 2"),
+        ({"prompt": "", "completion": 'c, "d"\ne', "id": ""}, f"{path}, line 4"),
+    ]
+    for content, sentence in (
+        (b"text\na\nb,c\n", "line 3 has not as many cells as the first line has names"),
+        (b"prompt,completion\na\n", "line 2 has not as many cells"),
+        (b'text\n"a\n', "is no CSV in UTF-8"),
+        (b"text\n\xff\n", "is no CSV in UTF-8"),
+        (b"question,answer\na,b\n", "line 2 must be one of"),
+        (b"text\n", "holds no line of data"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(FileBroken, match=sentence):
+            read(path)
+
+
+def test_parquet_needs_the_library_datasets(tmp_path, monkeypatch):
+    path = tmp_path / "d.parquet"
+    path.write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingPart, match="d.csv is a table, which the library datasets reads; bring it with"):
+    with pytest.raises(MissingPart, match="d.parquet is read by the library datasets; bring it with"):
         read(path)
 
-    class Dataset:  # what the library answers to such a file, and what it does with a broken one
-        @staticmethod
-        def from_csv(path, keep_in_memory):
-            return [{"prompt": "a", "completion": "b", "id": 1}, {"prompt": "", "completion": "c", "id": None}]
+    class Dataset:  # what the library answers
+        rows = ({"messages": TALK["messages"], "n": None},)
 
-        @staticmethod
-        def from_parquet(path, keep_in_memory):
-            raise ValueError("Parquet magic bytes not found\nin footer")
+        @classmethod
+        def from_parquet(cls, path, keep_in_memory):
+            return (row if row else int("Parquet magic bytes not found\nin footer") for row in cls.rows)
 
     monkeypatch.setitem(sys.modules, "datasets", type(sys)("datasets"))
     monkeypatch.setattr(sys.modules["datasets"], "Dataset", Dataset, raising=False)
-    assert [(e.fields, e.where) for e in read(path)] == [
-        ({"prompt": "a", "completion": "b", "id": 1}, f"{path}, row 1"),
-        ({"prompt": "", "completion": "c"}, f"{path}, row 2"),
-    ]
-    (tmp_path / "d.parquet").write_bytes(b"x")
-    with pytest.raises(FileBroken, match=r"cannot be read as a table \(Parquet magic bytes not found\); check the"):
-        read(tmp_path / "d.parquet")
-    assert records.TABLES
+    assert [(e.fields, e.where) for e in read(path)] == [(TALK, f"{path}, row 1")]
+    Dataset.rows = ({},)
+    with pytest.raises(FileBroken, match="d.parquet is no Parquet file"):
+        read(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from collections import Counter
@@ -14,7 +15,6 @@ from llmnotes.finetuning import record_forms
 from llmnotes.finetuning.record_forms import KINDS, broken
 
 LINE_LIMIT = 16 * 2**20  # bytes in one line
-TABLES = {".csv": "csv", ".parquet": "parquet"}  # what the library datasets reads, by a file's ending
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Example:
 
 
 def read(path: str | Path) -> list[Example]:
-    """Return the examples in a file: JSON lines (empty ones are skipped), one JSON array, or a table.
+    """Return the examples in a file: JSON lines (empty ones are skipped), one JSON array, CSV or Parquet.
 
     A record is {"messages": [{"role": ..., "content": ...}, ...]} as OpenAI has it, with "tools" if need be,
     {"prompt": ..., "completion": ...} or {"text": ...}, as TRL names them; Alpaca's "instruction", "input", "output"
-    and ShareGPT's "conversations" become messages. Other fields, such as "fact" (see `split`), are kept. CSV and
-    Parquet are read where the library datasets is installed.
+    and ShareGPT's "conversations" become messages. Other fields, such as "fact" (see `split`), are kept. Parquet
+    is read where the library datasets is installed.
 
     Raises `FileUnreadable` where there is no file, `FileBroken` with the line's number for a record that is none of
-    these, and for a file without any, and `MissingPart` for a table without datasets.
+    these, and for a file without any, and `MissingPart` for Parquet without datasets.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,7 +42,7 @@ def read(path: str | Path) -> list[Example]:
             f"There is no file {path}; check the path (a relative one starts at the folder you are in)."
         )
     try:
-        records = _table(path) if path.suffix.lower() in TABLES else _json(path)
+        records = {".csv": _csv, ".parquet": _parquet}.get(path.suffix.lower(), _json)(path)
         found = [Example(record_forms.normal(fields, where), where) for fields, where in records]
     except OSError as error:
         raise FileUnreadable(f"{path} cannot be read ({error.strerror}); check its rights.") from None
@@ -105,24 +105,35 @@ def _parsed(content: bytes, where: str) -> object:
         raise broken(where, f"is no JSON ({reason}); put one object on each line: {KINDS}") from None
 
 
-def _table(path: Path) -> Iterator[tuple[object, str]]:
-    """Yield (record, where it stands) of a CSV or Parquet file; an empty cell is a field that is not there."""
+def _csv(path: Path) -> Iterator[tuple[object, str]]:
+    """Yield (record, where it stands) of a CSV file with names in its first line; each cell is a text."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file, strict=True)
+        try:
+            for row in rows:
+                where = f"{path}, line {rows.line_num}"
+                if None in row or None in row.values():
+                    raise broken(where, "has not as many cells as the first line has names; quote what holds a comma")
+                yield row, where
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise broken(f"{path}, line {rows.line_num + 1}", f"is no CSV in UTF-8 ({error}); save it so") from None
+
+
+def _parquet(path: Path) -> Iterator[tuple[object, str]]:
+    """Yield (record, where it stands) of a Parquet file."""
     try:
         from datasets import Dataset  # pyright: ignore[reportMissingImports]  (an optional part)
     except ImportError:
         raise MissingPart(
-            f"{path.name} is a table, which the library datasets reads; bring it with: python -m pip install datasets; "
-            "or write JSON lines."
+            f"{path.name} is read by the library datasets; bring it with: python -m pip install datasets; or write "
+            "JSON lines."
         ) from None
-    reader = {"csv": Dataset.from_csv, "parquet": Dataset.from_parquet}[TABLES[path.suffix.lower()]]
     try:
-        rows = list(reader(str(path), keep_in_memory=True))
-    except Exception as error:  # of pyarrow, pandas and datasets, each with its own
-        raise broken(
-            str(path), f"cannot be read as a table ({str(error).splitlines()[0][:120]}); check the file"
-        ) from None
+        rows = list(Dataset.from_parquet(str(path), keep_in_memory=True))
+    except Exception as error:  # of pyarrow and datasets, each with its own
+        raise broken(str(path), f"is no Parquet file ({str(error).splitlines()[0][:120]}); write it again") from None
     for number, row in enumerate(rows, 1):
-        yield {name: cell for name, cell in row.items() if cell is not None}, f"{path}, row {number}"
+        yield row, f"{path}, row {number}"
 
 
 def split(

@@ -1,7 +1,7 @@
 """One YAML file says how a model is fine-tuned; a wrong key or value is one sentence that names the right one.
 
 model: pebble            # pebble, pebble-chat, smollm2, a folder, or a name on the hub
-data: lessons.jsonl      # JSON lines or an array: messages (tools too), prompt and completion, text, Alpaca, ShareGPT
+data: lessons.jsonl      # JSON, CSV or Parquet: messages (with tools), prompt and completion, text, Alpaca, ShareGPT
 held_out: 0.1            # a share of the data (by its field "fact"), or another file
 output: taught           # a new folder; an unfinished training in it goes on
 method: lora             # lora, qlora or full
