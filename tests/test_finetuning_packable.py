@@ -50,11 +50,6 @@ OWN = {
     "gemma2": WINDOW | TURNS,
     "gemma3_text": WINDOW | TURNS,
     "gpt2": {"n_positions": 64},
-    "llama4_text": {
-        "attention_chunk_size": 4,
-        "intermediate_size_mlp": 48,
-        "layer_types": ["chunked_attention", "full_attention"],
-    },
     "ministral": WINDOW | TURNS,
     "mistral": WINDOW,
     "mixtral": WINDOW,
