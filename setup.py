@@ -4,7 +4,9 @@ In the repository the notebooks lie in notebooks/, where people read them; in th
 as llmnotes/course/lessons, where `llmnotes start` copies them from. An editable install reads them in the repository.
 """
 
+import re
 import shutil
+import tomllib
 from pathlib import Path
 
 from setuptools import setup
@@ -24,4 +26,24 @@ class WithLessons(build_py):
             shutil.copyfile(notebook, copy)
 
 
-setup(cmdclass={"build_py": WithLessons})
+def long_description() -> str:
+    """Return the README for an index of packages, which has no files beside it: its links lead to the tag.
+
+    Without an address in `[project.urls]` links become their text, and pictures go.
+    """
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = Path("README.md").read_text(encoding="utf-8")
+    address = project.get("urls", {}).get("Repository")
+    if not address:
+        text = re.sub(r"!\[[^]]*\]\((?!https:)[^)]*\)\n*", "", text)
+        return re.sub(r"\[([^]]*)\]\((?!https:)[^)]*\)", r"\1", text)
+    tag = f"v{project['version']}"
+    text = re.sub(r"(!\[[^]]*\]\()(?!https:)", rf"\1{address}/raw/{tag}/", text)
+    return re.sub(r"((?<!\!)\[[^][]*\]\()(?!https:)", rf"\1{address}/blob/{tag}/", text)
+
+
+setup(
+    cmdclass={"build_py": WithLessons},
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+)

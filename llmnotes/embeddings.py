@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmnotes.errors import MissingPart, UnknownName
+from llmnotes.parts import bring
 from llmnotes.word_lists import analogy_pairs
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def load_vectors() -> WordVectors:
     """
     spec = importlib.util.find_spec("wordllama")
     if spec is None or not spec.origin:
-        raise MissingPart('The word vectors are not installed: run python -m pip install "llmnotes[course]".')
+        raise MissingPart(f"The word vectors are not installed; bring them with: {bring('wordllama')}")
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 

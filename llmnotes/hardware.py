@@ -1,27 +1,12 @@
 """What this machine has (cores, memory, an accelerator, packages), and what is missing on it."""
 
-import importlib.metadata
 import os
 import platform
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# What the notebooks import: distribution -> the extra of llmnotes that brings it ("" for the core)
-PARTS = {
-    "torch": "",
-    "transformers": "",
-    "tokenizers": "",
-    "safetensors": "",
-    "numpy": "",
-    "scikit-learn": "",
-    "matplotlib": "",
-    "plotly": "",
-    "gguf": "",
-    "bitsandbytes": "course",
-    "wordllama": "course",
-    "picklescan": "course",
-}
+from llmnotes.parts import NEEDED, REAL_MODELS, bring, parts, version
 
 
 @dataclass(frozen=True)
@@ -36,7 +21,8 @@ class Machine:
     gpu: str | None
     gpu_memory: int
     versions: dict[str, str]
-    missing: dict[str, str]  # distribution -> the command that installs it
+    missing: dict[str, str]  # package that the course needs -> the command that installs it
+    optional: dict[str, str]  # package that something else can use, and is not here -> the same
 
     def as_dict(self) -> dict:
         """Return the report as plain types, ready for JSON."""
@@ -60,6 +46,9 @@ class Machine:
             lines.append(f"GPU      {self.gpu}" + (f", {self.gpu_memory / gib:.1f} GiB" * bool(self.gpu_memory)))
         lines += [f"{name:<13}{version}" for name, version in self.versions.items()]
         lines += [f"{name:<13}missing; install it with: {command}" for name, command in self.missing.items()]
+        if self.optional:
+            lines.append("not here, and needed for some things only:")
+            lines += [f"  {what}: {command}" for what, command in self.optional.items()]
         return "\n".join(lines)
 
 
@@ -151,18 +140,24 @@ def gpu() -> tuple[str | None, int]:
 def this_machine() -> Machine:
     """Return what this machine has: cores, memory, accelerator, versions, and what is missing with the command for it.
 
+    What is needed is the core and what the lessons import, the extra `course`; every other extra is named as optional.
+
     Imports torch if it is installed, to ask for the GPU; loads no model and needs no network.
 
     >>> this_machine().cores >= 1
     True
     """
-    versions, missing = {}, {}
-    for distribution, extra in PARTS.items():
-        try:
-            versions[distribution] = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            target = f'"llmnotes[{extra}]"' if extra else distribution
-            missing[distribution] = f"{os.path.basename(sys.executable)} -m pip install {target}"
+    needed = [name for extra in NEEDED for name in parts().get(extra, {})]
+    versions = {name: found for name in needed if (found := version(name))}
+    missing = {name: bring(name) for name in needed if name not in versions}
+    optional = {}
+    for extra, packages in parts().items():
+        absent = [name for name in packages if name not in needed and version(name) is None]
+        if extra != "dev" and absent:
+            optional[f"{extra} ({', '.join(absent)})"] = bring(*absent)
+    absent = [name for name in REAL_MODELS if version(name) is None]
+    if absent:
+        optional[f"real models ({', '.join(absent)})"] = bring(*absent)
     name, gpu_bytes = gpu() if "torch" in versions else (None, 0)
     total, free = memory()
     return Machine(
@@ -175,4 +170,5 @@ def this_machine() -> Machine:
         gpu_bytes,
         versions,
         missing,
+        optional,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from llmnotes.embeddings import WordVectors
 from llmnotes.errors import MissingPart
 from llmnotes.models.packaged import PACKAGES, SENTENCES, file_of
+from llmnotes.parts import bring
 from llmnotes.pebble import weights_dir
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def real_tokenizers() -> "dict[str, Tokenizer]":
 
     wordllama = importlib.util.find_spec("wordllama")
     if wordllama is None or not wordllama.origin:
-        raise MissingPart('Llama 2\'s tokenizer is not installed: run python -m pip install "llmnotes[course]".')
+        raise MissingPart(f"Llama 2's tokenizer is not installed; bring it with: {bring('wordllama')}")
     return {
         "Pebble": plain_tokenizer(weights_dir("pebble") / "tokenizer.json"),
         "Llama 2": plain_tokenizer(Path(wordllama.origin).parent / "tokenizers" / "l2_supercat_tokenizer_config.json"),

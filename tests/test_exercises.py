@@ -2,15 +2,18 @@
 
 import json
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from llmnotes.errors import UnknownName
+from llmnotes.cli.main import main
+from llmnotes.errors import CannotWrite, FileBroken, FileUnreadable, UnknownName
 from llmnotes.exercises import BY_NOTEBOOK, check, find, reveal
 from llmnotes.exercises.exercise import assess
-from llmnotes.exercises.progress import progress_file, solved
+from llmnotes.exercises.progress import MOVED, VERSION, bring, export, kept, progress_file, remember, reset, solved
 
 from .wrong_answers import WRONG
 
@@ -109,7 +112,8 @@ def test_an_answer_that_raises_gets_a_sentence_and_a_solved_one_is_kept(capsys):
     assert solved() == []
     check("00.1", bind(exercise, exercise.solution))
     check("00.1", bind(exercise, exercise.solution))
-    assert solved() == ["00.1"] and json.loads(progress_file().read_text(encoding="utf-8")) == {"solved": ["00.1"]}
+    assert solved() == ["00.1"]
+    assert json.loads(progress_file().read_text("utf-8")) == {"version": 2, "solved": ["00.1"], "answers": {}}
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("✗ 00.1 Bits per weight: this counts bytes") and out[1] == "✓ 00.1 Bits per weight: right"
 
@@ -139,6 +143,74 @@ def test_a_damaged_or_unwritable_progress_file_loses_nothing_else(monkeypatch, t
     monkeypatch.setenv("LLMNOTES_HOME", str(tmp_path / "file"))
     check("00.1", bind(find("00.1"), find("00.1").solution))
     assert "set LLMNOTES_HOME" in capsys.readouterr().out
+
+
+SOLVES = """
+import sys
+from llmnotes.exercises.progress import remember
+for number in range(20):
+    remember(f"{sys.argv[1]}.{number}", f"answer {number}")
+"""
+
+
+def test_two_processes_that_solve_40_keep_40():
+    running = [subprocess.Popen([sys.executable, "-c", SOLVES, name]) for name in ("50", "51")]
+    assert [process.wait() for process in running] == [0, 0]
+    assert len(solved()) == 40 and kept()["51.7"] == "answer 7"
+    assert not list(progress_file().parent.glob("*.tmp"))
+
+
+def test_progress_travels_and_is_reset(tmp_path, monkeypatch, capsys):
+    def bits_per_weight(size, parameters):
+        return 8 * size / parameters
+
+    check("00.1", bits_per_weight)
+    remember("03.1")
+    remember("03.2", "old")
+    here = tmp_path / "mine.json"
+    capsys.readouterr()
+    assert main(["progress", "--export", str(here)]) == 0 and "3 solved" in capsys.readouterr().out
+    assert main(["progress", "--export", str(here)]) == 2 and "exists already" in capsys.readouterr().err
+    with pytest.raises(CannotWrite, match="cannot be written"):
+        export(tmp_path / "no" / "mine.json")
+    assert "return 8 * size / parameters" in json.loads(here.read_text("utf-8"))["answers"]["00.1"]
+    assert main(["progress", "--reset", "03.2"]) == 0 and solved() == ["00.1", "03.1"]
+    assert main(["progress", "--reset", "03.2"]) == 2 and "such as 03.2" in capsys.readouterr().err
+    assert reset("03") == 1 and solved() == ["00.1"] and reset("all") == 1 and solved() == []
+    remember("03.2", "new")
+    assert main(["progress", "--import", str(here)]) == 0 and "2 exercises are new" in capsys.readouterr().out
+    assert solved() == ["00.1", "03.1", "03.2"] and kept()["03.2"] == "new"
+    for text in ("{", "[]", '{"solved": 3}', '{"solved": ["00.1"], "answers": 1}', '{"version": 99, "solved": []}'):
+        here.write_text(text, encoding="utf-8")
+        with pytest.raises((FileBroken, FileUnreadable), match="does not hold progress|newer llmnotes"):
+            bring(here)
+    with pytest.raises(FileUnreadable, match="There is no file"):
+        bring(tmp_path)
+    monkeypatch.setattr("llmnotes.exercises.progress.Path.is_file", lambda path: True)
+    with pytest.raises(FileUnreadable, match="cannot be read"):
+        bring(tmp_path)
+
+
+def test_exercises_that_moved_stay_solved():
+    progress_file().parent.mkdir(parents=True)
+    progress_file().write_text('{"solved": ["00.1", "09.2"]}', encoding="utf-8")
+    assert solved() == ["00.1", "09.3"]
+    remember("09.2")
+    assert solved() == ["00.1", "09.2", "09.3"] and json.loads(progress_file().read_text("utf-8"))["version"] == VERSION
+    ids = {exercise.id for exercise in ALL}
+    assert set(MOVED) == set(range(1, VERSION)) and all(ids >= set(moved.values()) for moved in MOVED.values())
+
+
+def test_a_damaged_file_and_one_from_the_future_are_not_replaced(capsys):
+    progress_file().parent.mkdir(parents=True)
+    progress_file().write_text('{"solved": ["00.', encoding="utf-8")
+    remember("00.1")
+    assert solved() == ["00.1"] and progress_file().with_suffix(".damaged").read_text("utf-8") == '{"solved": ["00.'
+    progress_file().write_text('{"version": 99}', encoding="utf-8")
+    remember("00.1")
+    progress_file().write_text('{"version": 99, "solved": []}', encoding="utf-8")
+    remember("00.1")
+    assert "newer llmnotes" in capsys.readouterr().out and "99" in progress_file().read_text("utf-8")
 
 
 def test_unknown_ids_are_named():

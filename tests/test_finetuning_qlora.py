@@ -260,5 +260,5 @@ def test_rows_that_bitsandbytes_cannot_take_on_a_cpu_are_right_here(bitsandbytes
 
 def test_without_bitsandbytes_its_layers_are_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes.nn.modules", None)
-    with pytest.raises(MissingPart, match=r"bitsandbytes is missing; bring it with: .*llmnotes\[course\]"):
+    with pytest.raises(MissingPart, match=r"bitsandbytes is missing; bring it with: .*bitsandbytes>="):
         quantize_base(llama(), by="bitsandbytes")

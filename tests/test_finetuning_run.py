@@ -276,7 +276,7 @@ def test_what_stops_a_training_is_one_sentence(settings, monkeypatch, tmp_path):
 def test_curves_without_their_package_are_one_sentence(monkeypatch, tmp_path):
     for name, package in (("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")):
         monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(MissingPart, match=rf"{name} is missing; bring it with: .*llmnotes\[track\]"):
+        with pytest.raises(MissingPart, match=rf"{name} is missing; bring it with: .*{name}>="):
             tracker(name, tmp_path, {})
 
 

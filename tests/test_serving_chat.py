@@ -313,5 +313,5 @@ def test_models_are_asked_for_once():
 
 def test_without_its_package_a_client_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(MissingPart, match=r"openai is missing; bring it with: .*llmnotes\[serve\]"):
+    with pytest.raises(MissingPart, match=r"openai is missing; bring it with: .*openai>="):
         Client("http://127.0.0.1:1").models()

@@ -11,6 +11,7 @@ PACKAGE = ROOT / "llmnotes"
 
 # The order of CONTRIBUTING, lowest first. A module belongs to the entry with the longest name that begins its own.
 LAYERS = (
+    ("parts",),
     ("errors", "claims", "hardware", "home", "packing", "training"),
     ("word_lists",),
     ("attention", "embeddings"),
@@ -26,7 +27,7 @@ LAYERS = (
     ("finetuning", "serving", "vision"),
     ("exercises", "plots", "course"),
     ("cli",),
-    ("",),
+    ("", "__main__"),
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 

@@ -56,6 +56,15 @@ def test_a_plain_install_brings_no_compiler(wheel):
     assert "torch" in core and "transformers" in core and not {"numba", "llvmlite"} & set(core)
 
 
+def test_the_page_on_an_index_has_no_link_into_a_repository_that_is_not_there(wheel):
+    archive = zipfile.ZipFile(wheel)
+    metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
+    assert "Description-Content-Type: text/markdown" in metadata and "# llmnotes\n" in metadata
+    targets = re.findall(r"\]\(([^)]*)\)", metadata)
+    assert all(target.startswith("https://") for target in targets), targets
+    assert "00 · Start here" in metadata and "<!-- notebooks -->" in metadata
+
+
 def test_start_works_without_a_clone(wheel, tmp_path):
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)

@@ -1,4 +1,4 @@
-"""The commands of the course: start, lab, run, claims, progress, doctor, new-notebook."""
+"""The commands of the course: start, lab, run, claims, progress, doctor, cache, new-notebook."""
 
 import argparse
 import json
@@ -95,10 +95,18 @@ def claims(arguments: argparse.Namespace) -> int:
 
 
 def progress(arguments: argparse.Namespace) -> int:
-    """Print which exercises the reader has solved."""
+    """Print which exercises the reader has solved; or export, import or reset that."""
     from llmnotes.exercises import BY_NOTEBOOK
-    from llmnotes.exercises.progress import solved
+    from llmnotes.exercises.progress import bring, export, reset, solved
 
+    if arguments.export:
+        print(f"{export(arguments.export)} solved exercises and their answers are in {arguments.export}.")
+        return 0
+    if arguments.bring:
+        print(f"{bring(arguments.bring)} exercises are new.")
+    if arguments.reset:
+        print(f"{reset(arguments.reset)} exercises are open again.")
+        return 0
     done = set(solved())
     exercises = [exercise for exercises in BY_NOTEBOOK.values() for exercise in exercises]
     if arguments.json:
@@ -122,6 +130,23 @@ def doctor(arguments: argparse.Namespace) -> int:
     else:
         print(machine.as_text(), *filter(None, [idle]), sep="\n")
     return int(bool(machine.missing))
+
+
+def cache(arguments: argparse.Namespace) -> int:
+    """List the copies of models that llmnotes has made, or remove some."""
+    from llmnotes.home import copies, home, remove
+
+    if arguments.remove:
+        print(f"{remove(arguments.remove) / 1e6:,.1f} MB are free again.")
+        return 0
+    found = copies()
+    if arguments.json:
+        print(json.dumps({str(place): size for place, size in found.items()}, indent=1))
+        return 0
+    for place, size in found.items():
+        print(f"{size / 1e6:>10,.1f} MB  {place.name}")
+    print(f"{sum(found.values()) / 1e6:>10,.1f} MB in {len(found)} copies, in {home()}")
+    return 0
 
 
 def new_notebook(arguments: argparse.Namespace) -> int:
@@ -166,9 +191,24 @@ def add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
     default = min(2, os.cpu_count() or 1)
     subparser.add_argument("--jobs", type=int, choices=range(1, 9), default=default, metavar="N", help=jobs)
     add_command(claims, "List every claim of the course, as its notebooks show them.", "llmnotes claims")
-    add_command(progress, "Show which exercises you have solved.", "llmnotes progress")
+    subparser = add_command(
+        progress,
+        "Show which exercises you have solved. It is one file, which you can take along.",
+        "llmnotes progress --export mine.json",
+    )
+    group = subparser.add_mutually_exclusive_group()
+    group.add_argument("--export", type=Path, metavar="FILE", help="write it to a new file")
+    group.add_argument("--import", type=Path, metavar="FILE", dest="bring", help="add what such a file holds")
+    group.add_argument("--reset", metavar="WHICH", help="forget an exercise such as 03.2, a lesson such as 03, or all")
     doctor_about = "Show what this machine has, and what is missing with the command that installs it."
     add_command(doctor, doctor_about, "llmnotes doctor")
+    subparser = add_command(
+        cache,
+        "List the copies of models in other formats that llmnotes has made and kept, or remove some; they are made "
+        "again when they are needed.",
+        "llmnotes cache --remove all",
+    )
+    subparser.add_argument("--remove", metavar="NAME", help="remove the copy of that name, or all")
     subparser = add_command(
         new_notebook,
         "Add a notebook to a clone of the course: a lesson with the whole frame, an exercise and its solution, that "

@@ -1,7 +1,7 @@
 """The command `llmnotes`: each command is one thin function here, over one function of the package.
 
-Exit status: 0 done; 1 the answer is no; 2 the input could not be used, with one sentence on stderr; 130 or 143 stopped
-by Ctrl-C or SIGTERM.
+Exit status, the same for all commands: 0 done; 1 the answer is no; 2 it could not be done, and one sentence on stderr
+says why; 130 or 143 stopped by Ctrl-C or SIGTERM.
 """
 
 import argparse
@@ -12,11 +12,12 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from llmnotes.cli import course, fit, serving
-from llmnotes.errors import LLMNotesError, UnknownName, visible
+from llmnotes.errors import LLMNotesError, UnknownName, reason, visible
 from llmnotes.formats.gguf.families import ARCHITECTURES, MIXTURES
 from llmnotes.formats.targets import TARGETS
 from llmnotes.quantization.mixtures import FILE_TYPES
@@ -27,10 +28,11 @@ def inspect(arguments: argparse.Namespace) -> int:
     from llmnotes.formats.describe import describe_inspection, inspection_dict
     from llmnotes.models.files import inspect
 
-    found = inspect(arguments.file)
-    print(
-        json.dumps(inspection_dict(found), indent=1, allow_nan=False) if arguments.json else describe_inspection(found)
-    )
+    found, short = inspect(arguments.file), arguments.summary
+    if arguments.json:
+        print(json.dumps(inspection_dict(found, short), indent=1, allow_nan=False))
+    else:
+        print(describe_inspection(found, short))
     return 0
 
 
@@ -124,10 +126,22 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+class _Version(argparse.Action):
+    """Print the version that is installed; only then is it looked up."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"llmnotes {version('llmnotes')}")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
     about = "A course that takes one language model apart and puts it back together, on your own machine."
-    top = argparse.ArgumentParser(prog="llmnotes", description=about, epilog="example: llmnotes start")
+    ends = "exit status: 0 done, 1 the answer is no, 2 it could not be done, 130 stopped by Ctrl-C"
+    top = argparse.ArgumentParser(prog="llmnotes", description=about, epilog=f"example: llmnotes start; {ends}")
+    top.add_argument("--version", action=_Version, nargs=0, help="show the version of llmnotes and exit")
     subparsers = top.add_subparsers(dest="command", required=True, metavar="command")
 
     def add_command(function, about: str, example: str, answers: bool = True) -> argparse.ArgumentParser:
@@ -162,6 +176,7 @@ def _add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
         "llmnotes inspect pebble",
     )
     subparser.add_argument("file", help=model)
+    subparser.add_argument("--summary", action="store_true", help="leave out metadata and tensors")
     subparser = add_command(
         scan,
         "Show what files would import, call and run when they are loaded, without running any of it: pickles, "
@@ -216,21 +231,68 @@ def _add(add_command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line `argv` and return its exit status."""
+    """Run the command line `argv` and return its exit status.
+
+    No command ends in a traceback: what nobody foresaw is one sentence, too. With the variable LLMNOTES_TRACEBACK it
+    is raised, for whoever mends it.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a Windows console may not speak UTF-8 by itself
         sys.stdout.reconfigure(encoding="utf-8")
-    arguments = parser().parse_args(argv)
     try:
-        return arguments.function(arguments)
-    except LLMNotesError as error:
-        print(error, file=sys.stderr)
-        return error.status
-    except ModuleNotFoundError as error:
-        print(f'{error.name} is missing; bring it with: python -m pip install "llmnotes[course,lab]"', file=sys.stderr)
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next; this ends the process
+            import_module("argcomplete").autocomplete(parser())
+        arguments = parser().parse_args(argv)
+        _refuse_two_meanings(arguments)
+        status = arguments.function(arguments)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return 2
+    except Exception as error:
+        if not isinstance(error, LLMNotesError) and os.environ.get("LLMNOTES_TRACEBACK"):
+            raise
+        print(_sentence(error), file=sys.stderr)
+        return error.status if isinstance(error, LLMNotesError) else 2
+
+
+def _refuse_two_meanings(arguments: argparse.Namespace) -> None:
+    """Raise `UnknownName` for the name of a model of ours that is also a file's where the command runs."""
+    given = [getattr(arguments, key, None) for key in ("model", "file", "source")]
+    for name in [name for one in given for name in (one if isinstance(one, list) else [one])]:
+        if isinstance(name, str) and os.path.lexists(name):
+            from llmnotes.models.packaged import PACKAGES
+            from llmnotes.pebble import VARIANTS
+
+            if name in VARIANTS or name in PACKAGES:
+                raise UnknownName(
+                    f"{name} is a model of llmnotes, and a file or folder here has that name, too; say ./{name} for "
+                    "yours, or run the command in another folder for ours."
+                )
+
+
+def _sentence(error: Exception) -> str:
+    """Return what to say of an error: its own sentence if llmnotes made it, else one with a remedy."""
+    match error:
+        case LLMNotesError():
+            return str(error)
+        case ModuleNotFoundError():
+            from llmnotes.parts import bring, missing_of
+
+            missing = missing_of("", "course", "lab") or [str(error.name).partition(".")[0]]
+            return f"{error.name} is missing; bring it with: {bring(*missing)}"
+        case MemoryError():
+            return "The main memory is full; close other programs, or take a smaller model or a shorter context."
+        case OSError(strerror=str(why)):
+            where = f"{error.filename} cannot be used" if error.filename else "A file cannot be used"
+            return visible(f"{where} ({why}); check the path, its permissions and the room on the disk.")
+    return visible(
+        f"This is a fault of llmnotes ({reason(error)}); run it again with LLMNOTES_TRACEBACK=1 in the environment "
+        "and report what it prints."
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ Each notebook has one module here, which ends in `EXERCISES = [Exercise(...), ..
 exercise cells and the notebook of solutions from it.
 """
 
-from typing import Any
+import inspect
+from typing import Any, cast
 
 from llmnotes.errors import UnknownName
 from llmnotes.exercises import (
@@ -111,8 +112,16 @@ def _report(exercise: Exercise, answer: object) -> bool:
     mark = {"right": "✓", "to do": "○"}.get(verdict.state, "✗")
     print(f"{mark} {exercise.id} {exercise.title}: {verdict.message}")
     if verdict.state == "right":
-        remember(exercise.id)
+        remember(exercise.id, _source(answer))
     return verdict.state == "right"
+
+
+def _source(answer: object) -> str:
+    """Return the code of an answer that is a function or a class, "" where there is none."""
+    try:
+        return inspect.getsource(cast(Any, answer))
+    except (OSError, TypeError):
+        return ""
 
 
 def reveal(guess: object, truth: object) -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from llmnotes.errors import AdapterUnfit, MissingPart, NotQuantizable, UnknownName
 from llmnotes.finetuning import lora, token_rows
+from llmnotes.parts import bring
 from llmnotes.quantization import nf4
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _linear4bit(layer: nn.Linear, double: bool) -> nn.Module:
     try:
         from bitsandbytes.nn.modules import Linear4bit, Params4bit
     except ImportError:
-        raise MissingPart('bitsandbytes is missing; bring it with: python -m pip install "llmnotes[course]"') from None
+        raise MissingPart(f"bitsandbytes is missing; bring it with: {bring('bitsandbytes')}") from None
     weight = layer.weight.detach()
     kind = {"compress_statistics": double, "quant_type": "nf4"}
     with torch.device("meta"):

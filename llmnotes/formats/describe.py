@@ -1,6 +1,7 @@
 """Format the result of `inspect` as text or as plain data; text from a file reaches a terminal only escaped."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -11,8 +12,11 @@ WIDTH = 100  # characters of a value that a reader sees
 DEPTH = 40  # levels of nesting that are followed
 
 
-def describe_inspection(inspection: Inspection) -> str:
-    """Return what `inspection` says, as lines to be read; long values are shortened, control characters escaped."""
+def describe_inspection(inspection: Inspection, summary: bool = False) -> str:
+    """Return what `inspection` says, as lines to be read; long values are shortened, control characters escaped.
+
+    A `summary` has a line with the types of the tensors in place of metadata and tensors.
+    """
     identity = inspection.identity
     lines = [f"{inspection.path}: {identity.format} {identity.version}".rstrip(), f"evidence   {identity.evidence}"]
     if inspection.architecture:
@@ -22,6 +26,9 @@ def describe_inspection(inspection: Inspection) -> str:
         bits = f"{inspection.bits_per_weight or 0:.2f} bits per weight"
         lines.append(f"weights    {counted(inspection.parameters, 'parameter')} in {size}, {bits}")
     lines += [f"note       {note}" for note in inspection.notes]
+    if summary:
+        types = ", ".join(f"{count:,} in {dtype}" for dtype, count in types_of(inspection).items())
+        return "\n".join(map(visible, [*lines, *([f"types      {types}"] if types else [])]))
     if inspection.metadata:
         lines += ["", "metadata", *(f"  {key}  {value}" for key, value in _flat("", inspection.metadata, 4))]
     if inspection.tensors:
@@ -29,10 +36,18 @@ def describe_inspection(inspection: Inspection) -> str:
     return "\n".join(map(visible, lines))
 
 
-def inspection_dict(inspection: Inspection) -> dict:
-    """Return what `inspection` says as plain data that any JSON reader accepts, with nothing shortened."""
+def types_of(inspection: Inspection) -> dict[str, int]:
+    """Return how many tensors are stored in each type, the most frequent first."""
+    return dict(Counter(tensor.dtype for tensor in inspection.tensors).most_common())
+
+
+def inspection_dict(inspection: Inspection, summary: bool = False) -> dict:
+    """Return what `inspection` says as plain data that any JSON reader accepts, with nothing shortened.
+
+    A `summary` has `types` (how many tensors are in each) in place of metadata and tensors.
+    """
     identity = inspection.identity
-    return {
+    found = {
         "path": visible(str(inspection.path)),
         "format": identity.format,
         "version": plain(identity.version),
@@ -51,6 +66,9 @@ def inspection_dict(inspection: Inspection) -> dict:
             for t in inspection.tensors
         ],
     }
+    if not summary:
+        return found
+    return {key: found[key] for key in found if key not in ("metadata", "tensors")} | {"types": types_of(inspection)}
 
 
 def describe_conversion(conversion: Conversion) -> str:

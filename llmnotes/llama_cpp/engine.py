@@ -10,6 +10,7 @@ from llmnotes.llama_cpp.model_file import ModelFile
 from llmnotes.llama_cpp.packages import xllamacpp
 
 CONTEXT = 4096  # tokens, unless more are asked for: the longest context of a model may not fit into memory
+MOST = 1 << 22  # tokens or layers, beyond what any model has: llama.cpp counts in 32 bits
 STEP = 256  # tokens: llama.cpp rounds a context up to this
 HTTP_THREADS = 128
 SECONDS = 10  # how long a client may be silent in the middle of its request
@@ -23,6 +24,8 @@ def context_of(model: ModelFile, n_ctx: int | None) -> int:
     """Return how many tokens prompt and answer may have together. Raises `BadSettings`."""
     if n_ctx is not None and n_ctx < 1:
         raise BadSettings(f"A context of {n_ctx} tokens holds nothing; give a number above 0.")
+    if n_ctx is not None and n_ctx > MOST:
+        raise BadSettings(f"A context of {n_ctx} tokens is beyond every model; give at most {MOST}.")
     tokens = n_ctx or min(model.context or CONTEXT, CONTEXT)
     return -(-tokens // STEP) * STEP
 
@@ -54,6 +57,8 @@ def start(
 
     Does not check the file first: see `llmnotes.llama_cpp.trial.checked_file`.
     """
+    if n_gpu_layers is not None and not ALL_LAYERS <= n_gpu_layers <= MOST:
+        raise BadSettings(f"n_gpu_layers is {n_gpu_layers}; give a number from 0, or -1 for all layers.")
     llama = xllamacpp()
     for what, value in (("n_threads", n_threads), ("parallel", parallel)):
         if value is not None and not 1 <= value <= 512:

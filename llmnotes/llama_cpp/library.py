@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmnotes.errors import DoesNotFit, MissingPart, ModelBroken, UnknownName
-from llmnotes.llama_cpp.packages import XLLAMACPP_MISSING
+from llmnotes.llama_cpp.packages import xllamacpp_missing
 from llmnotes.quantization import shared_library
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def library() -> ctypes.CDLL:
     """
     path = shared_library.find()
     if path is None:
-        raise MissingPart(XLLAMACPP_MISSING)
+        raise MissingPart(xllamacpp_missing())
     try:
         loaded = ctypes.CDLL(str(path))
         for name, (answer, takes) in FUNCTIONS.items():

@@ -6,8 +6,12 @@ Both are compiled and have no types that an editor could read, so they are passe
 from types import ModuleType
 
 from llmnotes.errors import MissingPart
+from llmnotes.parts import bring
 
-XLLAMACPP_MISSING = 'xllamacpp is missing; bring it with: python -m pip install "llmnotes[serve]"'
+
+def xllamacpp_missing() -> str:
+    """Return the sentence for a machine without xllamacpp."""
+    return f"xllamacpp is missing; bring it with: {bring('xllamacpp')}"
 
 
 def xllamacpp() -> ModuleType:
@@ -15,7 +19,7 @@ def xllamacpp() -> ModuleType:
     try:
         import xllamacpp
     except ImportError:
-        raise MissingPart(XLLAMACPP_MISSING) from None
+        raise MissingPart(xllamacpp_missing()) from None
     return xllamacpp
 
 
@@ -25,7 +29,7 @@ def llama_cpp_python() -> ModuleType:
         import llama_cpp
     except ImportError:
         raise MissingPart(
-            "llama-cpp-python is missing; bring it, which takes a compiler and minutes, with: python -m pip install "
-            '"llmnotes[llama-cpp]"'
+            "llama-cpp-python is missing; bring it, which takes a compiler and minutes, with: "
+            + bring("llama-cpp-python")
         ) from None
     return llama_cpp

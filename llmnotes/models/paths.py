@@ -28,6 +28,8 @@ def path_of(name: str, revision: str | None = None) -> Path:
     >>> path_of("pebble-chat").name
     'pebble-chat'
     """
+    if not name:
+        raise ModelNotFound("The name of the model is empty; give pebble, a folder, or a name on the hub.")
     if name in VARIANTS:
         return weights_dir(name)
     if name in PACKAGES:

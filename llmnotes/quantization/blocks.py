@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmnotes.errors import MissingPart, NotQuantizable
+from llmnotes.parts import bring
 from llmnotes.quantization import bf16, fast, ggml, old_types, plain, shared_library
 from llmnotes.quantization.arrays import NOT_FINITE, as_float32
 from llmnotes.quantization.ggml import BlockType
@@ -152,11 +153,9 @@ def _encode(rows: np.ndarray, type: str, importance: np.ndarray | None, weights:
     if type in plain.QUANTIZE and importance is None:
         _say_slow()
         return plain.QUANTIZE[type](rows.reshape(-1, TYPES[type].elements))
-    extra = "course" if shared_library.find() is None else "fast"
+    package = "xllamacpp" if shared_library.find() is None else "numba"
     how = " with importance" if importance is not None else ""
-    raise MissingPart(
-        f'The type {type}{how} needs llama.cpp or numba; bring it with: python -m pip install "llmnotes[{extra}]"'
-    )
+    raise MissingPart(f"The type {type}{how} needs llama.cpp or numba; bring it with: {bring(package)}")
 
 
 @cache
@@ -164,7 +163,7 @@ def _say_slow() -> None:
     """Warn once that the slow NumPy layer is in use."""
     logging.getLogger("llmnotes").warning(
         "Quantizing in NumPy, which is slow for large tensors, because llama.cpp's library cannot be called here; "
-        'for speed: python -m pip install "llmnotes[fast]"'
+        f"for speed: {bring('numba')}"
     )
 
 

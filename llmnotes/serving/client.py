@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from llmnotes.errors import MissingPart, ServerFailed
+from llmnotes.parts import bring
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI, Stream
@@ -100,7 +101,7 @@ class Client:
         try:
             from openai import DefaultHttpxClient, OpenAI  # takes half a second, so only when it is needed
         except ImportError:
-            raise MissingPart('openai is missing; bring it with: python -m pip install "llmnotes[serve]"') from None
+            raise MissingPart(f"openai is missing; bring it with: {bring('openai')}") from None
         own = urlsplit(self.url).hostname in OWN_HOSTS
         client = OpenAI(
             base_url=self.url,

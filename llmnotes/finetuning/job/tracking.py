@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import MissingPart
+from llmnotes.parts import bring
 
 
 def tracker(report_to: str, folder: str | Path, settings: dict) -> Any:
@@ -23,7 +24,7 @@ def tracker(report_to: str, folder: str | Path, settings: dict) -> Any:
     try:
         return {"tensorboard": TensorBoard, "wandb": WandB}[report_to](Path(folder), settings)
     except ImportError:
-        raise MissingPart(f'{report_to} is missing; bring it with: python -m pip install "llmnotes[track]"') from None
+        raise MissingPart(f"{report_to} is missing; bring it with: {bring(report_to)}") from None
 
 
 class Nothing:

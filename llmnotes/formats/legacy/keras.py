@@ -18,6 +18,7 @@ from llmnotes.formats.files import CHUNK, HEADER_LIMIT, Source
 from llmnotes.formats.format import Format
 from llmnotes.formats.legacy.hdf5_child import OURS
 from llmnotes.formats.results import DTYPES, Identity, Inspection, Tensor, size_of
+from llmnotes.parts import bring
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SECONDS = 5  # for the child; it has less of processor time
@@ -56,7 +57,7 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     if libhdf5 gives up, needs more than its memory, or more than its time.
     """
     if find_spec("h5py") is None:
-        raise MissingPart('h5py is missing; bring it with: python -m pip install "llmnotes[course]"')
+        raise MissingPart(f"h5py is missing; bring it with: {bring('h5py')}")
     metadata, notes, first, count = {}, [], 0, source.size
     if identity.format == "Keras archive":
         entries = zips.entries(source)

@@ -15,6 +15,7 @@ from llmnotes.formats.files import CHUNK
 from llmnotes.formats.registry import inspect
 from llmnotes.formats.results import Conversion, Inspection, counted
 from llmnotes.formats.safe_write import new_file
+from llmnotes.parts import bring
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,7 +191,7 @@ def _trace(folder: Path, path: Path):
 def _needs(*parts: str) -> None:
     missing = [part for part in parts if find_spec(part) is None]
     if missing:
-        raise MissingPart(f'{missing[0]} is missing; bring it with: python -m pip install "llmnotes[onnx]"')
+        raise MissingPart(f"{missing[0]} is missing; bring it with: {bring(*missing)}")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from llmnotes.errors import FileUnreadable, MissingPart
 from llmnotes.formats.files import Source
 from llmnotes.formats.pickles import STEPS
 from llmnotes.formats.scanning.verdicts import VERDICTS, Finding
+from llmnotes.parts import bring
 
 DEPTH = 4  # archives in archives
 FILES_LIMIT = 10_000
@@ -25,9 +26,7 @@ class Search:
         try:
             from picklescan import scanner
         except ModuleNotFoundError:
-            raise MissingPart(
-                'picklescan is missing; bring it with: python -m pip install "llmnotes[course]"'
-            ) from None
+            raise MissingPart(f"picklescan is missing; bring it with: {bring('picklescan')}") from None
         self.look, self.picklescan = look, scanner
         self.findings: list[Finding] = []
         self.known: set[Finding] = set()
