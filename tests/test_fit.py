@@ -9,12 +9,14 @@ import pytest
 
 from llmnotes import cli
 from llmnotes.errors import LLMNotesError
-from llmnotes.fit import fit, llama_cpp, machines, models
+from llmnotes.fit import fit, llama_cpp, machines, models, on_meta
 from llmnotes.fit.hugging_face import needs
 from llmnotes.fit.model import model_of
 from llmnotes.fit.report import fit_text
+from llmnotes.fit.shapes import TYPES
 from llmnotes.fit.sizes import parse
 from llmnotes.fit.training import predict
+from llmnotes.fit.weights import scales
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.results import PlannedTensor
@@ -37,13 +39,16 @@ def test_built_in_configurations_have_the_parameters_of_transformers(name):
     entry = models()[name]
     config = json.loads(json.dumps(entry["config"]))
     kind = config.pop("model_type")
-    maker = AutoModelForImageTextToText if kind == "llava" else AutoModelForCausalLM
+    maker = AutoModelForImageTextToText if kind in on_meta.IMAGE else AutoModelForCausalLM
     with torch.device("meta"):
         model = maker.from_config(AutoConfig.for_model(kind, **config))
     assert model_of(name).parameters == entry["parameters"] == sum(one.numel() for one in model.parameters())
 
 
-@pytest.mark.parametrize("name", [name for name in models() if not name.startswith("llava")])
+LIKE_LLAMA = [name for name, entry in models().items() if entry["config"]["model_type"] in TYPES]
+
+
+@pytest.mark.parametrize("name", LIKE_LLAMA)
 def test_training_counts_the_parameters_that_running_counts(name):
     weights = predict(models()[name]["config"], "full", 1, 1).parts["weights"].bytes
     assert (
@@ -56,8 +61,8 @@ def test_training_counts_the_parameters_that_running_counts(name):
 def test_scales_of_nf4_can_be_quantized_too():
     model = model_of("llama-2-7b")
     weights = model.shape.layers * model.shape.linear
-    assert needs(model, "NF4", 1).scales == weights // 64 * 4
-    assert needs(model, "NF4", 1, double=True).scales == pytest.approx(weights / 64 * (1 + 4 / 256), rel=1e-4)
+    assert needs(model, "NF4", 1).parts["scales"] == scales(model.shape, "nf4").bytes == weights // 64 * 4
+    assert scales(model.shape, "nf4", double=True).bytes == pytest.approx(weights / 64 * (1 + 4 / 256), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ("llama-2-7b", "llava-1.5-7b", "llama-3.2-1b"))
@@ -68,7 +73,7 @@ def test_device_maps_name_every_module(name):
 
     config = json.loads(json.dumps(models()[name]["config"]))
     kind = config.pop("model_type")
-    maker = AutoModelForImageTextToText if kind == "llava" else AutoModelForCausalLM
+    maker = AutoModelForImageTextToText if kind in on_meta.IMAGE else AutoModelForCausalLM
     with torch.device("meta"):
         model = maker.from_config(AutoConfig.for_model(kind, **config))
     vram = {"llama-3.2-1b": "2.5GB"}.get(name, "8GB")
@@ -84,22 +89,22 @@ def test_layers_go_where_there_is_room_and_nowhere_else():
     full = fit("llama-2-7b", "24GB", "32GB", precision="Q4_K_M").options[0]
     assert full.verdict == "GPU" and full.n_gpu_layers == 33
     one = llama_cpp.needs(model_of("llama-2-7b"), "Q4_K_M", 4096)
-    assert full.gpus[0] == sum(one.layers) + 32 * one.cache + one.output + one.compute  # the embedding stays outside
+    assert full.gpus[0] == sum(one.layers) + sum(one.caches) + one.output + one.compute  # the embedding stays outside
     seen = []
     for vram in range(1, 9):
         found = fit("llama-2-7b", f"{vram}GB", "32GB", precision="Q4_K_M").options[0]
         seen.append(found.n_gpu_layers)
         assert sum(found.gpus) <= max(vram * 10**9 - 500_000_000, 0)
         if 0 < found.n_gpu_layers < 33:
-            layer = max(one.layers) + one.cache
+            layer = max(one.layers) + one.caches[0]
             assert sum(found.gpus) + layer > vram * 10**9 - 500_000_000  # there was no room for one more
     assert seen == sorted(seen) and seen[0] < 5 and seen[-1] == 33
-    first = 500_000_000 + one.compute + one.output + one.layers[-1] + one.cache  # the output and the last layer
+    first = 500_000_000 + one.compute + one.output + one.layers[-1] + one.caches[-1]  # the output and the last layer
     assert fit("llama-2-7b", first, "32GB", precision="Q4_K_M").options[0].n_gpu_layers == 2
     assert fit("llama-2-7b", first - 1, "32GB", precision="Q4_K_M").options[0].n_gpu_layers == 1
     tied = fit("llama-3.2-1b", "24GB", "32GB", precision="Q8_0").options[0]
     one = llama_cpp.needs(model_of("llama-3.2-1b"), "Q8_0", 4096)
-    assert tied.gpus[0] == one.weights + 16 * one.cache + one.compute  # a tied embedding is the output there
+    assert tied.gpus[0] == one.weights + sum(one.caches) + one.compute  # a tied embedding is the output there
     two = fit("llama-2-13b", ["15GiB", "15GiB"], "32GB", precision="F16").options[0]
     assert two.verdict == "GPU" and all(8e9 < size < 15 * 2**30 for size in two.gpus)
     assert fit("llama-2-13b", ["15GiB"], "16GB", precision="F16").options[0].verdict == "no"
@@ -107,7 +112,7 @@ def test_layers_go_where_there_is_room_and_nowhere_else():
 
 def test_the_image_encoder_lies_on_the_first_gpu_alone():
     needed = llama_cpp.needs(model_of("llava-1.5-7b"), "Q4_K_M", 600)
-    all_layers = sum(needed.layers) + 32 * needed.cache + needed.output
+    all_layers = sum(needed.layers) + sum(needed.caches) + needed.output
     one = fit("llava-1.5-7b", "24GB", "64GB", 600, precision="Q4_K_M").options[0]
     assert needed.vision > 500_000_000 and one.gpus == (all_layers + needed.compute + needed.vision,)
     two = fit("llava-1.5-7b", ["4GB", "4GB"], "64GB", 600, precision="Q4_K_M").options[0]
@@ -169,8 +174,8 @@ def test_nonsense_is_refused(text):
         {"num_hidden_layers": "32"},
         {"num_local_experts": 8},
         {"num_hidden_layers": 5000},
-        {"vision_config": {"patch_size": 0}},
-        {"vision_config": []},
+        {"model_type": "llava", "vision_config": {"patch_size": 0}},
+        {"model_type": "llava", "vision_config": []},
     ],
 )
 def test_broken_configs_are_refused(config, tmp_path, capsys):
@@ -204,8 +209,10 @@ def test_ggufs_that_say_too_little_are_refused(tmp_path, capsys):
         ([PlannedTensor("token_embd.weight", "F32", (), lambda: [bytes(4)])], {}),
         ([table], {"split.count": Typed("U16", 3)}),
         ([table], {"llama.block_count": 0}),
-        ([table], {"llama.attention.head_count_kv": [1, 2]}),
-        ([table, PlannedTensor("blk.0.ffn_up_exps.weight", "F32", (4,), lambda: [bytes(16)])], {}),
+        ([table], {"llama.attention.head_count_kv": [1, 2, 3]}),
+        ([table], {"general.architecture": "bert"}),
+        ([table], {"llama.attention.key_length": Typed("I32", -1)}),
+        ([table], {"llama.attention.value_length": 1.5}),
     ):
         assert answer(parts, **more) == 2, more
         assert capsys.readouterr().err.count("\n") == 1
@@ -256,7 +263,8 @@ def test_a_gguf_of_blocks_that_nobody_reads_is_counted_as_it_is(tmp_path):
         write_gguf(file, keys, [PlannedTensor("token_embd.weight", "Q8_K", (4, 256), lambda: [bytes(4 * 292)])])
     found = fit(tmp_path / "m.gguf", ram="8GB")
     assert [option.precision for option in found.options if option.engine == "llama.cpp"] == ["as stored"]
-    assert found.advice[0] == "No other GGUF for llama.cpp: llmnotes cannot quantize Q8_K anew."
+    said = "No other GGUF for llama.cpp: m.gguf holds Q8_K, which llmnotes cannot turn into floats"
+    assert found.advice[0].startswith(said)
 
 
 def test_the_command(capsys, tmp_path):

@@ -15,7 +15,7 @@ def advice(found: Fit, model: Model, options: Callable[[int], list[Option]]) -> 
     What always holds comes first. Changes are named only where some option does not fit wholly.
     """
     lines = (
-        [f"No {'other ' * bool(model.stored)}GGUF for llama.cpp: {model.no_gguf}"]
+        [f"No {'other ' * (model.stored is not None)}GGUF for llama.cpp: {model.no_gguf}"]
         if model.no_gguf and not found.train
         else []
     )
@@ -39,7 +39,7 @@ def _whole(found: Fit) -> list[Option]:
 def _about_the_context(found: Fit, model: Model) -> Iterator[str]:
     if model.longest is not None and found.context > model.longest:
         yield f"The model was trained for {model.longest:,} tokens; a context of {found.context:,} is beyond that."
-    tokens = model.vision.tokens
+    tokens = model.picture
     if tokens and found.context < tokens + SHORTEST:
         yield f"A picture takes {tokens} tokens of the context, so {found.context} leave little for words."
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from llmnotes.fit.llama_cpp import sizes_and_types
+from llmnotes.fit.gguf_sizes import convertible, planned, settings_of
 from llmnotes.fit.shapes import Shape
 from llmnotes.formats.gguf import entries
 from llmnotes.formats.gguf.types import Typed
@@ -20,8 +20,8 @@ def write_empty(path: Path, tokenizer: Path, shape: Shape, file_type: str) -> No
     Raises `KeyError` for a file type that is not in `mixtures.FILE_TYPES`. The model writes no sensible text; it shows
     how much memory and time a model of its shape takes.
     """
-    parts = []
-    for name, (sides, dtype, nbytes) in sizes_and_types(shape, file_type).items():
+    parts, settings = [], settings_of(shape)
+    for name, (sides, dtype, nbytes) in planned(convertible(settings), settings, file_type).items():
         parts.append(PlannedTensor(name, dtype, sides, lambda nbytes=nbytes: _zeros(nbytes)))
     numbers = {"block_count": shape.layers, "embedding_length": shape.hidden, "feed_forward_length": shape.inner}
     numbers |= {"attention.head_count": shape.heads, "attention.head_count_kv": shape.kv_heads}

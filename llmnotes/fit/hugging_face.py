@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 from llmnotes.errors import BadSettings
 from llmnotes.fit.model import Model
+from llmnotes.fit.pieces import Cache, Weights
 from llmnotes.fit.training import TrainingMemory, predict
-from llmnotes.fit.weights import BITS, BLOCK, scales, weights
+from llmnotes.fit.weights import BITS
 
 PRECISIONS = {  # name -> (type of what is not quantized, its bytes, what the linear layers are quantized to)
     "F32": ("float32", 4, None),
@@ -16,63 +17,73 @@ PRECISIONS = {  # name -> (type of what is not quantized, its bytes, what the li
 
 
 class TransformersMemory(NamedTuple):
-    """Bytes: of the embedding, of one layer, of the output with the norm, of scales in all layers, and the rest.
+    """Bytes: of the embedding, of each layer, its scales and its cache, of the output with the norms, and the rest.
 
-    `layers` is how many there are, `tied` whether the output is the embedding, `quantized` whether by bitsandbytes.
+    `tied` says whether the output is the embedding, `quantized` whether by bitsandbytes; `vision_scales` are those of
+    an image encoder.
     """
 
     embedding: int
-    layer: int
-    layers: int
+    layers: tuple[int, ...]
+    scales: tuple[int, ...]
+    caches: tuple[int, ...]
     output: int
-    scales: int
-    cache: int
     activations: int
     vision: int
+    vision_scales: int
     tied: bool
     quantized: bool
 
     @property
     def parts(self) -> dict[str, int]:
         """Bytes by what they are for, under the same names as in llama.cpp."""
-        every = self.embedding + self.layer * self.layers + self.output
-        parts = {"weights": every, "scales": self.scales, "cache": self.cache}
+        weights = self.embedding + sum(self.layers) + self.output
+        parts = {"weights": weights, "scales": sum(self.scales) + self.vision_scales, "cache": sum(self.caches)}
         return parts | {"compute": self.activations, "vision": self.vision}
 
 
-def needs(model: Model, precision: str, context: int, double: bool = False) -> TransformersMemory:
+def needs(model: Model, precision: str, context: int) -> TransformersMemory:
     """Return what a model needs in transformers; `precision` is one of `PRECISIONS`, and BF16 stands for F16, too.
 
-    One sequence; `double` quantizes the scales of NF4, too (`bnb_4bit_use_double_quant`). The activations are an upper
-    bound for a prompt that is as long as the context and read in one piece: the MLP of a layer, or a weight made dense
-    again, and the logits of one token; attention by sdpa keeps no table.
+    One sequence. The activations are an upper bound for a prompt that is as long as the context and read in one piece:
+    the MLP of a layer, or a weight made dense again, and the logits of one token; attention by sdpa keeps no table.
+    What is no linear layer to transformers is not quantized: embeddings, norms, and the experts of a mixture.
 
     >>> from llmnotes.fit.model import model_of
     >>> found = needs(model_of("llama-2-7b"), "BF16", 4096)
-    >>> found.parts["weights"], found.cache
+    >>> found.parts["weights"], found.parts["cache"]
     (13476831232, 2147483648)
     """
-    shape, vision = model.shape, model.vision
+    shape, pieces = model.shape, model.pieces
     _, size, quantized = PRECISIONS[precision]
-    outside = sum(shape.outside) * size
-    embedding = shape.table * size
-    layer = (weights(shape, size, quantized).bytes - outside) // shape.layers
     bits = BITS[quantized] if quantized else 8 * size
-    vision_scales = {"nf4": vision.linear // BLOCK * 4, "int8": vision.rows * 4}.get(quantized or "", 0)
+
+    def weights(piece: Weights) -> int:
+        return piece.linear * bits // 8 + piece.others * size
+
+    def scales(piece: Weights) -> int:
+        return 4 * {"nf4": piece.blocks, "int8": piece.rows}.get(quantized or "", 0)
+
     wide, stream = context * shape.inner * size, context * shape.hidden * size
     dense = shape.inner * shape.hidden * 2 if quantized == "nf4" else 0
     return TransformersMemory(
-        embedding,
-        layer,
-        shape.layers,
-        outside - embedding,
-        scales(shape, quantized, double).bytes + vision_scales,
-        2 * size * context * shape.layers * shape.kv_heads * shape.head,
+        pieces.embedding * size,
+        tuple(map(weights, pieces.layers)),
+        tuple(map(scales, pieces.layers)),
+        tuple(_kept(cache, context, size) for cache in pieces.caches),
+        pieces.output * size,
         2 * stream + max(3 * wide, 2 * wide + dense) + 2 * 4 * shape.vocabulary,
-        vision.linear * bits // 8 + vision.others * size,
-        shape.tied,
+        weights(pieces.vision),
+        scales(pieces.vision),
+        pieces.tied,
         quantized is not None,
     )
+
+
+def _kept(cache: Cache, context: int, size: int) -> int:
+    """Return the bytes that a layer keeps of `context` tokens; the last one of a window needs no place of its own."""
+    tokens = context if cache.window is None else min(context, cache.window - 1)
+    return size * (cache.width * tokens + cache.state) + 4 * cache.exact
 
 
 def training(
@@ -80,11 +91,17 @@ def training(
 ) -> TrainingMemory:
     """Return what a training step on one row of `context` tokens takes, as `llmnotes.fit.training` predicts it.
 
-    Raises `BadSettings` for a model with an image encoder, whose training is not counted.
+    Raises `BadSettings` for a model with an image encoder, and for layers that are not a Llama's: their training is
+    not counted.
     """
-    if model.vision.linear:
+    if model.pieces.vision.numbers:
         raise BadSettings(
             f"llmnotes does not count the training of {model.name}'s image encoder; give its language model."
+        )
+    if not model.like_llama:
+        raise BadSettings(
+            f"llmnotes does not count the training of {model.name}, whose layers are not those of a Llama; leave "
+            "--train out to see what running it takes."
         )
     dtype, _, quantized = PRECISIONS[precision]
     kernel, device = ("bitsandbytes", "cuda") if gpu else ("llmnotes", "cpu")

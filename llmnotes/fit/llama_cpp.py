@@ -1,31 +1,31 @@
-"""What llama.cpp allocates: a model's tensors, its key-value cache, and the buffer that a batch is computed in."""
+"""What llama.cpp allocates: a model's tensors, its cache by kind of layer, and the buffer of a batch."""
 
 from collections import Counter
-from functools import lru_cache
 from typing import NamedTuple
 
+from llmnotes.errors import BadSettings
 from llmnotes.fit.model import Model
+from llmnotes.fit.pieces import Cache
 from llmnotes.fit.shapes import Shape
-from llmnotes.formats.gguf.families import LAYER
-from llmnotes.formats.results import size_of
-from llmnotes.quantization.mixtures import types
 
 UBATCH = 512  # tokens that are computed at once (--ubatch-size)
 CELLS = 256  # the cache grows by so many tokens
 ALIGNMENT = 32  # bytes
+ROW = 32  # numbers in a block of a quantized cache
+CACHES = {"F16": 64, "Q8_0": 34, "Q4_0": 18}  # type of the cache -> bytes of 32 numbers
 
 
 class LlamaCppMemory(NamedTuple):
-    """Bytes: of the embedding, of each layer, of the output with its norm, of the cache of a layer, and the rest.
+    """Bytes: of the embedding, of each layer and of its cache, of the output with its norm, and the rest.
 
     `tied` says whether the output is the embedding once more, `compute` is the buffer in which a batch is computed.
     """
 
     embedding: int
     layers: list[int]
+    caches: list[int]
     output: int
     tied: bool
-    cache: int
     compute: int
     vision: int
 
@@ -37,42 +37,52 @@ class LlamaCppMemory(NamedTuple):
     @property
     def parts(self) -> dict[str, int]:
         """Bytes by what they are for, under the same names as in transformers; the scales are in the weights."""
-        parts = {"weights": self.weights, "scales": 0, "cache": self.cache * len(self.layers)}
+        parts = {"weights": self.weights, "scales": 0, "cache": sum(self.caches)}
         return parts | {"compute": self.compute, "vision": self.vision}
 
 
-def needs(model: Model, file_type: str, context: int) -> LlamaCppMemory:
+def needs(model: Model, file_type: str, context: int, cache: str = "F16") -> LlamaCppMemory:
     """Return what a model needs in llama.cpp; `file_type` is one of `mixtures.FILE_TYPES` or the model's own.
 
-    Counted are one sequence, a cache in F16, flash attention where llama.cpp has it, and batches of 512 tokens. Some
-    CPUs keep a second, repacked copy of some types (Q4_0, Q4_K, ...). It is not counted, because the system can take
-    back the pages of the file that it was made from.
+    Counted are one sequence, a `cache` in one of the types of `CACHES`, flash attention where llama.cpp has it, and
+    batches of 512 tokens. Some CPUs keep a second, repacked copy of some types (Q4_0, Q4_K, ...). It is not counted,
+    because the system can take back the pages of the file that it was made from. The buffer of a batch is that of a
+    Llama; other architectures need up to a few dozen MB more. Raises `BadSettings` for heads that the blocks of a
+    quantized cache do not fit.
 
     >>> from llmnotes.fit.model import model_of
     >>> found = needs(model_of("pebble"), "F16", 512)
-    >>> found.weights, found.cache * 4, found.compute
+    >>> found.weights, sum(found.caches), found.compute
     (7349248, 1048576, 7882784)
     """
-    shape = model.shape
-    if model.stored and file_type == model.file_type:
-        sizes = {tensor.name: tensor.nbytes for tensor in model.stored}
-    else:
-        sizes = {name: nbytes for name, (_, _, nbytes) in sizes_and_types(shape, file_type).items()}
-    layers = [0] * shape.layers
+    shape, count = model.shape, len(model.caches)
+    if CACHES[cache] < CACHES["F16"] and shape.head % ROW:
+        raise BadSettings(
+            f"llama.cpp has no cache in {cache} for {model.name}, whose heads have {shape.head} numbers, which is no "
+            f"multiple of {ROW}; leave the cache in F16."
+        )
+    layers = [0] * count
     embedding = output = 0
-    for name, nbytes in sizes.items():
+    for name, nbytes in model.tensors(file_type).items():
         number = name.removeprefix("blk.").partition(".")[0]
-        if name.startswith("blk.") and number.isdigit() and len(number) < 6 and int(number) < shape.layers:
+        if name.startswith("blk.") and number.isdigit() and len(number) < 6 and int(number) < count:
             layers[int(number)] += nbytes
-        elif name.startswith("token_embd"):
+        elif name.startswith("token_embd."):
             embedding += nbytes
         else:
             output += nbytes
     cells = -(-context // CELLS) * CELLS
-    cache = 2 * 2 * cells * shape.kv_heads * shape.head
-    vision = 2 * model.vision.linear + 4 * model.vision.others  # mmproj: matrices in F16, vectors in F32
+    caches = [_kept(one, cells, cache) for one in model.caches]
+    vision = 2 * model.pieces.vision.linear + 4 * model.pieces.vision.others  # mmproj: matrices F16, vectors F32
     buffer = compute(shape, min(UBATCH, context), cells)
-    return LlamaCppMemory(embedding, layers, output, shape.tied, cache, buffer, vision)
+    return LlamaCppMemory(embedding, layers, caches, output, model.pieces.tied, buffer, vision)
+
+
+def _kept(cache: Cache, cells: int, kind: str) -> int:
+    """Return the bytes that a layer keeps: a window has room for itself and one batch more, states are float32."""
+    if cache.window is not None:
+        cells = min(cells, -(-(cache.window + UBATCH) // CELLS) * CELLS)
+    return cache.width * cells * CACHES[kind] // ROW + 4 * (cache.state + cache.exact)
 
 
 class Step(NamedTuple):
@@ -192,34 +202,3 @@ def _placed(inputs: dict[str, int], graph: list[Step]) -> int:
             if not readers[source] and source in places:
                 free(source)
     return most
-
-
-@lru_cache(32)
-def sizes_and_types(shape: Shape, file_type: str) -> dict[str, tuple[tuple[int, ...], str, int]]:
-    """Return {name in GGUF: (shape, type, bytes)} of the tensors that a model has when it is written in a file type.
-
-    The tensors that not every Llama has (biases, norms of q and k) stand together as "others", for each layer and for
-    the rest. Raises `KeyError` for a file type that is not in `mixtures.FILE_TYPES`.
-
-    >>> from llmnotes.fit.shapes import shape_of
-    >>> from llmnotes.pebble import weights_dir
-    >>> sizes_and_types(shape_of(weights_dir("pebble")), "Q8_0")["blk.0.attn_q.weight"]
-    ((256, 256), 'Q8_0', 69632)
-    """
-    shapes = {"token_embd.weight": (shape.vocabulary, shape.hidden), "output_norm.weight": (shape.hidden,)}
-    if not shape.tied:
-        shapes["output.weight"] = (shape.vocabulary, shape.hidden)
-    for layer in range(shape.layers):
-        for name, sides in shape.linears.items():
-            shapes[f"blk.{layer}.{LAYER[name]}.weight"] = sides
-        shapes |= {f"blk.{layer}.{name}.weight": (shape.hidden,) for name in ("attn_norm", "ffn_norm")}
-        if shape.extra:
-            shapes[f"blk.{layer}.others"] = (sum(shape.extra),)
-    if shape.extra_outside:
-        shapes["others"] = (shape.extra_outside,)
-    groups = max(shape.heads // shape.kv_heads, 1)
-    chosen, _ = types(file_type, shapes, groups, shape.layers == 80 and groups > 1)
-    found = {}
-    for name, sides in shapes.items():
-        found[name] = (sides, chosen[name], size_of(chosen[name], sides))
-    return found

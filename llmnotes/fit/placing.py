@@ -1,7 +1,7 @@
 """Which layers go where: llama.cpp's n_gpu_layers, and transformers' device_map."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llmnotes.fit.hugging_face import TransformersMemory
 from llmnotes.fit.llama_cpp import LlamaCppMemory
@@ -35,7 +35,7 @@ def in_llama_cpp(needs: LlamaCppMemory, free: Free) -> Place:
     The embedding always stays in main memory; a tied one is copied for the output. The number for `n_gpu_layers` counts
     the output as one layer more than the model has.
     """
-    blocks = [size + needs.cache for size in needs.layers]
+    blocks = [size + cache for size, cache in zip(needs.layers, needs.caches, strict=True)]
     blocks.append(needs.output + (needs.embedding if needs.tied else 0))
     used, count, gpu = [0] * len(free.gpus), 0, 0
     for size in reversed(blocks):
@@ -51,7 +51,7 @@ def in_llama_cpp(needs: LlamaCppMemory, free: Free) -> Place:
             break
     left = len(blocks) - count
     if count:
-        host = needs.embedding + sum(needs.layers[:left]) + needs.cache * left + needs.compute
+        host = needs.embedding + sum(needs.layers[:left]) + sum(needs.caches[:left]) + needs.compute
     else:
         host = sum(needs.parts.values())
     if not free.holds(host, used):
@@ -59,23 +59,24 @@ def in_llama_cpp(needs: LlamaCppMemory, free: Free) -> Place:
     return Place("GPU" if not left else "GPU and RAM" if count else "RAM", tuple(used), host, count)
 
 
-def in_transformers(needs: TransformersMemory, free: Free) -> Place:
+def in_transformers(needs: TransformersMemory, names: dict[str, Any], free: Free) -> Place:
     """Return where transformers' layers go: the first ones on the GPUs, the rest in main memory.
 
     A layer in main memory is brought to the first GPU when its turn comes, so room for one is kept there, and cache
     and activations lie on the GPUs. What bitsandbytes quantized goes wholly to the GPUs, or wholly to main memory.
+    `names` are those of the model's modules, as in `Pieces`.
     """
     gpus = free.gpus
     places, used, host = _filled(needs, gpus, 0)
-    if gpus and "cpu" not in places.values():
-        return Place("GPU", tuple(used), 0, device_map=_named(places, needs))
+    if gpus and "cpu" not in places:
+        return Place("GPU", tuple(used), 0, device_map=_named(places, names))
     if gpus and not needs.quantized:
-        waiting = sum(place == "cpu" for place in places.values())
-        spare = max(_layer(needs), needs.embedding, needs.output) + needs.cache * waiting // needs.layers
+        waiting = sum(cache for cache, place in zip(needs.caches, places[2:-1], strict=True) if place == "cpu")
+        spare = max(*needs.layers, needs.embedding, needs.output) + waiting
         places, used, host = _filled(needs, gpus, spare)
-        some = any(place != "cpu" for place in places.values())
+        some = any(place != "cpu" for place in places)
         if some and used[0] <= gpus[0] and free.holds(host, used):
-            return Place("GPU and RAM", tuple(used), host, device_map=_named(places, needs))
+            return Place("GPU and RAM", tuple(used), host, device_map=_named(places, names))
     everything = sum(needs.parts.values())
     nothing = (0,) * len(gpus)
     if free.holds(everything):
@@ -83,51 +84,35 @@ def in_transformers(needs: TransformersMemory, free: Free) -> Place:
     return Place("no", nothing, everything)
 
 
-def _layer(needs: TransformersMemory) -> int:
-    """Return the bytes of a layer with its scales."""
-    return needs.layer + needs.scales // needs.layers
+def _filled(needs: TransformersMemory, gpus: tuple[int, ...], spare: int) -> tuple[list[int | str], list[int], int]:
+    """Return the place of each piece, bytes on each GPU and in main memory, when GPUs are filled one after the other.
 
-
-def _filled(
-    needs: TransformersMemory, gpus: tuple[int, ...], spare: int
-) -> tuple[dict[str, int | str], list[int], int]:
-    """Return {piece: GPU or "cpu"}, bytes on each GPU and in main memory, when GPUs are filled one after the other.
-
-    Each GPU holds activations, and `spare` bytes stay free; the cache lies with the layers.
+    The pieces are the image encoder, the embedding, each layer, and the output; a place is a GPU or "cpu". Each GPU
+    holds activations, and `spare` bytes stay free; the cache lies with the layers.
     """
-    pieces = [("vision", needs.vision)] if needs.vision else []
-    pieces.append(("embed_tokens", needs.embedding))
-    pieces += [(f"layers.{i}", _layer(needs)) for i in range(needs.layers)]
-    pieces.append(("norm, lm_head", needs.output))
-    places: dict[str, int | str] = {}
+    layers = zip(needs.layers, needs.scales, needs.caches, strict=True)
+    vision = [(needs.vision + needs.vision_scales, 0)] if needs.vision else []
+    pieces = [*vision, (needs.embedding, 0), *((weights + scales, cache) for weights, scales, cache in layers)]
+    places: list[int | str] = []
     used, host, gpu = [needs.activations + spare] * len(gpus), 0, 0
-    for name, size in pieces:
-        with_cache = size + (needs.cache // needs.layers if name.startswith("layers.") else 0)
-        while gpu < len(gpus) and used[gpu] + with_cache > gpus[gpu]:
+    for size, cache in [*pieces, (needs.output, 0)]:
+        while gpu < len(gpus) and used[gpu] + size + cache > gpus[gpu]:
             gpu += 1
         if gpu < len(gpus):
-            used[gpu] += with_cache
-            places[name] = gpu
+            used[gpu] += size + cache
         else:
             host += size
-            places[name] = "cpu"
-    taken = set(places.values())
-    return places, [size if at in taken else 0 for at, size in enumerate(used)], host
+        places.append(gpu if gpu < len(gpus) else "cpu")
+    places = places if needs.vision else [places[0], *places]
+    return places, [size if at in places else 0 for at, size in enumerate(used)], host
 
 
-def _named(places: dict[str, int | str], needs: TransformersMemory) -> dict[str, int | str]:
+def _named(places: list[int | str], names: dict[str, Any]) -> dict[str, int | str]:
     """Return the map under the names of transformers' modules; one place for all is the map {"": place}."""
-    if len(set(places.values())) == 1:
-        return {"": next(iter(places.values()))}
-    head = "model.language_model." if needs.vision else "model."
-    found = {}
-    for name, place in places.items():
-        if name == "vision":
-            found |= {"model.vision_tower": place, "model.multi_modal_projector": place}
-        elif name.startswith("norm"):
-            found |= {f"{head}norm": place, f"{head}rotary_emb": place, "lm_head": place}
-        else:
-            found[head + name] = place
-    if needs.tied:
-        found["lm_head"] = found[f"{head}embed_tokens"]  # one tensor cannot lie in two places
-    return found
+    if len(set(places)) == 1:
+        return {"": places[0]}
+    vision, embedding, *layers, output = places
+    found = dict.fromkeys(names["vision"], vision) | {names["embedding"]: embedding}
+    found |= {f"{names['layers']}.{number}": place for number, place in enumerate(layers)}
+    found |= dict.fromkeys(names["output"], output)
+    return found | ({names["tied"]: embedding} if names["tied"] else {})  # one tensor cannot lie in two places

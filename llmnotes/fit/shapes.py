@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llmnotes.errors import ModelBroken
+from llmnotes.formats.gguf.families import ARCHITECTURES, GEMMA2_DEFAULTS, LLAMA_DEFAULTS
 
 CONFIG_LIMIT = 10_000_000  # bytes of a config.json
 LAYERS_LIMIT = 1000
+# The types of models whose layers are those of a Llama, and what their class takes for settings that are left out
+TYPES = {architecture.model_type: architecture.defaults for architecture in ARCHITECTURES if not architecture.mixture}
+TYPES |= {"gemma": GEMMA2_DEFAULTS | {"num_key_value_heads": 16}, "granite": LLAMA_DEFAULTS}
 
 
 class Shape(NamedTuple):
@@ -72,14 +76,20 @@ class Shape(NamedTuple):
 def shape_of(config: Mapping | str | Path) -> Shape:
     """Return the shape of a model from its config: a mapping, a config.json, or the folder around it.
 
-    Raises `ModelBroken` where a number is missing or is not a positive whole number, and for models that are built in
-    another way than Llama (several experts in an MLP).
+    Settings that name no type are those of a Llama; for those that are left out, its class has a value. Raises
+    `ModelBroken` where a number is missing or is not a positive whole number, and for types that are not in `TYPES`,
+    whose layers are others than a Llama's (several experts, for one).
 
     >>> from llmnotes.pebble import weights_dir
     >>> shape_of(weights_dir("pebble")).parameters
     3672320
     """
-    settings = config if isinstance(config, Mapping) else read_config(Path(config))
+    stated = config if isinstance(config, Mapping) else read_config(Path(config))
+    kind = stated.get("model_type", "llama")
+    if kind not in TYPES or any("experts" in str(name) for name in stated):
+        what = "a mixture of experts" if kind in TYPES else f"a {str(kind)[:40]}"
+        raise ModelBroken(f"The config is that of {what}, and llmnotes knows the layers of {', '.join(TYPES)} here.")
+    settings = TYPES[kind] | dict(stated)
 
     def number(name: str, otherwise: int | None = None) -> int:
         value = settings.get(name)
@@ -88,8 +98,6 @@ def shape_of(config: Mapping | str | Path) -> Shape:
             raise ModelBroken(f"The config has no {name} that is a positive whole number; give that of a Llama.")
         return value
 
-    if any("experts" in str(name) for name in settings):
-        raise ModelBroken("The config is that of a mixture of experts, which is not counted here; give a Llama's.")
     hidden, heads = number("hidden_size"), number("num_attention_heads")
     layers = number("num_hidden_layers")
     if layers > LAYERS_LIMIT:

@@ -4,7 +4,8 @@ import re
 
 from llmnotes.errors import BadSettings
 
-UNITS = {"B": 1} | {letter + "B": 1000**power for power, letter in enumerate("KMGT", 1)}
+UNITS = {"B": 1} | {letter: 1000**power for power, letter in enumerate("KMGT", 1)}
+UNITS |= {letter + "B": 1000**power for power, letter in enumerate("KMGT", 1)}
 UNITS |= {letter + "IB": 1024**power for power, letter in enumerate("KMGT", 1)}
 LIMIT = 1 << 50  # bytes; no machine has more
 
@@ -12,8 +13,8 @@ LIMIT = 1 << 50  # bytes; no machine has more
 def parse(text: str | int) -> int:
     """Return the bytes in a text such as "8GB", "7.5 GiB" or "8192MB"; a number counts bytes already.
 
-    Decimal units (kB, MB, GB, TB) are powers of 1000, binary units (KiB, MiB, GiB, TiB) are powers of 1024, as in
-    IEC 80000-13. A graphics card that is sold with 8 GB has 8 GiB. Raises `BadSettings` for anything else.
+    Decimal units (kB, MB, GB, TB, or K, M, G, T) are powers of 1000, binary units (KiB, MiB, GiB, TiB) are powers of
+    1024, as in IEC 80000-13. A graphics card that is sold with 8 GB has 8 GiB. Raises `BadSettings` for anything else.
 
     >>> parse("8GB"), parse("8 GiB"), parse("8192MiB") == parse("8GiB")
     (8000000000, 8589934592, True)

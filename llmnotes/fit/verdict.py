@@ -12,6 +12,7 @@ from llmnotes.errors import BadSettings, UnknownName
 from llmnotes.fit import hugging_face, llama_cpp
 from llmnotes.fit.advice import advice
 from llmnotes.fit.model import Model, catalogue, model_of
+from llmnotes.fit.names import near
 from llmnotes.fit.placing import Free, Place, in_llama_cpp, in_transformers
 from llmnotes.fit.results import Fit, Option
 from llmnotes.fit.sizes import parse
@@ -32,17 +33,19 @@ def fit(
     train: str | None = None,
     machine: str | None = None,
     precision: str | None = None,
+    cache: str = "F16",
 ) -> Fit:
     """Return what `model` needs in every precision, for llama.cpp and for transformers, and where its layers go.
 
     `model` is a config (a mapping or a config.json), a folder, a GGUF file, or a built-in name (`models()`). `vram` is
     the memory of the GPU, or a list with one entry for each; `ram` is main memory, by default that of this computer;
     `machine` names one of `machines()` instead. `train` is "full", "lora" or "qlora": then `context` is the length of
-    the one row in a batch. `precision` asks for one alone.
+    the one row in a batch. `precision` asks for one alone, `cache` for another type of llama.cpp's key-value cache:
+    one of `llama_cpp.CACHES`.
 
     Raises `UnknownName`, `BadSettings` (an amount or a length that is none), `ModelBroken`, and what `formats.inspect`
-    raises. Reads headers alone. Does not know mixtures of experts, several sequences at once, or a cache of fewer
-    bits; training is counted for one GPU. What a GPU holds is derived from what was measured on processors.
+    raises. Reads headers alone. Does not know several sequences at once; training is counted for one GPU and for
+    Llama-like layers. What a GPU holds is derived from what was measured on processors.
 
     >>> found = fit("llava-1.5-7b", vram="8GB", ram="16GB", precision="NF4")
     >>> found.options[0].verdict, round(found.options[0].total / 1e9, 1)
@@ -53,6 +56,10 @@ def fit(
     if train is not None and train not in TRAINED:
         raise BadSettings(f"llmnotes does not count the training method {train!r}; choose {', '.join(TRAINED)}.")
     model = model if isinstance(model, Model) else model_of(model)
+    kinds = {kind.lower(): kind for kind in llama_cpp.CACHES}
+    if cache.lower() not in kinds:
+        raise UnknownName(f"llama.cpp has no cache of the type {cache[:40]}; choose {', '.join(llama_cpp.CACHES)}.")
+    cache = kinds[cache.lower()]
     gpus, main, shared = _machine(vram, ram, machine)
     room = max(main - SYSTEM, 0)
     free = Free(tuple(max(size - DRIVER * (not shared), 0) for size in gpus), room, room if shared else None)
@@ -66,9 +73,11 @@ def fit(
     def options(context: int) -> list[Option]:
         if train:
             return [_training(model, train, kind, context, free) for _, kind in chosen]
-        return [_running(model, engine, kind, context, free) for engine, kind in chosen]
+        return [_running(model, engine, kind, context, free, cache) for engine, kind in chosen]
 
-    answer = Fit(model.name, model.parameters, model.shape.layers, context, train, gpus, main, tuple(options(context)))
+    answer = Fit(
+        model.name, model.parameters, len(model.pieces.layers), context, train, gpus, main, tuple(options(context))
+    )
     return replace(answer, advice=tuple(advice(answer, model, options)))
 
 
@@ -82,12 +91,19 @@ def models() -> dict[str, dict]:
 
 
 def machines() -> dict[str, dict]:
-    """Return the built-in machines: name -> {"about", "gpus", "ram"}.
+    """Return the built-in machines: name -> {"about", "gpus", "ram"}, and "shared" where both are the same memory.
 
-    >>> machines()["rtx-3070"]["gpus"]
-    ['8GiB']
+    >>> machines()["rtx-3070"]["gpus"], machines()["m4-max-128gb"]["gpus"]
+    (['8GiB'], ['98304MiB'])
     """
-    return catalogue()["machines"]
+    found = dict(catalogue()["machines"])
+    for chip, sizes in catalogue()["apple"].items():
+        for size in sizes:
+            share = 2 / 3 if size <= 36 else 3 / 4  # what Metal gives a process of the memory
+            about = f"an Apple {chip.title().replace('-', ' ')} with {size} GB, {share:.0%} of it for the GPU"
+            machine = {"about": about, "gpus": [f"{int(size * 1024 * share)}MiB"], "ram": f"{size}GiB", "shared": True}
+            found[f"{chip}-{size}gb"] = machine
+    return found
 
 
 def _machine(
@@ -99,7 +115,10 @@ def _machine(
         if vram or ram is not None:
             raise BadSettings("A machine has its own memory; give either the machine or vram and ram.")
         if machine not in known:
-            raise UnknownName(f"There is no machine {machine[:40]} in the list; choose {', '.join(known)}.")
+            raise UnknownName(
+                f"There is no machine {machine[:40]} in the list; {near(machine, known)}"
+                "`llmnotes fit --list` shows all."
+            )
         entry = known[machine]
         return tuple(map(parse, entry["gpus"])), parse(entry["ram"]), entry.get("shared", False)
     sizes = [parse(vram)] if isinstance(vram, str | int) else [parse(size) for size in vram]
@@ -115,19 +134,19 @@ def _ways(model: Model) -> list[tuple[str, str]]:
 
     Types in which `llmnotes convert` cannot write it are not among them.
     """
-    own = [("llama.cpp", model.file_type)] if model.stored else []
+    own = [("llama.cpp", model.file_type)] if model.stored is not None else []
     others = [("llama.cpp", kind) for kind in FILE_TYPES if kind != model.file_type and not model.no_gguf]
     return own + others + [("transformers", kind) for kind in hugging_face.PRECISIONS]
 
 
-def _running(model: Model, engine: str, kind: str, context: int, free: Free) -> Option:
+def _running(model: Model, engine: str, kind: str, context: int, free: Free, cache: str) -> Option:
     """Return what running the model needs."""
     if engine == "llama.cpp":
-        needs = llama_cpp.needs(model, kind, context)
+        needs = llama_cpp.needs(model, kind, context, cache)
         place = in_llama_cpp(needs, free)
     else:
         needs = hugging_face.needs(model, kind, context)
-        place = in_transformers(needs, free)
+        place = in_transformers(needs, model.pieces.names, free)
     parts = needs.parts
     bits = 8 * (parts["weights"] + parts["scales"] + parts["vision"]) / model.parameters
     return Option(engine, kind, round(bits, 2), parts, *place)

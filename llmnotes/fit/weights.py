@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
+from llmnotes.fit.pieces import BLOCK
 from llmnotes.fit.shapes import Shape
 
-BLOCK = 64  # weights that share a scale in NF4
 SHARED = 256  # numbers in 8 bits that share one scale in 32 bits
 BITS = {"nf4": 4, "int8": 8}
 

@@ -19,7 +19,7 @@ from llmnotes.quantization import shared_library
 if TYPE_CHECKING:
     import numpy as np
 
-F32 = 0  # ggml's number of the type
+F32, F16 = 0, 1  # ggml's numbers of the types
 NO_FLASH_ATTENTION = 0
 MEAN = 1  # how an embedding is pooled: the mean of the tokens' states
 UBATCH = 512  # tokens that are computed at once
@@ -197,16 +197,19 @@ class Model:
             lib.llama_batch_free(batch)
             lib.llama_free(context)
 
-    def reserve(self, n_ctx: int, exact: bool, embeddings: bool) -> None:
+    def reserve(self, n_ctx: int, exact: bool, embeddings: bool, cache: int = F16) -> None:
         """Allocate the memory for one sequence of `n_ctx` tokens as llama.cpp's server does, and free it again.
 
         This is done for the log, which says how much it was. A server that also computes `embeddings` has room for the
-        outputs of every token of a batch, others for those of one token. Raises `DoesNotFit`.
+        outputs of every token of a batch, others for those of one token; layers with a window keep what it needs, not
+        all tokens. `cache` is ggml's number of the type of keys and values. Raises `DoesNotFit`.
         """
         params = self.lib.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = UBATCH
         params.n_outputs_max = UBATCH if embeddings else 1
+        params.swa_full = False
+        params.type_k = params.type_v = cache
         if embeddings:
             params.embeddings, params.pooling_type = True, MEAN
         if exact:

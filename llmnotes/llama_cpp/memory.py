@@ -18,7 +18,8 @@ from llmnotes.llama_cpp.library import Model, log
 from llmnotes.llama_cpp.trial import environment
 
 SECONDS = 300
-BUFFER = re.compile(r" (\S+) +(model|KV|output|compute) buffer size = +([\d.]+) MiB")
+CACHES = {"F16": 1, "Q8_0": 8, "Q4_0": 2}  # type of keys and values -> ggml's number of it
+BUFFER = re.compile(r" (\S+) +(model|KV|RS|output|compute) buffer size = +([\d.]+) MiB")
 LAYER = re.compile(r"layer +(\d+) assigned to device (\w+)")
 
 
@@ -29,8 +30,8 @@ class ReportedMemory:
     From the file: `layers`, the weights of each layer, and `rest`, the other weights, such as the embedding. From
     llama.cpp's log: `places`, the device of each layer and last that of the output; and the buffers by name, rounded to
     a hundredth of a MiB: `weights` (CPU_Mapped is the file, mapped into memory; CPU_REPACK a second copy of some
-    weights in an order that the processor reads faster), `cache` for keys and values, `compute` for the intermediate
-    results of a batch, and `output` for its logits.
+    weights in an order that the processor reads faster), `cache` for keys and values and for the states of recurrent
+    layers, `compute` for the intermediate results of a batch, and `output` for its logits.
     """
 
     layers: tuple[int, ...]
@@ -67,28 +68,29 @@ def reported_memory(path: Path, n_ctx: int, *, n_gpu_layers: int = -1, exact: bo
             rest += tensor.nbytes
     lines = _lines(found.path, n_ctx, n_gpu_layers, exact, repack=True, embeddings=True)
     places = dict((int(match[1]), match[2]) for line in lines if (match := LAYER.search(line)))
-    parts = {part: dict(_buffers(lines, part)) for part in ("model", "KV", "compute", "output")}
+    parts = {part: _buffers(lines, part) for part in ("model", "KV", "RS", "compute", "output")}
+    parts["KV"] += parts.pop("RS")
     return ReportedMemory(
         tuple(layers[number] for number in sorted(layers)),
         rest,
         tuple(places[number] for number in sorted(places)),
-        *parts.values(),
+        *map(dict, parts.values()),
     )
 
 
-def reported_buffers(path: Path, n_ctx: int) -> dict[str, int]:
+def reported_buffers(path: Path, n_ctx: int, cache: str = "F16") -> dict[str, int]:
     """Return the bytes of the buffers that llama.cpp reports for a GGUF: "weights", "cache" and "compute".
 
     The model is loaded on the CPU, for one sequence, without embeddings, and without repacked weights, because these
-    depend on the CPU. Raises `ProcessDied` as `reported_memory` does.
+    depend on the CPU. `cache` is the type of keys and values. Raises `ProcessDied` as `reported_memory` does.
     """
-    lines = _lines(path, n_ctx, 0, exact=False, repack=False, embeddings=False)
-    parts = {"weights": "model", "cache": "KV", "compute": "compute"}
-    return {name: _buffers(lines, part).total() for name, part in parts.items()}
+    lines = _lines(path, n_ctx, 0, exact=False, repack=False, embeddings=False, cache=cache)
+    parts = {"weights": ("model",), "cache": ("KV", "RS"), "compute": ("compute",)}
+    return {name: sum(_buffers(lines, part).total() for part in named) for name, named in parts.items()}
 
 
 def _buffers(lines: list[str], part: str) -> Counter[str]:
-    """Return the bytes of each buffer of `part`, one of "model", "KV", "compute" and "output", by its name."""
+    """Return the bytes of each buffer of `part`, one of "model", "KV", "RS", "compute" and "output", by its name."""
     found = Counter()
     for line in lines:
         match = BUFFER.search(line)
@@ -97,9 +99,11 @@ def _buffers(lines: list[str], part: str) -> Counter[str]:
     return found
 
 
-def _lines(path: Path, n_ctx: int, n_gpu_layers: int, exact: bool, repack: bool, embeddings: bool) -> list[str]:
+def _lines(
+    path: Path, n_ctx: int, n_gpu_layers: int, exact: bool, repack: bool, embeddings: bool, cache: str = "F16"
+) -> list[str]:
     """Load `path` in a child process and return the lines of llama.cpp's log that name buffers and layers."""
-    settings = json.dumps([str(path), n_ctx, n_gpu_layers, exact, repack, embeddings])
+    settings = json.dumps([str(path), n_ctx, n_gpu_layers, exact, repack, embeddings, CACHES[cache]])
     command = [sys.executable, "-m", "llmnotes.llama_cpp.memory", settings]
     try:
         done = subprocess.run(command, capture_output=True, timeout=SECONDS, env=environment())
@@ -115,10 +119,10 @@ def _lines(path: Path, n_ctx: int, n_gpu_layers: int, exact: bool, repack: bool,
 
 def main(settings: str) -> int:
     """Load a model with `settings`, a list in JSON, and print the lines of the log as JSON."""
-    path, n_ctx, n_gpu_layers, exact, repack, embeddings = json.loads(settings)
+    path, n_ctx, n_gpu_layers, exact, repack, embeddings, cache = json.loads(settings)
     try:
         with log() as lines, Model(Path(path), n_gpu_layers, repack) as model:
-            model.reserve(n_ctx, exact, embeddings)
+            model.reserve(n_ctx, exact, embeddings, cache)
     except (ModelBroken, DoesNotFit):
         return 1
     print(json.dumps([line for _, line in lines if BUFFER.search(line) or LAYER.search(line)]), flush=True)

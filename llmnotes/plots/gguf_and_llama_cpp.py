@@ -51,13 +51,13 @@ def places(models: Mapping[str, LlamaCppMemory], counts: Mapping[str, int], vram
         gpu = {
             "output": head if count else 0,
             "layers": sum(one.layers[there:]),
-            "cache": one.cache * (blocks - min(there, blocks)),
+            "cache": sum(one.caches[there:]),
             "compute buffer": one.compute if count else 0,
         }
         ram = {
             "output": 0 if count else one.output,
             "layers": sum(one.layers[:there]),
-            "cache": one.cache * min(there, blocks),
+            "cache": sum(one.caches[:there]),
             "compute buffer": one.compute,
             "token table": one.embedding,
         }

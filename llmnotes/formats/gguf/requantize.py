@@ -45,7 +45,7 @@ def requantize(
         dtypes = {tensor.name: tensor.dtype for tensor in inspection.tensors}
     else:
         type = type_of(type, inspection)
-        dtypes, fallbacks = _types(inspection, type, bool(importance))
+        dtypes, fallbacks = types_of(inspection, type, bool(importance))
         importance = same_model(importance or {}, {tensor.name: tensor.shape for tensor in inspection.tensors})
         metadata |= {"general.file_type": Typed("U32", mixtures.FILE_TYPES[type][0])}
         metadata |= {"general.quantization_version": Typed("U32", 2)}
@@ -60,8 +60,11 @@ def requantize(
     return Conversion.of(inspection, files, "gguf", parts, _lost(inspection, dtypes), fallbacks)
 
 
-def _types(inspection: Inspection, type: str, weighted: bool) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the type of each tensor in a mixture, and of each that got another one than was meant for it."""
+def types_of(inspection: Inspection, type: str, weighted: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the type of each tensor in a mixture, and of each that got another one than was meant for it.
+
+    Raises `NotConvertible` where `requantize` writes nothing.
+    """
     from llmnotes.quantization.blocks import readable
 
     only_a_model(inspection, NotConvertible)
