@@ -76,6 +76,7 @@ FILES = """
     mistral-7b-v0.1 Q3_K_M 3.52 Q4_K_M 4.37 Q5_K_M 5.13 Q6_K 5.94 Q8_0 7.70
     mistral-nemo-12b Q4_K_M 7.48 Q6_K 10.06 Q8_0 13.02
     mistral-small-24b Q4_K_M 14.33 Q8_0 25.05
+    mixtral-8x7b Q4_K_M 28.45 Q8_0 49.63
     olmo-2-7b Q4_K_M 4.47
     phi-3-mini Q4_K_M 2.39 Q8_0 4.06
     phi-4 Q4_K_M 9.05 Q8_0 15.58
@@ -84,6 +85,7 @@ FILES = """
     qwen2.5-72b Q4_K_M 47.42
     qwen2.5-7b Q4_K_M 4.68 Q6_K 6.25 Q8_0 8.10
     qwen3-14b Q4_K_M 9.00 Q8_0 15.70
+    qwen3-30b-a3b Q4_K_M 18.56 Q8_0 32.48
     qwen3-32b Q4_K_M 19.76
     qwen3-4b Q4_K_M 2.50 Q8_0 4.28
     qwen3-8b Q4_K_M 5.03 Q6_K 6.73 Q8_0 8.71
