@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -132,9 +133,7 @@ def quantize_base(model: nn.Module, by: str = "llmnotes", double: bool = True) -
     >>> quantize_base(nn.Sequential(nn.Linear(64, 64)))[0].codes.shape
     torch.Size([2048])
     """
-    makers = {"llmnotes": NF4Linear, "bitsandbytes": _linear4bit}
-    if by not in makers:
-        raise UnknownName(f"{by!r} does not quantize a base here; choose llmnotes or bitsandbytes.")
+    make = maker(by, double)
     found = {}
     for path, layer in lora.target_layers(model, lora.ALL_LINEAR).items():
         if isinstance(layer, lora.LoRALinear):
@@ -146,8 +145,19 @@ def quantize_base(model: nn.Module, by: str = "llmnotes", double: bool = True) -
             if by == "bitsandbytes":
                 _refuse_misread(path, layer)
     for path, layer in found.items():
-        model.set_submodule(path, makers[by](layer, double).train(layer.training))
+        model.set_submodule(path, make(layer))
     return model
+
+
+def maker(by: str = "llmnotes", double: bool = True) -> Callable[[nn.Linear], nn.Module]:
+    """Return what makes a layer in NF4 of a linear one; `open_model(make=...)` takes it, and quantizes while it loads.
+
+    Raises `UnknownName` for another `by`.
+    """
+    makers = {"llmnotes": NF4Linear, "bitsandbytes": _linear4bit}
+    if by not in makers:
+        raise UnknownName(f"{by!r} does not quantize a base here; choose llmnotes or bitsandbytes.")
+    return lambda layer: makers[by](layer, double).train(layer.training)
 
 
 def dequantize_base(model: nn.Module) -> nn.Module:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers._typing import GenerativePreTrainedModel
 
+    from llmnotes.models.layerwise import Make
+
 VARIABLE = "LLMNOTES_MODEL"
 
 
@@ -50,7 +52,11 @@ def chosen() -> str:
 
 
 def open_model(
-    name: str | Path | None = None, *, attention: str | None = None, say: Callable[[str], object] = print
+    name: str | Path | None = None,
+    *,
+    attention: str | None = None,
+    say: Callable[[str], object] = print,
+    make: "Make | None" = None,
 ) -> LanguageModel:
     """Open a causal language model; first print what it is and how much memory its weights take.
 
@@ -59,6 +65,9 @@ def open_model(
     floating-point numbers again, and an adapter is merged into its base (`adapters.merge`). transformers chooses
     the attention that the architecture has; `attention="eager"` is what `output_attentions=True` needs. The weights
     become float32 on a CPU and keep the type of their files on a GPU.
+    With `make`, which takes a linear layer and returns another one, such as `qlora.NF4Linear`, each linear layer but
+    the output head is replaced as soon as it is read, so that the model in floats is never in memory as a whole, and
+    float16 becomes bfloat16. Where an architecture's files have other tensors than its layers, no layer is replaced.
     `say` receives the line that announces the model, and one where its config.json has no place for some weights.
 
     Raises `ModelNotFound` (wrong path, unknown name, no network), `ModelGated` (the hub wants to know who asks),
@@ -74,13 +83,15 @@ def open_model(
     name = str(name) if name is not None else chosen()
     path = path_of(name)
     with whole(path, name) as folder:
-        lm = _open(folder, name, attention, say)
+        lm = _open(folder, name, attention, say, make)
         if folder != path:  # it is removed now
             let_go(lm.model)
     return lm
 
 
-def _open(folder: Path, name: str, attention: str | None, say: Callable[[str], object]) -> LanguageModel:
+def _open(
+    folder: Path, name: str, attention: str | None, say: Callable[[str], object], make: "Make | None"
+) -> LanguageModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -105,8 +116,16 @@ def _open(folder: Path, name: str, attention: str | None, say: Callable[[str], o
                 f"{label} has no tokenizer that can be read ({reason(error)}); put its tokenizer.json and "
                 "tokenizer_config.json beside config.json."
             ) from error
-        model = loaded(AutoModelForCausalLM, folder, label, found, say, dtype=dtype, attn_implementation=attention)
-    cast("torch.nn.Module", model).to("cuda" if gpu else "cpu")  # transformers' own `to` has a wrong type
+        device = "cuda" if gpu else "cpu"
+        model = None
+        if make is not None:
+            from llmnotes.models import layerwise
+
+            dtype = torch.bfloat16 if dtype == torch.float16 else dtype
+            model = layerwise.load(folder, found, make, dtype, device, attention)
+        if model is None:
+            model = loaded(AutoModelForCausalLM, folder, label, found, say, dtype=dtype, attn_implementation=attention)
+            cast("torch.nn.Module", model).to(device)  # transformers' own `to` has a wrong type
     return LanguageModel(label, model.eval(), tokenizer)
 
 

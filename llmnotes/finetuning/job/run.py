@@ -90,7 +90,8 @@ def _finetune(
     refuse_too_large(settings)
     parts = before_loading(settings)
     rows = encoded(settings, found, *parts) if parts else None
-    lm = open_model(settings.model, say=say)
+    make = qlora.maker(_kernel()) if settings.method == "qlora" else None
+    lm = open_model(settings.model, say=say, make=make)
     rows = rows or encoded(settings, found, lm.model.config, lm.tokenizer)
     base = base_of(settings, lm.model)
     prepare(lm.model, settings, rows.learned)
