@@ -6,6 +6,7 @@ from llmnotes.errors import BadSettings
 from llmnotes.fit.model import Model
 from llmnotes.fit.pieces import Cache, Weights
 from llmnotes.fit.training import TrainingMemory, predict
+from llmnotes.fit.training_run import finetuned
 from llmnotes.fit.weights import BITS
 
 PRECISIONS = {  # name -> (type of what is not quantized, its bytes, what the linear layers are quantized to)
@@ -86,9 +87,7 @@ def _kept(cache: Cache, context: int, size: int) -> int:
     return size * (cache.width * tokens + cache.state) + 4 * cache.exact
 
 
-def training(
-    model: Model, method: str, precision: str, context: int, gpu: bool, checkpointing: bool = False
-) -> TrainingMemory:
+def training(model: Model, method: str, context: int, gpu: bool, checkpointing: bool = False) -> TrainingMemory:
     """Return what a training step on one row of `context` tokens takes, as `llmnotes.fit.training` predicts it.
 
     Raises `BadSettings` for a model with an image encoder, and for layers that are not a Llama's: their training is
@@ -103,7 +102,4 @@ def training(
             f"llmnotes does not count the training of {model.name}, whose layers are not those of a Llama; leave "
             "--train out to see what running it takes."
         )
-    dtype, _, quantized = PRECISIONS[precision]
-    kernel, device = ("bitsandbytes", "cuda") if gpu else ("llmnotes", "cpu")
-    how = {"dtype": dtype, "base": quantized or "nf4", "kernel": kernel, "device": device}
-    return predict(model.shape, method, 1, context, checkpointing=checkpointing, **how)
+    return predict(model.shape, method, 1, context, checkpointing=checkpointing, **finetuned(method, gpu))

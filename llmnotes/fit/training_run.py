@@ -87,6 +87,17 @@ class Run:
         return self.size if self.full else 4
 
 
+def finetuned(method: str, gpu: bool) -> dict[str, str]:
+    """Return how `llmnotes finetune` trains on such a machine, as fields of `Run`: what `fit --train` counts as well.
+
+    >>> finetuned("qlora", gpu=True)
+    {'dtype': 'bfloat16', 'kernel': 'bitsandbytes', 'device': 'cuda'}
+    """
+    if not gpu:
+        return {"dtype": "float32", "kernel": "llmnotes", "device": "cpu"}
+    return {"dtype": "float32" if method == "full" else "bfloat16", "kernel": "bitsandbytes", "device": "cuda"}
+
+
 def adapted(shape: Shape, run: Run) -> list[frozenset[str]]:
     """Return for each decoder layer the linear layers that have an adapter, by the rules of `lora.attach`.
 

@@ -20,7 +20,7 @@ from llmnotes.fit.sizes import parse
 DRIVER = 500_000_000  # bytes of each GPU that its driver and CUDA's kernels take
 SYSTEM = 2_000_000_000  # bytes of main memory that the system and Python take
 FILE_TYPES = ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
-TRAINED = {"full": ("F32", "BF16"), "lora": ("F32", "BF16"), "qlora": ("int8", "NF4")}
+TRAINED = {"full": ("F32", "F32"), "lora": ("F32", "BF16"), "qlora": ("NF4", "NF4")}  # on a CPU, on a GPU
 CONTEXT_LIMIT = 1 << 24  # tokens
 
 
@@ -64,7 +64,7 @@ def fit(
     room = max(main - SYSTEM, 0)
     free = Free(tuple(max(size - DRIVER * (not shared), 0) for size in gpus), room, room if shared else None)
 
-    ways = [("transformers", kind) for kind in TRAINED[train]] if train else _ways(model)
+    ways = [("transformers", TRAINED[train][bool(gpus)])] if train else _ways(model)
     chosen = [(engine, kind) for engine, kind in ways if precision is None or kind.lower() == precision.lower()]
     if not chosen:
         known = ", ".join(dict.fromkeys(kind for _, kind in ways))
@@ -157,10 +157,10 @@ def _training(model: Model, method: str, kind: str, context: int, free: Free) ->
     limit = max(free.gpus, default=free.ram)
     limit = limit if free.together is None else min(limit, free.together)
     checkpointing = False
-    needs = hugging_face.training(model, method, kind, context, gpu=bool(free.gpus))
+    needs = hugging_face.training(model, method, context, gpu=bool(free.gpus))
     if needs.total > limit:
         checkpointing = True
-        needs = hugging_face.training(model, method, kind, context, gpu=bool(free.gpus), checkpointing=True)
+        needs = hugging_face.training(model, method, context, gpu=bool(free.gpus), checkpointing=True)
     fits = needs.total <= limit
     parts = {name: part.bytes for name, part in needs.parts.items()}
     bits = 8 * (parts["weights"] + parts["scales"]) / model.parameters

@@ -14,13 +14,17 @@ PEBBLE_LLAVA = "pebble-llava"  # made by llmnotes.vision, which needs what stand
 NAMES = (*VARIANTS, *PACKAGES, PEBBLE_LLAVA)
 ENDINGS = (".gguf", ".onnx", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pb", ".h5", ".keras", ".npz", ".json")
 
+WHOLE = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")  # of a model on the hub
+CONFIG = ("config.json",)
 
-def path_of(name: str, revision: str | None = None) -> Path:
+
+def path_of(name: str, revision: str | None = None, parts: tuple[str, ...] = WHOLE) -> Path:
     """Return the file or folder of a model: a name of `NAMES`, a path, or a name on the hub.
 
-    A model on the hub is downloaded, in its newest `revision` unless one is given, "smollm2" is converted the first
-    time (`packaged.converted`), and "pebble-llava" put together (`llmnotes.vision.opening.folder`). The output of a
-    fine-tuning means the folder in it that holds the adapter or the model.
+    A model on the hub is downloaded, in its newest `revision` unless one is given, and with all its files unless
+    `parts` are named; "smollm2" is converted the first time (`packaged.converted`), and "pebble-llava" put together
+    (`llmnotes.vision.opening.folder`). The output of a fine-tuning means the folder in it that holds the adapter or the
+    model.
 
     Raises `ModelNotFound`, `ModelGated`, and for "smollm2" `MissingPart` and `CannotWrite`. Does not look into what
     it finds.
@@ -50,19 +54,22 @@ def path_of(name: str, revision: str | None = None) -> Path:
     near = difflib.get_close_matches(name, NAMES, n=1)
     if near:
         raise ModelNotFound(f"There is no model named {name}; did you mean {near[0]}?")
-    return _download(name, revision)
+    return _download(name, revision, parts)
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, parts: tuple[str, ...]) -> Path:
     """Return the local copy of a model on the hub. No message repeats what the hub said: it may hold a token."""
     from huggingface_hub import errors, snapshot_download
 
-    parts = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
+    wanted, here = {"revision": revision, "allow_patterns": list(parts)}, None
     try:
         try:
-            return Path(snapshot_download(name, revision=revision, allow_patterns=parts, local_files_only=True))
+            here = Path(snapshot_download(name, local_files_only=True, **wanted))
         except errors.LocalEntryNotFoundError:
-            return Path(snapshot_download(name, revision=revision, allow_patterns=parts))
+            pass
+        if here and (parts == CONFIG or any(here.glob("*.safetensors"))):  # there may be a config.json alone
+            return here
+        return Path(snapshot_download(name, **wanted))
     except errors.GatedRepoError:
         raise ModelGated(
             f"{name} is gated: accept its terms on its page on the hub, then log in (on a laptop with the command "
@@ -80,6 +87,8 @@ def _download(name: str, revision: str | None) -> Path:
             "in with “hf auth login” if the model is private."
         ) from None
     except OSError:  # every other answer of the hub, none at all, or offline mode and an empty cache
+        if here:
+            return here
         raise ModelNotFound(
             f"There is no folder {name}, and the hub cannot be reached; use pebble, which needs no "
             "network, or download the model first and give its folder."

@@ -38,10 +38,11 @@ from llmnotes.finetuning.job.tracking import tracker
 from llmnotes.finetuning.lora import attach, unadapted
 from llmnotes.finetuning.train import Plan, bar, optimizer_of, refuse_not_finite, show, steps
 from llmnotes.fit import training as memory
+from llmnotes.fit.training_run import finetuned
 from llmnotes.formats.adapters import Base
 from llmnotes.models import LanguageModel, open_model
 from llmnotes.models.adapters import config_folder
-from llmnotes.models.paths import path_of
+from llmnotes.models.paths import CONFIG, path_of
 
 BEST = "best"  # in the output: checkpoints of the lowest held-out loss
 # Settings that change no weight
@@ -250,35 +251,32 @@ def prepare(model: PreTrainedModel, settings: Settings, rows: Sequence[data.Row]
 
 
 def refuse_too_large(settings: Settings) -> None:
-    """Raise `DoesNotFit` where the free memory will not suffice, before the model is opened.
+    """Raise `DoesNotFit` where the free memory will not suffice, before the model is downloaded or opened.
 
     Knows only Llama-like models with a config.json on this machine; others are not refused.
     """
-    folder = config_folder(path_of(settings.model))
+    folder = config_folder(path_of(settings.model, parts=CONFIG))
     gpu = torch.cuda.is_available()
     how = {
         "rank": settings.lora.r,
         "targets": settings.lora.target_modules,
         "dropout": settings.lora.dropout,
         "rows": 0 if settings.lora.tokens == token_rows.UNTRAINED else len(settings.lora.tokens),  # else not known yet
-        "dtype": "bfloat16" if gpu and settings.method != "full" else "float32",
-        "kernel": _kernel(),
         "checkpointing": settings.gradient_checkpointing,
         "accumulation": settings.gradient_accumulation,
         "packed": settings.packing,
-    }
+    } | finetuned(settings.method, gpu)
     if not (folder / "config.json").is_file():
         return
     try:
         needed = memory.predict(folder, settings.method, settings.batch_size, settings.max_length, **how).total
-        opened = memory.predict(folder, "lora", 1, 1, dtype=how["dtype"]).parts["weights"].bytes  # not yet quantized
     except ModelBroken:
         return  # opening it has the sentence
     free = torch.cuda.mem_get_info()[0] if gpu else hardware.memory()[1]
-    if max(needed, opened) > free:
+    if needed > free:
         raise DoesNotFit(
             f"Fine-tuning {settings.model} ({settings.method}, {settings.batch_size} rows of {settings.max_length} "
-            f"tokens) needs {max(needed, opened) / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; lower "
+            f"tokens) needs {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; lower "
             "batch_size or max_length, set gradient_checkpointing to true, or take a smaller model."
         )
 
