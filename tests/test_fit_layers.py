@@ -191,3 +191,17 @@ def test_a_training_of_other_layers_is_refused_before_it_is_counted_wrongly():
             fit(config_of(kind), ram="9GB", train="lora")
     for kind in ("llama", "gemma2", "qwen3", "phi3", "granite"):
         assert fit(config_of(kind), ram="9GB", train="lora", context=TOKENS).options[0].verdict == "RAM"
+
+
+def test_what_only_the_package_itself_can_ask_is_refused_too():
+    from llmnotes.errors import NotConvertible
+    from llmnotes.fit import llama_cpp
+    from llmnotes.fit.model import model_of
+    from llmnotes.fit.training import predict
+
+    with pytest.raises(NotConvertible, match="llmnotes cannot convert gpt2 to or from GGUF"):
+        llama_cpp.needs(model_of("gpt2"), "Q8_0", 512)
+    with pytest.raises(ModelBroken, match="The config speaks of 5,000 layers; give that of a real model"):
+        predict(SMALL | {"num_hidden_layers": 5000}, "lora", 1, 1)
+    with pytest.raises(ModelBroken, match="The config is that of a gpt2, and llmnotes knows the layers of llama"):
+        predict({"model_type": "gpt2"}, "lora", 1, 1)
