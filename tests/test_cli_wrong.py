@@ -17,6 +17,7 @@ READS = {  # a command, and words after a wrong file
     "run": [],
     "finetune": [],
     "merge": ["new"],
+    "fit": ["--ram", "16GB"],
 }
 COMMANDS = (
     "start lab run claims progress doctor new-notebook inspect scan convert finetune merge serve chat fit cache".split()

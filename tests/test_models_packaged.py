@@ -120,7 +120,7 @@ def test_the_pins_are_the_packages_that_are_opened():
     lines = (ROOT / "requirements-real.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.partition("==")[0] for line in lines if "==" in line}
     assert pinned == {*packaged.PACKAGES.values(), packaged.SENTENCES}
-    for file in ("Makefile", "README.md", "environment.yml"):
+    for file in ("Makefile", "README.md", "environment.yaml"):
         assert "--no-deps --requirement requirements-real.txt" in (ROOT / file).read_text(encoding="utf-8")
 
 

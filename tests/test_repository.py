@@ -58,7 +58,9 @@ def test_the_pins_come_first_those_we_name(file):
 
 
 def test_conda_gets_the_same():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    text = (ROOT / "environment.yaml").read_text(encoding="utf-8")
+    assert (ROOT / "environment.yml").read_text(encoding="utf-8") == text, "Binder takes the name environment.yml alone"
+    environment = yaml.safe_load(text)
     assert f"python{PROJECT['requires-python']}" in environment["dependencies"]
     assert environment["dependencies"][-1]["pip"] == ["--requirement requirements.txt", "--editable ."]
 
