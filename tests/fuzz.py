@@ -149,7 +149,10 @@ class Harness:
         signal.alarm(int(10 * SECONDS))
         answer = None
         try:
-            answer = question()
+            try:
+                answer = question()
+            finally:  # here, so that it never rings outside of these lines
+                signal.alarm(0)
         except LLMNotesError as error:
             sentence = str(error)
             ends = sentence.endswith((".", "--outfile model.gguf"))  # or in a command that is there to be copied
@@ -164,7 +167,6 @@ class Harness:
             faults.append(
                 f"{what}: {type(error).__name__}: {error!s:.300} ({Path(place.filename).name}:{place.lineno})"
             )
-        signal.alarm(0)
         took = time.process_time() + sum(os.times()[2:4]) - start
         if took > SECONDS:
             faults.append(f"{what}: took {took:.1f} s")
