@@ -129,7 +129,7 @@ def test_a_reader_sees_every_output_and_no_error(lab, browser, path):
     assert state["cells"] == cells
     assert not state["errors"] and not running, (state["errors"], running)
     assert state["empty"] == state["blank"] == state["broken"] == 0, state
-    folded = sum("hide-input" in cell["metadata"].get("tags", []) for cell in saved)
+    folded = sum(bool({"hide-input", "setup"} & set(cell["metadata"].get("tags", []))) for cell in saved)
     assert state["folded"] == folded
     bundles = [output.get("data", {}) for cell in saved for output in cell.get("outputs", [])]
     plots = sum("application/vnd.plotly.v1+json" in bundle for bundle in bundles)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Base:
 
 def is_adapter(folder: Path) -> bool:
     """Return whether a folder holds an adapter in PEFT's layout."""
-    return (folder / CONFIG).is_file()
+    return os.path.isfile(folder / CONFIG)  # noqa: PTH113 - False, too, for a name that no file can have
 
 
 def base_of(folder: Path) -> Base:
@@ -52,7 +53,7 @@ def base_of(folder: Path) -> Base:
 
 def result_of(path: Path) -> Path:
     """Return the folder of what was trained for the output of a fine-tuning, and any other path as it is."""
-    if (path / RUN).is_file():
+    if os.path.isfile(path / RUN):  # noqa: PTH113 - as above
         return next((path / name for name in RESULTS if (path / name).is_dir()), path)
     return path
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 
+from llmnotes.errors import ModelBroken, NotQuantizable
 from llmnotes.formats import causes
 from llmnotes.formats.results import Inspection, Tensor
 
@@ -28,6 +29,7 @@ def load(
 
     `found` is what `inspect` says of the folder. Weights become `dtype` before they are made something else. Of what
     `make` takes, one layer is on the device at a time, and nothing is copied in main memory: the files are mapped.
+    Raises `ModelBroken` if a layer that `make` would quantize holds NaN or infinity.
     """
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
@@ -51,7 +53,7 @@ def load(
                 value = file.get_tensor(tensor.stored_name).to(device, dtype)
             module._parameters[key] = torch.nn.Parameter(value, requires_grad=False)
         if own and isinstance(module, torch.nn.Linear) and module is not head:
-            model.set_submodule(path, make(module))
+            model.set_submodule(path, _made(make, module, path))
     model.tie_weights()
     for buffer in model.buffers():
         buffer.data = buffer.data.to(device)
@@ -59,6 +61,19 @@ def load(
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return model
+
+
+def _made(make: Make, layer: nn.Linear, path: str) -> nn.Module:
+    """Return what `make` makes of the layer at `path`; raises `ModelBroken` if the layer holds NaN or infinity."""
+    try:
+        return make(layer)
+    except NotQuantizable:
+        if layer.weight.isfinite().all():
+            raise
+        raise ModelBroken(
+            f"The model's {path}.weight holds numbers that are not finite, so it cannot be quantized; copy the model "
+            "again from where it came from, or take another."
+        ) from None
 
 
 def _matched(model: Any, found: Inspection) -> dict[str, Tensor] | None:
