@@ -165,8 +165,8 @@ def _made(path: Path, to: str, type: str | None = None) -> Path:
 
 def _state(path: Path) -> list:
     """Return names, sizes and times of a folder's files; with an adapter's, those of its base."""
-    files = path.iterdir() if path.is_dir() else [path]
     try:
+        files = path.iterdir() if path.is_dir() else [path]
         found = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     except OSError as error:
         raise FileUnreadable(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
