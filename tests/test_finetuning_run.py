@@ -280,6 +280,15 @@ def test_curves_without_their_package_are_one_sentence(monkeypatch, tmp_path):
             tracker(name, tmp_path, {})
 
 
+def test_a_log_that_cannot_be_written_is_one_sentence(settings, tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(output, "open", refused, raising=False)
+    with pytest.raises(CannotWrite, match=r"out cannot be written \(Permission denied\); choose another output"):
+        finetune(settings)
+
+
 def test_a_full_disk_while_the_log_is_written(settings, monkeypatch, tmp_path):
     class Full:
         def __init__(self, *arguments, **how):

@@ -81,6 +81,9 @@ def test_serve_passes_all_of_it_on(gguf, tmp_path):
 
 def test_what_does_not_go_together_is_one_sentence(gguf, tiny_folder, capsys):
     model = SimpleNamespace(name="Tiny", path=Path("tiny.gguf"), context=512, template=None, pooling=None)
+    for layers in (-2, 1 << 31):
+        with pytest.raises(BadSettings, match=f"n_gpu_layers is {layers}; give a number from 0, or -1 for all layers"):
+            engine.start(model, n_gpu_layers=layers)
     with pytest.raises(BadSettings, match="There is no cache Q3_K with flash attention auto; choose among F16, F32"):
         engine.start(model, cache="Q3_K")
     with pytest.raises(
