@@ -142,7 +142,8 @@ def temperatures(names: Sequence[str], panels: Mapping[float, Numbers], right: S
     count = len(names)
     labels = [*map(seen, names), "all others"]
     colours = [THINGS["stream" if good else "alarm"][0] for good in right] + [THINGS["old"][0]]
-    values = {heat: [*p[:count], float(1 - np.sum(p[:count]))] for heat, p in panels.items()}
+    # A tenth of a percent: the last digits of a score depend on the processor.
+    values = {heat: np.round([*p[:count], 1 - np.sum(p[:count])], 3).tolist() for heat, p in panels.items()}
     three = [heat for heat in panels if heat in (0.5, 1, 2)]
     figure, axes = several_panels(6.4, 4.1, len(three))
     for ax, heat in zip(axes, three, strict=True):
