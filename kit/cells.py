@@ -24,7 +24,7 @@ METADATA = {
 # Where what is generated begins in a title cell; before it stands what was written by hand.
 GENERATED = re.compile(r"\n\n(?:\[!\[Open in Colab\]|Part [IVX]+ · |In this lesson: )")
 SETUP = """\
-# Brings llmnotes where it is missing, as on Colab and Kaggle; where it is there already, this does nothing.
+# Brings llmnotes where it is missing, as on Colab and Kaggle.
 import importlib.util
 import subprocess
 import sys
@@ -32,8 +32,10 @@ from pathlib import Path
 
 if importlib.util.find_spec("llmnotes") is None:
     folders = [Path.cwd(), *Path.cwd().parents][:3]
-    sources = [path.as_uri() for folder in folders for path in folder.glob("llmnotes-{version}-*.whl")]
-    sources += [folder.as_uri() for folder in folders if (folder / "llmnotes" / "course").is_dir()]
+    wheel = "llmnotes-{version}-*.whl"
+    sources = [path.as_uri() for folder in folders for path in folder.glob(wheel)]
+    clones = [folder for folder in folders if (folder / "llmnotes" / "course").is_dir()]
+    sources += [folder.as_uri() for folder in clones]
     {otherwise}
     pip = [sys.executable, "-m", "pip", "install"]
     if importlib.util.find_spec("pip") is None:  # as in an environment that uv has made
@@ -42,12 +44,13 @@ if importlib.util.find_spec("llmnotes") is None:
     for what in packages:
         done = subprocess.run([*pip, "--quiet", *what], capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"llmnotes could not be installed: {{done.stderr.strip()}}")
+            why = done.stderr.strip()
+            raise RuntimeError(f"llmnotes could not be installed: {{why}}")
     importlib.invalidate_caches()
 """
 NOWHERE = """\
 if not sources:
-        raise RuntimeError("llmnotes is missing: put llmnotes-{version}-py3-none-any.whl beside this notebook.")"""
+        raise RuntimeError(f"llmnotes is missing: put {wheel} beside this notebook.")"""
 
 
 def setup_code(cells: list[nbformat.NotebookNode]) -> str:
@@ -60,7 +63,7 @@ def setup_code(cells: list[nbformat.NotebookNode]) -> str:
     address, version = repository(root()), project(root())["version"]
     return SETUP.format(
         version=version,
-        otherwise=f'sources += ["git+{address}@v{version}"]' if address else NOWHERE.format(version=version),
+        otherwise=f'sources += ["git+{address}@v{version}"]' if address else NOWHERE,
         real=f'\n    packages += [["--no-deps", {", ".join(also)}]]' if also else "",
     ).strip()
 

@@ -269,6 +269,8 @@ def test_a_file_that_is_named_like_a_model_of_ours_is_asked_about(words, tmp_pat
     assert "say ./smollm2 for yours, or run the command in another folder" in capsys.readouterr().err
     assert main(["inspect", "./smollm2"]) == 2 and "say ./smollm2" not in capsys.readouterr().err
     assert main(["inspect", "pebble"]) == 0
+    (tmp_path / "pebble-llava").mkdir()
+    assert main(["inspect", "pebble-llava"]) == 2 and "say ./pebble-llava" in capsys.readouterr().err
 
 
 def test_the_lab_says_what_it_needs(monkeypatch, capsys):

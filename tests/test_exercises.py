@@ -204,6 +204,8 @@ def test_exercises_that_moved_stay_solved():
 def test_a_damaged_file_and_one_from_the_future_are_not_replaced(capsys):
     progress_file().parent.mkdir(parents=True)
     progress_file().write_text('{"solved": ["00.', encoding="utf-8")
+    with pytest.raises(FileBroken, match="does not hold progress"):
+        export(progress_file().with_name("out.json"))
     remember("00.1")
     assert solved() == ["00.1"] and progress_file().with_suffix(".damaged").read_text("utf-8") == '{"solved": ["00.'
     progress_file().write_text('{"version": 99}', encoding="utf-8")

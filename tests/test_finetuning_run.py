@@ -425,6 +425,9 @@ def test_it_stops_where_the_held_out_loss_rises_and_writes_the_best_weights(sett
     (tmp_path / "out" / "report.json").unlink()  # killed before it was written
     again = stopping_early(settings, monkeypatch, [], schedule="constant")
     assert again.resumed_at == again.steps == 4 and again.notes == report.notes
+    (tmp_path / "out" / "report.json").unlink()
+    with pytest.raises(CannotWrite, match=r"another evaluate_every \(it was 1, and is 2\)"):
+        finetune(settings, evaluate_every=2, early_stopping=2, checkpoint_every=3, schedule="constant")
 
 
 def test_without_a_rise_it_goes_on_and_the_best_weights_are_the_last(settings, tmp_path, monkeypatch):

@@ -12,7 +12,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -240,7 +239,9 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(encoding="utf-8")
     try:
         if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next; this ends the process
-            import_module("argcomplete").autocomplete(parser())
+            from argcomplete import autocomplete  # pyright: ignore[reportMissingImports]  (an optional part)
+
+            autocomplete(parser())
         arguments = parser().parse_args(argv)
         _refuse_two_meanings(arguments)
         status = arguments.function(arguments)
@@ -264,10 +265,9 @@ def _refuse_two_meanings(arguments: argparse.Namespace) -> None:
     given = [getattr(arguments, key, None) for key in ("model", "file", "source")]
     for name in [name for one in given for name in (one if isinstance(one, list) else [one])]:
         if isinstance(name, str) and os.path.lexists(name):
-            from llmnotes.models.packaged import PACKAGES
-            from llmnotes.pebble import VARIANTS
+            from llmnotes.models.paths import NAMES
 
-            if name in VARIANTS or name in PACKAGES:
+            if name in NAMES:
                 raise UnknownName(
                     f"{name} is a model of llmnotes, and a file or folder here has that name, too; say ./{name} for "
                     "yours, or run the command in another folder for ours."

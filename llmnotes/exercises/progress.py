@@ -48,8 +48,11 @@ def remember(exercise_id: str, answer: str = "") -> None:
 
 
 def export(target: Path) -> int:
-    """Write what is solved to the new file `target`; return how many exercises. Raises `CannotWrite`."""
-    known = kept()
+    """Write what is solved to the new file `target`; return how many exercises.
+
+    Raises `CannotWrite`, and `FileBroken` or `FileUnreadable` for a file of progress that cannot be read.
+    """
+    known = _read(progress_file()) if progress_file().exists() else {}
     try:
         with open(target, "x", encoding="utf-8") as file:
             file.write(_text(known))

@@ -122,7 +122,8 @@ def _train(
     optimizer = optimizer_of(model, plan)
 
     # What tells this training from any other: a checkpoint with the same facts is one of its own.
-    facts = {key: value for key, value in settings.as_dict().items() if key not in FREE}
+    free = set(FREE) - ({"evaluate_every"} if settings.early_stopping else set())  # it chooses where to stop
+    facts = {key: value for key, value in settings.as_dict().items() if key not in free}
     facts |= {"processes": process.world, "content of data": _digest([(row.ids, row.labels) for row in rows.learned])}
     output.check(facts)
     run = _digest(facts)
