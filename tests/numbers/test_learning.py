@@ -109,8 +109,9 @@ def test_every_number_in_the_prose_is_computed_again():
     assert len(lost) == 10
     small, large = teach(0.01), teach(0.1)
     assert complete(small, v["prompts"][:1], max_new_tokens=3)[0].startswith(" broom")
-    assert complete(large, v["prompts"][:1], max_new_tokens=5)[0] == " b b b b b"
-    lesson.says("at 0.01 the robot is a broom, and at 0.1 Pebble says")
+    babble = complete(large, v["prompts"][:1], max_new_tokens=5)[0]  # which letters, depends on the processor
+    assert not set(babble.split()) & set(" ".join(v["texts"]).split()) - {"a"} and len(set(babble)) <= 5, babble
+    lesson.says("at 0.01 the robot is a broom, and at 0.1 Pebble babbles letters")
     lesson.says("and all {} are wrong", len(broken(v, large)))
     assert len(broken(v, large)) == len(v["texts"])
     smollm2(lesson, v)
