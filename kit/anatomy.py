@@ -28,7 +28,7 @@ from llmnotes.course.run import execute, save, save_costs
 FIRST_CELLS = ["title", "box", "setup", "imports"]  # tags
 LAST_PARTS = ["You may have read", "For real", "On a bigger model", "Exercises", "Recap"]  # in this order, if there
 WIDTH = 88  # letters of a code line, which a page of 1,100 pixels shows whole
-STILL_WIDE = {"11", "13", "15", "17", "19", "22", "23", "25", "26"}  # lessons older than this rule
+OLDER = {"11", "14", "15", "17", "19", "22", "23", "25", "26"}  # lessons older than the rules that name them
 MACHINE_PATH = r"(/root|/home|/Users|/tmp|/work|[A-Z]:\\\\Users)[/\\]"
 
 
@@ -83,7 +83,7 @@ def generated(notebook: NotebookNode, name: str) -> Iterator[str]:
 
 def folds(notebook: NotebookNode, name: str) -> Iterator[str]:
     """What is folded away is one block of HTML, and so is the answer to every prediction."""
-    if name[:2] >= "11":
+    if name[:2] in OLDER:
         return
     for cell in notebook.cells:
         if cell.cell_type == "code" or any(tag.startswith("exercise") for tag in tags(cell)):
@@ -99,7 +99,7 @@ def folds(notebook: NotebookNode, name: str) -> Iterator[str]:
 
 def repeatable(notebook: NotebookNode, name: str) -> Iterator[str]:
     """Every cell can run again after the end of the lesson."""
-    if name[:2] < "11":
+    if name[:2] not in OLDER:
         yield from not_twice(notebook)
 
 
@@ -111,7 +111,7 @@ def size(notebook: NotebookNode, name: str) -> Iterator[str]:
     if most > 15:
         yield f"has a code cell of {most} lines, more than 15"
     widest = max(len(line) for cell in free for line in source(cell).splitlines())
-    if name[:2] not in STILL_WIDE and widest > WIDTH:
+    if name[:2] not in OLDER and widest > WIDTH:
         yield f"has a code line of {widest} letters, more than {WIDTH}"
     if len(nbformat.writes(notebook).encode()) > 1_200_000:
         yield "is larger than 1.2 MB"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 
+from kit.anatomy import OLDER
 from llmnotes.course import notebooks, root, source, tags
 from llmnotes.course.glossary import FILE, Entry, entries, find
 
@@ -97,7 +98,7 @@ def faults(folder: Path) -> list[str]:
             entry = find(bold.words)
             if entry is None and bold.section:
                 found.append(f"{bold.section} has **{bold.words}**, which the glossary lacks")
-            elif entry and bold.section and bold.lesson < "11":
+            elif entry and bold.section and bold.lesson not in OLDER:
                 lessons.setdefault(entry.term, {}).setdefault(bold.lesson, f"{bold.section} (**{bold.words}**)")
     for term, places in lessons.items():
         if len(places) > 1:

@@ -34,7 +34,7 @@ NAMES: dict[str, dict] = {
     "09.1": {"right": torch.ones(3)},
     "09.2": {"torch": torch, "logits": torch.zeros(3)},
     "11.1": {"file": io.BytesIO(bytes(16)), "struct": struct, "four_bytes": bytes(4)},
-    "13.2": {"x": X[0]},
+    "14.2": {"x": X[0]},
     "15.1": {"a": X, "b": X[:, 0], "x": np.ones(4)},
     "15.2": {"word": words_of(CODES).min()},  # an int32, and a negative one
     "15.4": {"merit": X},

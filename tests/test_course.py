@@ -263,7 +263,7 @@ def test_the_anatomy_notices(fault):
 
 
 def test_the_anatomy_notices_lines_that_a_page_cuts_off(monkeypatch):
-    monkeypatch.setattr("kit.anatomy.STILL_WIDE", set())
+    monkeypatch.setattr("kit.anatomy.OLDER", set())
     notebook = nbformat.read(notebooks(root())[0], as_version=4)
     notebook.cells[3].update(source="x" * 151)
     assert any("line of 151 letters" in sentence for sentence in lint(notebook, "00_start_here"))
@@ -325,7 +325,7 @@ def test_an_exercise_may_bind_a_name_again():
 
 REFERENCES = {
     "as 06.7 and (01.2) show": "as [06.7](#06.7) and ([01.2](01_tokens.ipynb#01.2)) show",
-    "Section 13.7, not 13.7": "Section [13.7](13_quantization.ipynb#13.7), not 13.7",
+    "Section 14.7, not 14.7": "Section [14.7](14_quantizing_a_model.ipynb#14.7), not 14.7",
     "notebook 11, or\nlesson 04.": "[notebook 11](11_model_formats.ipynb), or\n[lesson 04](04_attention.ipynb).",
     "[06.7](#7), [x](04_attention.ipynb#2)": "[06.7](#06.7), [x](04_attention.ipynb#04.2)",
     "> <details><p>see 06.7</p></details>": '> <details><p>see <a href="#06.7">06.7</a></p></details>',
@@ -339,14 +339,14 @@ REFERENCES = {
 
 @pytest.mark.parametrize("text", REFERENCES)
 def test_references_become_links_once(text):
-    once = link_references(text, "06_one_token_through_pebble", {"13.7"})
-    assert once == REFERENCES[text] and link_references(once, "06_one_token_through_pebble", {"13.7"}) == once
+    once = link_references(text, "06_one_token_through_pebble", {"14.7"})
+    assert once == REFERENCES[text] and link_references(once, "06_one_token_through_pebble", {"14.7"}) == once
 
 
 def test_a_quantity_is_no_reference():
-    text = "13.7 shows it: 13.3 MB, 13.2% and 13.8"
-    shown = "[13.7](../13_quantization.ipynb#13.7) shows it: 13.3 MB, 13.2% and 13.8"
-    assert link_references(text, "13_quantization", {"13.7", "13.3", "13.2"}, folder="../") == shown
+    text = "14.7 shows it: 14.3 MB, 14.2% and 14.8"
+    shown = "[14.7](../14_quantizing_a_model.ipynb#14.7) shows it: 14.3 MB, 14.2% and 14.8"
+    assert link_references(text, "14_quantizing_a_model", {"14.7", "14.3", "14.2"}, folder="../") == shown
 
 
 def test_sections_have_anchors_and_the_contents_lead_to_them():

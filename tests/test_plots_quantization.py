@@ -1,4 +1,4 @@
-"""The figures of notebooks 13 and 15: what must not overlap does not, and what is shown is what was given."""
+"""The figures of notebooks 14 and 15: what must not overlap does not, and what is shown is what was given."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from matplotlib.transforms import Bbox
 from llmnotes.evaluation import Noise, Row
 from llmnotes.plots.quantization import pareto, turning
 
-# what notebook 13 measures: seven methods within half a bit
+# what notebook 14 measures: seven methods within half a bit
 CROWD = {
     "GGUF types": {
         "Q4_K_M": (5.07, 0.0584, 0.00165),

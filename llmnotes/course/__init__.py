@@ -66,7 +66,7 @@ PARTS = (
         "III",
         "Fewer bits",
         {
-            "13_quantization": "Quantization",
+            "14_quantizing_a_model": "Quantizing a model",
             "15_calibrated_quantization": "Calibrated quantization",
         },
     ),

@@ -47,7 +47,7 @@ BY_NOTEBOOK: dict[str, list[Exercise]] = {
     "09": learning.EXERCISES,
     "10": training_in_small.EXERCISES,
     "11": model_formats.EXERCISES,
-    "13": quantization.EXERCISES,
+    "14": quantization.EXERCISES,
     "15": calibrated_quantization.EXERCISES,
     "17": fine_tuning.EXERCISES,
     "19": qlora.EXERCISES,

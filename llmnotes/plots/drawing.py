@@ -54,6 +54,10 @@ THINGS = {  # thing: (strong, pale)
     "loss": ("#b3261e", "#fbe0dd"),  # how wrong a guess is
     "gradient": ("#0f7c86", "#d7eff1"),  # which way to turn a number, and how far
     "held out": ("#a3357a", "#f6dcea"),  # text that a training never sees
+    "weight": ("#2a7d46", "#d9efdf"),  # a number of a matrix, and what comes back of it
+    "code": ("#a3327a", "#f6deec"),  # the whole number that is kept for a weight, and a level
+    "scale": ("#0f7f9b", "#d2ecf3"),  # what stretches, so the exponent of a float, too
+    "error": ("#b3261e", "#fbe0dd"),  # what is lost of a weight
 }
 
 

@@ -1,4 +1,4 @@
-"""The figures of notebooks 13 and 15: where levels lie, what bits and blocks cost, outliers, and the ruler."""
+"""The figures of notebooks 14 and 15: where levels lie, what bits and blocks cost, outliers, and the ruler."""
 
 import itertools
 from collections.abc import Callable, Sequence

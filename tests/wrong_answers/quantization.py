@@ -1,4 +1,4 @@
-"""Typical wrong answers to the exercises of notebook 13: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of notebook 14: {exercise: {key of its hint: source}}."""
 
 
 def _def(head: str, *lines: str, imports: str = "") -> str:
@@ -54,7 +54,7 @@ def _choose(
 
 
 WRONG = {
-    "13.1": {
+    "14.1": {
         "codes_only": _bits("bits"),
         "undivided": _bits("bits + scale + zero"),
         "no_zero": _bits("bits + scale / block"),
@@ -63,7 +63,7 @@ WRONG = {
         "block": _bits("bits * block + scale + zero"),
         "other": _bits("(bits + scale + zero) / block"),
     },
-    "13.2": {
+    "14.2": {
         "sign": _q4_0("np.abs(block).max() / 8"),
         "minus": _q4_0("block[np.abs(block).argmax()] / 8"),
         "seven": _q4_0("np.abs(block).max() / 7"),
@@ -74,7 +74,7 @@ WRONG = {
         "zeros": _q4_0(zeros=""),
         "other": _q4_0("block.max() / -8"),
     },
-    "13.3": {
+    "14.3": {
         "no_zero": _affine("x.min()", "x.max()", codes="np.rint(x / scale) + zero"),
         "unrounded": _affine(zero="-low / scale", codes="np.clip(np.rint(x / scale + zero), 0, 255)"),
         "symmetric": _affine("-np.abs(x).max()", "np.abs(x).max()"),
@@ -83,7 +83,7 @@ WRONG = {
         "from_low": _affine(codes="np.clip(np.rint((x - low) / scale), 0, 255)"),
         "other": _affine(codes="np.rint((x - low) * scale)"),
     },
-    "13.4": {
+    "14.4": {
         "perplexity": _choose(best="row[3]"),
         "most_bits": _choose(best="-row[1]"),
         "fewest_bits": _choose(best="row[1]"),
