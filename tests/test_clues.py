@@ -34,6 +34,8 @@ NAMES: dict[str, dict] = {
     "09.1": {"right": torch.ones(3)},
     "09.2": {"torch": torch, "logits": torch.zeros(3)},
     "11.1": {"file": io.BytesIO(bytes(16)), "struct": struct, "four_bytes": bytes(4)},
+    "13.1": {"w": X[0], "s": 0.1},
+    "13.3": {"low": X, "high": X},
     "14.2": {"x": X[0]},
     "15.1": {"a": X, "b": X[:, 0], "x": np.ones(4)},
     "15.2": {"word": words_of(CODES).min()},  # an int32, and a negative one

