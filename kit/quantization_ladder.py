@@ -27,8 +27,8 @@ from llmnotes.quantization import blocks
 from llmnotes.quantization.mixtures import types
 
 FILE = Path(pebble.__file__).parents[1] / "quantization_ladder.json"
-LADDER = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
-TOKENS = 1024  # of text
+LADDER = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
+TOKENS = 768  # of text
 ROLES = {  # transformers' names of matrices, and GGUF's
     "q_proj": "attn_q",
     "k_proj": "attn_k",

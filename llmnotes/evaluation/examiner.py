@@ -28,6 +28,7 @@ OPENINGS = (
     "Yesterday",
 )
 TOKENS = 16  # of a story
+ANSWER = 10  # tokens at most, of an answer in the exam
 WINDOW = 256  # tokens that are read together
 
 
@@ -69,9 +70,12 @@ class Examiner:
 
     def mark(self, model: "PreTrainedModel") -> tuple[float, float]:
         """Return the share of right answers of a model, from 0 to 1, and its standard error."""
-        from llmnotes.pebble.answering import answerer
+        from llmnotes.pebble.answering import generate
 
-        right = score(answerer(model, self.tokenizer), self.questions).accuracy
+        def answer(prompts: list[str]) -> list[str]:
+            return generate(model, self.tokenizer, prompts, most=ANSWER)
+
+        right = score(answer, self.questions).accuracy
         return right, math.sqrt(right * (1 - right) / len(self.questions))
 
     def changed(self, model: "PreTrainedModel") -> "torch.Tensor":

@@ -243,7 +243,8 @@ def q4_0(block):
 255, and `(code − zero) · scale` is the number again. The range that they span reaches from the smallest to the largest
 number, and holds 0 in any case. `zero`, the code of 0.0, is a whole number; round to the nearest code with
 `np.rint`, and let nothing leave the range.""",
-        clue="Section 14.2 does it. What is the smallest number of the range if all numbers lie between 2 and 3?",
+        clue="256 codes have 255 steps between them. What is the smallest number of the range if all numbers lie "
+        "between 2 and 3?",
         name="affine",
         stub='''def affine(x):
     """Return (codes from 0 to 255, scale, zero-point) of an array."""
@@ -277,7 +278,7 @@ def affine(x):
         task="""Write `choose(rows, parameters, gb)`. A row is `(name, bits per weight, KL, perplexity)`, as measured on
 a model with `parameters` weights. Return the name of the row that stays nearest to the original among those whose
 weights take at most `gb` GB (a GB is 10⁹ bytes), or `"nothing"` if none fits.""",
-        clue="How many bytes are `bits` bits for each of the weights? And which column does section 14.8 trust?",
+        clue="How many bytes are `bits` bits for each of the weights? And which column does section 14.5 trust?",
         name="choose",
         stub='''def choose(rows, parameters, gb):
     """Return the name of the best row whose weights fit into gb GB, or "nothing"."""
@@ -291,7 +292,7 @@ weights take at most `gb` GB (a GB is 10⁹ bytes), or `"nothing"` if none fits.
     return min(fitting, key=lambda row: row[2])[0] if fitting else "nothing"''',
         check=check_choose,
         hints={
-            "perplexity": "this takes the lowest perplexity. Section 14.8 shows how a damaged model comes by one.",
+            "perplexity": "this takes the lowest perplexity. Section 14.5 shows how a damaged model comes by one.",
             "most_bits": "this takes the most bits that fit. A method may have more bits and a larger KL: measure.",
             "fewest_bits": "this takes the smallest. It fits, and so does something better.",
             "gib": "this divides by 2³⁰, which makes it GiB. A budget in GB is 7% less.",
