@@ -39,7 +39,7 @@ def test_the_numbers_of_a_float(lesson, values):
     says, w = lesson.says, values["w"]
     says("a model with {:.0f} billion weights", 7e9 / 1e9)
     says("At 16 bits per weight, {:.0f} of the {:.0f} tiles are off the card", 7 * 2 - 8, 7 * 2)
-    says("7 billion weights: {:.0f} in 16 bits, {:.0f} in 8 bits, {:g} in 4 bits", 7 * 2, 7, 7 / 2)
+    says(": {:.0f} in 16 bits, {:.0f} in 8 bits, {:g} in 4 bits", 7 * 2, 7, 7 / 2)
     says("takes {} GB and not {}", 7 * 2, 7 * 4)
     errors = [values["error"](row, there_and_back(values, row, 4, len(row))) for row in values["W"]]
     assert int(np.argmax(errors)) == 159 and (values["row"] == values["W"][159]).all()
@@ -114,6 +114,8 @@ def test_the_numbers_of_blocks(lesson, values):
     byte = (q[0, 0] + 8) | (q[0, 16] + 8) << 4
     assert byte == values["pack"](q)[0, 0]
     says("into the byte {}", byte)
+    says("The row cut into {} blocks, each with {} levels", len(q), 2 * 7 + 1)
+    says("Each block has {} levels of its own", 2 * 7 + 1)
     says("take {} + {} = {} bytes. In bfloat16 the weights took {}", 2, 16, 18, 32 * 2)
     says("that's {:.1f} times less", 64 / 18)
     says("The two rings cost the same, {:g} bits per weight", 4 + 16 / 8)
@@ -172,6 +174,10 @@ def test_what_pebble_notices(lesson, values):
     says("Three other exams: {:.0f} to {:.0f}%, {:.0f} to {:.0f}%, {:.0f} to {:.0f}%", *ranges)
     same = {b: sum(map(str.__eq__, original.stories, found[32][at[b]].stories)) for b in (8, 5, 4, 3)}
     assert same[4] == same[3] == 0 and same[8] > 5 and len(OPENINGS) == 10
+    others = (("2, 4 levels", values["four_levels"]), ("2, 3 levels", found[32][at[2]]))
+    kept = {name: sum(map(str.__eq__, original.stories, result.stories)) for name, result in others}
+    told = "; ".join(f"{name}: {count}" for name, count in (same | kept).items())
+    says("how one of them goes on. {}", told)
     says("keep all {} tokens", TOKENS)
     lead, changed = values["lead"], values["changed"]
     tie = values["next_words"][1][1]["16 bits"]
@@ -217,7 +223,7 @@ def test_what_fits(lesson, values):
 
 
 def test_no_other_number_stands_in_the_prose(lesson):
-    lesson.finish(
+    names = (
         r"b?float(?:16|32)|FP8|int8|Q\d_\d|LLM\.int8\(\)|\b12B|\b7B|\b4-bit",
         r"(?:[2-8] (?:to|or) )?(?<![\d.,])(?:2|3|4|5|6|8|16|32) bits?\b|\b8 GB|\b2 bytes",  # widths and a card
         r"at 2 bits|the left 8|take 9|10 of mantissa|the last 16|its left 16|powers of 2|the 127 lets|The 127 lets",
@@ -229,7 +235,9 @@ def test_no_other_number_stands_in_the_prose(lesson):
         r"three: −1, 0 and 1|Of 16 patterns|Of 4 it's|code, −2|code 2\b|say −0.30|16th pattern|for 0, a bound",
         r"(?:below|from) 5 (?:to 90 )?points|Below 4|6, or 5 for|minus 0.5 and 0.5|fan out",
         r"about (?:6\.6|5\.7|4\.9)|\(4\.5, in practice|= 0\.342",
+        r"all 16 patterns|smaller than 32|White is 0|is a 1\b|between 1 and 2|in 16 and in",
     )
+    lesson.finish(*(name.replace(" ", r"\s+") for name in names))
 
 
 def test_the_quantizer_does_what_the_lesson_promises(values):
