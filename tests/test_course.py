@@ -70,6 +70,17 @@ def test_a_failing_notebook_is_reported_and_the_others_still_run(tmp_path, capsy
     assert "division by zero" in (tmp_path / "pages" / "index.html").read_text(encoding="utf-8")
 
 
+def test_a_kernel_that_does_not_start_fails_its_notebook_alone(tmp_path, monkeypatch):
+    def wait(client):
+        assert client.startup_timeout >= 600, "a busy machine takes minutes to start a kernel"
+        raise RuntimeError("Kernel didn't respond in 600 seconds")
+
+    monkeypatch.setattr("nbclient.NotebookClient.start_new_kernel", lambda client, **_: None)
+    monkeypatch.setattr("nbclient.NotebookClient.start_new_kernel_client", wait)
+    result = execute(write(tmp_path / "05_x.ipynb", "1"))
+    assert not result.ok and result.error == "the kernel did not start: Kernel didn't respond in 600 seconds"
+
+
 @pytest.mark.slow
 def test_two_run_side_by_side_and_the_first_page_is_there_while_the_second_runs(tmp_path):
     page = tmp_path / "pages" / "05_x.html"

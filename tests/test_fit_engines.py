@@ -11,6 +11,7 @@ from llmnotes.fit.hugging_face import PRECISIONS
 from llmnotes.fit.shapes import Shape
 from llmnotes.formats import convert
 from llmnotes.llama_cpp.memory import reported_buffers
+from llmnotes.models.cache_name import cache_name
 from llmnotes.pebble import weights_dir
 
 pytestmark = pytest.mark.slow
@@ -119,7 +120,7 @@ def test_transformers_and_bitsandbytes_hold_what_fit_says(precision):
     weights = held(before)
     assert parts["weights"] + parts["scales"] == pytest.approx(weights, rel=0.01)
     with torch.no_grad():
-        cache = model(torch.ones(1, 300, dtype=torch.long), use_cache=True).past_key_values
+        cache = model(torch.ones(1, 300, dtype=torch.long), use_cache=True)[cache_name()]
     kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert parts["cache"] == pytest.approx(kept, rel=0.01)
 
