@@ -4,6 +4,7 @@ import gc
 
 import pytest
 
+from llmnotes.cache_name import cache_name
 from llmnotes.errors import ProcessDied
 from llmnotes.fit import fit
 from llmnotes.fit.empty_gguf import write_empty
@@ -11,7 +12,6 @@ from llmnotes.fit.hugging_face import PRECISIONS
 from llmnotes.fit.shapes import Shape
 from llmnotes.formats import convert
 from llmnotes.llama_cpp.memory import reported_buffers
-from llmnotes.models.cache_name import cache_name
 from llmnotes.pebble import weights_dir
 
 pytestmark = pytest.mark.slow

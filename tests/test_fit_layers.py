@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from llmnotes.cache_name import cache_name
 from llmnotes.errors import ModelBroken
 from llmnotes.fit import fit, on_meta
-from llmnotes.models.cache_name import cache_name
 
 TOKENS = 40
 SMALL = dict(vocab_size=160, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from llmnotes.cache_name import cache_name
 from llmnotes.errors import NotQuantizable
 from llmnotes.evaluation import held_out_text
 from llmnotes.models import open_model
-from llmnotes.models.cache_name import cache_name
 from llmnotes.quantization.models.kv_cache import BITS, QuantizedCache, full_bytes, kl_of_cache, quantize
 
 pytestmark = pytest.mark.slow

@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from llmnotes.cache_name import cache_name
 from llmnotes.errors import ModelBroken
 from llmnotes.fit.pieces import Cache, Pieces, Weights
 from llmnotes.fit.shapes import LAYERS_LIMIT, Shape
-from llmnotes.models.cache_name import cache_name
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from llmnotes.models.cache_name import cache_name
+from llmnotes.cache_name import cache_name
 from llmnotes.pebble.corpus import END, Document
 from llmnotes.pebble.tokenizer import EOS, PAD, SPECIAL
 

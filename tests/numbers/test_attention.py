@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from llmnotes.attention import inside
-from llmnotes.models.cache_name import cache_name
+from llmnotes.cache_name import cache_name
 from llmnotes.pebble.lore import ANIMALS
 from tests.numbers.prose import WORDS, Prose
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from llmnotes.cache_name import cache_name
 from llmnotes.errors import NotQuantizable
-from llmnotes.models.cache_name import cache_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -167,7 +167,7 @@ class QuantizedCache(Cache):
     Does not save time: what is read is unpacked first. Does not go back to an earlier token (`crop`).
 
     >>> from llmnotes.models import open_model
-    >>> from llmnotes.models.cache_name import cache_name
+    >>> from llmnotes.cache_name import cache_name
     >>> lm = open_model("pebble", say=lambda line: None)
     >>> cache = QuantizedCache(lm.model.config, bits=4)
     >>> _ = lm.model(torch.full((1, 320), 7), **{cache_name(): cache})
