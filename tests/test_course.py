@@ -1,5 +1,6 @@
 """The machinery that runs, renders and checks notebooks, tried on notebooks made for the purpose."""
 
+import inspect
 import json
 import re
 import shutil
@@ -21,9 +22,10 @@ from llmnotes.cli.main import main
 from llmnotes.course import claims, costs, lessons, notebooks, part_of, root
 from llmnotes.course.formulas import formulas, mathml, set_aside
 from llmnotes.course.render import Site
-from llmnotes.course.run import Result, execute, save, save_costs, table
+from llmnotes.course.run import TIMEOUT, Result, execute, save, save_costs, table
 from llmnotes.course.start import copy_lessons
 from llmnotes.errors import CannotWrite, UnknownName
+from llmnotes.finetuning.distributed import launch
 
 v4 = nbformat.v4
 
@@ -79,6 +81,10 @@ def test_a_kernel_that_does_not_start_fails_its_notebook_alone(tmp_path, monkeyp
     monkeypatch.setattr("nbclient.NotebookClient.start_new_kernel_client", wait)
     result = execute(write(tmp_path / "05_x.ipynb", "1"))
     assert not result.ok and result.error == "the kernel did not start: Kernel didn't respond in 600 seconds"
+
+
+def test_processes_that_a_cell_starts_have_minutes_on_a_busy_machine_and_end_before_the_cell_does():
+    assert TIMEOUT / 2 < inspect.signature(launch).parameters["timeout"].default < TIMEOUT
 
 
 @pytest.mark.slow
