@@ -27,6 +27,8 @@ from llmnotes.course.start import copy_lessons
 from llmnotes.errors import CannotWrite, UnknownName
 from llmnotes.finetuning.distributed import launch
 
+from .processes import SECONDS, started
+
 v4 = nbformat.v4
 
 
@@ -109,13 +111,13 @@ def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path):
     command = [sys.executable, "-m", "llmnotes.cli", "run", *map(str, paths), "--pages", "pages", "--jobs", "2"]
     # Whoever runs the tests in the background of a shell ignores Ctrl-C, and children would, too.
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
-    for _ in range(600):
-        if len(pids := list(tmp_path.glob("pid-*"))) == 2 and (tmp_path / "pages" / "summary.json").exists():
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    with started(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
+        for _ in range(600):
+            if len(pids := list(tmp_path.glob("pid-*"))) == 2 and (tmp_path / "pages" / "summary.json").exists():
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 130 and "Stopped after 1 of 4" in said and "Traceback" not in said, said
     assert not any(psutil.pid_exists(int(pid.name[4:])) for pid in pids) and len(pids) == 2
     assert not list(tmp_path.glob("*8_y.html")) and (tmp_path / "pages" / "05_x.html").exists()
