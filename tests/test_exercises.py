@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 
 import numpy as np
@@ -15,6 +14,7 @@ from llmnotes.exercises import BY_NOTEBOOK, check, find, reveal
 from llmnotes.exercises.exercise import assess
 from llmnotes.exercises.progress import MOVED, VERSION, bring, export, kept, progress_file, remember, reset, solved
 
+from .processes import SECONDS, started
 from .wrong_answers import WRONG
 
 ALL = [exercise for exercises in BY_NOTEBOOK.values() for exercise in exercises]
@@ -154,8 +154,9 @@ for number in range(20):
 
 
 def test_two_processes_that_solve_40_keep_40():
-    running = [subprocess.Popen([sys.executable, "-c", SOLVES, name]) for name in ("50", "51")]
-    assert [process.wait() for process in running] == [0, 0]
+    first, second = ([sys.executable, "-c", SOLVES, name] for name in ("50", "51"))
+    with started(first) as one, started(second) as other:
+        assert one.wait(SECONDS) == other.wait(SECONDS) == 0
     assert len(solved()) == 40 and kept()["51.7"] == "answer 7"
     assert not list(progress_file().parent.glob("*.tmp"))
 

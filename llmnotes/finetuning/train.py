@@ -15,6 +15,8 @@ from torch.nn import functional
 from llmnotes import training
 from llmnotes.errors import ModelBroken, TrainingFailed
 from llmnotes.finetuning.data import IGNORE, Row, collate
+from llmnotes.finetuning.optimizers import optimizer_of
+from llmnotes.fit.training_run import Optimizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +43,7 @@ class Plan:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     seed: int = 0
+    optimizer: Optimizer = "adamw"
 
     def rate(self, step: int) -> float:
         """The learning rate at a step, counted from 0.
@@ -60,11 +63,6 @@ class Step(training.Step):
     """One step: its loss is the mean over the learned tokens, in nats; `tokens` were read, in all processes."""
 
     tokens: int
-
-
-def optimizer_of(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
-    """Return AdamW with a plan's learning rate for what learns in a model; only matrices decay."""
-    return training.adamw(model, plan.learning_rate, plan.weight_decay)
 
 
 def steps(
