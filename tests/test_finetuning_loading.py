@@ -19,6 +19,7 @@ from llmnotes.fit import fit
 from llmnotes.fit.training import predict
 from llmnotes.fit.verdict import SYSTEM
 from llmnotes.models import open_model
+from llmnotes.models.paths import CONFIG
 from llmnotes.pebble import weights_dir
 
 SILENT = {"say": lambda line: None}
@@ -139,7 +140,7 @@ def test_what_does_not_fit_is_refused_before_it_is_downloaded(tmp_path, tiny_fol
     monkeypatch.setattr(refusing.hardware, "memory", lambda: (10**9, 1000))
     with pytest.raises(DoesNotFit, match="Fine-tuning some/model .* needs"):
         refusing.refuse_too_large(run.settings_of(settings))
-    assert asked == [["config.json"]] and [path.name for path in cache.iterdir()] == ["config.json"]
+    assert asked == [list(CONFIG)] and [path.name for path in cache.iterdir()] == ["config.json"]
     monkeypatch.setattr(refusing.hardware, "memory", lambda: (10**9, 10**9))
     refusing.refuse_too_large(run.settings_of(settings))
     assert open_model("some/model", **SILENT).model.config.vocab_size and len(asked) == 2

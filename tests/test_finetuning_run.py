@@ -36,6 +36,7 @@ from llmnotes.finetuning.job.report import describe
 from llmnotes.finetuning.job.settings import from_dict
 from llmnotes.finetuning.job.tracking import tracker
 from llmnotes.finetuning.train import held_out_loss
+from llmnotes.fit.training_run import finetuned
 
 
 @pytest.fixture
@@ -340,6 +341,18 @@ def test_paged_averages_without_a_gpu_are_refused_before_the_data_is_read(settin
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     refusing.refuse_missing(wanted)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_base_in_32_bits_is_trained_in_the_type_that_was_counted(settings, method, monkeypatch):
+    """On a GPU that is bfloat16, whatever its files hold: an F32 checkpoint would take twice what was predicted."""
+    assert finetuned(method, gpu=True)["dtype"] == "bfloat16"
+    monkeypatch.setattr(run, "finetuned", lambda method, gpu: finetuned(method, gpu=True))
+    opened = []
+    monkeypatch.setattr(run, "prepare", lambda model, *_: opened.append(model))
+    monkeypatch.setattr(run, "_train", lambda *_: None)
+    finetune(settings, method=method)
+    assert {each.dtype for each in opened[0].parameters()} == {torch.bfloat16}
 
 
 def test_memory_that_runs_out_is_one_sentence(settings, monkeypatch):

@@ -37,6 +37,7 @@ from llmnotes.finetuning.job.tracking import tracker
 from llmnotes.finetuning.lora import attach, unadapted
 from llmnotes.finetuning.optimizers import optimizer_of
 from llmnotes.finetuning.train import Plan, bar, refuse_not_finite, show, steps
+from llmnotes.fit.training_run import finetuned
 from llmnotes.formats.adapters import Base
 from llmnotes.models import LanguageModel, open_model
 from llmnotes.models.paths import path_of
@@ -90,7 +91,8 @@ def _finetune(
     parts = before_loading(settings)
     rows = encoded(settings, found, *parts) if parts else None
     make = qlora.maker(_kernel()) if settings.method == "qlora" else None
-    lm = open_model(settings.model, say=say, make=make)
+    dtype = getattr(torch, finetuned(settings.method, torch.cuda.is_available())["dtype"])  # what was counted
+    lm = open_model(settings.model, say=say, make=make, dtype=dtype)
     rows = rows or encoded(settings, found, lm.model.config, lm.tokenizer)
     base = base_of(settings, lm.model)
     prepare(lm.model, settings, rows.learned)
