@@ -140,6 +140,40 @@ order.""",
     ),
     Exercise(
         id="12.2",
+        title="How large will it be?",
+        level="medium",
+        minutes=10,
+        task="""Write `gguf_gib(tensors)`: the GiB that the data of a GGUF takes in Q8_0. `tensors` is {name: (shape,
+storage)}; all are matrices whose rows have a multiple of 32 numbers. 32 numbers take 34 bytes, scale included; each
+tensor is filled up to a multiple of 32 bytes; tensors with the same storage are tied, and written once. A GiB is 2³⁰
+bytes.""",
+        clue="`-(-n // 32) * 32` rounds n up to a multiple of 32, and leaves a multiple alone.",
+        name="gguf_gib",
+        stub='''def gguf_gib(tensors):
+    """Return the GiB that the data of {name: (shape, storage)} takes as Q8_0."""
+    ...''',
+        solution='''import math
+
+
+def gguf_gib(tensors):
+    """Return the GiB that the data of {name: (shape, storage)} takes as Q8_0."""
+    total = 0
+    for shape in {storage: shape for shape, storage in tensors.values()}.values():
+        blocks = math.prod(shape) // 32
+        total += -(-blocks * 34 // 32) * 32
+    return total / 2**30''',
+        check=check_gguf_gib,
+        hints={
+            "tied": "tied weights are counted twice. They are one storage under two names.",
+            "scales": "32 numbers take 34 bytes here: the scale of the block has two.",
+            "padding": "the bytes between the tensors are missing: each tensor is filled up to a multiple of 32.",
+            "gb": "this is in GB, billions of bytes. A GiB is 7% more.",
+            "bits": "this counts bits, eight for each byte.",
+            "other": "the size differs. Bytes of all storages, each rounded up to a multiple of 32, over 2³⁰.",
+        },
+    ),
+    Exercise(
+        id="12.3",
         title="What is it?",
         level="medium",
         minutes=10,
@@ -180,40 +214,6 @@ def what_is(name, content):
             "pickle last.",
             "believes": "this believes a header of a billion gigabytes in a small file. Compare with len(content).",
             "other": "one of the honest files is not recognized. Print its first bytes.",
-        },
-    ),
-    Exercise(
-        id="12.3",
-        title="How large will it be?",
-        level="medium",
-        minutes=10,
-        task="""Write `gguf_gib(tensors)`: the GiB that the data of a GGUF takes in Q8_0. `tensors` is {name: (shape,
-storage)}; all are matrices whose rows have a multiple of 32 numbers. 32 numbers take 34 bytes, scale included; each
-tensor is filled up to a multiple of 32 bytes; tensors with the same storage are tied, and written once. A GiB is 2³⁰
-bytes.""",
-        clue="`-(-n // 32) * 32` rounds n up to a multiple of 32, and leaves a multiple alone.",
-        name="gguf_gib",
-        stub='''def gguf_gib(tensors):
-    """Return the GiB that the data of {name: (shape, storage)} takes as Q8_0."""
-    ...''',
-        solution='''import math
-
-
-def gguf_gib(tensors):
-    """Return the GiB that the data of {name: (shape, storage)} takes as Q8_0."""
-    total = 0
-    for shape in {storage: shape for shape, storage in tensors.values()}.values():
-        blocks = math.prod(shape) // 32
-        total += -(-blocks * 34 // 32) * 32
-    return total / 2**30''',
-        check=check_gguf_gib,
-        hints={
-            "tied": "tied weights are counted twice. They are one storage under two names.",
-            "scales": "32 numbers take 34 bytes here: the scale of the block has two.",
-            "padding": "the bytes between the tensors are missing: each tensor is filled up to a multiple of 32.",
-            "gb": "this is in GB, billions of bytes. A GiB is 7% more.",
-            "bits": "this counts bits, eight for each byte.",
-            "other": "the size differs. Bytes of all storages, each rounded up to a multiple of 32, over 2³⁰.",
         },
     ),
 ]

@@ -16,7 +16,7 @@ from llmnotes.home import home
 VERSION = 3
 MOVED = {  # version of a file: exercises that have another number in the next
     1: {"09.2": "09.3", "09.3": "09.4"},
-    2: {"11.2": "11.3", "11.3": "12.1", "11.4": "12.2", "11.5": "12.3"},
+    2: {"11.2": "11.3", "11.3": "12.1", "11.4": "12.3", "11.5": "12.2"},
 }
 Kept = dict[str, str]  # id of a solved exercise: the reader's answer, "" where it has no source
 

@@ -180,9 +180,10 @@ def padding(text: bytes) -> None:
     )
 
 
-def shards(index: Mapping[str, Any], sizes: Mapping[str, int], tied: str, table: str) -> None:
+def shards(index: Mapping[str, Any], place: Path, tied: str, table: str) -> None:
     """Draw an index that says which shard has which tensor, and a name that no shard has because it is tied."""
     ax = canvas(28)
+    sizes = {file.name: file.stat().st_size for file in sorted(place.glob("*.safetensors"))}
     names = list(sizes)
     front = box(ax, 15, 22, 34, 4.8, "model.safetensors.index.json", "token", size=SMALL)
     for i, name in enumerate(names):

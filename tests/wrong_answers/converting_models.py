@@ -68,6 +68,14 @@ WRONG = {
         "other": _from_gguf(_MATRIX, "matrix[::-1]"),
     },
     "12.2": {
+        "tied": _gib(shapes="[shape for shape, _ in tensors.values()]"),
+        "scales": _gib(size="-(-blocks * 32 // 32) * 32"),
+        "padding": _gib(size="blocks * 34"),
+        "gb": _gib(unit="1e9"),
+        "bits": _gib(unit="2**30 * 8"),
+        "other": _gib(size="blocks * 34 + 32"),
+    },
+    "12.3": {
         "name": _what_is(
             gguf='if name.endswith(".gguf") and content[:4] == b"GGUF":\n        return "GGUF"',
             safetensors='if name.endswith(".safetensors"):\n        return "safetensors"',
@@ -81,13 +89,5 @@ WRONG = {
         "weakest": _what_is(gguf='if content[:1] == b"\\x80":\n        return "pickle"' + _SIGN),
         "believes": _what_is(safetensors='if content[8:9] == b"{":\n        return "safetensors"'),
         "other": _what_is(gguf='if content[:4] == b"GGML":\n        return "GGUF"'),
-    },
-    "12.3": {
-        "tied": _gib(shapes="[shape for shape, _ in tensors.values()]"),
-        "scales": _gib(size="-(-blocks * 32 // 32) * 32"),
-        "padding": _gib(size="blocks * 34"),
-        "gb": _gib(unit="1e9"),
-        "bits": _gib(unit="2**30 * 8"),
-        "other": _gib(size="blocks * 34 + 32"),
     },
 }
