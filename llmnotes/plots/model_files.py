@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import pickletools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -287,6 +289,16 @@ def stack(program: bytes, alarm: str = "REDUCE") -> None:
         caption,
         f"{len(steps)} instructions, one below the other, and beside each the stack of values after it.",
     )
+
+
+def bomb() -> None:
+    """Draw what a pickle bomb does that makes a folder called canary; nothing is run."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return os.makedirs, ("canary",)
+
+    stack(pickle.dumps(Bomb(), protocol=2))
 
 
 def numbers_of(raw: bytes) -> np.ndarray:
