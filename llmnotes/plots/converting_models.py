@@ -24,6 +24,20 @@ from llmnotes.plots.drawing import (
 )
 
 HELD = ("weights", "settings", "tokenizer", "computation")
+FILES = {
+    "safetensors": (True, False, False, False),
+    "pytorch_model.bin": (True, False, False, False),
+    "GGUF": (True, True, True, False),
+    "ONNX": (True, False, False, True),
+    "TF checkpoint": (True, False, False, False),
+    "TF SavedModel": (True, False, False, True),
+}
+HISTORY = (
+    ("GGML", "March 2023", "the first"),
+    ("GGMF", "March 2023", "a version"),
+    ("GGJT", "to August 2023", "can be mapped"),
+    ("GGUF", "since August 2023", "names for all"),
+)
 
 
 def two_files(safe: bytes, whole: bytes, first: str, data: int) -> None:
@@ -127,15 +141,15 @@ def three_questions(answers: Sequence[tuple[str, str]]) -> None:
 
 def gaps(found: Mapping[str, float], sizes: Mapping[str, int]) -> None:
     """Draw the largest difference of a logit for each form, on a scale where each step is ten times as much."""
-    ax = canvas(4.2 * len(found) + 8.4)
+    ax = canvas(4.2 * len(found) + 9.4)
     floor, right = -6.0, 1.0
     left, wide = 20.0, 28.0
     for tick in range(-5, 2, 2):
         x = left + wide * (tick - floor) / (right - floor)
-        line(ax, [(x, 4.6), (x, 4.2 * len(found) + 5.4)], "old", 0.7)
-        note(ax, x, 3, f"{10.0**tick:g}", colour=FAINT)
+        line(ax, [(x, 6.2), (x, 4.2 * len(found) + 7)], "old", 0.7)
+        note(ax, x, 4.6, f"{10.0**tick:g}", colour=FAINT)
     for i, (name, gap) in enumerate(found.items()):
-        y = 4.2 * (len(found) - i) + 2.8
+        y = 4.2 * (len(found) - i) + 4.4
         note(ax, left - 1, y, f"{name}, {sizes[name] / 1e6:.1f} MB", ha="right")
         if gap == 0:
             note(ax, left + 0.6, y, "0: every bit is the same", ha="left", bold=True)
@@ -143,7 +157,7 @@ def gaps(found: Mapping[str, float], sizes: Mapping[str, int]) -> None:
         reach = wide * (np.log10(gap) - floor) / (right - floor)
         cell(ax, left, y - 1.3, reach, 2.6, "", "alarm" if gap > 1 else "stream", 0.7)
         note(ax, left + reach + 0.8, y, f"{gap:.1g}", ha="left")
-    note(ax, left, 1, "largest difference of a logit", ha="left", colour=FAINT)
+    note(ax, left, 1.9, "largest difference of a logit", ha="left", colour=FAINT)
     show(
         ax,
         "The largest difference between a form's logits and the folder's. Each grid line is 100 times the last.",
@@ -170,16 +184,18 @@ def by_position(words: Sequence[str], differences: np.ndarray, base: float, wron
     )
 
 
-def ancestors(signs: Sequence[tuple[str, bytes, str, str]]) -> None:
-    """Draw the formats before GGUF: (name, first bytes of the file, when, what was new), oldest first."""
+def ancestors() -> None:
+    """Draw the formats before GGUF with the first four bytes of their files, oldest first."""
+    signs = HISTORY
     ax = canvas(7.4 * len(signs) + 1.4)
-    for i, (name, first, when, new) in enumerate(signs):
+    for i, (name, when, new) in enumerate(signs):
+        first = name.encode() if name == "GGUF" else name.lower().encode()[::-1]
         y = 7.4 * (len(signs) - 1 - i) + 1.6
         last = i == len(signs) - 1
         spot = box(ax, 1, y, 11, 4.8, name, "table" if last else "old")
         cell(ax, 14, y + 0.6, 11, 3.6, first.decode(), "table" if last else "old", 0.15, code=True)
         note(ax, 26.5, y + 2.4, when, ha="left", colour=FAINT)
-        note(ax, 37, y + 2.4, new, ha="left")
+        note(ax, 45, y + 2.4, new, ha="left")
         if not last:
             arrow(ax, spot.bottom, (spot.bottom[0], spot.bottom[1] - 2.6))
     show(
@@ -192,8 +208,9 @@ def ancestors(signs: Sequence[tuple[str, bytes, str, str]]) -> None:
     )
 
 
-def what_is_where(held: Mapping[str, Sequence[bool]]) -> None:
-    """Draw a table of kinds of files and what each holds; `held` has a yes or no for each of HELD."""
+def what_is_where() -> None:
+    """Draw the table of kinds of files and what each holds."""
+    held = FILES
     ax = canvas(4 * len(held) + 5)
     top = 4 * len(held) + 1
     for j, head in enumerate(HELD):

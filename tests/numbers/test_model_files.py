@@ -47,7 +47,7 @@ def test_every_number_is_computed_again(lesson, values):
     lesson.says("Together they are {:.4f}", four[1])
     lesson.says("in every lesson so far, at byte {:,}", values["place"])
     lesson.says("these {} bytes", len(row))
-    lesson.says("Every one of {:,} bytes", len(content))
+    lesson.says("All {:,} bytes", len(content))
     lesson.says("in {} million bytes", len(content) // 10**6)
     lesson.says("An index with arrows to {} files", len(values["parts"]))
     lesson.says("It has {} records", len(tensors))
@@ -76,7 +76,7 @@ def test_every_number_is_computed_again(lesson, values):
         r"in 24, the 20 comes",
         r"The (first|last) 16 (bytes|letters)",
         r"The first 16 are those|\b32 cells\b",
-        r"a model of 14 GB",
+        r"with 14 GB",
         r"\b5 GB each",
         r"\b(version|from) 2\.6\b",
         r"float32\b",
