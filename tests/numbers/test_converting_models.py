@@ -49,11 +49,19 @@ def test_every_number_is_computed_again(lesson, values):
     lesson.says("Bars above {} tokens. The first is 0, later ones are up to {:.0f}", len(by_token), by_token.max())
     lesson.says("A table of {} kinds of files and {} columns", 6, 4)
     results(lesson, values)
+    before, after = values["before"], values["after"]
+    assert sum(before[key] != after.get(key) for key in before) == 8
+    lesson.says("Eight settings differ")
+    assert 5 < (values["smol"] / "model.safetensors").stat().st_size / values["original"].stat().st_size < 6
+    lesson.says("more than five times as large")
+    gaps = values["gaps"]
+    assert gaps["Q4_0"] > gaps["Q8_0"] > 10 * gaps["F16"]
     lesson.finish(
         r"\bF(32|16)\b|\bBF16\b|\bQ[48]_[01]\b|float32\b",
         r"multiple of 32",
         r"\[0, 4, 1, 5, 2, 6, 3, 7\]|row 0 with row 4",
         r"100 times the last",
+        r"with 8 bits can't be better than the one with 4",
         r"with 8 bits",
     )
 
