@@ -48,6 +48,7 @@ def test_every_number_is_computed_again(lesson, values):
     lesson.says("a length of {}, the name {}, a type, and the value {}", len(key), key, settings[key])
     lesson.says("Bars above {} tokens. The first is 0, later ones are up to {:.0f}", len(by_token), by_token.max())
     lesson.says("A table of {} kinds of files and {} columns", 6, 4)
+    lesson.says("{} numbers take {} bytes, scale included", *gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q8_0])
     results(lesson, values)
     before, after = values["before"], values["after"]
     assert sum(before[key] != after.get(key) for key in before) == 8
@@ -61,6 +62,8 @@ def test_every_number_is_computed_again(lesson, values):
         r"multiple of 32",
         r"\[0, 4, 1, 5, 2, 6, 3, 7\]|row 0 with row 4",
         r"100 times the last",
+        r"rows 0, half, 1, half \+ 1",
+        r"A GiB is 2³⁰",
         r"with 8 bits can't be better than the one with 4",
         r"with 8 bits",
     )

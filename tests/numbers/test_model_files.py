@@ -45,15 +45,15 @@ def test_every_number_is_computed_again(lesson, values):
     lesson.says("skip 264 rows. Each row has {} numbers", tensors["model.embed_tokens.weight"].shape[1])
     lesson.says("How do two bytes make {:.3f}?", four[1])
     lesson.says("Together they are {:.4f}", four[1])
-    lesson.says("in every lesson so far, at byte {:,}", values["place"])
-    lesson.says("these {} bytes", len(row))
+    lesson.says("There it is, at byte {:,}", values["place"])
+    lesson.says("These {} bytes should", len(row))
     lesson.says("All {:,} bytes", len(content))
     lesson.says("in {} million bytes", len(content) // 10**6)
     lesson.says("An index with arrows to {} files", len(values["parts"]))
     lesson.says("It has {} records", len(tensors))
     lesson.says("{} instructions, one below the other", len(machine(values["tiny"])))
     lesson.says("{} files with their tasks", len(list(values["folder"].iterdir())))
-    lesson.says("pickles have {} instructions", len(pickletools.opcodes))
+    lesson.says("Pickles have {} instructions", len(pickletools.opcodes))
     found = values["found"]
     size = (values["smol"] / "model.safetensors").stat().st_size
     lesson.says("SmolLM2's file has {:.0f} MB and {} tensors", size / 1e6, len(found))
