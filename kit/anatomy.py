@@ -28,7 +28,7 @@ from llmnotes.course.run import execute, save, save_costs
 FIRST_CELLS = ["title", "box", "setup", "imports"]  # tags
 LAST_PARTS = ["You may have read", "For real", "On a bigger model", "Exercises", "Recap"]  # in this order, if there
 WIDTH = 88  # letters of a code line, which a page of 1,100 pixels shows whole
-STILL_WIDE = {"11", "13", "15", "17", "19", "22", "23", "25", "26"}  # lessons older than this rule
+STILL_WIDE = {"13", "15", "17", "19", "22", "23", "25", "26"}  # lessons older than this rule
 MACHINE_PATH = r"(/root|/home|/Users|/tmp|/work|[A-Z]:\\\\Users)[/\\]"
 
 
@@ -83,7 +83,7 @@ def generated(notebook: NotebookNode, name: str) -> Iterator[str]:
 
 def folds(notebook: NotebookNode, name: str) -> Iterator[str]:
     """What is folded away is one block of HTML, and so is the answer to every prediction."""
-    if name[:2] >= "11":
+    if name[:2] >= "13":
         return
     for cell in notebook.cells:
         if cell.cell_type == "code" or any(tag.startswith("exercise") for tag in tags(cell)):
@@ -99,7 +99,7 @@ def folds(notebook: NotebookNode, name: str) -> Iterator[str]:
 
 def repeatable(notebook: NotebookNode, name: str) -> Iterator[str]:
     """Every cell can run again after the end of the lesson."""
-    if name[:2] < "11":
+    if name[:2] < "13":
         yield from not_twice(notebook)
 
 

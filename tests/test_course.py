@@ -345,7 +345,7 @@ def test_an_exercise_may_bind_a_name_again():
 REFERENCES = {
     "as 06.7 and (01.2) show": "as [06.7](#06.7) and ([01.2](01_tokens.ipynb#01.2)) show",
     "Section 13.7, not 13.7": "Section [13.7](13_quantization.ipynb#13.7), not 13.7",
-    "notebook 11, or\nlesson 04.": "[notebook 11](11_model_formats.ipynb), or\n[lesson 04](04_attention.ipynb).",
+    "notebook 11, or\nlesson 04.": "[notebook 11](11_model_files.ipynb), or\n[lesson 04](04_attention.ipynb).",
     "[06.7](#7), [x](04_attention.ipynb#2)": "[06.7](#06.7), [x](04_attention.ipynb#04.2)",
     "> <details><p>see 06.7</p></details>": '> <details><p>see <a href="#06.7">06.7</a></p></details>',
     "## 06.7 What": "## 06.7 What",

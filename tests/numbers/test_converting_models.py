@@ -1,0 +1,170 @@
+"""The numbers in the prose of "Converting models", and what left the lesson and stays true."""
+
+import importlib.util
+import json
+import shutil
+import struct
+
+import gguf
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from llmnotes.course import source
+from llmnotes.formats import convert, identify
+from llmnotes.hardware import measure
+from llmnotes.models import path_of
+from tests.numbers.prose import Prose
+
+HAS_ONNX = all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "onnxscript")))
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    return Prose("12")
+
+
+@pytest.fixture(scope="module")
+def values(lesson):
+    return lesson.run()
+
+
+def test_every_number_is_computed_again(lesson, values):
+    settings, content, by_token = values["settings"], values["content"], values["by_token"]
+    lesson.says("{:,} tokens and {:,} merges", *(len(settings[f"tokenizer.ggml.{k}"]) for k in ("tokens", "merges")))
+    code = "\n\n\n".join(source(cell) for cell in lesson.notebook.cells if cell.cell_type == "code")
+    heads = ("LETTERS = ", "def number(", "def value(", "def read_gguf(")
+    parts = [code[code.index(head) :].split("\n\n\n")[0] for head in heads]
+    lines = sum(bool(line.strip()) for part in parts for line in part.splitlines())
+    assert 22 <= lines <= 26, lines
+    lesson.says("with 25 lines of Python")
+    lesson.says("You can read it in 25 lines")
+    assert round(len(content) / 1e6) == 15
+    lesson.says("four bytes of fifteen million")
+    assert settings["llama.rope.freq_base"] == 10_000 and values["before"]["llama.rope.freq_base"] == 100_000
+    lesson.says("10,000 in Pebble, 100,000 in SmolLM2")
+    lesson.says("We write a million in place of 10,000")
+    key = "llama.block_count"
+    lesson.says("a length of {}, the name {}, a type, and the value {}", len(key), key, settings[key])
+    lesson.says("Bars above {} tokens. The first is 0, later ones are up to {:.0f}", len(by_token), by_token.max())
+    lesson.says("A table of {} kinds of files and {} columns", 6, 4)
+    lesson.says("{} numbers take {} bytes, scale included", *gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q8_0])
+    results(lesson, values)
+    before, after = values["before"], values["after"]
+    assert sum(before[key] != after.get(key) for key in before) == 8
+    lesson.says("Eight settings differ")
+    assert 5 < (values["smol"] / "model.safetensors").stat().st_size / values["original"].stat().st_size < 6
+    lesson.says("more than five times as large")
+    gaps = values["gaps"]
+    assert gaps["Q4_0"] > gaps["Q8_0"] > 10 * gaps["F16"]
+    lesson.finish(
+        r"\bF(32|16)\b|\bBF16\b|\bQ[48]_[01]\b|float32\b",
+        r"multiple of 32",
+        r"\[0, 4, 1, 5, 2, 6, 3, 7\]|row 0 with row 4",
+        r"100 times the last",
+        r"rows 0, half, 1, half \+ 1",
+        r"A GiB is 2³⁰",
+        r"with 8 bits can't be better than the one with 4",
+        r"with 8 bits",
+    )
+
+
+def results(lesson, values):
+    """What a wrong base and a missing template did."""
+    assert (values["by_token"][0] == 0) and values["tokens"]
+    lesson.says("{} of the {} animals", values["kept"], len(values["prompts"]))
+
+
+def test_what_it_finds_does_not_rest_on_one_text(values):
+    quiet, wrong, lm = values["quiet"], values["wrong"], values["lm"]
+    assert quiet("") is None
+    for text in ("A baby cat is a", "Ada was afraid of nothing except geese.", "Good morning! How are you?"):
+        same, by_token, _ = values["compare"](lm, wrong, text)
+        assert same and by_token[0] == 0 and by_token.max() > 0.5, text
+
+
+def test_a_gguf_written_again_from_what_was_read_is_the_same_file(values):
+    content, start = values["content"], values["start"]
+    text = lambda words: struct.pack("<Q", len(words.encode())) + words.encode()  # noqa: E731
+    reader = gguf.GGUFReader(values["here"] / "pebble.gguf")
+    kinds = {key: [int(kind) for kind in field.types] for key, field in reader.fields.items()}
+
+    def put(kind, value, inner=()):
+        if kind == 8:
+            return text(value)
+        if kind == 9:
+            return struct.pack("<IQ", inner[0], len(value)) + b"".join(put(inner[0], one) for one in value)
+        return struct.pack("<" + values["LETTERS"][kind], value)
+
+    parts = [b"GGUF" + struct.pack("<IQQ", 3, len(values["entries"]), len(values["settings"]))]
+    for key, value in values["settings"].items():
+        kind, *inner = kinds[key]
+        parts += [text(key), struct.pack("<I", kind), put(kind, value, inner)]
+    for name, (shape, kind, offset) in values["entries"].items():
+        parts += [text(name), struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)]
+    parts += [bytes(start - sum(map(len, parts)))]
+    for name in values["entries"]:
+        numbers = values["matrix"](name).tobytes()
+        parts += [numbers, bytes(-len(numbers) % 32)]
+    assert b"".join(parts) == content
+
+
+def test_f16_changes_only_weights_below_its_smallest_exponent():
+    weights = torch.cat([w.flatten().float() for w in load_file(path_of("pebble") / "model.safetensors").values()])
+    changed = weights != weights.half().float()
+    assert changed.any() and weights[changed].abs().max() < 2**-14
+
+
+def test_a_delta_says_truly_what_comes_back(values):
+    assert values["made"].exact == values["equal"] < values["made"].weights
+
+
+def test_no_model_that_gguf_knows_is_transformer_xl():
+    assert not any("transfo" in name or "-xl" in name for name in gguf.MODEL_ARCH_NAMES.values())
+
+
+@pytest.mark.parametrize("target", ["all.pt", "all.index"])
+def test_the_way_through_another_format_keeps_every_bit(target, tmp_path):
+    folder = path_of("pebble")
+    made = convert(folder, tmp_path / target)
+    shutil.copytree(folder, tmp_path / "back", ignore=shutil.ignore_patterns("*.safetensors"))
+    back = convert(made.target, tmp_path / "back" / "model.safetensors").target
+    one, other = load_file(folder / "model.safetensors"), load_file(back)
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    if target == "all.pt":
+        again = convert(back, tmp_path / "again" / "all.pt") if (tmp_path / "again").mkdir() is None else None
+        assert again.target.read_bytes() == made.target.read_bytes()
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="onnx is not here")
+def test_the_table_is_in_the_graph_as_float32(values):
+    import onnx
+
+    table = load_file(path_of("pebble") / "model.safetensors")["model.embed_tokens.weight"].float().numpy().tobytes()
+    assert any(tensor.raw_data == table for tensor in onnx.load(values["exported"].target).graph.initializer)
+
+
+def test_a_file_is_what_its_bytes_say(values, tmp_path):
+    sample = json.loads((path_of("pebble").parents[2] / "tensorflow_sample.json").read_text("utf-8"))
+    torch.save({"w": torch.zeros(2)}, tmp_path / "w.pt")
+    lies = {
+        "holiday.jpg": ((path_of("pebble") / "model.safetensors").read_bytes(), "safetensors"),
+        "model.safetensors": ((tmp_path / "w.pt").read_bytes(), "PyTorch zip"),
+        "readme.txt": (values["content"], "GGUF"),
+        "pytorch_model.pb": (bytes.fromhex(sample["graph"]), "TensorFlow frozen graph"),
+    }
+    for name, (content, kind) in lies.items():
+        (tmp_path / name).write_bytes(content)
+        assert identify(tmp_path / name).format == kind
+
+
+@pytest.mark.slow
+def test_mapping_saves_memory_until_every_number_is_used(tmp_path):
+    big = {str(i): torch.randn(1024, 1024) for i in range(24)}
+    save_file(big, tmp_path / "big.safetensors")
+    torch.save(big, tmp_path / "big.pt")
+    setup = "import torch; from safetensors.torch import load_file"
+    ways = ["x = load_file('big.safetensors')", "x = torch.load('big.pt')", "x = torch.load('big.pt', mmap=True)"]
+    ways.append(ways[0] + "; [tensor.sum() for tensor in x.values()]")
+    mapped, loaded, mapped_too, used = (measure(code, setup, tmp_path)[1] for code in ways)
+    assert mapped < loaded / 2 and mapped_too < loaded / 2 and abs(used / loaded - 1) < 0.25
