@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from llmnotes.finetuning import data, optimizers
+from llmnotes.finetuning import data
 from llmnotes.finetuning import train as loop
 from llmnotes.finetuning.job import run, settings
 from llmnotes.models import open_model
@@ -27,7 +27,7 @@ def import_everything(model: str) -> None:
     """Do what brings in the parts of torch and transformers that a training needs, short of a backward pass."""
     lm = open_model(model, say=lambda line: None)
     loop.held_out_loss(lm.model, data.encode(data.examples([{"text": "a b"}]), lm.tokenizer, 8))
-    optimizers.optimizer_of(lm.model, loop.Plan(steps=1)).zero_grad()
+    loop.optimizer_of(lm.model, loop.Plan(steps=1)).zero_grad()
 
 
 def start(wanted, hook=None) -> int:

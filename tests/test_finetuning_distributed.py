@@ -32,8 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaForCausalLM
 from llmnotes.finetuning.data import Row
 from llmnotes.finetuning.distributed import answer, held, join, leave
-from llmnotes.finetuning.optimizers import optimizer_of
-from llmnotes.finetuning.train import Plan, steps
+from llmnotes.finetuning.train import Plan, optimizer_of, steps
 
 folder, out = sys.argv[1:]
 me = join()

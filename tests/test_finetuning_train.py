@@ -18,8 +18,7 @@ from llmnotes.finetuning import train
 from llmnotes.finetuning.data import IGNORE, Row, collate
 from llmnotes.finetuning.job import checkpoints
 from llmnotes.finetuning.lora import LoRA, attach
-from llmnotes.finetuning.optimizers import optimizer_of
-from llmnotes.finetuning.train import Plan, fit, held_out_loss, steps, summed_loss
+from llmnotes.finetuning.train import Plan, fit, held_out_loss, optimizer_of, steps, summed_loss
 
 from .counting import calls
 

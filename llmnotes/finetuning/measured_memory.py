@@ -18,8 +18,7 @@ from torch import nn
 
 from llmnotes.finetuning import lora, qlora
 from llmnotes.finetuning.data import Row
-from llmnotes.finetuning.optimizers import optimizer_of
-from llmnotes.finetuning.train import Plan, Step, steps
+from llmnotes.finetuning.train import Plan, Step, optimizer_of, steps
 from llmnotes.fit.training_run import Run
 from llmnotes.hardware import peak_memory
 from llmnotes.quantization import nf4

@@ -1,35 +1,9 @@
-"""AdamW with its averages in 32 bits, or in 8 (Dettmers et al., 8-bit Optimizers via Block-wise Quantization, 2021)."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+"""What AdamW has learned of each weight: its averages in 32 bits, or in 8 with their scales."""
 
 import torch
 from torch import nn
 
-from llmnotes import training
-from llmnotes.errors import MissingPart
-from llmnotes.parts import bring
-
-if TYPE_CHECKING:
-    from llmnotes.finetuning.train import Plan
-
 CONSTANT = ("qmap1", "qmap2")  # the 256 numbers that 8 bits stand for: the same in every training
-
-
-def optimizer_of(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    """Return the plan's optimizer, at its learning rate, for what learns in a model; only matrices decay.
-
-    Raises `MissingPart` for 8 bits where bitsandbytes is not installed.
-    """
-    if plan.optimizer == "adamw":
-        return training.adamw(model, plan.learning_rate, plan.weight_decay)
-    try:
-        from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
-    except ImportError:
-        raise MissingPart(f"bitsandbytes is missing; bring it with: {bring('bitsandbytes')}") from None
-    kind = {"adamw_8bit": AdamW8bit, "paged_adamw_8bit": PagedAdamW8bit}[plan.optimizer]
-    return kind(training.groups(model, plan.weight_decay), lr=plan.learning_rate)
 
 
 def states(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, torch.Tensor]:

@@ -35,8 +35,7 @@ from llmnotes.finetuning.job.rows import Rows, before_loading, encoded, examples
 from llmnotes.finetuning.job.settings import Settings, settings_of
 from llmnotes.finetuning.job.tracking import tracker
 from llmnotes.finetuning.lora import attach, unadapted
-from llmnotes.finetuning.optimizers import optimizer_of
-from llmnotes.finetuning.train import Plan, bar, refuse_not_finite, show, steps
+from llmnotes.finetuning.train import Plan, bar, optimizer_of, refuse_not_finite, show, steps
 from llmnotes.fit.training_run import finetuned
 from llmnotes.formats.adapters import Base
 from llmnotes.models import LanguageModel, open_model
