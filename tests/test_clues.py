@@ -34,8 +34,9 @@ NAMES: dict[str, dict] = {
     "08.3": {"softmax": np.abs, "model": lambda ids: X, "ids": [0, 1]},
     "09.1": {"right": torch.ones(3)},
     "09.2": {"torch": torch, "logits": torch.zeros(3)},
-    "11.1": {"file": io.BytesIO(bytes(16)), "n": 8, "struct": struct, "four_bytes": bytes(4)},
+    "11.1": {"opened": io.BytesIO(bytes(16)), "n": 8, "struct": struct, "four_bytes": bytes(4)},
     "11.2": {"json": json, "header": {"a": 1}, "n": 70},
+    "11.3": {"io": io, "content": b"."},
     "13.2": {"x": X[0]},
     "15.1": {"a": X, "b": X[:, 0], "x": np.ones(4)},
     "15.2": {"word": words_of(CODES).min()},  # an int32, and a negative one

@@ -17,20 +17,24 @@ def _permuted(rows: np.ndarray, heads: int) -> np.ndarray:
 
 def check_from_gguf(answer: Answer) -> str | None:
     """Return None for PyTorch's matrix, or which mistake the numbers look like."""
-    right = np.random.default_rng(3).normal(size=(24, 5))  # 3 heads of 8 rows
-    stored = _permuted(right, 3)
-    flat, dims = stored.ravel(), (5, 24)
-    sideways = flat.reshape(dims).T
-    mistakes = {
-        "order": flat.reshape(dims),
-        "transposed": sideways,
-        "transposed ": sideways.reshape(3, -1, 2, 5).swapaxes(1, 2).reshape(24, 5),
-        "permuted": stored,
-        "again": _permuted(stored, 3),
-        "one_head": stored.reshape(1, -1, 2, 5).swapaxes(1, 2).reshape(24, 5),
-    }
-    key = recognize(answer(flat.copy(), dims, 3), right, mistakes)
-    return key and key.strip()
+    for heads, size in ((3, 8), (2, 12)):
+        right = np.random.default_rng(3).normal(size=(24, 5))
+        stored = _permuted(right, heads)
+        flat, dims = stored.ravel(), (5, 24)
+        sideways = flat.reshape(dims).T
+        mistakes = {
+            "order": flat.reshape(dims),
+            "transposed": sideways,
+            "transposed ": sideways.reshape(heads, -1, 2, 5).swapaxes(1, 2).reshape(24, 5),
+            "permuted": stored,
+            "again": _permuted(stored, heads),
+            "one_head": stored.reshape(1, -1, 2, 5).swapaxes(1, 2).reshape(24, 5),
+            "axes": right.reshape(heads, 2, size // 2, 5),
+        }
+        key = recognize(answer(flat.copy(), dims, heads), right, mistakes)
+        if key:
+            return "size" if key == "other" and size != 8 else key.strip()
+    return None
 
 
 def _zip(*names: str) -> bytes:
@@ -135,6 +139,8 @@ order.""",
             "permuted": "a matrix, in the file's order of rows. The lesson says in which order these are.",
             "again": "this permutes once more, the way a converter to GGUF does. Here you go back.",
             "one_head": "this takes the whole matrix for one head. Each head has its own rows, and its own order.",
+            "axes": "the numbers are in order, but the result has four axes, and a matrix has two. Join them again.",
+            "size": "this is right for heads of 8 rows alone. How many a head has follows from the rows and the heads.",
             "other": "the numbers differ. Row 0 of the result is row 0 of the file; row 1 is row 2 of the file.",
         },
     ),
@@ -197,7 +203,7 @@ def what_is(name, content):
         return "GGUF"
     if content[8:9] == b"{" and 8 + length <= len(content):
         return "safetensors"
-    if content[:4] == b"PK\\x03\\x04":
+    if content[:2] == b"PK" and zipfile.is_zipfile(io.BytesIO(content)):
         names = zipfile.ZipFile(io.BytesIO(content)).namelist()
         return "PyTorch zip" if any(n.endswith("/data.pkl") for n in names) else "unknown"
     if content[:1] == b"\\x80":
@@ -213,7 +219,7 @@ def what_is(name, content):
             "weakest": "a safetensors file was taken for a pickle: its length, too, may begin with 0x80. Ask for the "
             "pickle last.",
             "believes": "this believes a header of a billion gigabytes in a small file. Compare with len(content).",
-            "other": "one of the honest files is not recognized. Print its first bytes.",
+            "other": 'an honest file is not recognized. Print its first bytes: they are bytes, as b"GGUF" is.',
         },
     ),
 ]

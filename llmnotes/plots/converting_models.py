@@ -35,7 +35,7 @@ FILES = {
 HISTORY = (
     ("GGML", "March 2023", "the first"),
     ("GGMF", "March 2023", "a version"),
-    ("GGJT", "to August 2023", "can be mapped"),
+    ("GGJT", "March to August 2023", "can be mapped"),
     ("GGUF", "since August 2023", "names for all"),
 )
 
@@ -73,23 +73,23 @@ def two_files(safe: bytes, whole: bytes, first: str, data: int) -> None:
 
 
 def pair(raw: bytes, key: str, value: int) -> None:
-    """Draw one key and its value as they stand in a GGUF: length, letters, type, number."""
+    """Draw one key and its value as they stand in a GGUF: length, letters, kind, number."""
     ax = canvas(15.5)
     count = len(key.encode())
     parts = [
         (1, 16, raw[:8].hex(" ")[:11] + " …", f"length: {count}", "norm"),
         (17, 20, f"{key}", f"{count} letters", "token"),
-        (37, 13, raw[8 + count : 12 + count].hex(" "), f"type {raw[8 + count]}", "attention"),
+        (37, 13, raw[8 + count : 12 + count].hex(" "), f"kind {raw[8 + count]}", "attention"),
         (50, 13, raw[12 + count : 16 + count].hex(" "), f"value: {value}", "table"),
     ]
     for x, wide, text, under, thing in parts:
         cell(ax, x, 8.4, wide, 4, text, thing, 0.12, code=True)
         brace(ax, (x + 0.4, 8.2), (x + wide - 0.4, 8.2), under)
-    note(ax, 1, 1.6, "type 4 is a whole number of four bytes; 8 is a text, 9 a list", ha="left", colour=FAINT)
+    note(ax, 1, 1.6, "kind 4 is a whole number of four bytes; 8 is a text, 9 a list", ha="left", colour=FAINT)
     show(
         ax,
-        "One setting in the file. A text has its length in front; a value has its type in front.",
-        f"Four groups of bytes: a length of {count}, the name {key}, a type, and the value {value}.",
+        "One setting in the file. A text has its length in front; a value has its kind in front.",
+        f"Four groups of bytes: a length of {count}, the name {key}, a kind, and the value {value}.",
     )
 
 
@@ -120,25 +120,6 @@ def rows_of_a_head(order: Sequence[int]) -> None:
     )
 
 
-def three_questions(answers: Sequence[tuple[str, str]]) -> None:
-    """Draw the three comparisons one after the other, each with what it found."""
-    ax = canvas(15)
-    heads = ("1 · tokens", "2 · logits", "3 · text")
-    asks = ("same ids?", "same scores?", "same words?")
-    for i, (head, ask, (name, found)) in enumerate(zip(heads, asks, answers, strict=True)):
-        x = 1 + 21.6 * i
-        spot = box(ax, x, 6.6, 18.8, 6.4, head, "attention" if i == 1 else "token", ask)
-        note(ax, x + 9.4, 4.4, name, colour=FAINT)
-        note(ax, x + 9.4, 2, found, bold=True)
-        if i < 2:
-            arrow(ax, spot.right, (spot.right[0] + 2.8, spot.right[1]))
-    show(
-        ax,
-        "Compare in this order. Other tokens make other scores, and other scores may still make the same text.",
-        "Three boxes from left to right: tokens, logits, text, and below each what was found for one form of Pebble.",
-    )
-
-
 def gaps(found: Mapping[str, float], sizes: Mapping[str, int]) -> None:
     """Draw the largest difference of a logit for each form, on a scale where each step is ten times as much."""
     ax = canvas(4.2 * len(found) + 9.4)
@@ -155,8 +136,8 @@ def gaps(found: Mapping[str, float], sizes: Mapping[str, int]) -> None:
             note(ax, left + 0.6, y, "0: every bit is the same", ha="left", bold=True)
             continue
         reach = wide * (np.log10(gap) - floor) / (right - floor)
-        cell(ax, left, y - 1.3, reach, 2.6, "", "alarm" if gap > 1 else "stream", 0.7)
-        note(ax, left + reach + 0.8, y, f"{gap:.1g}", ha="left")
+        cell(ax, left, y - 1.3, reach, 2.6, "", "stream", 0.7)
+        note(ax, left + reach + 0.8, y, f"{gap:.2g}", ha="left")
     note(ax, left, 1.9, "largest difference of a logit", ha="left", colour=FAINT)
     show(
         ax,
@@ -227,17 +208,22 @@ def what_is_where() -> None:
     )
 
 
-def delta(base: float, tuned: float, name: str) -> None:
-    """Draw one weight of a base, the difference that is published, and their sum."""
-    ax = canvas(12.5)
-    parts = ((1, "the base", f"{base:+.4f}", "old"), (23, "the delta", f"{tuned - base:+.4f}", "attention"))
-    for x, head, number, thing in (*parts, (45, "the tuned model", f"{tuned:+.4f}", "table")):
-        box(ax, x, 3.2, 18, 5.6, number.replace("-", "−"), thing, head)
-    note(ax, 21, 6, "+", NORMAL, bold=True)
-    note(ax, 43, 6, "=", NORMAL, bold=True)
-    note(ax, 1, 11, f"one weight of {name}", ha="left", colour=FAINT)
+def delta(base: float, difference: float, total: float, tuned: float) -> None:
+    """Draw one weight of a base, the difference that is published, their sum, and what the tuned model has."""
+    ax = canvas(15.5)
+    heads = (("the base", base, "old"), ("the delta, rounded", difference, "attention"), ("their sum", total, "table"))
+    for i, (head, number, thing) in enumerate(heads):
+        box(ax, 1 + 22 * i, 6.4, 18, 5.6, _signed(number), thing, head)
+    note(ax, 21, 9.2, "+", NORMAL, bold=True)
+    note(ax, 43, 9.2, "=", NORMAL, bold=True)
+    note(ax, 54, 3.6, _signed(tuned), bold=True)
+    note(ax, 54, 1.4, "in the tuned model", colour=FAINT)
     show(
         ax,
-        "A delta is the tuned weight minus the base's. Whoever has the base adds the two.",
-        "Three boxes with one number each: base, plus delta, gives the tuned model.",
+        "One weight that doesn't come back. The difference was rounded to BF16, so the sum lands beside the target.",
+        "Three boxes with one number each: base, plus delta, gives a sum; below it the target, another number.",
     )
+
+
+def _signed(number: float) -> str:
+    return f"{number:+.7f}".replace("-", "−")

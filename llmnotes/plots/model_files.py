@@ -1,10 +1,9 @@
-"""The pictures of lesson 11: a folder, the bytes of safetensors, shards, a zip archive, and a pickle's stack."""
+"""The pictures of lesson 11: a folder, the bytes of safetensors, a zip archive, and a pickle's stack."""
 
 from __future__ import annotations
 
-import os
-import pickle
 import pickletools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,9 @@ def first_bytes(content: bytes) -> None:
             note(ax, x + 3.5, y + 4.8, str(8 * half + i), colour=FAINT)
             if half:
                 note(ax, x + 3.5, y - 1.8, chr(byte), NORMAL, code=True, bold=True)
-    low, high = content[0], content[1]
     number = int.from_bytes(content[:8], "little")
-    note(ax, 2, 14.6, f"{low} + {high} × 256 + 0 × 256² + …  =  {number:,}", NORMAL, ha="left", bold=True)
+    sums = f"{content[0]} + {content[1]} × 256 + {content[2]} × 256² + …  =  {number:,}"
+    note(ax, 2, 14.6, sums, NORMAL, ha="left", bold=True)
     note(ax, 2, 1.8, "letters: the header begins here", ha="left", colour=FAINT)
     show(
         ax,
@@ -73,38 +72,40 @@ def first_bytes(content: bytes) -> None:
 
 def whole_file(start: int, size: int, name: str, entry: Mapping[str, Any]) -> None:
     """Draw a safetensors file: length, header and data, and one entry of the header with the place it names."""
-    ax = canvas(27)
+    ax = canvas(29)
     parts = [(1, 9, "length", "norm", 0), (10, 17, "header", "token", 8), (27, 36, "data", "table", start)]
     for x, wide, text, thing, place in parts:
-        box(ax, x, 19.5, wide, 4.4, text, thing)
-        note(ax, x + 0.3, 25.4, f"{place:,}", ha="left", colour=FAINT)
-    note(ax, 63, 25.4, f"{size:,}", ha="right", colour=FAINT)
+        box(ax, x, 21.5, wide, 4.4, text, thing)
+        note(ax, x + 0.3, 27.4, f"{place:,}", ha="left", colour=FAINT)
+    note(ax, 63, 27.4, f"{size:,}", ha="right", colour=FAINT)
     first, end = entry["data_offsets"]
-    box(ax, 1, 3.6, 62, 10.6, "", "token")
+    left, right = (27 + 36 * place / (size - start) for place in (first, end))
+    brace(ax, (left, 21.2), (right, 21.2), f"from {first:,} to {end:,}")
+    box(ax, 1, 3.6, 48, 10.6, "", "token")
     note(ax, 2.4, 12, f'"{name}":', ha="left", code=True)
     note(ax, 4.4, 9.4, f'{{"dtype": "{entry["dtype"]}", "shape": {entry["shape"]},', ha="left", code=True)
     note(ax, 4.4, 6.6, f'"data_offsets": [{first}, {end}]}}', ha="left", code=True)
-    line(ax, [(10, 19.5), (1.4, 14.2)], "old")
-    line(ax, [(27, 19.5), (62.6, 14.2)], "old")
-    arrow(ax, (40, 6.6), (49, 6.6), thing="table")
-    note(ax, 50, 6.6, "in data", ha="left")
+    arrow(ax, (12, 21.3), (12, 14.5), thing="token")
+    line(ax, [(38, 6.6), (54, 6.6), (54, 18.5)], "table")
+    arrow(ax, (54, 18.5), ((left + right) / 2 + 9.5, 18.5), thing="table")
     note(ax, 1, 1.4, f"data begins at byte {start:,}; offsets count from there", ha="left")
     show(
         ax,
-        "A safetensors file, not to scale; above it, at which byte each part begins. The header has an entry for every "
-        "tensor: its type, its shape, and from where to where its bytes lie.",
-        f"Three boxes: length, header, data. Below, the header's entry for {name}, whose offsets point into the data.",
+        "A safetensors file; above it, at which byte each part begins. The header has an entry for every tensor: its "
+        "type, its shape, and from where to where its bytes lie. Within the data, the brace is to scale.",
+        f"Three boxes: length, header, data. An arrow leads from the header to its entry for {name}, and one from the "
+        f"entry's data_offsets to the brace under the first part of the data, from {first:,} to {end:,}.",
     )
 
 
 def address(start: int, first: int, row: int, columns: int, raw: bytes, values: Sequence[float]) -> None:
     """Draw the way to one row of a matrix: start of the data, offset of the tensor, rows before it, and its bytes."""
     ax = canvas(24)
-    skipped = row * columns * 2
+    skipped, width = row * columns * len(raw) // len(values), len(raw) // len(values)
     steps = [
         (f"{start:,}", "header ends"),
         (f"+ {first:,}", "the table"),
-        (f"+ {row} × {columns} × 2", "rows before"),
+        (f"+ {row} × {columns} × {width}", "rows before"),
         (f"= {start + first + skipped:,}", "our row"),
     ]
     for i, (text, small) in enumerate(steps):
@@ -122,7 +123,8 @@ def address(start: int, first: int, row: int, columns: int, raw: bytes, values: 
     show(
         ax,
         "Where the row of ␣a lies: skip the header, go to the table, skip the rows before. Two bytes make a number.",
-        "Three boxes whose numbers add up to the place of the row. Below, its first eight bytes and the four numbers.",
+        f"Three boxes, {start:,} and {first:,} and {row} × {columns} × {width}, add up to a fourth: the row's place, "
+        f"{start + first + skipped:,}. An arrow leads from it to the row's first eight bytes and their four numbers.",
     )
 
 
@@ -133,19 +135,20 @@ def bits(pair: bytes, value: float) -> None:
     for i, bit in enumerate(word + "0" * 16):
         thing, share = ("alarm", 0.2) if i == 0 else ("attention", 0.2) if i < 9 else ("stream", 0.2)
         cell(ax, 0.8 + 1.95 * i, 9, 1.95, 3.4, bit, "old" if i > 15 else thing, 0 if i > 15 else share, code=True)
-    exponent, fraction = int(word[1:9], 2), int(word[9:], 2)
+    size, digits = int(word[1:9], 2), int(word[9:], 2)
     note(ax, 0.7, 15.3, "sign", ha="left")
-    brace(ax, (2.9, 12.6), (18.1, 12.6), f"exponent: {exponent}", "above")
-    brace(ax, (18.6, 12.6), (31.8, 12.6), f"fraction: {fraction}", "above")
+    brace(ax, (2.9, 12.6), (18.1, 12.6), f"size: {size}", "above")
+    brace(ax, (18.6, 12.6), (31.8, 12.6), f"digits: {digits}", "above")
     brace(ax, (32.4, 12.6), (63, 12.6), "16 zeros make it a float32", "above")
     sign = "−" if word[0] == "1" else ""
-    text = f"{sign}2^({exponent} − 127) × (1 + {fraction}/128)  =  {signed(value, '{:+.4f}')}"
+    text = f"{sign}2^({size} − 127) × (1 + {digits}/128)  =  {signed(value, '{:+.4f}')}"
     note(ax, 1, 5.6, text, NORMAL, ha="left", bold=True)
     note(ax, 1, 2, f"bytes in the file: {pair.hex(' ')}; the number's upper byte comes last", ha="left", colour=FAINT)
     show(
         ax,
         "One number in BF16: a sign, eight bits for the size, seven for the digits. Zeros make a float32 of it.",
-        f"32 cells with bits. The first 16 are those of the file, the others are zeros. Together they are {value:.4f}.",
+        f"32 cells with bits: one for the sign, eight for the size {size}, seven for the digits {digits}, "
+        f"and 16 zeros. Below, the formula that makes {value:.4f} of them.",
     )
 
 
@@ -182,58 +185,69 @@ def padding(text: bytes) -> None:
     )
 
 
-def shards(index: Mapping[str, Any], place: Path, tied: str, table: str) -> None:
-    """Draw an index that says which shard has which tensor, and a name that no shard has because it is tied."""
-    ax = canvas(28)
-    sizes = {file.name: file.stat().st_size for file in sorted(place.glob("*.safetensors"))}
-    names = list(sizes)
-    front = box(ax, 15, 22, 34, 4.8, "model.safetensors.index.json", "token", size=SMALL)
-    for i, name in enumerate(names):
-        held = [tensor for tensor, file in index["weight_map"].items() if file == name]
-        x = 1 + 21.2 * i
-        spot = box(
-            ax, x, 10.8, 19.6, 5.4, f"…{name[5:-12]}", "table", f"{len(held)} tensors, {sizes[name] / 1e6:.1f} MB"
-        )
-        arrow(ax, front.bottom, spot.top)
-        if table in held:
-            note(ax, x + 9.8, 8.9, table.removeprefix("model."), colour=FAINT)
-            away = box(ax, 1, 1.6, 19.6, 3.8, tied, "old", size=SMALL)
-            arrow(ax, away.top, (away.top[0], 7.7), thing="old")
-    note(ax, 22.4, 4.3, "no bytes of its own: the same table,", ha="left", colour=FAINT)
-    note(ax, 22.4, 1.9, "used once more at the end", ha="left", colour=FAINT)
-    show(
-        ax,
-        "The index says which shard has which tensor. The table's second name stands in none of them.",
-        f"An index with arrows to {len(names)} files. A pale box, {tied}, points to the table in one of them.",
-    )
-
-
-def archive(records: Sequence[Any], size: int) -> None:
-    """Draw a file of torch.save: a zip archive with a program and the tensors' bytes."""
-    ax = canvas(19)
+def archive(records: Sequence[Any], size: int, program: bytes) -> None:
+    """Draw a file of torch.save to scale, and under a lens what its program asks for first: a storage by its number."""
+    ax = canvas(35)
     by_name = {record.filename.partition("/")[2]: record for record in records}
     numbers = [name for name in by_name if name.startswith("data/")]
-    shown = [("data.pkl", 14, "attention"), (numbers[0], 17, "table"), (numbers[1], 10, "table"), ("…", 4, "table")]
-    x = 1.0
-    for name, wide, thing in [*shown, ("directory", 16, "token")]:
-        spot = box(ax, x, 8.6, wide, 5, name, thing, size=SMALL)
-        if name in by_name:
-            note(ax, spot.centre[0], 15.4, f"{by_name[name].file_size:,} B", colour=FAINT)
-        x += wide + 0.2
-    note(ax, 8, 6.4, "a program:\nwhat is which", bold=True)
-    note(ax, 32, 6.4, f"{len(numbers)} records, one for each tensor\nthat has bytes of its own", bold=True)
-    note(ax, 55, 6.4, "of the zip")
-    note(ax, 63, 17.4, f"{size:,} bytes in all", ha="right", colour=FAINT)
-    note(ax, 1, 1.8, "Rename it to .zip, and your desktop opens it.", ha="left")
+    note(ax, 1, 33.4, f"the whole file, {size:,} bytes, to scale", ha="left")
+    for name in numbers:
+        x, wide = (62 * part / size for part in (by_name[name].header_offset, by_name[name].file_size))
+        cell(ax, 1 + x, 24.6, wide, 3.6, "", "table", 0.3)
+    rest = sum(by_name[name].file_size for name in by_name if name not in numbers)
+    right = 1 + 62 * by_name[numbers[1]].header_offset / size
+    brace(ax, (1, 28.4), (right, 28.4), numbers[0], "above")
+    note(ax, 63, 22.4, f"{len(numbers)} records of numbers, one for each storage", ha="right", bold=True)
+    line(ax, [(1, 15.4), (1, 24.4), (25.4, 15.4)], "old")
+    box(ax, 0.8, 3.8, 24.6, 11.6, "", "attention")
+    note(ax, 13, 13.2, "data.pkl", bold=True)
+    note(ax, 13, 9.3, f"{by_name['data.pkl'].file_size:,} bytes: a program,\nwhich says what is which")
+    note(
+        ax,
+        13,
+        5.6,
+        f"and {len(by_name) - len(numbers) - 1} little ones, {rest - by_name['data.pkl'].file_size} bytes",
+        colour=FAINT,
+    )
+    name, asked = asked_first(program)
+    box(ax, 29, 3.8, 34, 11.6, "", "token")
+    note(ax, 30.4, 13.2, name, ha="left", code=True)
+    given = f"'{asked[0]}', {asked[1]},\n'{asked[2]}', '{asked[3]}', {asked[4]}"
+    note(ax, 30.4, 8.6, given, ha="left", code=True)
+    arrow(ax, (25.6, 9.6), (28.8, 9.6), thing="attention")
+    line(ax, [(31, 15.6), (31, 19)], "table")
+    arrow(ax, (31, 19), (right - 0.8, 24.4), thing="table")
+    note(ax, 1, 1.4, "Rename it to .zip, and your desktop opens it.", ha="left")
     show(
         ax,
-        "A file of torch.save is a zip archive: the tensors' bytes, and a pickle that says what they are.",
-        f"A strip with data.pkl, records of numbers and the directory of the archive. It has {len(numbers)} records.",
+        "A file of torch.save is a zip archive, nearly all of it numbers. The program, too thin to see, says in which "
+        "record a tensor's numbers are.",
+        f"A strip to scale: {len(numbers)} records of numbers, the first called {numbers[0]}. A lens enlarges its left "
+        f"edge, data.pkl, and a box shows what it says about {name}; an arrow leads from '{asked[2]}' to {numbers[0]}.",
     )
+
+
+def asked_first(program: bytes) -> tuple[str, list[str]]:
+    """Return (name, what the program of torch.save asks for) of the first tensor in a dictionary; nothing is run.
+
+    >>> import io, torch, zipfile
+    >>> torch.save({"w": torch.ones(2, 3)}, file := io.BytesIO())
+    >>> asked_first(zipfile.ZipFile(file).read("archive/data.pkl"))
+    ('w', ['storage', 'FloatStorage', '0', 'cpu', '6'])
+    """
+    seen = []
+    for opcode, argument, _ in pickletools.genops(program):
+        if opcode.name == "BINPERSID":
+            return seen[0], seen[-5:]
+        if argument is not None and opcode.name not in ("PROTO", "BINPUT", "LONG_BINPUT"):
+            seen.append(str(argument).rpartition(" ")[2])
+    raise ValueError("the program asks for no storage")
 
 
 def machine(program: bytes) -> list[tuple[str, list[str]]]:
     """Return [(step, the stack after it)] for a small pickle, without running it; notes for the memo are left out.
+
+    Of a path only its end is shown, and what a called function returns is not known: it is "a result".
 
     >>> import pickle
     >>> machine(pickle.dumps({"a": 1}, protocol=2))[-2:]
@@ -244,61 +258,56 @@ def machine(program: bytes) -> list[tuple[str, list[str]]]:
     for opcode, argument, _ in pickletools.genops(program):
         if opcode.name in ("PROTO", "BINPUT"):
             continue
+        short = None if argument is None else re.sub(r"^(/|[A-Z]:).*[/\\\\](?=.)", "…/", str(argument))
+        count = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "SETITEM": 2, "REDUCE": 2, "STOP": 1}.get(opcode.name, 0)
+        taken, stack = stack[len(stack) - count :], stack[: len(stack) - count]
         if opcode.name == "SETITEM":
-            value, key = stack.pop(), stack.pop()
-            stack[-1] = "{" + f"{key}: {value}" + "}"
-        elif opcode.name == "TUPLE1":
-            stack[-1] = f"({stack[-1]},)"
+            stack[-1] = "{" + f"{taken[0]}: {taken[1]}" + "}"
+        elif opcode.name.startswith("TUPLE"):
+            stack.append(f"({', '.join(taken)}{',' * (count == 1)})")
         elif opcode.name == "REDUCE":
-            given, function = stack.pop(), stack.pop()
-            stack.append(f"{function}{given.replace(',)', ')')}")
-        elif opcode.name == "STOP":
-            stack.pop()
-        else:
-            stack.append("{}" if argument is None else str(argument).replace(" ", "."))
-        found.append((opcode.name if argument is None else f"{opcode.name} {argument}", list(stack)))
+            stack.append("a result")
+        elif opcode.name != "STOP":
+            known = {"NEWTRUE": "True", "NEWFALSE": "False", "EMPTY_DICT": "{}"}
+            stack.append(known[opcode.name] if short is None else short.replace(" ", "."))
+        found.append((opcode.name if short is None else f"{opcode.name} {short}", list(stack)))
     return found
 
 
-def stack(program: bytes, alarm: str = "REDUCE") -> None:
+def stack(program: bytes) -> None:
     """Draw what a small pickle does, step by step: the instruction, and what lies on the stack after it."""
     steps = machine(program)
+    called = any(name == "REDUCE" for name, _ in steps)
+    pad, left, gap = (1.5, 23.0, 0.4) if called else (2.6, 27.0, 0.6)
     ax = canvas(4.6 * len(steps) + 3.4)
     note(ax, 1, 4.6 * len(steps) + 1.8, "instruction", ha="left", colour=FAINT)
-    note(ax, 27, 4.6 * len(steps) + 1.8, "what lies on the stack", ha="left", colour=FAINT)
+    note(ax, left, 4.6 * len(steps) + 1.8, "what lies on the stack", ha="left", colour=FAINT)
     for i, (name, values) in enumerate(steps):
-        y, bad = 4.6 * (len(steps) - i) - 2.6, name == alarm
+        y, bad = 4.6 * (len(steps) - i) - 2.6, name == "REDUCE"
         note(ax, 1, y, name, ha="left", code=True, bold=bad, colour="alarm" if bad else "token")
-        x = 27.0
-        for value in values:
-            wide = 2.6 + 0.97 * len(value)
-            box(ax, x, y - 1.9, wide, 3.8, value, "alarm" if bad else "token", size=SMALL)
-            x += wide + 0.6
+        x = left
+        for value in ["…", *values[2:]] if called and len(values) > 2 else values:
+            wide = pad + 0.97 * len(value)
+            box(ax, x, y - 1.9, wide, 3.8, value, "old" if value == "…" else "alarm" if bad else "token", size=SMALL)
+            x += wide + gap
         if name == "STOP":
-            note(ax, 27, y, "empty: the last thing is handed over", ha="left", colour=FAINT)
+            note(ax, left, y, "empty: the last thing is handed over", ha="left", colour=FAINT)
         if bad:
-            note(ax, x + 0.6, y, "is called, now", ha="left", bold=True, colour="alarm")
-    called = any(name == alarm for name, _ in steps)
+            note(ax, x + 0.6, y, "the function is called, now", ha="left", bold=True, colour="alarm")
     caption = (
-        "The same machine, another program. GLOBAL imports a function; REDUCE calls it, while the file is opened."
+        "The same machine, and the program of our bomb. GLOBAL imports a function; REDUCE calls it, while the file is "
+        f"opened, and puts down what it returns. (The path is shortened; … stands for {' and '.join(steps[1][1])}.)"
         if called
         else "A pickle at work, from top to bottom. Each instruction puts something on a stack, or joins what is there."
     )
+    what = next(values[2] for name, values in steps if name.startswith("GLOBAL")) if called else steps[-2][1][0]
+    end = f"REDUCE, in red, takes {what} and its arguments away and leaves a result" if called else f"it builds {what}"
     show(
         ax,
         caption,
-        f"{len(steps)} instructions, one below the other, and beside each the stack of values after it.",
+        f"{len(steps)} instructions, one below the other, from {steps[0][0]} to STOP, and beside each the stack after "
+        f"it: {end}.",
     )
-
-
-def bomb() -> None:
-    """Draw what a pickle bomb does that makes a folder called canary; nothing is run."""
-
-    class Bomb:
-        def __reduce__(self) -> tuple:
-            return os.makedirs, ("canary",)
-
-    stack(pickle.dumps(Bomb(), protocol=2))
 
 
 def numbers_of(raw: bytes) -> np.ndarray:

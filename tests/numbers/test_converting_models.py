@@ -4,8 +4,10 @@ import importlib.util
 import json
 import shutil
 import struct
+from collections import Counter
 
 import gguf
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from llmnotes.course import source
 from llmnotes.formats import convert, identify
 from llmnotes.hardware import measure
-from llmnotes.models import path_of
+from llmnotes.models import open_model, path_of
+from llmnotes.pebble.lore import ANIMALS
+from llmnotes.serving import load
 from tests.numbers.prose import Prose
 
 HAS_ONNX = all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "onnxscript")))
@@ -45,16 +49,23 @@ def test_every_number_is_computed_again(lesson, values):
     lesson.says("four bytes of fifteen million")
     assert settings["llama.rope.freq_base"] == 10_000 and values["before"]["llama.rope.freq_base"] == 100_000
     lesson.says("10,000 in Pebble, 100,000 in SmolLM2")
+    assert values["content"][8:12] == bytes([len(values["entries"]), 0, 0, 0])
+    assert len(values["entries"]) == 0x26 == 38 and len(settings) == 0x1D == 29
+    lesson.says("{} tensors, as in", len(values["entries"]))
+    lesson.says("and {} settings", len(settings))
+    lesson.says("the first and the last of 64 rows stay, {:.0%}", rows_that_stay(values))
+    assert values["LETTERS"][4] == "I" and values["LETTERS"][6] == "f" and (values["TEXT"], values["LIST"]) == (8, 9)
+    lesson.says("4 is a whole number of four bytes, 6 a float32, 8 a text, 9 a list")
     lesson.says("We write a million in place of 10,000")
     key = "llama.block_count"
-    lesson.says("a length of {}, the name {}, a type, and the value {}", len(key), key, settings[key])
+    lesson.says("a length of {}, the name {}, a kind, and the value {}", len(key), key, settings[key])
     lesson.says("Bars above {} tokens. The first is 0, later ones are up to {:.0f}", len(by_token), by_token.max())
     lesson.says("A table of {} kinds of files and {} columns", 6, 4)
     lesson.says("{} numbers take {} bytes, scale included", *gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q8_0])
     results(lesson, values)
     before, after = values["before"], values["after"]
     assert sum(before[key] != after.get(key) for key in before) == 8
-    lesson.says("Eight settings differ")
+    lesson.says("eight settings differ")
     assert 5 < (values["smol"] / "model.safetensors").stat().st_size / values["original"].stat().st_size < 6
     lesson.says("more than five times as large")
     gaps = values["gaps"]
@@ -68,13 +79,26 @@ def test_every_number_is_computed_again(lesson, values):
         r"A GiB is 2³⁰",
         r"with 8 bits can't be better than the one with 4",
         r"with 8 bits",
+        r"28 kinds of operations\. 37 of them",
+        r"no gap at|gap must be 0|reader takes 10,000|takes 32 for granted|with 1 added|gap is\s+0",
     )
 
 
 def results(lesson, values):
-    """What a wrong base and a missing template did."""
+    """What a wrong base did, and one that is left out."""
     assert (values["by_token"][0] == 0) and values["tokens"]
-    lesson.says("{} of the {} animals", values["kept"], len(values["prompts"]))
+    right = {f"A baby {animal} is a": young for animal, young, *_ in ANIMALS}
+    assert values["wrong_words"] == [right[prompt] for prompt in values["prompts"]]
+    lesson.says("all {} animals get the right answer", values["kept"])
+    for path in (values["original"], values["again"], values["blind"]):
+        with load(path, n_ctx=256, exact=True) as engine:
+            assert engine.complete("The capital of France is", 1) == " Paris"
+
+
+def rows_that_stay(values):
+    order = values["sorted_rows"](np.arange(64)[:, None], 1).ravel()
+    assert [int(row) for row in np.flatnonzero(order == np.arange(64))] == [0, 63]
+    return 2 / 64
 
 
 def test_what_it_finds_does_not_rest_on_one_text(values):
@@ -83,6 +107,27 @@ def test_what_it_finds_does_not_rest_on_one_text(values):
     for text in ("A baby cat is a", "Ada was afraid of nothing except geese.", "Good morning! How are you?"):
         same, by_token, _ = values["compare"](lm, wrong, text)
         assert same and by_token[0] == 0 and by_token.max() > 0.5, text
+
+
+def test_where_the_gap_begins_says_what_broke(values, tmp_path):
+    """As the lesson's table has it: rows of q and k left unsorted, and norms with another ε."""
+    content, entries, weights = bytearray(values["content"]), values["entries"], values["weights"]
+    for layer in range(4):
+        for part in "qk":
+            begin = values["start"] + entries[f"blk.{layer}.attn_{part}.weight"][2]
+            numbers = weights[f"model.layers.{layer}.self_attn.{part}_proj.weight"].tobytes()
+            content[begin : begin + len(numbers)] = numbers
+    (tmp_path / "unsorted.gguf").write_bytes(content)
+    key = b"llama.attention.layer_norm_rms_epsilon"
+    at = values["content"].find(key) + len(key) + 4
+    norms = values["content"][:at] + struct.pack("<f", 1e-3) + values["content"][at + 4 :]
+    (tmp_path / "norms.gguf").write_bytes(norms)
+    broken = {name: open_model(tmp_path / f"{name}.gguf", say=values["quiet"]) for name in ("unsorted", "norms")}
+    for text in (values["story"], "Ada was afraid of nothing except geese."):
+        _, unsorted, _ = values["compare"](values["lm"], broken["unsorted"], text)
+        assert unsorted[0] == 0 and unsorted.max() > 1
+        _, norms, _ = values["compare"](values["lm"], broken["norms"], text)
+        assert norms[0] > 0.01
 
 
 def test_a_gguf_written_again_from_what_was_read_is_the_same_file(values):
@@ -118,7 +163,11 @@ def test_f16_changes_only_weights_below_its_smallest_exponent():
 
 
 def test_a_delta_says_truly_what_comes_back(values):
-    assert values["made"].exact == values["equal"] < values["made"].weights
+    back, target = (
+        load_file(path / "model.safetensors") for path in (values["spot"] / "tuned", path_of("pebble-chat"))
+    )
+    equal = sum((back[name] == target[name]).sum().item() for name in target)
+    assert values["made"].exact == equal < values["made"].weights
 
 
 def test_no_model_that_gguf_knows_is_transformer_xl():
@@ -139,11 +188,15 @@ def test_the_way_through_another_format_keeps_every_bit(target, tmp_path):
 
 
 @pytest.mark.skipif(not HAS_ONNX, reason="onnx is not here")
-def test_the_table_is_in_the_graph_as_float32(values):
+def test_what_is_in_the_graph(lesson, tmp_path):
     import onnx
 
+    graph = onnx.load(convert(path_of("pebble"), tmp_path / "pebble.onnx").target).graph
+    kinds = Counter(node.op_type for node in graph.node)
+    lesson.says("a graph of {} kinds of operations. {} of them are matrix", len(kinds), kinds["MatMul"])
+    assert kinds["MatMul"] == 9 * 4 + 1 and not lesson.missing
     table = load_file(path_of("pebble") / "model.safetensors")["model.embed_tokens.weight"].float().numpy().tobytes()
-    assert any(tensor.raw_data == table for tensor in onnx.load(values["exported"].target).graph.initializer)
+    assert any(tensor.raw_data == table for tensor in graph.initializer)
 
 
 def test_a_file_is_what_its_bytes_say(values, tmp_path):

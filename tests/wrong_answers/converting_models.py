@@ -65,6 +65,8 @@ WRONG = {
         "permuted": _from_gguf(_MATRIX, "matrix"),
         "again": _from_gguf(_MATRIX, _BACK.replace("-1, 2", "2, -1")),
         "one_head": _from_gguf(_MATRIX, _BACK.replace("heads, -1", "1, -1")),
+        "axes": _from_gguf(_MATRIX, _BACK.removesuffix(".reshape(matrix.shape)")),
+        "size": _from_gguf(_MATRIX, _BACK.replace("heads, -1", "-1, 4")),
         "other": _from_gguf(_MATRIX, "matrix[::-1]"),
     },
     "12.2": {

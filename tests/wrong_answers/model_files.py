@@ -13,12 +13,12 @@ def _first_number(
     count: int = 2,
 ) -> str:
     return _def(
-        "first_number(file, name)",
-        f'length = int.from_bytes(file.read(8), "{order}")',
-        "header = json.loads(file.read(length))",
+        "first_number(opened, name)",
+        f'length = int.from_bytes(opened.read(8), "{order}")',
+        "header = json.loads(opened.read(length))",
         'first, end = header[name]["data_offsets"]',
-        f"file.seek({place})",
-        f"pair = file.read({count})",
+        f"opened.seek({place})",
+        f"pair = opened.read({count})",
         f"return {last}",
         imports="import json\nimport struct",
     )
@@ -32,14 +32,16 @@ _WALK = (
     "file, found = io.BytesIO(content), set()",
     "while file.tell() < len(content):",
     "    for opcode, argument, _ in pickletools.genops(file):",
-    '        if opcode.name == "GLOBAL":',
+    '        if opcode.name in ("GLOBAL", "INST"):',
     '            found.add(argument.replace(" ", "."))',
+    '        if opcode.name == "STACK_GLOBAL":',
+    '            found.add("?")',
     "return found",
 )
 
 
 def _pack(
-    text: str = 'json.dumps(header, separators=(",", ":")).encode()',
+    text: str = 'json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()',
     fill: str = 'b" " * (-len(text) % 8)',
     last: str = 'len(text).to_bytes(8, "little") + text',
 ) -> str:
@@ -57,12 +59,25 @@ WRONG = {
         "reversed": _first_number(last='struct.unpack(">f", pair + b"\\0\\0")[0]'),
         "integer": _first_number(last='struct.unpack("<h", pair)[0]'),
         "four_bytes": _first_number(last='struct.unpack("<f", pair)[0]', count=4),
+        "text": _first_number(last='str(struct.unpack("<f", b"\\0\\0" + pair)[0])'),
+        "rounded": _first_number(last='round(struct.unpack("<f", b"\\0\\0" + pair)[0], 3)'),
         "bytes": _first_number(last="pair"),
         "several": _first_number(last='struct.unpack("<f", b"\\0\\0" + pair)'),
         "other": _first_number("8 + length + end - 2"),
     },
     "11.2": {
         "spaces": _pack(text="json.dumps(header).encode()"),
+        "json": _def("pack(header)", "return json.dumps(header).encode()"),
+        "escaped": _pack(text='json.dumps(header, separators=(",", ":")).encode()'),
+        "characters": _pack(
+            text='json.dumps(header, separators=(",", ":"), ensure_ascii=False)',
+            fill='" " * (-len(text) % 8)',
+            last='len(text).to_bytes(8, "little") + text.encode()',
+        ),
+        "squeezed": _pack(text='json.dumps(header, ensure_ascii=False).replace(" ", "").encode()'),
+        "no_metadata": _pack(
+            text='json.dumps({n: header[n] for n in header if n[0] != "_"}, separators=(",", ":")).encode()'
+        ),
         "eight": _pack(fill='b" " * (8 - len(text) % 8)'),
         "unfilled": _pack(fill='b""'),
         "zeros": _pack(fill='b"\\0" * (-len(text) % 8)'),
@@ -75,16 +90,25 @@ WRONG = {
     },
     "11.3": {
         "executed": _imports("import pickle", "pickle.loads(content)", *_WALK),
-        "first": _imports(*_WALK[:1], *(line[4:] for line in _WALK[2:5]), _WALK[5]),
-        "space": _imports(*_WALK[:4], "            found.add(argument)", _WALK[5]),
-        "module": _imports(*_WALK[:4], "            found.add(argument.split()[0])", _WALK[5]),
-        "strings": _imports(
+        "first": _imports(*_WALK[:1], *(line[4:] for line in _WALK[2:7]), _WALK[7]),
+        "space": _imports(*_WALK[:4], "            found.add(argument)", _WALK[7]),
+        "module": _imports(*_WALK[:4], "            found.add(argument.split()[0])", _WALK[7]),
+        "name": _imports(*_WALK[:4], "            found.add(argument.split()[1])", _WALK[7]),
+        "global_only": _imports(*_WALK[:3], '        if opcode.name == "GLOBAL":', _WALK[4], _WALK[7]),
+        "inst": _imports(*_WALK[:3], '        if opcode.name == "GLOBAL":', *_WALK[4:]),
+        "stack": _imports(*_WALK[:5], _WALK[7]),
+        "called": _imports(
             *_WALK[:2],
-            _WALK[2],
-            '        if " " in str(argument):',
-            '            found.add(argument.replace(" ", "."))',
-            'return found - {"no.module"}',
+            "    steps = list(pickletools.genops(file))",
+            "    for (opcode, argument, _), after in zip(steps, steps[1:]):",
+            '        if opcode.name == "GLOBAL" and any(step.name == "REDUCE" for step, _, _ in steps):',
+            *_WALK[4:],
         ),
-        "other": _imports("return {opcode.name for opcode, _, _ in pickletools.genops(content)}"),
+        "strings": _imports(
+            r"import re",
+            r'found = re.findall(rb"c([\w.]+)\n([\w.]+)\n", content)',
+            r'return {b".".join(pair).decode() for pair in found}',
+        ),
+        "other": _imports(*_WALK[:6], "            found.add(str(argument))", _WALK[7]),
     },
 }
