@@ -75,9 +75,9 @@ def check_what_is(answer: Answer) -> str | Verdict | None:
     for name, content, right, hints in cases:
         try:
             found = answer(name, content)
-        except (IndexError, ValueError, struct.error, OverflowError, MemoryError):
+        except (IndexError, ValueError, struct.error, OverflowError, MemoryError) as error:
             if "an error" not in hints:
-                raise
+                return Verdict("other", f"for {name}, which has {len(content)} bytes, it ends in an error: {error}")
             found = "an error"
         if found != right:
             begins = content[:12].hex(" ") or "nothing"
@@ -94,6 +94,7 @@ def check_gguf_gib(answer: Answer) -> str | None:
         "output.weight": (embedding, "a"),
         "blk.0.ffn_up.weight": ((8192, 2048), "b"),
     } | {f"blk.{i}.attn_q.weight": ((33, 32), f"q{i}") for i in range(9000)}
+    tensors |= {f"blk.{i}.attn_k.weight": ((16, 32), f"k{i}") for i in range(3000)}  # 544 bytes, a multiple of 32
     storages = {storage: shape for shape, storage in tensors.values()}
     blocks = [math.prod(shape) // 32 for shape in storages.values()]
 
@@ -108,7 +109,8 @@ def check_gguf_gib(answer: Answer) -> str | None:
         arguments = {"width": 32 if "scales" in names else 34, "unit": 1e9 if "gb" in names else 2**30}
         value = size(everything if "tied" in names else blocks, padded="padding" not in names, **arguments)
         mistakes.setdefault(" ".join(names), value)
-    mistakes["bits"] = 8 * size(blocks)
+    mistakes |= {"bits": 8 * size(blocks), "bytes": size(blocks, unit=1)}
+    mistakes["always"] = sum((n * 34 // 32 + 1) * 32 for n in blocks) / 2**30
     key = recognize(answer(dict(tensors)), size(blocks), mistakes)
     return key and key.split()[0]
 
@@ -175,6 +177,8 @@ def gguf_gib(tensors):
             "padding": "the bytes between the tensors are missing: each tensor is filled up to a multiple of 32.",
             "gb": "this is in GB, billions of bytes. A GiB is 7% more.",
             "bits": "this counts bits, eight for each byte.",
+            "bytes": "these are bytes; a GiB has 2³⁰ of them.",
+            "always": "a tensor that has a multiple of 32 bytes gets nothing more. See the clue.",
             "other": "the size differs. Bytes of all storages, each rounded up to a multiple of 32, over 2³⁰.",
         },
     ),

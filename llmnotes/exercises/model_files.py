@@ -5,6 +5,7 @@ import json
 import math
 import pickle
 import struct
+from contextlib import suppress
 
 import numpy as np
 
@@ -156,6 +157,8 @@ def check_imports(answer: Answer) -> str | Verdict | None:
     right = {case: names for case, (_, names) in cases.items()}
     wrong = [case for case in cases if found[case] != right[case]]
     if not wrong:
+        with suppress(Exception):  # an error is an answer, too: genops refuses 0x1, and pickle.loads takes it
+            return None if answer(b"\x80\x02I0x1\n0" + one) else "swallowed"
         return None
     key = {
         ("INST", "STACK_GLOBAL"): "global_only",
@@ -304,6 +307,7 @@ def imports(content):
             "inst": "one bomb gets through: it imports with INST, whose argument looks like GLOBAL's.",
             "stack": 'one bomb gets through: it imports with STACK_GLOBAL. You can\'t read its name, so add a "?".',
             "called": "this leaves out what is imported and not called. Importing alone runs a module: list it, too.",
+            "swallowed": "one bomb gets through: genops refuses what pickle.loads takes. Let that error through.",
             "other": 'GLOBAL is right. INST has an argument like GLOBAL\'s; for STACK_GLOBAL add the text "?".',
         },
     ),

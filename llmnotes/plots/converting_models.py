@@ -125,9 +125,10 @@ def gaps(found: Mapping[str, float], sizes: Mapping[str, int]) -> None:
     ax = canvas(4.2 * len(found) + 9.4)
     floor, right = -6.0, 1.0
     left, wide = 20.0, 28.0
-    for tick in range(-5, 2, 2):
+    rounded = sum(gap > 0 for gap in found.values())
+    for tick in range(-5, 0, 2):
         x = left + wide * (tick - floor) / (right - floor)
-        line(ax, [(x, 6.2), (x, 4.2 * len(found) + 7)], "old", 0.7)
+        line(ax, [(x, 6.2), (x, 4.2 * rounded + 6)], "old", 0.7)
         note(ax, x, 4.6, f"{10.0**tick:g}", colour=FAINT)
     for i, (name, gap) in enumerate(found.items()):
         y = 4.2 * (len(found) - i) + 4.4
@@ -181,8 +182,8 @@ def ancestors() -> None:
             arrow(ax, spot.bottom, (spot.bottom[0], spot.bottom[1] - 2.6))
     show(
         ax,
-        "GGUF and its ancestors. In the boxes, the first four bytes as letters. The older ones wrote their name as a "
-        "number, so it stands backwards.",
+        "GGUF and its ancestors. In the second column, the first four bytes as letters. The older ones wrote "
+        "their name as a number, so it stands backwards.",
         "Four formats one below the other: "
         + ", ".join(name for name, *_ in signs)
         + ", with their first four letters.",

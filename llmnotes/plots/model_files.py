@@ -16,9 +16,9 @@ ROLES = {
     "model.safetensors": "the weights",
     "tokenizer.json": "how text is cut into tokens",
     "config.json": "how many layers, heads, columns …",
-    "chat_template.jinja": "how a conversation becomes one text",
+    "chat_template.jinja": "how a chat becomes one text",
     "tokenizer_config.json": "which tokens start and end a text",
-    "generation_config.json": "how the next token is chosen",
+    "generation_config.json": "where an answer ends",
 }
 
 
@@ -216,7 +216,7 @@ def archive(records: Sequence[Any], size: int, program: bytes) -> None:
     note(ax, 30.4, 8.6, given, ha="left", code=True)
     arrow(ax, (25.6, 9.6), (28.8, 9.6), thing="attention")
     line(ax, [(31, 15.6), (31, 19)], "table")
-    arrow(ax, (31, 19), (right - 0.8, 24.4), thing="table")
+    arrow(ax, (31, 19), ((1 + right) / 2, 24.4), thing="table")
     note(ax, 1, 1.4, "Rename it to .zip, and your desktop opens it.", ha="left")
     show(
         ax,

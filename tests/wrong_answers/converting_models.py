@@ -75,6 +75,8 @@ WRONG = {
         "padding": _gib(size="blocks * 34"),
         "gb": _gib(unit="1e9"),
         "bits": _gib(unit="2**30 * 8"),
+        "bytes": _gib(unit="1"),
+        "always": _gib(size="(blocks * 34 // 32 + 1) * 32"),
         "other": _gib(size="blocks * 34 + 32"),
     },
     "12.3": {

@@ -109,6 +109,14 @@ WRONG = {
             r'found = re.findall(rb"c([\w.]+)\n([\w.]+)\n", content)',
             r'return {b".".join(pair).decode() for pair in found}',
         ),
+        "swallowed": _imports(
+            _WALK[0],
+            "while True:",
+            "    try:",
+            *("    " + line for line in _WALK[2:7]),
+            "    except ValueError:",
+            "        return found",
+        ),
         "other": _imports(*_WALK[:6], "            found.add(str(argument))", _WALK[7]),
     },
 }
