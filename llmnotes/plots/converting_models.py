@@ -98,20 +98,20 @@ def rows_of_a_head(order: Sequence[int]) -> None:
     ax, count = canvas(3.2 * len(order) + 5), len(order)
     top = 3.2 * count + 1.2
     note(ax, 13, top + 2, "q in PyTorch", NORMAL, bold=True)
-    note(ax, 51, top + 2, "q in the GGUF", NORMAL, bold=True)
+    note(ax, 49, top + 2, "q in the GGUF", NORMAL, bold=True)
     for i in range(count):
         thing = "attention" if i < count // 2 else "stream"
         cell(ax, 6, top - 3.2 * (i + 1), 14, 2.8, f"row {i}", thing, 0.2)
     for i, row in enumerate(order):
         thing = "attention" if row < count // 2 else "stream"
         y = top - 3.2 * (i + 1) + 1.4
-        cell(ax, 44, y - 1.4, 14, 2.8, f"row {row}", thing, 0.2)
-        arrow(ax, (20.4, top - 3.2 * (row + 1) + 1.4), (43.4, y), thing=thing)
+        cell(ax, 42, y - 1.4, 14, 2.8, f"row {row}", thing, 0.2)
+        arrow(ax, (20.4, top - 3.2 * (row + 1) + 1.4), (41.4, y), thing=thing)
     for i in range(count // 2):
         y = top - 6.4 * i - 3.2
-        line(ax, [(59, y + 2.6), (60, y + 2.6), (60, y - 2.2), (59, y - 2.2)], "old")
+        line(ax, [(57, y + 2.6), (58, y + 2.6), (58, y - 2.2), (57, y - 2.2)], "old")
     for i in range(count // 2):
-        note(ax, 61, top - 6.4 * i - 3, "pair", ha="left", colour=FAINT) if i == 0 else None
+        note(ax, 58.8, top - 6.4 * i - 3, "pair", ha="left", colour=FAINT) if i == 0 else None
     show(
         ax,
         "The rows of one head of eight. transformers turns row 0 with row 4, llama.cpp turns neighbours. So the "
