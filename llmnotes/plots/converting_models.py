@@ -21,6 +21,7 @@ from llmnotes.plots.drawing import (
     line,
     note,
     show,
+    signed,
 )
 
 HELD = ("weights", "settings", "tokenizer", "computation")
@@ -72,10 +73,11 @@ def two_files(safe: bytes, whole: bytes, first: str, data: int) -> None:
     )
 
 
-def pair(raw: bytes, key: str, value: int) -> None:
-    """Draw one key and its value as they stand in a GGUF: length, letters, kind, number."""
+def pair(raw: bytes, key: str) -> None:
+    """Draw one key and its value as they stand in a GGUF: length, letters, kind, a whole number of four bytes."""
     ax = canvas(15.5)
     count = len(key.encode())
+    value = int.from_bytes(raw[12 + count : 16 + count], "little")
     parts = [
         (1, 16, raw[:8].hex(" ")[:11] + " …", f"length: {count}", "norm"),
         (17, 20, f"{key}", f"{count} letters", "token"),
@@ -214,17 +216,13 @@ def delta(base: float, difference: float, total: float, tuned: float) -> None:
     ax = canvas(15.5)
     heads = (("the base", base, "old"), ("the delta, rounded", difference, "attention"), ("their sum", total, "table"))
     for i, (head, number, thing) in enumerate(heads):
-        box(ax, 1 + 22 * i, 6.4, 18, 5.6, _signed(number), thing, head)
+        box(ax, 1 + 22 * i, 6.4, 18, 5.6, signed(number, "{:+.7f}"), thing, head)
     note(ax, 21, 9.2, "+", NORMAL, bold=True)
     note(ax, 43, 9.2, "=", NORMAL, bold=True)
-    note(ax, 54, 3.6, _signed(tuned), bold=True)
+    note(ax, 54, 3.6, signed(tuned, "{:+.7f}"), bold=True)
     note(ax, 54, 1.4, "in the tuned model", colour=FAINT)
     show(
         ax,
         "One weight that doesn't come back. The difference was rounded to BF16, so the sum lands beside the target.",
         "Three boxes with one number each: base, plus delta, gives a sum; below it the target, another number.",
     )
-
-
-def _signed(number: float) -> str:
-    return f"{number:+.7f}".replace("-", "−")

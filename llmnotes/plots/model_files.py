@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from llmnotes.plots.drawing import FAINT, NORMAL, SMALL, arrow, box, brace, canvas, cell, line, note, show, signed
 
 ROLES = {
@@ -308,13 +306,3 @@ def stack(program: bytes) -> None:
         f"{len(steps)} instructions, one below the other, from {steps[0][0]} to STOP, and beside each the stack after "
         f"it: {end}.",
     )
-
-
-def numbers_of(raw: bytes) -> np.ndarray:
-    """Return the BF16 numbers in `raw` as float32.
-
-    >>> numbers_of(bytes.fromhex("043c88be"))
-    array([ 0.00805664, -0.265625  ], dtype=float32)
-    """
-    halves = np.frombuffer(raw, "<u2").astype("<u4")
-    return (halves << 16).view("<f4")

@@ -18,7 +18,7 @@ from llmnotes.course import source
 from llmnotes.exercises import find
 from llmnotes.formats import scan
 from llmnotes.models import path_of
-from llmnotes.plots.model_files import asked_first, machine, numbers_of
+from llmnotes.plots.model_files import asked_first, machine
 from tests.numbers.prose import Prose
 
 
@@ -44,7 +44,7 @@ def test_every_number_is_computed_again(lesson, values):
     lesson.says("The first row is the number {:,}", length)
     assert values["lm"].tokenizer(" a")["input_ids"][-1] == 264
     lesson.says("the row of ␣a, the token number 264")
-    four = numbers_of(row[:8])
+    four = values["numbers_of"](row[:8])
     assert torch.equal(torch.tensor(four), tensors["model.embed_tokens.weight"][264, :4].float())
     lesson.says("There it began with {:.3f}, {:.3f}, {:.3f}, {:.3f}", *four)
     lesson.says("skip 264 rows. Each row has {} numbers", tensors["model.embed_tokens.weight"].shape[1])
