@@ -27,7 +27,8 @@ TEST_ENV := GOMP_SPINCOUNT=0 HF_HUB_OFFLINE=1 LLMNOTES_HOME="$(CURDIR)/build/tes
 OFFLINE := $(shell unshare -rn sh -c 'ip link set lo up' 2>/dev/null && echo "unshare -rn sh -c 'ip link set lo up && exec \"\$$@\"' --")
 
 # A file's tests share what they made and a notebook's cells share a kernel; the slow files go first (tests/conftest.py).
-WHOLE_FILES := --dist loadfile --no-loadscope-reorder
+# A test that hangs ends its worker (pyproject.toml), and the new one starts with the same test: once is enough.
+WHOLE_FILES := --dist loadfile --no-loadscope-reorder --max-worker-restart 1
 
 # What `make peers` has brought to compare GPTQ with; its numpy and torch go before the project's own.
 GPTQ_PEER := $(wildcard build/peers/gptq/lib/python*/site-packages)

@@ -20,7 +20,8 @@ class WithLessons(build_py):
             return
         target = Path(self.build_lib) / "llmnotes" / "course" / "lessons"
         shutil.rmtree(target, ignore_errors=True)  # a lesson that was renamed since the last build
-        for notebook in sorted([*Path("notebooks").glob("*.ipynb"), *Path("notebooks/solutions").glob("*.ipynb")]):
+        lessons = [*Path("notebooks").glob("*.ipynb"), *Path("notebooks").glob("*.md")]  # and pages of reference
+        for notebook in sorted([*lessons, *Path("notebooks/solutions").glob("*.ipynb")]):
             copy = target / notebook.relative_to("notebooks")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(notebook, copy)

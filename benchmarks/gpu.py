@@ -56,8 +56,8 @@ ROWS = {
     "LoRA on int8, checkpointing": EIGHT | BNB | CHECKPOINTED,
     "QLoRA, bitsandbytes": FOUR | BNB,
     "QLoRA, bitsandbytes, checkpointing": FOUR | BNB | CHECKPOINTED,
-    "QLoRA, bitsandbytes, checkpointing, 8-bit AdamW": FOUR | BNB | CHECKPOINTED | {"optimizer": "adamw8bit"},
-    "QLoRA, bitsandbytes, checkpointing, paged AdamW": FOUR | BNB | CHECKPOINTED | {"optimizer": "paged"},
+    "QLoRA, bitsandbytes, checkpointing, 8-bit AdamW": FOUR | BNB | CHECKPOINTED | {"optimizer": "adamw_8bit"},
+    "QLoRA, bitsandbytes, checkpointing, paged AdamW": FOUR | BNB | CHECKPOINTED | {"optimizer": "paged_adamw_8bit"},
     "QLoRA, llmnotes, checkpointing": FOUR | CHECKPOINTED,
 }
 RUNNING = {"LLaVA in 16 bits": "BF16", "LLaVA in int8": "int8", "LLaVA in NF4": "NF4"}

@@ -42,13 +42,21 @@ def adamw(
     >>> [group["weight_decay"] for group in adamw(nn.Linear(2, 2), 1e-3, weight_decay=0.01).param_groups]
     [0.01, 0.0]
     """
+    return torch.optim.AdamW(groups(model, weight_decay), lr=learning_rate, betas=betas, fused=True)
+
+
+def groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Return the parameters that require a gradient as an optimizer takes them: those that decay, those that don't.
+
+    >>> [group["weight_decay"] for group in groups(nn.Linear(2, 2, bias=False), 0.1)]
+    [0.1]
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
+    found = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
+    return [group for group in found if group["params"]]
 
 
 def trapezoid(step: int, steps: int, warmup: float, decay: float) -> float:

@@ -86,14 +86,20 @@ class Sentences:
         watch()
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Fail the run at its end for a sentence that nobody called."""
+        """Fail a run that was green so far for a sentence that nobody called.
+
+        In a red run a worker may have died while it wrote, and its tests may not have run: there the run's own failure
+        is what has to be seen.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / f"{uuid.uuid4()}.json").write_text(json.dumps(sorted(called)), encoding="utf-8")
-        if hasattr(session.config, "workerinput"):
+        whole = self.folder / f"{uuid.uuid4()}.json"
+        whole.with_suffix(".part").write_text(json.dumps(sorted(called)), encoding="utf-8")
+        whole.with_suffix(".part").rename(whole)
+        if hasattr(session.config, "workerinput") or session.exitstatus != pytest.ExitCode.OK:
             return
         lines = {(name, line) for path in self.folder.glob("*.json") for name, line in json.loads(path.read_bytes())}
         self.left = missing(lines)
-        if self.left and session.exitstatus == 0:
+        if self.left:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter) -> None:

@@ -9,15 +9,18 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
+from .processes import SECONDS, limited, started
+
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Process:
     """A server that runs: `url` ends in /v1."""
 
-    def __init__(self, process, line: str, key: str | None):
-        self.process, self.line, self.key = process, line, key
-        self.url = next(word for word in line.split() if word.startswith("http://"))
+    def __init__(self, process, key: str | None):
+        self.process, self.key = process, key
+        self.line = self.read()
+        self.url = next(word for word in self.line.split() if word.startswith("http://"))
         self.port = int(self.url.split(":")[2].split("/")[0])
 
     def ask(self, page: str, wish=None, key: str | None = None) -> tuple[int, bytes]:
@@ -31,10 +34,15 @@ class Process:
             with error:
                 return error.code, error.read()
 
-    def end(self) -> int:
-        """Do what Ctrl-C does and return the exit status."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(10)
+    def end(self, number: int = signal.SIGINT) -> int:
+        """Do what Ctrl-C does, or send another signal, and return the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(SECONDS)
+
+    def read(self) -> str:
+        """Return the next line that it prints, or "" where it prints none in time: it is ended then."""
+        with limited(self.process):
+            return self.process.stdout.readline()
 
 
 @contextmanager
@@ -42,9 +50,5 @@ def serving(model, *options: str, key: str | None = None):
     """Serve `model` at any free port until the block ends."""
     command = [sys.executable, "-m", "llmnotes.cli", "serve", str(model), "--port", "0", *options]
     environment = os.environ | ({"LLMNOTES_API_KEY": key} if key else {})
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment)
-    with process:
-        try:
-            yield Process(process, process.stdout.readline(), key)
-        finally:
-            process.kill()
+    with started(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment) as process:
+        yield Process(process, key)

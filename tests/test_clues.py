@@ -1,6 +1,7 @@
 """A clue's own code runs on what the check passes in: each piece of code in a clue stands here with its names."""
 
 import io
+import json
 import re
 import struct
 
@@ -33,7 +34,9 @@ NAMES: dict[str, dict] = {
     "08.3": {"softmax": np.abs, "model": lambda ids: X, "ids": [0, 1]},
     "09.1": {"right": torch.ones(3)},
     "09.2": {"torch": torch, "logits": torch.zeros(3)},
-    "11.1": {"file": io.BytesIO(bytes(16)), "struct": struct, "four_bytes": bytes(4)},
+    "11.1": {"opened": io.BytesIO(bytes(16)), "n": 8, "struct": struct, "four_bytes": bytes(4)},
+    "11.2": {"json": json, "header": {"a": 1}, "n": 70},
+    "11.3": {"io": io, "content": b"."},
     "13.1": {"w": X[0], "s": 0.1},
     "13.3": {"low": X, "high": X},
     "14.2": {"x": X[0]},

@@ -1,5 +1,6 @@
 """The machinery that runs, renders and checks notebooks, tried on notebooks made for the purpose."""
 
+import inspect
 import json
 import re
 import shutil
@@ -21,9 +22,12 @@ from llmnotes.cli.main import main
 from llmnotes.course import claims, costs, lessons, notebooks, part_of, root
 from llmnotes.course.formulas import formulas, mathml, set_aside
 from llmnotes.course.render import Site
-from llmnotes.course.run import Result, execute, save, save_costs, table
+from llmnotes.course.run import TIMEOUT, Result, execute, save, save_costs, table
 from llmnotes.course.start import copy_lessons
 from llmnotes.errors import CannotWrite, UnknownName
+from llmnotes.finetuning.distributed import launch
+
+from .processes import SECONDS, started
 
 v4 = nbformat.v4
 
@@ -70,6 +74,21 @@ def test_a_failing_notebook_is_reported_and_the_others_still_run(tmp_path, capsy
     assert "division by zero" in (tmp_path / "pages" / "index.html").read_text(encoding="utf-8")
 
 
+def test_a_kernel_that_does_not_start_fails_its_notebook_alone(tmp_path, monkeypatch):
+    def wait(client):
+        assert client.startup_timeout >= 600, "a busy machine takes minutes to start a kernel"
+        raise RuntimeError("Kernel didn't respond in 600 seconds")
+
+    monkeypatch.setattr("nbclient.NotebookClient.start_new_kernel", lambda client, **_: None)
+    monkeypatch.setattr("nbclient.NotebookClient.start_new_kernel_client", wait)
+    result = execute(write(tmp_path / "05_x.ipynb", "1"))
+    assert not result.ok and result.error == "the kernel did not start: Kernel didn't respond in 600 seconds"
+
+
+def test_processes_that_a_cell_starts_have_minutes_on_a_busy_machine_and_end_before_the_cell_does():
+    assert TIMEOUT / 2 < inspect.signature(launch).parameters["timeout"].default < TIMEOUT
+
+
 @pytest.mark.slow
 def test_two_run_side_by_side_and_the_first_page_is_there_while_the_second_runs(tmp_path):
     page = tmp_path / "pages" / "05_x.html"
@@ -92,13 +111,13 @@ def test_ctrl_c_ends_the_kernels_and_keeps_what_has_run(tmp_path):
     command = [sys.executable, "-m", "llmnotes.cli", "run", *map(str, paths), "--pages", "pages", "--jobs", "2"]
     # Whoever runs the tests in the background of a shell ignores Ctrl-C, and children would, too.
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
-    for _ in range(600):
-        if len(pids := list(tmp_path.glob("pid-*"))) == 2 and (tmp_path / "pages" / "summary.json").exists():
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    with started(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
+        for _ in range(10 * SECONDS):
+            if len(pids := list(tmp_path.glob("pid-*"))) == 2 and (tmp_path / "pages" / "summary.json").exists():
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 130 and "Stopped after 1 of 4" in said and "Traceback" not in said, said
     assert not any(psutil.pid_exists(int(pid.name[4:])) for pid in pids) and len(pids) == 2
     assert not list(tmp_path.glob("*8_y.html")) and (tmp_path / "pages" / "05_x.html").exists()
@@ -314,7 +333,7 @@ def test_the_anatomy_notices_a_name_that_comes_to_mean_another_thing(cells):
     notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells])
     faults = list(repeatable(notebook, "04_x"))
     assert len(faults) == bool(TWICE[cells]) and all(f" reads {TWICE[cells]} of" in fault for fault in faults), faults
-    assert list(repeatable(notebook, "11_x")) == []
+    assert list(repeatable(notebook, "14_x")) == []
 
 
 def test_an_exercise_may_bind_a_name_again():
@@ -326,7 +345,7 @@ def test_an_exercise_may_bind_a_name_again():
 REFERENCES = {
     "as 06.7 and (01.2) show": "as [06.7](#06.7) and ([01.2](01_tokens.ipynb#01.2)) show",
     "Section 14.7, not 14.7": "Section [14.7](14_quantizing_a_model.ipynb#14.7), not 14.7",
-    "notebook 11, or\nlesson 04.": "[notebook 11](11_model_formats.ipynb), or\n[lesson 04](04_attention.ipynb).",
+    "notebook 11, or\nlesson 04.": "[notebook 11](11_model_files.ipynb), or\n[lesson 04](04_attention.ipynb).",
     "[06.7](#7), [x](04_attention.ipynb#2)": "[06.7](#06.7), [x](04_attention.ipynb#04.2)",
     "> <details><p>see 06.7</p></details>": '> <details><p>see <a href="#06.7">06.7</a></p></details>',
     "## 06.7 What": "## 06.7 What",

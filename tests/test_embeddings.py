@@ -54,7 +54,7 @@ def test_words_are_plain_each_there_once_and_in_small_letters_where_there_is_a_c
 
 def test_without_wordllama_the_error_gives_the_command(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingPart, match=r'python -m pip install "wordllama>=0'):
+    with pytest.raises(MissingPart, match=r'python -m pip install "wordllama<'):
         embeddings.load_vectors.__wrapped__()
 
 

@@ -13,15 +13,24 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from llmnotes.cli.main import main
-from llmnotes.errors import AdapterUnfit, FileBroken, MissingPart, ModelBroken, ModelNotFound, NotConvertible
+from llmnotes.errors import (
+    AdapterUnfit,
+    DoesNotFit,
+    FileBroken,
+    MissingPart,
+    ModelBroken,
+    ModelNotFound,
+    NotConvertible,
+)
 from llmnotes.finetuning import data
-from llmnotes.finetuning.job import run
+from llmnotes.finetuning.job import refusing, run
 from llmnotes.finetuning.train import held_out_loss
 from llmnotes.fit import fit
 from llmnotes.formats import conversion, inspect
 from llmnotes.formats.adapters import Base
 from llmnotes.models import files, open_model, paths
 from llmnotes.models.adapters import merge
+from llmnotes.serving import gguf_of
 
 from .llama_cpp import opened
 
@@ -90,7 +99,33 @@ def test_a_model_of_the_hub_is_recorded_with_its_revision(monkeypatch, tmp_path,
     (tmp_path / "adapter" / "base.json").write_bytes(base.as_json())
     with pytest.raises(Exception):  # noqa: B017 - only who is asked for what counts here
         open_model(tmp_path / "adapter", **SILENT)
-    assert [each[:2] for each in asked] == [("some/model", "0123abc")]
+    assert {each[:2] for each in asked} == {("some/model", "0123abc")}
+
+
+def test_a_base_on_the_hub_is_not_brought_before_it_is_refused(taught, tmp_path, tiny_folder, monkeypatch):
+    """Its config.json is all that comes where memory will not do, or where the adapter is another model's."""
+    cache, asked = tmp_path / "snapshots" / "0123abc", []
+    cache.mkdir(parents=True)
+    shutil.copy(tiny_folder / "config.json", cache)
+    monkeypatch.setattr(paths, "_download", lambda name, revision, parts: asked.append(parts) or cache)
+    adapter = tmp_path / "adapter"
+    shutil.copytree(taught["lora"] / "adapter", adapter)
+    change(adapter / "base.json", name="some/model", revision="0123abc")
+    wanted = {"model": str(adapter), "data": settings_of(taught["lora"])["data"]}
+    wanted |= {"output": str(tmp_path / "o"), "steps": 1}
+    with monkeypatch.context() as patch, pytest.raises(DoesNotFit, match="Fine-tuning .* needs"):
+        patch.setattr(refusing.hardware, "memory", lambda: (10**9, 1000))
+        run.finetune(wanted, **SILENT)
+    assert set(asked) == {paths.CONFIG}
+    assert files.convert(adapter, tmp_path / "lora.gguf", to="lora").tensors and set(asked) == {paths.CONFIG}
+    change(cache / "config.json", hidden_size=64)
+    for use in (lambda path: open_model(path, **SILENT), lambda path: merge(path, tmp_path / "m"), gguf_of):
+        with pytest.raises(AdapterUnfit, match="does not fit its base model"):
+            use(adapter)
+    change(cache / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(AdapterUnfit, match=r"is quantized \(GPTQ, 4 bits\); give the folder of the model"):
+        merge(adapter, tmp_path / "m")
+    assert set(asked) == {paths.CONFIG}
 
 
 def test_the_words_of_the_command_line(taught, tmp_path, capsys):

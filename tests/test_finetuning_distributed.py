@@ -15,6 +15,8 @@ from safetensors.numpy import load_file
 from llmnotes.errors import BadSettings, MissingPart, ProcessDied
 from llmnotes.finetuning.distributed import Place, accelerate_config, answer, join, launch, leave, run, torchrun
 
+from .processes import SECONDS, started
+
 pytestmark = pytest.mark.slow
 
 LOSSES, WEIGHTS = 1e-4, 1e-5
@@ -225,11 +227,8 @@ def test_two_machines_meet(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--local_addr", "127.0.0.1"]
     command += torchrun(str(program), str(tmp_path), processes=1, machines=2, meet=meet)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **quiet) as first, subprocess.Popen(command, **quiet) as second:
-        try:
-            assert first.wait(120) == 0 and second.wait(120) == 0
-        finally:
-            first.kill(), second.kill()
+    with started(command, **quiet) as first, started(command, **quiet) as second:
+        assert first.wait(SECONDS) == 0 and second.wait(SECONDS) == 0
     assert sorted(path.read_text() for path in tmp_path.glob("[01]")) == ["0 2 1", "1 2 1"]
 
 

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 
 from .conftest import ROOT
+from .processes import SECONDS, limited, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="forks, signals and mounts of Unix")]
 COMMON = """
@@ -22,7 +24,7 @@ held_out: 0.2
 """
 WAYS = {
     "lora": "steps: 24\nlora: {dropout: 0.2}\ngradient_accumulation: 2\n",
-    "full": "epochs: 5\nmethod: full\npacking: true\nschedule: cosine\nwarmup_steps: 3\n",
+    "full": "epochs: 5\nmethod: full\npacking: true\noptimizer: adamw_8bit\nschedule: cosine\nwarmup_steps: 3\n",
 }
 
 
@@ -42,7 +44,7 @@ def folder(tmp_path, tiny_folder):
 def test_a_training_that_is_killed_goes_on_to_the_same_weights_bit_for_bit(folder):
     """Killed at random moments and at random operations on its files, with dropout, packing, LoRA and in full."""
     command = [sys.executable, "-m", "tests.finetune_and_kill", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=540)
     assert done.returncode == 0, done.stdout + done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["name"] for each in found] == ["full", "lora"]
@@ -51,25 +53,27 @@ def test_a_training_that_is_killed_goes_on_to_the_same_weights_bit_for_bit(folde
 
 
 def test_a_signal_to_the_command_leaves_a_checkpoint_and_its_own_exit_status(folder):
-    running = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        out = folder / "disk" / f"stopped-{number}"
-        path = folder / f"{number}.yaml"
-        text = (folder / "lora.yaml").read_text(encoding="utf-8")
-        text = text.replace(f"{folder}/disk/lora", str(out)).replace("steps: 24", "steps: 100000")
-        path.write_text(text.replace("checkpoint_every: 4", "checkpoint_every: 100000"), encoding="utf-8")
-        command = [sys.executable, "-m", "llmnotes.cli", "finetune", str(path)]
-        running[number] = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT), out
-    for number, (process, out) in running.items():
-        log = out / "training_log.jsonl"
-        while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < 3):
-            time.sleep(0.05)
-        process.send_signal(number)
-        err = process.communicate()[1]
-        step = max(json.loads(line)["step"] for line in log.read_text(encoding="utf-8").splitlines())
-        assert process.returncode == 128 + number and "Traceback" not in err, err
-        assert f"the checkpoint of step {step} is kept" in err.splitlines()[-1]
-        assert (out / "checkpoints" / f"step-{step:08}" / "state.safetensors").exists()
+    with ExitStack() as stack:
+        running = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            out = folder / "disk" / f"stopped-{number}"
+            path = folder / f"{number}.yaml"
+            text = (folder / "lora.yaml").read_text(encoding="utf-8")
+            text = text.replace(f"{folder}/disk/lora", str(out)).replace("steps: 24", "steps: 100000")
+            path.write_text(text.replace("checkpoint_every: 4", "checkpoint_every: 100000"), encoding="utf-8")
+            command = [sys.executable, "-m", "llmnotes.cli", "finetune", str(path)]
+            running[number] = stack.enter_context(started(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)), out
+        for number, (process, out) in running.items():
+            log = out / "training_log.jsonl"
+            with limited(process, 3 * SECONDS):
+                while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < 3):
+                    time.sleep(0.05)
+            process.send_signal(number)
+            err = process.communicate(timeout=SECONDS)[1]
+            step = max(json.loads(line)["step"] for line in log.read_text(encoding="utf-8").splitlines())
+            assert process.returncode == 128 + number and "Traceback" not in err, err
+            assert f"the checkpoint of step {step} is kept" in err.splitlines()[-1]
+            assert (out / "checkpoints" / f"step-{step:08}" / "state.safetensors").exists()
 
 
 FULL = """
@@ -110,7 +114,9 @@ def test_a_disk_that_is_really_full(folder):
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("this system grants no file system of our own")
     mount = f"mount -t tmpfs -o size=8m tmpfs {here} && exec {sys.executable} - {folder / 'lora.yaml'}"
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", mount], input=FULL, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", mount], input=FULL, capture_output=True, text=True, cwd=ROOT, timeout=3 * SECONDS
+    )
     if "mount:" in done.stderr:
         pytest.skip("this system grants no file system of our own")
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 
 import huggingface_hub
 import pytest
@@ -13,10 +14,13 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig
 
 from llmnotes.errors import DoesNotFit, ModelBroken
 from llmnotes.finetuning import qlora
-from llmnotes.finetuning.job import run
+from llmnotes.finetuning.job import refusing, run
 from llmnotes.fit import fit
+from llmnotes.fit.training import predict
 from llmnotes.fit.verdict import SYSTEM
 from llmnotes.models import open_model
+from llmnotes.models.paths import CONFIG
+from llmnotes.pebble import weights_dir
 
 SILENT = {"say": lambda line: None}
 WIDE = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 4}
@@ -95,16 +99,25 @@ def test_what_fit_calls_fitting_finetune_accepts(method, tiny_folder, monkeypatc
     needs = fit(str(tiny_folder), ram="16GB", context=64, train=method).options[0].total
     accepted = []
     for free in (needs // 2, needs - 1, needs, 2 * needs):
-        monkeypatch.setattr(run.hardware, "memory", lambda free=free: (16 * 10**9, free))
+        monkeypatch.setattr(refusing.hardware, "memory", lambda free=free: (16 * 10**9, free))
         (option,) = fit(str(tiny_folder), ram=SYSTEM + free, context=64, train=method).options
         settings = run.settings_of(asked | {"gradient_checkpointing": option.checkpointing})
         if option.verdict == "no":
             with pytest.raises(DoesNotFit, match="needs"):
-                run.refuse_too_large(settings)
+                refusing.refuse_too_large(settings)
         else:
-            run.refuse_too_large(settings)
+            refusing.refuse_too_large(settings)
         accepted.append(option.verdict != "no")
     assert accepted[-2:] == [True, True] and False in accepted
+
+
+def test_averages_in_8_bits_fit_where_those_in_32_do_not(monkeypatch):
+    how = {"data": "d", "output": "o", "steps": 1, "method": "full", "batch_size": 1, "max_length": 16}
+    needs = predict(weights_dir("pebble"), "full", 1, 16, optimizer="adamw_8bit").total
+    for wanted, free, fits in (("adamw", needs, False), ("adamw_8bit", needs, True), ("adamw_8bit", needs - 1, False)):
+        monkeypatch.setattr(refusing.hardware, "memory", lambda free=free: (16 * 10**9, free))
+        with nullcontext() if fits else pytest.raises(DoesNotFit, match="needs"):
+            refusing.refuse_too_large(run.settings_of(how | {"model": "pebble", "optimizer": wanted}))
 
 
 def test_what_does_not_fit_is_refused_before_it_is_downloaded(tmp_path, tiny_folder, monkeypatch):
@@ -124,12 +137,12 @@ def test_what_does_not_fit_is_refused_before_it_is_downloaded(tmp_path, tiny_fol
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     settings = {"model": "some/model", "data": "d", "output": "o", "steps": 1, "batch_size": 1}
-    monkeypatch.setattr(run.hardware, "memory", lambda: (10**9, 1000))
+    monkeypatch.setattr(refusing.hardware, "memory", lambda: (10**9, 1000))
     with pytest.raises(DoesNotFit, match="Fine-tuning some/model .* needs"):
-        run.refuse_too_large(run.settings_of(settings))
-    assert asked == [["config.json"]] and [path.name for path in cache.iterdir()] == ["config.json"]
-    monkeypatch.setattr(run.hardware, "memory", lambda: (10**9, 10**9))
-    run.refuse_too_large(run.settings_of(settings))
+        refusing.refuse_too_large(run.settings_of(settings))
+    assert asked == [list(CONFIG)] and [path.name for path in cache.iterdir()] == ["config.json"]
+    monkeypatch.setattr(refusing.hardware, "memory", lambda: (10**9, 10**9))
+    refusing.refuse_too_large(run.settings_of(settings))
     assert open_model("some/model", **SILENT).model.config.vocab_size and len(asked) == 2
     assert open_model("some/model", **SILENT).name == "model" and len(asked) == 2
     (cache / "model.safetensors").unlink()

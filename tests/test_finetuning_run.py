@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmnotes.errors import (
+    BadSettings,
     CannotWrite,
     DoesNotFit,
     FileBroken,
@@ -29,12 +30,13 @@ from llmnotes.errors import (
 from llmnotes.finetuning import train
 from llmnotes.finetuning.data import encode
 from llmnotes.finetuning.distributed import Place
-from llmnotes.finetuning.job import measuring, output, run
+from llmnotes.finetuning.job import measuring, output, refusing, run
 from llmnotes.finetuning.job import rows as rows_of
 from llmnotes.finetuning.job.report import describe
 from llmnotes.finetuning.job.settings import from_dict
 from llmnotes.finetuning.job.tracking import tracker
 from llmnotes.finetuning.train import held_out_loss
+from llmnotes.fit.training_run import finetuned
 
 
 @pytest.fixture
@@ -324,11 +326,33 @@ def test_a_full_disk_while_the_log_is_written(settings, monkeypatch, tmp_path):
 
 
 def test_what_does_not_fit_is_refused_before_the_model_is_opened(settings, monkeypatch, tmp_path):
-    monkeypatch.setattr(run.hardware, "memory", lambda: (10**9, 50_000))
+    monkeypatch.setattr(refusing.hardware, "memory", lambda: (10**9, 50_000))
     monkeypatch.setattr(run, "open_model", lambda *a, **k: pytest.fail("the model was opened"))
     with pytest.raises(DoesNotFit, match=r"needs 0.0 GB of memory, and 0.0 GB are free; lower batch_size"):
         finetune(settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_paged_averages_without_a_gpu_are_refused_before_the_data_is_read(settings, monkeypatch, tmp_path):
+    wanted = replace(settings, optimizer="paged_adamw_8bit", data="nothing")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadSettings, match="there is no such GPU here; take adamw_8bit"):
+        finetune(wanted)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    refusing.refuse_missing(wanted)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_base_in_32_bits_is_trained_in_the_type_that_was_counted(settings, method, monkeypatch):
+    """On a GPU that is bfloat16, whatever its files hold: an F32 checkpoint would take twice what was predicted."""
+    assert finetuned(method, gpu=True)["dtype"] == "bfloat16"
+    monkeypatch.setattr(run, "finetuned", lambda method, gpu: finetuned(method, gpu=True))
+    opened = []
+    monkeypatch.setattr(run, "prepare", lambda model, *_: opened.append(model))
+    monkeypatch.setattr(run, "_train", lambda *_: None)
+    finetune(settings, method=method)
+    assert {each.dtype for each in opened[0].parameters()} == {torch.bfloat16}
 
 
 def test_memory_that_runs_out_is_one_sentence(settings, monkeypatch):

@@ -3,15 +3,17 @@
 import hashlib
 import math
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from llmnotes.errors import TrainingFailed
+from llmnotes.errors import MissingPart, TrainingFailed
 from llmnotes.finetuning import train
 from llmnotes.finetuning.data import IGNORE, Row, collate
 from llmnotes.finetuning.job import checkpoints
@@ -24,12 +26,12 @@ ROOT = Path(__file__).parent.parent
 PLAN = Plan(steps=6, batch_size=4, learning_rate=1e-2, seed=3)
 
 
-def tiny_model():
+def tiny_model(wide: int = 32):
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=64,
         hidden_size=16,
-        intermediate_size=32,
+        intermediate_size=wide,
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=1,
@@ -250,6 +252,43 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     model = tiny_model()
     with pytest.raises(TrainingFailed, match="belongs to another training; give another output"):
         checkpoints.resume(tmp_path / "cut", model, optimizer_of(model, PLAN), "other")
+
+
+def test_averages_in_8_bits_are_bitsandbytes_and_go_on_bit_for_bit(tmp_path):
+    from bitsandbytes.optim import AdamW8bit
+
+    plan, rows = replace(PLAN, optimizer="adamw_8bit", weight_decay=0.1), some_rows()
+    whole, library, cut = (tiny_model(wide=256) for _ in range(3))  # 16 · 256 numbers: the least that get 8 bits
+    list(steps(whole, rows, plan))
+    decays = {"params": [p for p in library.parameters() if p.ndim > 1], "weight_decay": 0.1}
+    others = {"params": [p for p in library.parameters() if p.ndim < 2], "weight_decay": 0.0}
+    list(steps(library, rows, plan, AdamW8bit([decays, others])))
+    assert same(weights(whole), weights(library))
+
+    optimizer = optimizer_of(cut, plan)
+    for step in steps(cut, rows, plan, optimizer):
+        if step.number == 4:
+            break
+    path = checkpoints.save(tmp_path / "8", 4, cut, optimizer, "run")
+    kept = load_file(path / checkpoints.STATE)
+    up, norm = "model.layers.0.mlp.up_proj.weight", "model.norm.weight"
+    assert kept[f"state1/{up}"].dtype == torch.uint8 and kept[f"absmax2/{up}"].shape == (16,)
+    assert kept[f"state1/{norm}"].dtype == torch.float32 and kept[f"step/{norm}"] == 4
+    other = tiny_model(wide=256)
+    optimizer = optimizer_of(other, plan)
+    assert checkpoints.resume(tmp_path / "8", other, optimizer, "run", pytest.fail) == 4
+    list(steps(other, rows, plan, optimizer, first=4))
+    assert same(weights(other), weights(whole)) and not same(weights(other), weights(cut))
+
+    said = []  # and one of another optimizer is not sound
+    assert checkpoints.resume(tmp_path / "8", other, optimizer_of(other, PLAN), "run", said.append) == 0
+    assert "its tensors are not those that the model learns" in said[0]
+
+
+def test_without_bitsandbytes_8_bits_are_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim.adamw", None)
+    with pytest.raises(MissingPart, match="bitsandbytes is missing; bring it with: .*bitsandbytes>="):
+        optimizer_of(tiny_model(), replace(PLAN, optimizer="adamw_8bit"))
 
 
 @pytest.mark.slow

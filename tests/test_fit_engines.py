@@ -4,6 +4,7 @@ import gc
 
 import pytest
 
+from llmnotes.cache_name import cache_name
 from llmnotes.errors import ProcessDied
 from llmnotes.fit import fit
 from llmnotes.fit.empty_gguf import write_empty
@@ -119,7 +120,7 @@ def test_transformers_and_bitsandbytes_hold_what_fit_says(precision):
     weights = held(before)
     assert parts["weights"] + parts["scales"] == pytest.approx(weights, rel=0.01)
     with torch.no_grad():
-        cache = model(torch.ones(1, 300, dtype=torch.long), use_cache=True).past_key_values
+        cache = model(torch.ones(1, 300, dtype=torch.long), use_cache=True)[cache_name()]
     kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert parts["cache"] == pytest.approx(kept, rel=0.01)
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from llmnotes.cache_name import cache_name
 from llmnotes.errors import ModelBroken
 from llmnotes.fit import fit, on_meta
 
@@ -132,7 +133,7 @@ def test_parameters_and_cache_are_those_of_a_model_that_runs(kind):
     weights = sum(parameter.nbytes for parameter in model.parameters())
     assert found.parts["weights"] + found.parts["vision"] == weights
     with torch.no_grad():
-        cache = model.get_decoder()(torch.ones(1, TOKENS, dtype=torch.long), use_cache=True).past_key_values
+        cache = model.get_decoder()(torch.ones(1, TOKENS, dtype=torch.long), use_cache=True)[cache_name()]
     assert found.parts["cache"] == held(cache)
 
 

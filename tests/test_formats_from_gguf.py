@@ -148,6 +148,15 @@ def put(key, value):
     return lambda keys: keys.update({key: value})
 
 
+def test_what_a_gguf_says_of_its_makers_is_named_as_lost(pebble, tmp_path):
+    convert(pebble, tmp_path / "plain.gguf", type="Q8_0")
+    source = rewritten(tmp_path / "plain.gguf", tmp_path / "a.gguf", put("general.license", "apache-2.0"))
+    plain, licensed = (convert(p, tmp_path / p.stem, to="huggingface").lost for p in (tmp_path / "plain.gguf", source))
+    assert set(licensed) - set(plain) == {
+        "A folder has no file for general.license but a README.md, and none is written."
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "error", "word"),
     [

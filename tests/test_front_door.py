@@ -6,11 +6,14 @@ import pydoc
 import re
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import llmnotes
 from llmnotes.errors import BadSettings
+from llmnotes.exercises.progress import progress_file
 
 from .conftest import ROOT
 
@@ -119,3 +122,13 @@ def test_help_and_readme_list_the_architectures_and_types_that_become_a_gguf(cap
         assert known <= words, f"{where} lacks {known - words}"
         more = {word for word in words if word.endswith("ForCausalLM")} - known
         assert not more, f"{where} promises {more}"
+
+
+def test_the_cell_for_colab_keeps_progress_on_the_drive(monkeypatch):
+    (cell,) = re.findall(r"```python\n(.*?google\.colab.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    mounted, colab = [], ModuleType("google.colab")
+    monkeypatch.setattr(colab, "drive", SimpleNamespace(mount=mounted.append), raising=False)
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setenv("LLMNOTES_HOME", "")
+    exec(cell, {})
+    assert progress_file().is_relative_to(Path(mounted[0]) / "MyDrive")

@@ -11,6 +11,8 @@ import pytest
 from llmnotes import cli
 from llmnotes.llama_cpp import gpus
 
+from .serving_process import serving
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the stand-in for nvidia-smi is a script of a shell")
 README = Path(__file__).parent.parent / "README.md"
 
@@ -102,16 +104,13 @@ def test_chat_serve_and_doctor_say_it_once(bare, gguf, capsys):
     )
     command = [sys.executable, "-m", "llmnotes.cli"]
     words = ["chat", str(gguf), "--threads", "1", "--max-tokens", "2"]
-    done = subprocess.run([*command, *words], input="Hi\n", capture_output=True, text=True, timeout=60)
+    how = {"input": "Hi\n", "capture_output": True, "text": True, "timeout": 120}
+    done = subprocess.run([*command, *words], **how)
     assert done.stderr.count(sentence) == 1
-    done = subprocess.run([*command, *words, "--gpu-layers", "0"], input="Hi\n", capture_output=True, text=True)
+    done = subprocess.run([*command, *words, "--gpu-layers", "0"], **how)
     assert "There is a GPU" not in done.stderr  # nobody asked for it
-    with subprocess.Popen(
-        [*command, "serve", str(gguf), "--port", "0", "--threads", "1"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        lines = [process.stdout.readline() for _ in range(2)]
-        process.kill()
-    assert sentence in lines[1]
+    with serving(gguf, "--threads", "1") as running:
+        assert sentence in running.read()
     cli.main(["doctor"])
     assert capsys.readouterr().out.count(sentence) == 1
 

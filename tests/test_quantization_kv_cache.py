@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from llmnotes.cache_name import cache_name
 from llmnotes.errors import NotQuantizable
 from llmnotes.evaluation import held_out_text
 from llmnotes.models import open_model
@@ -84,7 +85,7 @@ def test_the_bytes_are_those_that_were_promised(pebble, keys_per):
     for bits in BITS:
         cache = QuantizedCache(config, bits=bits, group_size=32, keys_per=keys_per)
         with torch.no_grad():
-            pebble.model(torch.full((1, 256), 9), past_key_values=cache)
+            pebble.model(torch.full((1, 256), 9), **{cache_name(): cache})
         numbers = full_bytes(config, 256, 1)
         keys = numbers // 2 // (32 if keys_per == "channel" else 64)
         assert cache.nbytes == numbers * bits // 8 + 4 * (keys + numbers // 2 // 64)
@@ -101,7 +102,7 @@ def test_eight_bits_cost_nothing_and_keys_per_channel_cost_less(pebble, seed):
     assert kl(bits=2) < 0.02
     cache = DynamicCache(config=pebble.model.config)
     with torch.no_grad():
-        pebble.model(ids, past_key_values=cache)
+        pebble.model(ids, **{cache_name(): cache})
     for layer in cache.layers:
         keys = layer.keys.unflatten(2, (-1, 32))
         per_channel, per_token = ((quantize(keys, 4, dim).dequantize() - keys).norm() for dim in (-2, -1))
@@ -113,9 +114,9 @@ def test_generate_takes_it(pebble):
     how = {"do_sample": False, "max_new_tokens": 24, "pad_token_id": 2, "attention_mask": torch.ones_like(ids)}
     with torch.no_grad():
         full = pebble.model.generate(ids, **how)
-        ours = pebble.model.generate(ids, past_key_values=QuantizedCache(pebble.model.config, bits=8), **how)
+        ours = pebble.model.generate(ids, **{cache_name(): QuantizedCache(pebble.model.config, bits=8)}, **how)
         beams = QuantizedCache(pebble.model.config, bits=8)
-        searched = pebble.model.generate(ids, past_key_values=beams, num_beams=2, **how)
+        searched = pebble.model.generate(ids, **{cache_name(): beams}, num_beams=2, **how)
         expected = pebble.model.generate(ids, num_beams=2, **how)
     assert (full == ours).all() and (searched == expected).all()
 

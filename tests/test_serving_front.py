@@ -20,6 +20,7 @@ from llmnotes.pebble import weights_dir
 from llmnotes.serving import Client, ModelFile, load, serve
 from llmnotes.serving.chats import Chat
 from llmnotes.serving.front import Front
+from llmnotes.serving.http_messages import HEAD
 from llmnotes.serving.parameters import Abilities, mistake, reworded
 
 from .samples import write_tiny_model
@@ -192,9 +193,40 @@ def test_it_notes_each_request(gguf):
         with socket.create_connection(("127.0.0.1", running.port)) as connection:
             connection.sendall(b"\x1b[2J\r\n\r\n")
             connection.recv(1000)
-        lines = [running.process.stdout.readline() for _ in range(3)]
+        lines = [running.read() for _ in range(3)]
     assert "127.0.0.1  POST /v1/completions  200  " in lines[0] and "  400  " in lines[1]
     assert "cannot be read  400" in lines[2] and "\x1b" not in "".join(lines)
+
+
+def test_an_answer_is_noted_when_the_client_goes_before_llama_cpp():
+    notes, over = [], asyncio.Event()
+
+    async def llama_cpp(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await over.wait()  # it leaves the connection open
+        writer.close()
+
+    async def talk():
+        behind = await asyncio.start_server(llama_cpp, "127.0.0.1", 0)
+        child = SimpleNamespace(address=f"http://127.0.0.1:{behind.sockets[0].getsockname()[1]}", key="key")
+        abilities = Abilities("m", 8, chats=False, tools=False, pictures=False)
+        front = Front(child, abilities, "", None, notes.append)
+        server = await asyncio.start_server(front.serve, "127.0.0.1", 0, limit=HEAD)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"GET /v1/models HTTP/1.1\r\n\r\n")
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        writer.close()
+        for _ in range(200):
+            if notes:
+                break
+            await asyncio.sleep(0.05)
+        over.set()
+        server.close(), behind.close()
+        await asyncio.sleep(0.1)  # both connections end
+
+    asyncio.run(talk())
+    assert len(notes) == 1 and "GET /v1/models  200" in notes[0]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +267,7 @@ def without_template(tmp_path_factory):
 
 def test_a_model_without_a_template_is_not_given_another_ones(without_template):
     with serving(without_template, "--threads", "1") as running:
-        assert "has no chat template" in running.process.stdout.readline()
+        assert "has no chat template" in running.read()
         status, _, body = asked(running, "/chat/completions", {"messages": GOOSE})
         assert status == 400 and b"has no chat template, so it cannot chat" in body
         assert asked(running, "/completions", {"prompt": "a", "max_tokens": 3})[0] == 200

@@ -15,6 +15,8 @@ from llmnotes.llama_cpp.memory import reported_buffers, reported_memory
 from llmnotes.pebble import weights_dir
 from llmnotes.serving import load
 
+from .processes import limited, started
+
 pytestmark = pytest.mark.slow
 
 # The server with our settings, whose log says what it took; it waits until nobody listens any more.
@@ -70,12 +72,11 @@ def test_it_is_what_the_server_itself_reports(name, exact, request):
     command = [sys.executable, "-c", TALKING, str(gguf), "512", str(exact)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     lines = []
-    with subprocess.Popen(command, text=True, encoding="utf-8", **pipes) as process:
+    with started(command, text=True, encoding="utf-8", **pipes) as process, limited(process):
         for line in process.stdout:
             lines += re.findall(r"(\S+) +(model|KV|compute|output) buffer size = +([\d.]+)", line)
             if "compute buffer size" in line:
                 break
-        process.kill()
     found = reported_memory(gguf, 512, exact=exact)
     parts = {"model": found.weights, "KV": found.cache, "compute": found.compute, "output": found.output}
     assert {line[1] for line in lines} == set(parts)

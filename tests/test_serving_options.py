@@ -115,7 +115,7 @@ def test_a_llava_brings_its_projector_and_chat_takes_a_picture(picture, tmp_path
     assert done.returncode == 0 and b"puts CLIP's class token after the patches" in done.stderr
     assert done.stdout.decode().strip() in ("one.", "two.", "three.", "four.")
     with serving("pebble-llava", "--threads", "1") as running:
-        assert "class token" in running.process.stdout.readline()
+        assert "class token" in running.read()
         seen = {"type": "image_url", "image_url": {"url": terminal.picture(picture)}}
         parts = [seen, {"type": "text", "text": "How many are there?"}]
         wish = {"messages": [{"role": "user", "content": parts}], "temperature": 0, "max_tokens": 20}

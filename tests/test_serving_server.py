@@ -1,12 +1,15 @@
 """`llmnotes serve`, the real process, asked with nothing but HTTP, well and badly."""
 
 import json
+import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -165,11 +168,24 @@ def test_ctrl_c_ends_it_in_the_middle_of_an_answer(gguf):
 
         listener = threading.Thread(target=listen, daemon=True)
         listener.start()
-        assert running.end() == 0
+        assert running.end() == 130
         listener.join(10)
         assert broken, "the answer was awaited, or its end is no error"
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", running.port), 2).close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGTERM of Unix")
+def test_sigterm_ends_it_whoever_holds_a_connection(gguf):
+    """A client that asks nothing, one that stops in a request, one that reads nothing of a long answer."""
+    wish = json.dumps({"prompt": "Once", "max_tokens": 100_000, "stream": True, "ignore_eos": True}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(wish)}\r\n\r\n".encode()
+    with serving(gguf, "--threads", "1") as running, ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 60)) for _ in range(3)]
+        sockets[1].sendall(head + wish[:5])
+        sockets[2].sendall(head + wish)
+        assert sockets[2].recv(1) == b"H"
+        assert running.end(signal.SIGTERM) == 143
 
 
 def test_a_folder_is_served(stories):

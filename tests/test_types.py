@@ -12,7 +12,7 @@ PACKAGE = ROOT / "llmnotes"
 # The order of CONTRIBUTING, lowest first. A module belongs to the entry with the longest name that begins its own.
 LAYERS = (
     ("parts",),
-    ("errors", "claims", "hardware", "home", "packing", "training"),
+    ("errors", "cache_name", "claims", "hardware", "home", "packing", "training"),
     ("word_lists",),
     ("attention", "embeddings"),
     ("quantization",),

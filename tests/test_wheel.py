@@ -41,6 +41,7 @@ def test_the_wheel_holds_the_package_and_the_lessons_and_nothing_else(wheel):
     for data in (
         "py.typed",
         "course/glossary.md",
+        "course/lessons/file_formats.md",
         "pebble/weights/pebble/model.safetensors",
         "vision/weights/encoder.safetensors",
     ):

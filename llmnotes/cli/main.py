@@ -138,7 +138,7 @@ class _Version(argparse.Action):
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
     about = "A course that takes one language model apart and puts it back together, on your own machine."
-    ends = "exit status: 0 done, 1 the answer is no, 2 it could not be done, 130 stopped by Ctrl-C"
+    ends = "exit status: 0 done, 1 the answer is no, 2 it could not be done, 130 or 143 stopped by Ctrl-C or SIGTERM"
     top = argparse.ArgumentParser(prog="llmnotes", description=about, epilog=f"example: llmnotes start; {ends}")
     top.add_argument("--version", action=_Version, nargs=0, help="show the version of llmnotes and exit")
     subparsers = top.add_subparsers(dest="command", required=True, metavar="command")

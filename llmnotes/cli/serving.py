@@ -17,23 +17,19 @@ OURS = "pebble, pebble-chat, pebble-llava or smollm2"
 
 
 def serve(arguments: Namespace) -> int:
-    """Serve a model until Ctrl-C."""
+    """Serve a model until Ctrl-C or SIGTERM; the exit status says which it was."""
     from llmnotes.serving.server import serve as run
 
-    try:
-        run(
-            arguments.model,
-            host=arguments.host,
-            port=arguments.port,
-            key=_key(arguments),
-            parallel=arguments.parallel,
-            verbose=arguments.verbose,
-            say=lambda line: print(line, flush=True),
-            **_loading(arguments),
-        )
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return 128 + run(
+        arguments.model,
+        host=arguments.host,
+        port=arguments.port,
+        key=_key(arguments),
+        parallel=arguments.parallel,
+        verbose=arguments.verbose,
+        say=lambda line: print(line, flush=True),
+        **_loading(arguments),
+    )
 
 
 def chat(arguments: Namespace) -> int:
@@ -78,7 +74,7 @@ def add(add_command: Callable[..., ArgumentParser]) -> None:
     subparser = add_command(
         serve,
         "Serve a model on this machine behind OpenAI's protocol: models, completions, chat completions, streams, "
-        "embeddings. Ctrl-C ends it.",
+        "embeddings. Ctrl-C ends it, with exit status 130, and SIGTERM with 143.",
         "llmnotes serve pebble-chat",
         answers=False,
     )

@@ -59,7 +59,8 @@ PARTS = (
         "II",
         "Files",
         {
-            "11_model_formats": "Model formats",
+            "11_model_files": "Model files",
+            "12_converting_models": "Converting models",
         },
     ),
     Part(

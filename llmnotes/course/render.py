@@ -48,8 +48,16 @@ class Site:
         self._write("index.html", "llmnotes", _overview(self.paths, self.results))
         done = [self.results[name] for name in self.paths if name in self.results]
         self._write("glossary.html", "Glossary", glossary.page(list(self.paths)))
+        self.add_references()
         summary = json.dumps([result.as_dict() for result in done], indent=1)
         (self.folder / "summary.json").write_text(summary, encoding="utf-8")
+
+    def add_references(self) -> None:
+        """Write a page for each Markdown file beside the lessons: tables to look things up in."""
+        for file in sorted({file for path in self.paths.values() for file in path.parent.glob("*.md")}):
+            text = file.read_text(encoding="utf-8")
+            notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+            self._write(f"{file.stem}.html", _title(notebook), self._body(notebook))
 
     def _write(self, name: str, title: str, body: str, up: str = "") -> None:
         path = self.folder / name
@@ -90,8 +98,9 @@ def _wrapped(body: str) -> str:
 
 
 def _with_links(body: str, names: list[str]) -> str:
-    """Return `body` with links to the notebooks of lessons and solutions led to their pages, anchors included."""
+    """Return `body` with links to lessons, solutions and pages of reference led to their pages, anchors included."""
     lessons = "|".join(map(re.escape, names))
+    body = re.sub(r'href="((?:\.\./)?\w+)\.md(?=["#])', r'href="\1.html', body)  # a page of reference
     return re.sub(rf'href="((?:\.\./|solutions/)?(?:{lessons}))\.ipynb(?=["#])', r'href="\1.html', body)
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def execute(
     client = NotebookClient(
         notebook,
         timeout=TIMEOUT,
+        startup_timeout=TIMEOUT,  # a busy machine needs minutes to start what an idle one starts in a second
         record_timing=False,
         coalesce_streams=True,
         extra_arguments=["--log-level=40"],  # no notices of the kernel itself, only errors
@@ -117,7 +119,12 @@ def execute(
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells:
         cell.outputs, cell.execution_count = [], None
-    with client.setup_kernel(env=environment() | (variables or {})):
+    with ExitStack() as kernel:
+        try:
+            kernel.enter_context(client.setup_kernel(env=environment() | (variables or {})))
+        except RuntimeError as problem:  # what nbclient raises for one that does not answer, or dies at once
+            seconds, error = time.perf_counter() - start, f"the kernel did not start: {problem}"
+            return Result(path.stem, False, round(seconds, 1), 0, 0, len(cells), error, notebook)
         try:
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index)

@@ -20,6 +20,7 @@ from llmnotes.formats.safetensors import write_safetensors
 PREFIX = "base_model.model."  # PEFT's wrappers around a model
 ROWS = ".token_adapter.trainable_tokens_delta"  # the rows of tokens, which replace those of the base
 TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+WRITTEN = TYPES | {"U8": torch.uint8}  # in checkpoints, too: an optimizer's averages in 8 bits
 # What says how an adapter was made or where it came from, and changes nothing about what it does.
 HARMLESS = frozenset(
     "auto_mapping base_model_name_or_path revision peft_version task_type inference_mode init_lora_weights "
@@ -224,12 +225,12 @@ def _named(model: nn.Module, paths: list[str]) -> list[str]:
 
 
 def planned(name: str, tensor: torch.Tensor) -> PlannedTensor:
-    """Return a tensor as what `write_safetensors` takes, in its own float type; its bytes are made when they are due.
+    """Return a tensor as what `write_safetensors` takes, in its own type; its bytes are made when they are due.
 
     >>> planned("w", torch.zeros(2, 3)).shape
     (2, 3)
     """
-    dtype = next(name for name, kind in TYPES.items() if kind == tensor.dtype)
+    dtype = next(name for name, kind in WRITTEN.items() if kind == tensor.dtype)
 
     def data() -> Iterator[bytes]:
         yield tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()

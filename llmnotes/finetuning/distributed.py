@@ -113,7 +113,7 @@ def answer(**values: Any) -> None:
 
 
 def launch(
-    program: str, *arguments: str, processes: int = 2, timeout: float = 180, by: Sequence[str] | None = None
+    program: str, *arguments: str, processes: int = 2, timeout: float = 540, by: Sequence[str] | None = None
 ) -> list[dict]:
     """Run a program (its text) in `processes` processes on this machine and return their answers, in order of rank.
 

@@ -81,12 +81,7 @@ def build(config: dict, run: Run) -> tuple[nn.Module, torch.optim.Optimizer]:
         )
     if run.checkpointing:  # the second name is that of older transformers
         (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
-    if run.optimizer == "adamw":
-        return model, optimizer_of(model, Plan(steps=2))
-    from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
-
-    kind = AdamW8bit if run.optimizer == "adamw8bit" else PagedAdamW8bit
-    return model, kind(lora.trainable(model).values(), lr=1e-3)
+    return model, optimizer_of(model, Plan(steps=2, optimizer=run.optimizer))
 
 
 def training(config: dict, run: Run) -> Generator[Step]:

@@ -13,8 +13,10 @@ import torch
 from torch.nn import functional
 
 from llmnotes import training
-from llmnotes.errors import ModelBroken, TrainingFailed
+from llmnotes.errors import MissingPart, ModelBroken, TrainingFailed
 from llmnotes.finetuning.data import IGNORE, Row, collate
+from llmnotes.fit.training_run import Optimizer
+from llmnotes.parts import bring
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +43,7 @@ class Plan:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     seed: int = 0
+    optimizer: Optimizer = "adamw"
 
     def rate(self, step: int) -> float:
         """The learning rate at a step, counted from 0.
@@ -62,9 +65,20 @@ class Step(training.Step):
     tokens: int
 
 
-def optimizer_of(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
-    """Return AdamW with a plan's learning rate for what learns in a model; only matrices decay."""
-    return training.adamw(model, plan.learning_rate, plan.weight_decay)
+def optimizer_of(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+    """Return the plan's optimizer, at its learning rate, for what learns in a model; only matrices decay.
+
+    Eight bits are those of Dettmers et al., 8-bit Optimizers via Block-wise Quantization (2021). Raises `MissingPart`
+    for them where bitsandbytes is not installed.
+    """
+    if plan.optimizer == "adamw":
+        return training.adamw(model, plan.learning_rate, plan.weight_decay)
+    try:
+        from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
+    except ImportError:
+        raise MissingPart(f"bitsandbytes is missing; bring it with: {bring('bitsandbytes')}") from None
+    kind = {"adamw_8bit": AdamW8bit, "paged_adamw_8bit": PagedAdamW8bit}[plan.optimizer]
+    return kind(training.groups(model, plan.weight_decay), lr=plan.learning_rate)
 
 
 def steps(

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from llmnotes.cache_name import cache_name
 from llmnotes.errors import ModelBroken
 from llmnotes.fit.pieces import Cache, Pieces, Weights
 from llmnotes.fit.shapes import LAYERS_LIMIT, Shape
@@ -172,9 +173,9 @@ def _caches(decoder: Any, layers: int) -> tuple[Cache, ...]:
     import torch
 
     with torch.no_grad(), torch.device("meta"):
-        kept = decoder(input_ids=torch.ones(1, 1, dtype=torch.long), use_cache=True).past_key_values.layers
+        out = decoder(input_ids=torch.ones(1, 1, dtype=torch.long), use_cache=True)
     found = []
-    for layer in kept:
+    for layer in out[cache_name()].layers:
         states = [*tensors(getattr(layer, "conv_states", None)), *tensors(getattr(layer, "recurrent_states", None))]
         exact = sum(state.numel() for state in states if state.dtype == torch.float32)
         found.append(

@@ -21,6 +21,7 @@ PARTS = ("weights", "scales", "adapters", "optimizer", "gradients", "activations
 ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")  # these read the same input
 MLP, DOWN = ("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj"
 SMALL = 4096  # a tensor with fewer numbers keeps its averages in 32 bits in the 8-bit optimizer
+PAGED = 100_000  # and one with fewer is not paged
 
 
 @dataclass(frozen=True)
@@ -193,9 +194,10 @@ def _optimizer(run: Run, sizes: list[int]) -> Part:
     count = sum(sizes)
     if run.optimizer == "adamw":
         return Part(2 * count * run.trained_size, f"2 averages of {count:,} numbers, {run.trained_size} bytes each")
-    if run.optimizer == "paged" and run.device == "cuda":
-        return Part(0, "in main memory")
     total = sum(2 * in_8_bits(n) if n >= SMALL else 8 * n for n in sizes)
+    if run.optimizer == "paged_adamw_8bit" and run.device == "cuda":
+        paged = 2 * sum(n for n in sizes if n >= PAGED)
+        return Part(total - paged, f"scales and the averages of small tensors; {paged:,} bytes in main memory")
     return Part(total, f"2 averages of {count:,} numbers, 1 byte each, and {SHARED} share 4")
 
 

@@ -2,17 +2,19 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from llmnotes.errors import BadSettings
 from llmnotes.fit.shapes import Shape
 
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 CHOICES = {
     "method": ("full", "lora", "qlora"),
     "dtype": tuple(BYTES),
     "base": ("nf4", "int8"),
     "kernel": ("llmnotes", "bitsandbytes"),
-    "optimizer": ("adamw", "adamw8bit", "paged"),
+    "optimizer": get_args(Optimizer),
     "device": ("cpu", "cuda"),
 }
 
@@ -24,9 +26,9 @@ class Run:
     `dtype` is the type of the weights that are not quantized, and of the activations; adapters are float32. With the
     method "qlora", `base` is what the linear layers become: "nf4" (`double`: its scales are quantized, too) or "int8"
     (of bitsandbytes), by `kernel`. `packed` rows hold several documents and need a mask. `accumulation` counts the
-    batches whose gradients are summed before a step. The "paged" optimizer is the 8-bit one, whose averages lie in
-    main memory while the GPU has no room for them; on a CPU the two are the same. `rows` is how many tokens have rows
-    of the embedding that learn beside the adapters.
+    batches whose gradients are summed before a step. "adamw" is torch's, the others are bitsandbytes':
+    "paged_adamw_8bit" is the 8-bit one, whose large averages lie in main memory while the GPU has no room for them; on
+    a CPU the two are the same. `rows` is how many tokens have rows of the embedding that learn beside the adapters.
 
     Raises `BadSettings` for a value that does not exist.
 
@@ -45,7 +47,7 @@ class Run:
     base: str = "nf4"
     double: bool = True
     kernel: str = "llmnotes"
-    optimizer: str = "adamw"
+    optimizer: Optimizer = "adamw"
     checkpointing: bool = False
     accumulation: int = 1
     packed: bool = False

@@ -52,6 +52,15 @@ def quantized_by(inspection: Inspection) -> str | None:
     if not config:
         packed = any(tensor.name.endswith(PACKED) for tensor in inspection.tensors)
         return "GPTQ or AWQ, and no quantization_config says how" if packed else None
+    return in_words(config)
+
+
+def in_words(config: dict) -> str:
+    """Return what a quantization_config says, in a few words.
+
+    >>> in_words({"quant_method": "gptq", "bits": 4})
+    'GPTQ, 4 bits'
+    """
     method = str(config.get("quant_method") or ("bitsandbytes" if "load_in_4bit" in config else "unknown"))[:40]
     bits = config.get("bits", config.get("w_bit", 4 if config.get("load_in_4bit") is True else None))
     more = config.get("format") if method == "compressed-tensors" else bits and f"{str(bits)[:4]} bits"

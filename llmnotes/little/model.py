@@ -21,15 +21,15 @@ class Norm(nn.Module):
 
 @lru_cache
 def clock(tokens: int, d: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cos and sin of every position's angles, each (tokens, d / 2)."""
-    angles = torch.arange(tokens)[:, None] * 10000.0 ** (-torch.arange(d // 2) / (d // 2))
+    """Return cos and sin of every position's angles, each float64 (tokens, d / 2)."""
+    angles = torch.arange(tokens)[:, None] * 10000.0 ** (-torch.arange(d // 2, dtype=torch.float64) / (d // 2))
     return angles.cos(), angles.sin()
 
 
 def rotate(x: torch.Tensor) -> torch.Tensor:
     """Return x (…, tokens, d) turned by position: `llmnotes.attention.rotate` for tensors."""
     tokens, d = x.shape[-2:]
-    cos, sin = clock(tokens, d)
+    cos, sin = (part.to(x.dtype) for part in clock(tokens, d))
     first, second = x[..., : d // 2], x[..., d // 2 :]
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 

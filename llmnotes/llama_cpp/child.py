@@ -104,7 +104,8 @@ class Child:
 
 def _end(process: subprocess.Popen) -> None:
     process.kill()
-    process.wait()
+    with suppress(subprocess.TimeoutExpired):  # one that a driver holds; nobody waits for it
+        process.wait(10)
     for pipe in (process.stdin, process.stdout):
         with suppress(OSError):  # what was not written yet cannot be written any more
             if pipe:

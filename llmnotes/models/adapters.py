@@ -15,12 +15,13 @@ from llmnotes.errors import AdapterUnfit, ModelBroken, ModelNotFound, UnknownFor
 from llmnotes.formats import causes
 from llmnotes.formats.adapters import base_of, is_adapter, name_of
 from llmnotes.formats.arrival import checked
+from llmnotes.formats.huggingface import settings
 from llmnotes.formats.progress import progress
 from llmnotes.formats.repack import copy_beside, parts_and_ties
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor
 from llmnotes.formats.safe_write import NewFolder, new_folder
 from llmnotes.formats.safetensors import write_safetensors
-from llmnotes.models.paths import path_of
+from llmnotes.models.paths import CONFIG, WHOLE, path_of
 from llmnotes.models.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -81,11 +82,20 @@ def _is_gguf(path: Path) -> bool:
         return False
 
 
-def base_folder(adapter: Path, name: str | None = None) -> Path:
-    """Return the file or folder of the model that an adapter names, or of `name`; raises `ModelNotFound`."""
+def base_folder(adapter: Path, name: str | None = None, parts: tuple[str, ...] = WHOLE) -> Path:
+    """Return the file or folder of the model that an adapter names, or of `name`; of one on the hub, these `parts`.
+
+    Raises `ModelNotFound`, and `AdapterUnfit` for an adapter that its base's config.json does not fit: that file is
+    brought first, and nothing more then.
+    """
     found = base_of(adapter)
+    wanted = (name, None) if name is not None else (found.name, found.revision)
     try:
-        return path_of(name) if name is not None else path_of(found.name, found.revision)
+        here = path_of(*wanted, CONFIG)
+        if parts == CONFIG:
+            return here
+        _refuse_unfit(adapter, here)
+        return path_of(*wanted, parts)
     except ModelNotFound as error:
         raise ModelNotFound(
             f"{adapter} is an adapter to a model that is not here: {str(error).rstrip('.')}; if it lies elsewhere, "
@@ -94,11 +104,31 @@ def base_folder(adapter: Path, name: str | None = None) -> Path:
 
 
 def config_folder(path: Path) -> Path:
-    """Return the folder with the config.json of a model: of an adapter, that of its base."""
+    """Return the folder with the config.json of a model: of an adapter, that of its base. It may hold that alone."""
     for _ in range(DEPTH):
         if is_adapter(path):
-            path = base_folder(path)
+            path = base_folder(path, parts=CONFIG)
     return path
+
+
+def _refuse_unfit(adapter: Path, base: Path) -> None:
+    """Raise `AdapterUnfit` for an adapter to another model than that whose config.json has come, and no weights yet."""
+    config = base / "config.json"
+    if is_adapter(base) or not config.is_file() or any(base.glob("*.safetensors")):
+        return
+    quantization = settings(config).get("quantization_config")
+    if isinstance(quantization, dict) and quantization:
+        raise _quantized(adapter, base, f"quantized ({causes.in_words(quantization)})")
+    from llmnotes.models.merging import Merging
+
+    Merging(base, adapter)
+
+
+def _quantized(adapter: Path, base: Path, what: str) -> AdapterUnfit:
+    return AdapterUnfit(
+        f"The base {base} is {what}; give the folder of the model it was made from: llmnotes merge {adapter} FOLDER "
+        "--base MODEL"
+    )
 
 
 def _merge(adapter: Path, target: Path, base: str | None, depth: int = 0) -> Conversion:
@@ -111,10 +141,7 @@ def _merge(adapter: Path, target: Path, base: str | None, depth: int = 0) -> Con
         found = formats.inspect(folder)
         method = causes.quantized_by(found)
         if method is not None or found.identity.format != "Hugging Face folder":
-            raise AdapterUnfit(
-                f"The base {path} is {found.identity.format if method is None else f'quantized ({method})'}; give the "
-                f"folder of the model it was made from: llmnotes merge {adapter} FOLDER --base MODEL"
-            )
+            raise _quantized(adapter, path, found.identity.format if method is None else f"quantized ({method})")
         merging = Merging(folder, adapter)
         with progress(found.nbytes, target.name) as advance:
             parts, ties, left = _parts(found, merging, base_of(adapter).quantization is not None, advance)

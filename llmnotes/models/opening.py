@@ -57,6 +57,7 @@ def open_model(
     attention: str | None = None,
     say: Callable[[str], object] = print,
     make: "Make | None" = None,
+    dtype: "torch.dtype | None" = None,
 ) -> LanguageModel:
     """Open a causal language model; first print what it is and how much memory its weights take.
 
@@ -64,7 +65,7 @@ def open_model(
     fine-tuning or another adapter's folder, or a name on the hub; None means `chosen()`. A GGUF's blocks become
     floating-point numbers again, and an adapter is merged into its base (`adapters.merge`). transformers chooses
     the attention that the architecture has; `attention="eager"` is what `output_attentions=True` needs. The weights
-    become float32 on a CPU and keep the type of their files on a GPU.
+    become `dtype`, by default float32 on a CPU and what they are in their files on a GPU.
     With `make`, which takes a linear layer and returns another one, such as `qlora.NF4Linear`, each linear layer but
     the output head is replaced as soon as it is read, so that the model in floats is never in memory as a whole, and
     float16 becomes bfloat16. Where an architecture's files have other tensors than its layers, no layer is replaced.
@@ -83,14 +84,19 @@ def open_model(
     name = str(name) if name is not None else chosen()
     path = path_of(name)
     with whole(path, name) as folder:
-        lm = _open(folder, name, attention, say, make)
+        lm = _open(folder, name, attention, say, make, dtype)
         if folder != path:  # it is removed now
             let_go(lm.model)
     return lm
 
 
 def _open(
-    folder: Path, name: str, attention: str | None, say: Callable[[str], object], make: "Make | None"
+    folder: Path,
+    name: str,
+    attention: str | None,
+    say: Callable[[str], object],
+    make: "Make | None",
+    dtype: "torch.dtype | None",
 ) -> LanguageModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -100,7 +106,7 @@ def _open(
     config = _read_config(folder, name)
     found = _inspect(folder, name)
     gpu = torch.cuda.is_available()
-    dtype = _file_dtype(found) if gpu else torch.float32
+    dtype = dtype or (_file_dtype(found) if gpu else torch.float32)
     label = Path(name).name
     parameters = found.parameters
     memory = f"{_size(parameters * dtype.itemsize)} of memory as {str(dtype).removeprefix('torch.')}"

@@ -15,7 +15,7 @@ NAMES = (*VARIANTS, *PACKAGES, PEBBLE_LLAVA)
 ENDINGS = (".gguf", ".onnx", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pb", ".h5", ".keras", ".npz", ".json")
 
 WHOLE = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")  # of a model on the hub
-CONFIG = ("config.json",)
+CONFIG = ("config.json", "adapter_config.json")  # what says how large a model is, and of an adapter, what it is for
 
 
 def path_of(name: str, revision: str | None = None, parts: tuple[str, ...] = WHOLE) -> Path:

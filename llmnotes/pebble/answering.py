@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from llmnotes.cache_name import cache_name
 from llmnotes.pebble.corpus import END, Document
 from llmnotes.pebble.tokenizer import EOS, PAD, SPECIAL
 
@@ -50,13 +51,14 @@ def generate(
     picker = torch.Generator().manual_seed(seed)
     found = [""] * len(ids)
     model.eval()
+    name = cache_name()
     with torch.inference_mode():
         for group in groups:
             step, cache = torch.tensor([ids[i] for i in group], device=model.device), None
             done, said = torch.zeros(len(group), dtype=torch.bool), []
             for _ in range(most):
-                out = model(input_ids=step, past_key_values=cache, use_cache=True)
-                cache, scores = out.past_key_values, out.logits[:, -1].float().cpu()  # (group, vocabulary)
+                out = model(input_ids=step, use_cache=True, **{name: cache})
+                cache, scores = out[name], out.logits[:, -1].float().cpu()  # (group, vocabulary)
                 token = (
                     torch.multinomial((scores / temperature).softmax(-1), 1, generator=picker)[:, 0]
                     if temperature

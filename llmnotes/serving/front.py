@@ -120,11 +120,16 @@ class Front:
         except OSError:
             writer.write(error(502, "llama.cpp does not answer; start serve again.", cors, "server_error"))
             return 502
-        relay = asyncio.create_task(self._relayed(target, named and unquote(named[1]), cors, theirs, backend, writer))
+        told: list[int] = []
+        relay = asyncio.create_task(
+            self._relayed(target, named and unquote(named[1]), cors, theirs, backend, writer, told)
+        )
         gone = asyncio.create_task(_end_of(reader))
         try:
             await asyncio.wait({relay, gone}, return_when=asyncio.FIRST_COMPLETED)
-            return await relay if relay.done() else 0
+            if relay.done():
+                await relay
+            return told[0] if told else 0  # who has the whole answer may go before llama.cpp's connection ends
         finally:  # a connection that closes ends the computation, too
             for task in (relay, gone):
                 task.cancel()
@@ -138,8 +143,9 @@ class Front:
         theirs: asyncio.StreamReader,
         backend: asyncio.StreamWriter,
         writer: asyncio.StreamWriter,
-    ) -> int:
-        """Send `request` to llama.cpp and its answer to the client, and return the HTTP status."""
+        told: list[int],
+    ) -> None:
+        """Send `request` to llama.cpp and its answer to the client; `told` receives the HTTP status before that."""
         where = urlsplit(self.child.address)
         backend.write(request.as_bytes(where.netloc, NOT_PASSED_ON, [("authorization", f"Bearer {self.child.key}")]))
         first, headers = await read_head(theirs)
@@ -151,15 +157,16 @@ class Front:
         if status >= 400 or name is not None or (watched and not chunked):
             text = await theirs.read() if not chunked else await _unchunked(theirs)
             status, whole = self._changed(status, text, name, watched, cors)
+            told.append(status)
             writer.write(whole)
-            return status
+            return
+        told.append(status)
         writer.write(head_of(first, kept + cors + [("connection", "close")]))
         if watched and chunked:
             await self._stream(theirs, writer, watched)
         while piece := await theirs.read(PIECE):
             writer.write(piece)
             await writer.drain()
-        return status
 
     def _changed(
         self, status: int, text: bytes, name: str | None, chat: Chat | None, cors: Headers

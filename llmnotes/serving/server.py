@@ -39,8 +39,8 @@ def serve(
     mmproj: str | Path | None = None,
     verbose: bool = False,
     say: Callable[[str], object] = print,
-) -> None:
-    """Serve a model until Ctrl-C or SIGTERM, which cut off the answers that are being written.
+) -> int:
+    """Serve a model until Ctrl-C or SIGTERM, which cut off the answers that are being written; return which it was.
 
     Answers /v1/models, /v1/models/NAME, /v1/completions, /v1/chat/completions (both also as streams) and
     /v1/embeddings. With a `key`, a request without it gets 401; without one, web pages get 403 unless they come from
@@ -92,27 +92,38 @@ def serve(
                 if host not in LOCAL and not key:
                     say("Anyone who reaches this machine may ask it: give a key with --api-key.")
 
-            asyncio.run(_until_the_end(front, port_socket, ready))
+            return asyncio.run(_until_the_end(front, port_socket, ready))
         finally:
             child.close()
 
 
-async def _until_the_end(front: Front, port: socket.socket, ready: Callable[[], None]) -> None:
-    """Answer at `port` until Ctrl-C or SIGTERM. Raises `ProcessDied` when llama.cpp ends before."""
-    ended = asyncio.Event()
-    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+async def _until_the_end(front: Front, port: socket.socket, ready: Callable[[], None]) -> int:
+    """Answer at `port` until Ctrl-C or SIGTERM, and return its number. Raises `ProcessDied` when llama.cpp ends before.
+
+    Nobody is waited for then, neither a client that does not read nor one that does not ask: what answers them is
+    cancelled here, and once more by `asyncio.run`, since before Python 3.12 `wait_for` may pass over a cancellation
+    that comes together with what it waits for.
+    """
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda got, _: received.append(got)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     server = await asyncio.start_server(front.serve, sock=port, limit=HEAD)
     try:
         ready()
-        while not ended.is_set():
+        while not received:
             if front.child.process.poll() is not None:
                 raise ProcessDied(
                     f"llama.cpp has ended with exit status {front.child.process.returncode}; start serve again, with "
                     "fewer layers on the GPU or a shorter context if memory ran out."
                 )
             await asyncio.sleep(0.1)  # on Windows, Ctrl-C does not interrupt a wait without a timeout
+        return received[0]
     finally:
         server.close()
+        front.child.close()  # an answer that it is still computing is over, too
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from llmnotes.attention import inside
+from llmnotes.cache_name import cache_name
 from llmnotes.pebble.lore import ANIMALS
 from tests.numbers.prose import WORDS, Prose
 
@@ -120,7 +121,7 @@ def _values_of_first_tokens(lm, texts):
     for text in texts:
         ids = lm.tokenizer(text, return_tensors="pt")["input_ids"]
         with torch.no_grad():
-            kept = lm.model(ids, use_cache=True).past_key_values
+            kept = lm.model(ids, use_cache=True)[cache_name()]
         sizes = np.stack([layer.values[0].norm(dim=-1).numpy() for layer in kept.layers])  # (layers, heads, tokens)
         ratios.append(sizes[:, :, 0].mean(axis=1) / sizes[:, :, 1:].mean(axis=(1, 2)))
         shares.append(np.mean(1 / np.arange(2, ids.shape[1] + 1)))

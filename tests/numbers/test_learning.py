@@ -77,7 +77,8 @@ def test_every_number_in_the_prose_is_computed_again():
     lesson.says("The learning rates, 2 and 30, fell from the sky")
     lesson.says("We take lr = 1, 30 and 200. What does 200 do?")
     lesson.says("guess minus truth is never larger than 1")
-    lesson.says("even at 10,000 it gets no higher than {:.0f} in 200 steps", max(v["run"](10_000, 200)[0]))
+    assert 200 < max(v["run"](10_000, 200)[0]) < 300
+    lesson.says("even at 10,000 it stays under 300 for 200 steps")
     assert all(math.isclose(one, two, rel_tol=1e-12) for one, two in zip(v["sweep"][30], v["losses"], strict=False))
     assert min(v["sweep"], key=lambda lr: v["sweep"][lr][-1]) == 30
     jumps = [lr for lr, curve in v["sweep"].items() if curve != sorted(curve, reverse=True)]

@@ -40,6 +40,7 @@ def test_every_number_in_the_prose_is_computed_again():
     true, new = (sum(line in v[part] for line in late) for part in ("world", "fresh"))
     assert abs(true / 300 - 0.75) < 0.03 and new < true / 10 and len(held_out) / len(v["found"]) == 0.25
     lesson.says("of the true samples, fewer than one in ten is")
+    lesson.says("Eight bytes for each weight ({} bits)", 8 * v["model"].table.weight.element_size())
     least, parts = floor(training, words), choices(training, words)
     assert abs(sum(parts.values()) - least) < 1e-9
     lesson.says("would still pay {:.2f}", least)

@@ -14,24 +14,24 @@ from torch import nn
 from torch.optim import Optimizer
 
 from llmnotes.errors import FileBroken, FileUnreadable, TrainingFailed
-from llmnotes.finetuning.adapter_files import planned
+from llmnotes.finetuning.adapter_files import WRITTEN, planned
+from llmnotes.finetuning.optimizers import begin, restore, states
 from llmnotes.formats import safetensors
 from llmnotes.formats.files import Source
 from llmnotes.formats.safe_write import new_folder
 from llmnotes.formats.safetensors import write_safetensors
 
 STATE, SUMS = "state.safetensors", "SHA256SUMS"
-AVERAGES = ("exp_avg", "exp_avg_sq")  # AdamW's two running averages, each of the parameter's shape
 KEPT = 2  # the newest, and one to fall back on
 
 
 def save(folder: str | Path, step: int, model: nn.Module, optimizer: Optimizer, run: str) -> Path:
     """Write a checkpoint into `folder` and return its own folder; all but the newest two are removed.
 
-    It holds what learns in the model and its optimizer states (AdamW's step and two averages) as safetensors, and
-    beside it the SHA-256 that `sha256sum --check` reads. `run` names the training that may go on from here. The state
-    of random generators is not in it, nor the order of the data: both follow from the seed and the step
-    (`train.steps`).
+    It holds what learns in the model and its optimizer states (AdamW's step and two averages, with the scales of those
+    in 8 bits) as safetensors, and beside it the SHA-256 that `sha256sum --check` reads. `run` names the training that
+    may go on from here. The state of random generators is not in it, nor the order of the data: both follow from the
+    seed and the step (`train.steps`).
 
     Raises `CannotWrite`, for instance on a full disk; what was there before stays. Does not wait until the disk has
     the bytes: a checkpoint that a power failure cuts short is noticed by its checksum.
@@ -102,26 +102,23 @@ def _load(path: Path, model: nn.Module, optimizer: Optimizer, run: str) -> None:
         header = safetensors.inspect(source, identity)
         if header.metadata.get("run") != run:
             raise TrainingFailed(f"{path} belongs to another training; give another output, or remove that folder.")
-        learning = _learning(model)
-        shapes = {f"{kind}/{name}": tuple(p.shape) for kind in ("model", *AVERAGES) for name, p in learning.items()}
-        shapes |= {f"step/{name}": () for name in learning}
+        begin(optimizer)
+        expected = _tensors(model, optimizer)
+        shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
         if shapes != {tensor.name: tensor.shape for tensor in header.tensors}:
             raise source.broken("its tensors are not those that the model learns")
         values = {}
         for tensor in header.tensors:
-            if tensor.dtype != "F32" or tensor.offset is None:
-                raise source.broken(f"{tensor.name} is no float32")
-            numbers = torch.frombuffer(bytearray(source.read(tensor.offset, tensor.nbytes)), dtype=torch.float32)
+            dtype = expected[tensor.name].dtype
+            if WRITTEN.get(tensor.dtype or "") != dtype or tensor.offset is None:
+                raise source.broken(f"{tensor.name} is no {str(dtype).removeprefix('torch.')}")
+            numbers = torch.frombuffer(bytearray(source.read(tensor.offset, tensor.nbytes)), dtype=dtype)
             values[tensor.name] = numbers.reshape(tensor.shape).clone()
     with torch.no_grad():
-        for name, parameter in learning.items():
+        for name, parameter in _learning(model).items():
             parameter.copy_(values[f"model/{name}"])
-    names = {id(parameter): name for name, parameter in learning.items()}
-    order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-    states = {
-        place: {kind: values[f"{kind}/{name}"] for kind in ("step", *AVERAGES)} for place, name in enumerate(order)
-    }
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
+            kinds = states(optimizer, parameter)
+            restore(optimizer, parameter, {kind: values[f"{kind}/{name}"] for kind in kinds})
 
 
 def _learning(model: nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -133,8 +130,7 @@ def _tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor]:
     tensors = {}
     for name, parameter in _learning(model).items():
         tensors[f"model/{name}"] = parameter
-        for kind in ("step", *AVERAGES):
-            tensors[f"{kind}/{name}"] = optimizer.state[parameter][kind]
+        tensors |= {f"{kind}/{name}": state for kind, state in states(optimizer, parameter).items()}
     return tensors
 
 

@@ -14,12 +14,10 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from llmnotes import hardware
 from llmnotes.errors import (
     BadSettings,
     CannotWrite,
     DoesNotFit,
-    ModelBroken,
     NotQuantizable,
     TrainingFailed,
     TrainingStopped,
@@ -31,18 +29,17 @@ from llmnotes.finetuning.job.curves import best, draw, waited
 from llmnotes.finetuning.job.interruptions import Interrupted, Signals, alone
 from llmnotes.finetuning.job.measuring import answers, measured
 from llmnotes.finetuning.job.output import Output
+from llmnotes.finetuning.job.refusing import refuse_missing, refuse_too_large
 from llmnotes.finetuning.job.report import Report, reported
 from llmnotes.finetuning.job.rows import Rows, before_loading, encoded, examples
 from llmnotes.finetuning.job.settings import Settings, settings_of
 from llmnotes.finetuning.job.tracking import tracker
 from llmnotes.finetuning.lora import attach, unadapted
 from llmnotes.finetuning.train import Plan, bar, optimizer_of, refuse_not_finite, show, steps
-from llmnotes.fit import training as memory
 from llmnotes.fit.training_run import finetuned
 from llmnotes.formats.adapters import Base
 from llmnotes.models import LanguageModel, open_model
-from llmnotes.models.adapters import config_folder
-from llmnotes.models.paths import CONFIG, path_of
+from llmnotes.models.paths import path_of
 
 BEST = "best"  # in the output: checkpoints of the lowest held-out loss
 # Settings that change no weight
@@ -87,12 +84,14 @@ def _finetune(
     progress: bool,
 ) -> Report:
     """Do what `finetune` says in a folder that is this process's own."""
+    refuse_missing(settings)
     found = examples(settings)
     refuse_too_large(settings)
     parts = before_loading(settings)
     rows = encoded(settings, found, *parts) if parts else None
     make = qlora.maker(_kernel()) if settings.method == "qlora" else None
-    lm = open_model(settings.model, say=say, make=make)
+    dtype = getattr(torch, finetuned(settings.method, torch.cuda.is_available())["dtype"])  # what was counted
+    lm = open_model(settings.model, say=say, make=make, dtype=dtype)
     rows = rows or encoded(settings, found, lm.model.config, lm.tokenizer)
     base = base_of(settings, lm.model)
     prepare(lm.model, settings, rows.learned)
@@ -226,6 +225,7 @@ def plan_of(settings: Settings, rows: int, processes: int = 1) -> Plan:
         settings.weight_decay,
         settings.max_grad_norm,
         settings.seed,
+        settings.optimizer,
     )
 
 
@@ -249,37 +249,6 @@ def prepare(model: PreTrainedModel, settings: Settings, rows: Sequence[data.Row]
     if settings.gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})  # the second name is that of older transformers
-
-
-def refuse_too_large(settings: Settings) -> None:
-    """Raise `DoesNotFit` where the free memory will not suffice, before the model is downloaded or opened.
-
-    Knows only Llama-like models with a config.json on this machine; others are not refused.
-    """
-    folder = config_folder(path_of(settings.model, parts=CONFIG))
-    gpu = torch.cuda.is_available()
-    how = {
-        "rank": settings.lora.r,
-        "targets": settings.lora.target_modules,
-        "dropout": settings.lora.dropout,
-        "rows": 0 if settings.lora.tokens == token_rows.UNTRAINED else len(settings.lora.tokens),  # else not known yet
-        "checkpointing": settings.gradient_checkpointing,
-        "accumulation": settings.gradient_accumulation,
-        "packed": settings.packing,
-    } | finetuned(settings.method, gpu)
-    if not (folder / "config.json").is_file():
-        return
-    try:
-        needed = memory.predict(folder, settings.method, settings.batch_size, settings.max_length, **how).total
-    except ModelBroken:
-        return  # opening it has the sentence
-    free = torch.cuda.mem_get_info()[0] if gpu else hardware.memory()[1]
-    if needed > free:
-        raise DoesNotFit(
-            f"Fine-tuning {settings.model} ({settings.method}, {settings.batch_size} rows of {settings.max_length} "
-            f"tokens) needs {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; lower "
-            "batch_size or max_length, set gradient_checkpointing to true, or take a smaller model."
-        )
 
 
 def _kernel() -> str:

@@ -25,6 +25,7 @@ from llmnotes.errors import AdapterUnfit, BadSettings
 from llmnotes.finetuning.lora import LoRA
 from llmnotes.finetuning.token_rows import UNTRAINED
 from llmnotes.finetuning.train import SCHEDULES, Schedule
+from llmnotes.fit.training_run import Optimizer
 
 SIZE_LIMIT, DEPTH_LIMIT = 20_000, 200  # bytes of YAML, and brackets in it: nested ones cost the parser dearly
 Method = Literal["lora", "qlora", "full"]
@@ -64,7 +65,8 @@ class Settings:
     `evaluate_every` steps. With `early_stopping` a training ends after so many measurements in a row without a lower
     held-out loss, and the weights of the best measurement are written, whether it ended early or not. Each measurement
     comes with the greedy answers to the first `samples` held-out questions. The `exam` is that of Pebble's world; other
-    models have none.
+    models have none. The `optimizer` "adamw_8bit" keeps AdamW's averages in a quarter of the memory, and
+    "paged_adamw_8bit" moves them out of a full GPU as well.
 
     Raises pydantic's `ValidationError` for values of another kind; `from_dict` turns it into a sentence.
     """
@@ -80,6 +82,7 @@ class Settings:
     lora: InstanceOf[LoRA] = field(default_factory=LoRA)
     steps: Annotated[Count | None, Field(description="a whole number of at least 1")] = None
     epochs: Annotated[Positive | None, Field(description="a number above 0")] = None
+    optimizer: Annotated[Optimizer, Field(description=f"one of {', '.join(get_args(Optimizer))}")] = "adamw"
     learning_rate: Positive = 2e-4
     batch_size: Count = 8
     gradient_accumulation: Count = 1

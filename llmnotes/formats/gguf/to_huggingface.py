@@ -28,6 +28,8 @@ LOST = (
     "GGUF does not record the precision in which the model was trained; the folder has the precision of the file.",
     "A GGUF does not hold the generation settings (generation_config.json) or the settings of training.",
 )
+# These keys follow from the folder again; the other general ones are what a README.md says.
+FOLLOWS = {f"general.{n}" for n in "architecture type name size_label file_type quantization_version alignment".split()}
 
 
 def to_huggingface(
@@ -60,7 +62,7 @@ def to_huggingface(
     wanted = experts.as_in_the_file(architectures.weights(architecture, sizes), at_hand)
     check(inspection, wanted, at_hand)
     tokenizer = hf_tokenizer.files(metadata, inspection.path.name) if tokenizer is None else tokenizer
-    lost = [*lost, *hf_tokenizer.losses(metadata), *understood.losses_back(architecture, metadata)]
+    lost = [*lost, *hf_tokenizer.losses(metadata), *understood.losses_back(architecture, metadata), *_card(metadata)]
     blocks = sorted({tensor.dtype for tensor in at_hand.values()} - set(FLOATS))
     if blocks:
         lost.append(
@@ -79,6 +81,11 @@ def to_huggingface(
             write_safetensors(file, parts, {"format": "pt"})
     left = {tensor.stored_name: "that config.json has as rope_parameters" for tensor in slowed.values()}
     return Conversion.of(inspection, dst, "huggingface", parts, lost, left=left)
+
+
+def _card(metadata: dict[str, Any]) -> Iterator[str]:
+    if said := [key for key in metadata if key.startswith("general.") and key not in FOLLOWS]:
+        yield f"A folder has no file for {', '.join(said)} but a README.md, and none is written."
 
 
 def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:

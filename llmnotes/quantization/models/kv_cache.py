@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from llmnotes.cache_name import cache_name
 from llmnotes.errors import NotQuantizable
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class QuantizedLayer(DynamicLayer):
 
 
 class QuantizedCache(Cache):
-    """A cache for `model(..., past_key_values=cache)` and `model.generate`, whose older tokens are rounded.
+    """A cache for `model(..., **{cache_name(): cache})` and `model.generate`, whose older tokens are rounded.
 
     Tokens are rounded when `group_size` of them have gathered; until then they stay as they came. `keys_per="channel"`
     gives the numbers of each channel of the keys one scale for all tokens of a group, because some channels of keys are
@@ -166,9 +167,10 @@ class QuantizedCache(Cache):
     Does not save time: what is read is unpacked first. Does not go back to an earlier token (`crop`).
 
     >>> from llmnotes.models import open_model
+    >>> from llmnotes.cache_name import cache_name
     >>> lm = open_model("pebble", say=lambda line: None)
     >>> cache = QuantizedCache(lm.model.config, bits=4)
-    >>> _ = lm.model(torch.full((1, 320), 7), past_key_values=cache)
+    >>> _ = lm.model(torch.full((1, 320), 7), **{cache_name(): cache})
     >>> round(full_bytes(lm.model.config, 320) / cache.nbytes, 1)  # against float32
     6.7
     """
@@ -209,9 +211,10 @@ def kl_of_cache(model: PreTrainedModel, ids: torch.Tensor, cache: Cache, prompt:
     model generates, so that what it reads of the past is what `cache` kept. The full cache is the model without any.
     Does not change the model; the cache must be new.
     """
+    kept = {cache_name(): cache}
     with torch.inference_mode():
         p = model(ids, use_cache=False).logits[0, prompt:].float().log_softmax(-1)  # (tokens - prompt, vocabulary)
-        model(ids[:, :prompt], past_key_values=cache)
-        steps = [model(ids[:, i : i + 1], past_key_values=cache).logits[0, -1] for i in range(prompt, ids.shape[1])]
+        model(ids[:, :prompt], **kept)
+        steps = [model(ids[:, i : i + 1], **kept).logits[0, -1] for i in range(prompt, ids.shape[1])]
         q = torch.stack(steps).float().log_softmax(-1)
     return (p.exp() * (p - q)).sum(-1).mean().item()

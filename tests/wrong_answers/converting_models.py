@@ -1,41 +1,9 @@
-"""Typical wrong answers to the exercises of notebook 11: {exercise: {key of its hint: source}}."""
+"""Typical wrong answers to the exercises of lesson 12: {exercise: {key of its hint: source}}."""
 
 
 def _def(head: str, *lines: str, imports: str = "") -> str:
     body = "\n    ".join(lines)
     return f"{imports}{chr(10) * 3 if imports else ''}def {head}:\n    {body}"
-
-
-def _first_number(
-    place: str = "8 + length + first",
-    order: str = "little",
-    last: str = 'struct.unpack("<f", b"\\0\\0" + pair)[0]',
-    count: int = 2,
-) -> str:
-    return _def(
-        "first_number(file, name)",
-        f'length = int.from_bytes(file.read(8), "{order}")',
-        "header = json.loads(file.read(length))",
-        'first, end = header[name]["data_offsets"]',
-        f"file.seek({place})",
-        f"pair = file.read({count})",
-        f"return {last}",
-        imports="import json\nimport struct",
-    )
-
-
-def _imports(*lines: str) -> str:
-    return _def("imports(content)", *lines, imports="import io\nimport pickletools")
-
-
-_WALK = (
-    "file, found = io.BytesIO(content), set()",
-    "while file.tell() < len(content):",
-    "    for opcode, argument, _ in pickletools.genops(file):",
-    '        if opcode.name == "GLOBAL":',
-    '            found.add(argument.replace(" ", "."))',
-    "return found",
-)
 
 
 def _from_gguf(first: str, last: str) -> str:
@@ -91,43 +59,27 @@ def _gib(
 
 
 WRONG = {
-    "11.1": {
-        "relative": _first_number("first"),
-        "no_eight": _first_number("length + first"),
-        "no_offsets": _first_number("8 + length"),
-        "big_endian": _first_number(order="big"),
-        "half": _first_number(last='struct.unpack("<e", pair)[0]'),
-        "low_end": _first_number(last='struct.unpack("<f", pair + b"\\0\\0")[0]'),
-        "reversed": _first_number(last='struct.unpack(">f", pair + b"\\0\\0")[0]'),
-        "integer": _first_number(last='struct.unpack("<h", pair)[0]'),
-        "four_bytes": _first_number(last='struct.unpack("<f", pair)[0]', count=4),
-        "bytes": _first_number(last="pair"),
-        "several": _first_number(last='struct.unpack("<f", b"\\0\\0" + pair)'),
-        "other": _first_number("8 + length + end - 2"),
-    },
-    "11.2": {
-        "executed": _imports("import pickle", "pickle.loads(content)", *_WALK),
-        "first": _imports(*_WALK[:1], *(line[4:] for line in _WALK[2:5]), _WALK[5]),
-        "space": _imports(*_WALK[:4], "            found.add(argument)", _WALK[5]),
-        "module": _imports(*_WALK[:4], "            found.add(argument.split()[0])", _WALK[5]),
-        "strings": _imports(
-            *_WALK[:2],
-            _WALK[2],
-            '        if " " in str(argument):',
-            '            found.add(argument.replace(" ", "."))',
-            'return found - {"no.module"}',
-        ),
-        "other": _imports("return {opcode.name for opcode, _, _ in pickletools.genops(content)}"),
-    },
-    "11.3": {
+    "12.1": {
         "order": _from_gguf("numbers.reshape(dims)", "matrix"),
         "transposed": _from_gguf("numbers.reshape(dims).T", _BACK),
         "permuted": _from_gguf(_MATRIX, "matrix"),
         "again": _from_gguf(_MATRIX, _BACK.replace("-1, 2", "2, -1")),
         "one_head": _from_gguf(_MATRIX, _BACK.replace("heads, -1", "1, -1")),
+        "axes": _from_gguf(_MATRIX, _BACK.removesuffix(".reshape(matrix.shape)")),
+        "size": _from_gguf(_MATRIX, _BACK.replace("heads, -1", "-1, 4")),
         "other": _from_gguf(_MATRIX, "matrix[::-1]"),
     },
-    "11.4": {
+    "12.2": {
+        "tied": _gib(shapes="[shape for shape, _ in tensors.values()]"),
+        "scales": _gib(size="-(-blocks * 32 // 32) * 32"),
+        "padding": _gib(size="blocks * 34"),
+        "gb": _gib(unit="1e9"),
+        "bits": _gib(unit="2**30 * 8"),
+        "bytes": _gib(unit="1"),
+        "always": _gib(size="(blocks * 34 // 32 + 1) * 32"),
+        "other": _gib(size="blocks * 34 + 32"),
+    },
+    "12.3": {
         "name": _what_is(
             gguf='if name.endswith(".gguf") and content[:4] == b"GGUF":\n        return "GGUF"',
             safetensors='if name.endswith(".safetensors"):\n        return "safetensors"',
@@ -141,13 +93,5 @@ WRONG = {
         "weakest": _what_is(gguf='if content[:1] == b"\\x80":\n        return "pickle"' + _SIGN),
         "believes": _what_is(safetensors='if content[8:9] == b"{":\n        return "safetensors"'),
         "other": _what_is(gguf='if content[:4] == b"GGML":\n        return "GGUF"'),
-    },
-    "11.5": {
-        "tied": _gib(shapes="[shape for shape, _ in tensors.values()]"),
-        "scales": _gib(size="-(-blocks * 32 // 32) * 32"),
-        "padding": _gib(size="blocks * 34"),
-        "gb": _gib(unit="1e9"),
-        "bits": _gib(unit="2**30 * 8"),
-        "other": _gib(size="blocks * 34 + 32"),
     },
 }
