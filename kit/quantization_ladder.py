@@ -74,7 +74,7 @@ def error_of_mean(values: torch.Tensor) -> float:
 def measured(lm: LanguageModel, text: str) -> dict:
     """Return {type: what it costs} for a model on a text, cut to TOKENS tokens."""
     ids = lm.tokenizer(text, verbose=False)["input_ids"][:TOKENS]
-    text = lm.tokenizer.decode(ids, skip_special_tokens=False)
+    text = str(lm.tokenizer.decode(ids, skip_special_tokens=False))
     config, tensors = lm.model.config, matrices(lm.model, embeddings=True)
     before = log_probs(lm.model, lm.tokenizer, text)
     questions = pebble.exam() if lm.is_pebble else []

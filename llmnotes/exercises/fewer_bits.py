@@ -38,6 +38,8 @@ others.)""",
         hints={
             "two": "return two things: the codes and the scale.",
             "int8": "the codes aren't int8, so they take more than 8 bits: keep astype(np.int8).",
+            "unsigned": "uint8 has no negative numbers: keep astype(np.int8).",
+            "swapped": "the codes come first, and then the scale.",
             "clipped": "the largest weight keeps its side now, but it's off by a whole step. No weight needs to be: "
             "let the largest land on a code that there is.",
         },
@@ -109,7 +111,7 @@ leave `pack` as it is.) If yours is right, the lesson goes on with it.""",
         task="""*A task from work.* Write `pick`. It gets a model's number of weights, the bytes of memory that a token
 of text takes, the number of tokens, the free bytes of a card, and the offers, `{(bits, block): error}`. Each block has
 a scale of 16 bits. Return the offer with the smallest error that fits, and `"nothing"` if nothing does. The check tries
-some models on cards, with 3 to 6 bits in blocks of 16 to 64 as the offers.""",
+some models on cards, with 3 to 6 bits as the offers, in blocks of 16 to 64 or of a row, 768.""",
         clue="How many bits does one weight take, its share of the scale included? How many bytes are that for all of "
         "them, and how many for the text?",
         name="pick",
@@ -132,6 +134,7 @@ some models on cards, with 3 to 6 bits in blocks of 16 to 64 as the offers.""",
             "last": "this takes the last offer that fits. Compare the errors: they decide.",
             "smallest": "this takes the smallest that fits, and something better would fit as well.",
             "error": "this is the error. Return the setting that has it.",
+            "none": "where nothing fits, return the word \"nothing\"; yours returns None there.",
         },
     ),
 ]

@@ -47,6 +47,22 @@ class Fit:
         """Whether there is an option that this machine has the memory for."""
         return any(option.verdict != "no" for option in self.options)
 
+    def whole(self, engine: str = "llama.cpp", most: float = 8.5) -> Option | None:
+        """Return the option of most bits, at most `most`, that lies wholly on the GPU; None if there is none.
+
+        >>> from llmnotes.fit import fit
+        >>> fit("qwen3-8b", context=8192, vram="8GiB", ram="16GiB").whole().precision
+        'Q6_K'
+        """
+        return next(
+            (
+                option
+                for option in self.options
+                if option.engine == engine and option.bits_per_weight <= most and option.verdict == "GPU"
+            ),
+            None,
+        )
+
     def as_dict(self) -> dict:
         """Return the report as plain types, ready for JSON; all amounts are bytes."""
         options = [asdict(option) | {"total": option.total} for option in self.options]

@@ -51,7 +51,8 @@ def on_the_card(billions: float, card: float, widths: tuple[int, ...] = (16, 8, 
     show(
         ax,
         f"One tile is one GB. At 16 bits per weight, {off:g} of the {sizes[16]:g} tiles are off the card. At 8 bits "
-        "the weights fit and leave no room for anything else; at 4 bits more than half of the card is free.",
+        f"the weights fit and leave {card - sizes[8]:g} GB for everything else; at 4 bits they leave "
+        f"{card - sizes[4]:g} GB.",
         f"Rows of tiles, one for each GB of a model with {billions} billion weights: "
         + ", ".join(f"{total:g} in {width} bits" for width, total in sizes.items())
         + f". The card has {card} GB, and the first row does not fit.",
@@ -121,7 +122,8 @@ def all_zero(weights: np.ndarray) -> None:
     zeros = int((np.rint(weights) == 0).sum())
     place = number_line(ax, 12, (-1.5, 1.5))
     number_line(ax, 4.4, (-1.5, 1.5), (-1, 0, 1), (-1, 0, 1), "code")
-    ax.add_patch(Rectangle((place(-0.5), 4.4), place(0.5) - place(-0.5), 7.6, facecolor=THINGS["old"][1], zorder=0))
+    low, high = float(place(-0.5)), float(place(0.5))
+    ax.add_patch(Rectangle((low, 4.4), high - low, 7.6, facecolor=THINGS["old"][1], zorder=0))
     fall(ax, place(weights), place(np.rint(weights)), 12, 4.4)
     dots(ax, place(weights), 12)
     dots(ax, place([-1, 0, 1]), 4.4, "code", square=True)
@@ -202,10 +204,10 @@ def shared(weights: np.ndarray, codes: np.ndarray, scale: float) -> None:
 
 def _grids(weights: np.ndarray, rows: list[tuple[str, str, np.ndarray, np.ndarray]]) -> Axes:
     """Draw the weights over sets of levels, [(title, note on the right, levels, codes), ...]; return the axes."""
-    ax = canvas(15 * len(rows) + 0.5)
+    ax = canvas(17.5 * len(rows) + 0.5)
     reach = np.abs(weights).max() * 1.1
     for i, (title, right, levels, codes) in enumerate(rows):
-        y = 15 * (len(rows) - i) - 11.6
+        y = 17.5 * (len(rows) - i) - 11.6
         place = number_line(ax, y + 7.6, (-reach, reach))
         number_line(
             ax,
@@ -214,8 +216,10 @@ def _grids(weights: np.ndarray, rows: list[tuple[str, str, np.ndarray, np.ndarra
             levels,
             levels,
             "code",
-            names=[f"{q}: {v + 0.0:.3f}".replace("0.000", "0") for q, v in zip(codes, levels, strict=True)],
+            names=[f"{v + 0.0:.3f}".replace("0.000", "0") for v in levels],
         )
+        for code, x in zip(codes, place(levels), strict=True):
+            note(ax, float(x), y - 4.2, minus(f"code {code}"), colour="code", bold=True)
         fall(ax, place(weights), place(nearest(weights, levels)), y + 7.6, y)
         dots(ax, place(weights), y + 7.6)
         note(ax, 3, y + 10.2, title, NORMAL, "code", "left", bold=True)
@@ -246,9 +250,10 @@ def three_or_four(weights: np.ndarray) -> None:
                 ),
             ],
         ),
-        "Our eight weights in 2 bits; at each level stands its code, and what comes back. Above, the recipe that we "
-        "know. Below, the largest weight gets the lowest code, −2: the step is only half as long.",
-        "The eight weights over three levels, where five of them become 0, and over four levels, where three do.",
+        "Our eight weights in 2 bits; below each level stands its code. Above, the recipe that we know. Below, the "
+        "largest weight gets the lowest code, −2: the step is only half as long. On the far left a code 2 is missing.",
+        f"The weights over three levels, where {lost[0]} of {len(weights)} become 0, and over four levels, where "
+        f"{lost[1]} do.",
     )
 
 
@@ -264,7 +269,7 @@ def row_on_grid(row: np.ndarray, scale: float, top: int, ours: slice) -> None:
         plot.scatter(at[inside], row[inside], s=9, color=THINGS[thing][0], linewidth=0, zorder=3)
     for i in np.argsort(-np.abs(row))[:3]:
         plot.scatter([i], [row[i]], s=42, color=THINGS["weight"][0], edgecolor="black", zorder=4)
-        note(plot, i + 20, row[i] + 0.01, minus(f"{row[i]:.2f}"), bold=True, ha="left").set_bbox(
+        note(plot, i + 20, float(row[i]) + 0.01, minus(f"{row[i]:.2f}"), bold=True, ha="left").set_bbox(
             {"facecolor": "white", "edgecolor": "none", "pad": 1}
         )
     plot.add_patch(

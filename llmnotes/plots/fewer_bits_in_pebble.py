@@ -1,8 +1,10 @@
 """The pictures of "Numbers in fewer bits" that compare settings: errors, exams, stories, and what fits on a card."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
 from llmnotes.evaluation.examiner import Result
@@ -58,7 +60,7 @@ def knobs(errors: Mapping[tuple[int, int], float], pair: Sequence[tuple[int, int
         54,
         29.5,
         yscale="log",
-        xlim=(2.3, 8.4),
+        xlim=(2.8, 9),
         ylim=(0.015, 0.56),
         xticks=range(3, 9),
         yticks=(0.02, 0.04, 0.08, 0.16, 0.32),
@@ -77,16 +79,18 @@ def knobs(errors: Mapping[tuple[int, int], float], pair: Sequence[tuple[int, int
             markersize=5.5,
             linewidth=1.6,
         )
-        note(plot, points[0][0] - 0.06, points[0][1] * 0.85, f"{width} bits", NORMAL, "code", "right", bold=True)
+        if (width, points[-1][2]) not in pair:
+            note(plot, points[-1][0] + 0.14, points[-1][1], f"{width} bits", NORMAL, "code", "left", bold=True)
         for x, y, block in points:
-            if block in (8, 16, 32, 128) and (width, block) not in pair and (width == 4 or block == 8):
-                note(plot, x + 0.07, y * 1.045, f"{block}", colour="scale", ha="left")
+            if width == widths[0] and block not in (256, 64):
+                note(plot, x + 0.04, y * (1.32 if block == points[-1][2] else 1.14), f"{block}", colour="scale", ha="left")
     for setting in pair:
         x, y = setting[0] + 16 / setting[1], errors[setting]
         plot.scatter([x], [y], s=170, facecolor="none", edgecolor="black", linewidth=1.8, zorder=5)
-        note(plot, x + 0.14, y * 1.13, f"{setting[0]} bits, blocks of {setting[1]}: {y:.1%}", ha="left", bold=True)
+        said = f"{setting[0]} bits, blocks of {setting[1]}: {y:.1%}"
+        note(plot, x + 0.16, y * 1.13, said, colour="code", ha="left", bold=True)
     note(ax, 34, 1.5, "bits per weight, scales included")
-    note(ax, 63.5, 36.6, "error of the whole matrix; small numbers are block sizes", ha="right")
+    note(ax, 63.5, 36.6, "error of the whole matrix; small numbers are the sizes of blocks", ha="right")
     (a, b), (c, d) = pair
     show(
         ax,
@@ -94,7 +98,7 @@ def knobs(errors: Mapping[tuple[int, int], float], pair: Sequence[tuple[int, int
         f"{a + 16 / b:g} bits per weight: {a} bits in blocks of {b} lose {errors[pair[0]]:.1%}, {c} bits in blocks of "
         f"{d} only {errors[pair[1]]:.1%}.",
         "Falling curves, one for each number of bits; along each the blocks get smaller and the bits per weight more. "
-        "At the ringed price the curve with more bits has the smaller error; against a scale per row small blocks win.",
+        "At the ringed price the curve with more bits has the smaller error.",
     )
 
 
@@ -132,7 +136,8 @@ def marks(found: Mapping[str | int, Sequence[Result]], widths: Sequence[int], or
     show(
         ax,
         f"Right answers in an exam of 500 questions, with the standard error below (for 0, a bound); the original has "
-        f"{original.exam:.1%} ± {original.noise:.1%}. The fewer the bits, the fewer weights may share a scale.",
+        f"{original.exam:.1%} ± {original.noise:.1%}. In small letters, what the trade calls it. The fewer the bits, the "
+        "fewer weights may share a scale.",
         "A table of exam marks: rows for one scale per matrix, per row, per 32 weights; columns for 8 to 2 bits. One "
         "scale per matrix fails from 4 bits on; at 2 bits all three fail.",
     )
@@ -142,7 +147,7 @@ def stories(results: Sequence[tuple[str, Result]], opening: str) -> None:
     """Draw how one story goes on for each setting, from its first different word on: [(name, Result), ...]."""
     ax = canvas(4 + 5.5 * len(results))
     original = results[0][1].stories
-    renderer = ax.figure.canvas.get_renderer()
+    renderer = cast(FigureCanvasAgg, ax.figure.canvas).get_renderer()
     y = 5.5 * len(results) + 2.2
     note(ax, 1, y, "bits", ha="left")
     note(ax, 16.8, y, "same")
@@ -162,13 +167,13 @@ def stories(results: Sequence[tuple[str, Result]], opening: str) -> None:
         for k, word in enumerate(ours):
             thing = "old" if k < split and i else "error" if k == split else "token"
             written = note(ax, x, low, word, colour=thing, ha="left", bold=k == split)
-            written.set_va("baseline")
+            written.set_verticalalignment("baseline")
             wide = written.get_window_extent(renderer).width / 15
             if x + wide > 63.5:
                 written.remove()
                 x, low = 29.0, y - 1.9
                 written = note(ax, x, low, word, colour=thing, ha="left", bold=k == split)
-                written.set_va("baseline")
+                written.set_verticalalignment("baseline")
                 if x + wide > 63.5:
                     break
             x += wide + 0.75
@@ -224,7 +229,8 @@ def decision(
     """Draw what fits on a card beside a model's weights: {name: (weights, bytes per token, most tokens it reads)}."""
     height = 17.5 * len(models)
     ax = canvas(4.5 + height)
-    x, unit = 8, 4.1
+    x = 8
+    unit = min(4.1, 35.3e9 / card)  # of a GB
     ax.add_patch(
         Rectangle(
             (x, 1),

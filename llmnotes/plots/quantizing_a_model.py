@@ -1,12 +1,26 @@
-"""The pictures of "Quantizing a model": levels under a bell, a block of Q4_K byte by byte, the ladder, and a choice."""
+"""The pictures of "Quantizing a model": levels under a bell, a block of Q4_K byte by byte, and one large channel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import NormalDist
 
 import numpy as np
 
-from llmnotes.plots.drawing import NORMAL, THINGS, Numbers, Spot, canvas, cell, chart, note, show
-from llmnotes.plots.drawing_numbers import minus
+from llmnotes.plots.drawing import (
+    NORMAL,
+    THINGS,
+    Numbers,
+    Spot,
+    arrow,
+    canvas,
+    cell,
+    chart,
+    line,
+    matrix,
+    note,
+    plus,
+    show,
+)
+from llmnotes.plots.drawing_numbers import dots, fall, minus, nearest, number_line
 
 
 def usage(codes: np.ndarray, top: int) -> None:
@@ -29,38 +43,68 @@ def usage(codes: np.ndarray, top: int) -> None:
     )
 
 
-def bell(levels: Numbers) -> None:
-    """Draw the bell of the normal distribution, cut into equally likely parts, and NF4's levels below it."""
-    ax = canvas(30)
-    levels = np.sort(np.asarray(levels, float))
-    normal, cuts = NormalDist(), len(levels)
+def bell(levels: Numbers, outermost: float) -> None:
+    """Draw the bell of the normal distribution, cut at NF4's levels; `outermost` is where on the bell the level 1 is."""
+    ax = canvas(31)
+    normal, borders = NormalDist(), outermost * np.asarray(levels, float)
     reach, x0, width = 2.6, 3.0, 58.0
-
-    def place(value: float) -> float:
-        return x0 + (value + reach) / (2 * reach) * width
-
-    plot = chart(ax, x0, 12, width, 14, xlim=(-reach, reach), ylim=(0, 0.42), xticks=(), yticks=())
+    strong, pale = THINGS["weight"]
+    plot = chart(ax, x0, 11, width, 15, xlim=(-reach, reach), ylim=(0, 0.43), xticks=(), yticks=())
     plot.spines["left"].set_visible(False)
-    xs = np.linspace(-reach, reach, 401)
-    plot.fill_between(xs, [normal.pdf(x) for x in xs], color=THINGS["weight"][1], linewidth=0)
-    plot.plot(xs, [normal.pdf(x) for x in xs], color=THINGS["weight"][0], linewidth=2)
-    for i in range(1, cuts):
-        at = normal.inv_cdf(i / cuts)
-        plot.plot((at, at), (0, normal.pdf(at)), color=THINGS["weight"][0], linewidth=1)
-    widest = normal.inv_cdf(0.9677083)
-    for value in levels:
-        at = place(value * widest)
-        ax.plot((at, at), (6.6, 10.6), color=THINGS["code"][0], linewidth=1.6)
-    for value in (levels[0], levels[cuts // 2 - 1], levels[-1]):
-        note(ax, place(value * widest), 4.9, minus(f"{value + 0.0:.2f}".replace("0.00", "0")), colour="code")
-    note(ax, x0, 28, f"how often weights of each size come up, in {cuts} parts that are equally likely", ha="left")
-    note(ax, x0, 2, "NF4's levels: one for each part, and 0 among them", NORMAL, "code", "left", bold=True)
+    xs = np.linspace(-reach, reach, 521)
+    plot.fill_between(xs, [normal.pdf(x) for x in xs], color="#eef1f4", linewidth=0)
+    for i, (low, high) in enumerate(zip(borders, borders[1:], strict=False)):
+        part = np.linspace(low, high, 25)
+        plot.fill_between(part, [normal.pdf(x) for x in part], color=pale if i % 2 else "#b9dfc6", linewidth=0)
+    plot.plot(xs, [normal.pdf(x) for x in xs], color=strong, linewidth=2)
+    places = x0 + (borders + reach) / (2 * reach) * width
+    for border, x in zip(borders, places, strict=True):
+        plot.plot((border,) * 2, (0, normal.pdf(border)), color=THINGS["code"][0], linewidth=1.2)
+        ax.plot((x, x), (6.4, 10.2), color=THINGS["code"][0], linewidth=1.8)
+    zero = int(np.abs(borders).argmin())
+    for k in (0, zero, len(borders) - 1):
+        note(ax, places[k], 4.8, minus(f"{levels[k]:.0f}"), colour="code", bold=True)
+    note(ax, x0, 2, "NF4's levels", NORMAL, "code", "left", bold=True)
+    shares = np.diff([normal.cdf(border) for border in borders])
+    tail = normal.cdf(borders[0])
+    left = f"{zero} slices of {shares[0]:.1%}"
+    right = f"{len(shares) - zero} slices of {shares[-1]:.1%}"
+    note(ax, x0, 29, f"left of 0: {left}", ha="left")
+    note(ax, x0 + width, 29, f"right of 0: {right}", ha="right")
+    note(ax, x0 + 2.6, 15.6, f"{tail:.1%}")
+    note(ax, x0 + width - 2.6, 15.6, f"{1 - normal.cdf(borders[-1]):.1%}")
     show(
         ax,
-        f"Above, the bell curve, cut into {cuts} parts of the same area. Below, NF4 has a level for each: close "
-        "together where weights are common, and far apart where they are rare.",
-        f"A bell curve in {cuts} slices, narrow in the middle and wide outside, above {cuts} ticks that are dense in "
-        "the middle.",
+        "How common weights of each size are, if they follow the bell. Between two neighbouring levels of NF4 lies "
+        "always the same share of them, on each side of 0. So the levels are close together where weights are common.",
+        f"A bell curve in slices: {left}, {right}, and a rest outside. Each border is a level; they are dense in the "
+        "middle.",
+    )
+
+
+def landing(weights: np.ndarray, ways: Mapping[str, np.ndarray]) -> None:
+    """Draw where a few weights land on two or more sets of levels: {name: levels}."""
+    ax = canvas(15 * len(ways) + 0.5)
+    reach = np.abs(weights).max() * 1.1
+    told = []
+    for i, (name, levels) in enumerate(ways.items()):
+        y = 15 * (len(ways) - i) - 11.6
+        back = nearest(weights, levels)
+        lost = np.linalg.norm(back - weights) / np.linalg.norm(weights)
+        place = number_line(ax, y + 7.6, (-reach, reach))
+        ends = (levels[0], levels[np.abs(levels).argmin()], levels[-1])
+        names = [f"{value + 0.0:.3f}".replace("-0.000", "0").replace("0.000", "0") for value in ends]
+        number_line(ax, y, (-reach, reach), levels, ends, "code", names=names)
+        fall(ax, place(weights), place(back), y + 7.6, y)
+        dots(ax, place(weights), y + 7.6)
+        note(ax, 3, y + 10.2, f"{name}: {len(levels)} levels", NORMAL, "code", "left", bold=True)
+        note(ax, 61, y + 10.2, f"error {lost:.1%}", NORMAL, "error", "right")
+        told.append(f"{name}: error {lost:.1%}")
+    show(
+        ax,
+        f"Our {len(weights)} weights fall to the nearest level: evenly spaced ones above, those of NF4 below, which "
+        "are close together in the middle and far apart outside.",
+        "Weights over two rows of levels. " + "; ".join(told),
     )
 
 
@@ -92,71 +136,67 @@ def super_block(data: np.ndarray, scales: Numbers, minima: Numbers) -> None:
         cell(ax, x, 2, 6.5, 3.2, str(int(minimum)), "scale", float(minimum) / 70)
     show(
         ax,
-        "A block of Q4_K. Eight parts of 32 weights have a scale and a minimum each, and these are whole numbers from "
-        "0 to 63: quantized in their turn. Two float16 numbers, d and dmin, bring them back.",
+        "A block of Q4_K; dark bytes are large. Below, the numbers that are packed into the 12 bytes: each of the eight "
+        "parts of 32 weights has a scale and a minimum, from 0 to 63. Two float16 numbers, d and dmin, bring them back.",
         f"{len(data)} small cells in rows: two for d, two for dmin, twelve for scales and minima, 128 for codes; "
         "below, the scales and minima of the eight parts.",
     )
 
 
-def ladder(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-    """Draw how many next tokens change over bits per weight: {model: {type: {"bits", "other", "other_error"}}}."""
-    ax = canvas(36)
-    plot = chart(
-        ax, 7.5, 5, 54, 27, yscale="log", xlim=(2.4, 9), ylim=(0.001, 0.6), yticks=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-    )
+def channels(x: np.ndarray) -> None:
+    """Draw the largest size of each channel of activations x, (tokens, channels), and half a step of int8."""
+    ax = canvas(31)
+    tops, worst = np.abs(x).max(axis=0), int(np.abs(x).max(axis=0).argmax())
+    half = np.median(np.abs(x).max(axis=1)) / 127 / 2
+    limits = {"xlim": (-8, len(tops) + 8), "ylim": (0.01, 30), "yticks": (0.01, 0.1, 1, 10)}
+    plot = chart(ax, 6.5, 4.6, 55, 22, yscale="log", **limits)
     plot.set_yticks([], minor=True)
-    plot.set_yticklabels([f"{value:.1%}" if value < 0.01 else f"{value:.0%}" for value in plot.get_yticks()])
-    plot.grid(axis="y", color="#e3e7eb", linewidth=0.8)
-    for (name, types), thing, mark in zip(models.items(), ("stream", "attention"), "os", strict=False):
-        rungs = [(one["bits"], max(one["other"], 0.001), kind, one["other_error"]) for kind, one in types.items()]
-        rungs = sorted(rung for rung in rungs if rung[2] != "original")
-        x, y, kinds, errors = zip(*rungs, strict=True)
-        low = np.minimum(errors, 0.9 * np.array(y))
-        plot.errorbar(x, y, (low, errors), color=THINGS[thing][0], marker=mark, linewidth=1.8, elinewidth=1)
-        above = thing == "attention"
-        for i, (at, height, kind) in enumerate(zip(x, y, kinds, strict=True)):
-            if above and i % 2 == 0 or not above and i % 2:
-                way = 0.1 if above else -0.1
-                note(
-                    plot,
-                    at + way,
-                    height * (1.3 if above else 0.75),
-                    kind,
-                    colour=thing,
-                    ha="left" if above else "right",
-                )
-        note(ax, 50, 29.5 - 2.6 * above, name, NORMAL, thing, "left", bold=True)
-    note(ax, 34, 1.5, "bits per weight, scales included")
-    note(ax, 7.5, 34.2, "next tokens that are other ones, with standard error", ha="left")
+    plot.set_yticklabels([f"{value:g}" for value in plot.get_yticks()])
+    plot.scatter(np.arange(len(tops)), tops, s=9, color=THINGS["stream"][0], zorder=3)
+    plot.scatter(worst, tops[worst], s=70, color=THINGS["error"][0], zorder=4)
+    typical = np.median(np.abs(x))
+    for height, thing in ((half, "error"), (typical, "stream")):
+        plot.axhline(height, color=THINGS[thing][0], linewidth=1.6, linestyle=(0, (4, 3)))
+    note(plot, worst + 14, tops[worst], f"channel {worst}: {tops[worst]:.0f}", NORMAL, "error", "left", bold=True)
+    note(plot, 4, half * 0.6, f"half a step of int8: {half:.3f}; what is smaller becomes 0", ha="left", colour="error")
+    note(plot, 4, typical * 1.35, f"a typical number: {typical:.2f}", ha="left", colour="stream")
+    note(ax, 6.5, 29.2, "the largest size in each channel", ha="left")
+    note(ax, 34, 1.3, "channel")
     show(
         ax,
-        "How many of the likeliest next tokens of a text are other ones. From Q8_0 to Q4_K_M little happens; below 4 "
-        "bits the lines rise steeply.",
-        "Two rising lines over falling bits per weight, for " + " and ".join(models) + ", with a point for each type.",
+        f"A dot for each of the {len(tops)} channels of what one layer reads. Channel {worst} stretches the step for "
+        "all of them, up to the size of a typical number.",
+        f"Dots between 0.1 and 3, and a single one at {tops[worst]:.0f}; below, two dashed lines: a typical number, "
+        "and half a step.",
     )
 
 
-def choices(cards: Mapping[str, Mapping[str, str]], models: Sequence[str]) -> None:
-    """Draw the largest type of each model that fits each card: {card: {model: type, or ""}}."""
-    ax = canvas(6 + 4.2 * len(cards))
-    left, width = 12.5, 51 / len(models)
-    for k, model in enumerate(models):
-        note(ax, left + (k + 0.5) * width, 4.2 * len(cards) + 3, model.upper(), bold=True)
-    told = []
-    for i, (card, found) in enumerate(cards.items()):
-        y = 4.2 * (len(cards) - i - 1) + 0.6
-        note(ax, 0.8, y + 1.8, card, NORMAL, ha="left", bold=True)
-        largest = max(k for k, model in enumerate(models) if found.get(model, "Q2")[:2] not in ("", "Q2", "Q3"))
-        for k, model in enumerate(models):
-            kind = found.get(model, "")
-            small = kind.startswith(("Q2", "Q3"))
-            thing = "old" if not kind else "error" if small else "weight"
-            cell(ax, left + k * width, y, width - 0.4, 3.6, kind or "—", thing, 0.1, strong=k == largest)
-            told.append(f"{card}, {model}: {kind or 'none'}")
+def split(tokens: int, channels: int, large: int, outputs: int) -> None:
+    """Draw the two products of LLM.int8(): of `large` channels in floats, and of all others in 8 bits."""
+    ax = canvas(34)
+    x = matrix(ax, 6, 21, 18, 8, "X", cols=f"{channels} channels", rows=f"{tokens}")
+    w = matrix(ax, 30, 18.5, 12, 13, "Wᵀ", "weight", cols=f"{outputs} outputs")
+    note(ax, 27, 25, "×", 16)
+    strong = THINGS["error"][0]
+    ax.plot((10, 10), (x.y, x.y + x.h), color=strong, linewidth=4, solid_capstyle="butt", zorder=5)
+    ax.plot((w.x, w.x + w.w), (28, 28), color=strong, linewidth=4, solid_capstyle="butt", zorder=5)
+    note(ax, 43.5, 28.9, "red: a large channel,", ha="left", colour=strong)
+    note(ax, 43.5, 26.3, "and the weights it meets", ha="left", colour=strong)
+    arrow(ax, (10, 20.4), (6, 13.2), thing="error")
+    arrow(ax, (27, 17.8), (36, 13.4))
+    line(ax, ((4, 4.5), (4, 12)), "error", 4)
+    note(ax, 6.6, 8.4, "×", 16)
+    line(ax, ((9, 8.4), (21, 8.4)), "error", 4)
+    note(ax, 10.5, 1.8, f"{large} of {channels}, in floats", colour=strong, bold=True)
+    plus(ax, 25.5, 8.4)
+    matrix(ax, 30, 4.4, 16, 8, "X", small="int8")
+    note(ax, 48.3, 8.4, "×", 16)
+    matrix(ax, 50.6, 2.6, 11, 11, "Wᵀ", "weight", small="int8")
+    note(ax, 38, 1.8, f"the other {channels - large}", bold=True)
     show(
         ax,
-        "For each machine (rows) and each size of Qwen3 (columns), the type with the most bits that fits whole on the "
-        "graphics card, beside 8,192 tokens of text. Framed: the largest model in 4 bits or more. Red: below 4 bits.",
-        "A table of types. " + "; ".join(told),
+        "LLM.int8(): a product of two matrices is a sum over channels, so it can be taken apart. The few channels with "
+        "large numbers are multiplied in floats, all others in 8 bits, and both are added.",
+        "Two matrices with one column and one row marked; below, the marked column times the marked row, plus the "
+        "product of what is left, in int8.",
     )

@@ -16,6 +16,8 @@ WRONG: dict[str, dict[str, str]] = {
     "13.1": {
         "two": _changed(_STORE, "return q, s", "return q * s"),
         "int8": _changed(_STORE, ".astype(np.int8)", ".astype(int)"),
+        "unsigned": _changed(_STORE, "np.int8", "np.uint8"),
+        "swapped": _changed(_STORE, "return q, s", "return s, q"),
         "clipped": _changed(_changed(_STORE, "/ 127", "/ 128"), _ROUNDED, f"np.clip({_ROUNDED}, -128, 127)"),
     },
     "13.2": {
@@ -45,5 +47,6 @@ WRONG: dict[str, dict[str, str]] = {
         "last": _changed(_PICK, _CHOICE, "list(fits)[-1]"),
         "smallest": _changed(_PICK, _CHOICE, "min(fits, key=lambda offer: offer[0] + 16 / offer[1])"),
         "error": _changed(_PICK, _CHOICE, "min(fits.values())"),
+        "none": _changed(_PICK, '"nothing"', "None"),
     },
 }
