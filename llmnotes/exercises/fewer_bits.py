@@ -128,13 +128,13 @@ some models on cards, with 3 to 6 bits as the offers, in blocks of 16 to 64 or o
         hints={
             "no_scale": "the scales are missing: each weight has a share of 16 / block bits in them.",
             "no_text": "the text is missing: each of its tokens takes memory, too.",
-            "bits": "this counts bits as bytes, so nothing seems to fit. A byte has 8 bits.",
+            "bits": "nothing ever fits in yours. Are the size and `free` both in bytes? A byte has 8 bits.",
             "most_bits": "this takes the most bits that fit. More bits may have the larger error: compare the errors.",
             "first": "this takes the first offer that fits. Compare the errors: they decide.",
             "last": "this takes the last offer that fits. Compare the errors: they decide.",
             "smallest": "this takes the smallest that fits, and something better would fit as well.",
             "error": "this is the error. Return the setting that has it.",
-            "none": "where nothing fits, return the word \"nothing\"; yours returns None there.",
+            "none": 'where nothing fits, return the word "nothing"; yours returns None there.',
         },
     ),
 ]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from llmnotes.exercises.exercise import Answer, Exercise, recognize
+from llmnotes.exercises.exercise import Answer, Exercise, ToDo, recognize
 
 
 def check_bits_per_weight(answer: Answer) -> str | None:
@@ -49,6 +49,9 @@ def check_q4_0(answer: Answer) -> str | None:
     def absolute(x):
         return np.abs(x).max() / 8
 
+    def largest(x):
+        return x.max() / -8
+
     def seven(x):
         return np.abs(x).max() / 7
 
@@ -64,12 +67,15 @@ def check_q4_0(answer: Answer) -> str | None:
     variants = {
         "sign": [_q4_0(x, absolute) for x in blocks],
         "minus": [_q4_0(x, same_sign) for x in blocks],
+        "largest": [_q4_0(x, largest) for x in blocks],
         "seven": [_q4_0(x, seven) for x in blocks],
         "sixteen": [_q4_0(x, code=lambda v: np.floor(v + 8.5)) for x in blocks],
         "offset": [_q4_0(x, code=lambda v: np.clip(np.floor(v + 0.5), -8, 7)) for x in blocks],
         "even": [_q4_0(x, code=even) for x in blocks],
         "cut": [_q4_0(x, code=cut) for x in blocks],
     }
+    if np.ndim(answer(blocks[0].copy())[0]):
+        return "swapped"
     with np.errstate(all="ignore"):
         key = recognize([ask(block) for block in blocks], [_q4_0(x) for x in blocks], variants)
         if key:
@@ -104,6 +110,7 @@ def check_affine(answer: Answer) -> str | None:
         np.append(random.normal(1, 1, 12), -0.9),
         np.array([-1.25, 0.0, 0.013, 0.5, 1.31, 2.6]),
         -random.exponential(size=12),
+        np.array([-1.0, 0.0, 1.0]),  # without a clip, 1 would get the code 256
     ]
 
     def ask(x):
@@ -119,6 +126,7 @@ def check_affine(answer: Answer) -> str | None:
     mistakes = {
         "no_zero": every(low=np.min, high=np.max, clipped=False),
         "no_zero ": every(low=np.min, high=np.max),
+        "unclipped": every(clipped=False),
         "unrounded": every(rounded=False),
         "symmetric": every(low=lambda x: -far(x), high=far),
         "levels": every(most=256),
@@ -157,16 +165,17 @@ def check_choose(answer: Answer) -> str | None:
         "fewest_bits": [best(*case, key=lambda row: row[1]) for case in cases],
         "gib": [best(*case, size=lambda bits, n: bits * n / 8 / 2**30) for case in cases],
         "bytes": [best(*case, size=lambda bits, n: bits * n / 1e9) for case in cases],
+        "strict": [best(*case, size=lambda bits, n: bits * n / 8 / 1e9 * (1 + 1e-9)) for case in cases],
         "whole": [best(*case, size=lambda bits, n: math.floor(bits) * n / 8 / 1e9) for case in cases],
     }
     found = []
     for parameters, gb in cases:
         try:
             found.append(answer(list(ROWS), parameters, gb))
-        except (ValueError, IndexError, TypeError):
+        except (ValueError, IndexError, TypeError, ToDo) as error:
             if right[len(found)] != "nothing":
                 raise
-            return "nothing"
+            return "none" if isinstance(error, ToDo) else "nothing"
     found = [row[0] if isinstance(row, tuple) else row for row in found]
     if found == right:
         return None
@@ -180,12 +189,12 @@ EXERCISES = [
         level="easy",
         minutes=5,
         task="""Write `bits_per_weight(bits, block, scale, zero)`. Each weight has a code of `bits` bits; every `block`
-weights share a scale of `scale` bits and a zero-point of `zero` bits (0: there is none). How many bits fall to each
-weight? For codes of 4 bits, blocks of 32 and scales of 16 bits, the answer is 4.5.""",
+weights share a scale of `scale` bits and, in some types, a second number of `zero` bits (0: there is none). How many
+bits fall to each weight? For codes of 4 bits, blocks of 32 and scales of 16 bits, the answer is 4.5.""",
         clue="How many bits does a whole block take? And how many weights share them?",
         name="bits_per_weight",
         stub='''def bits_per_weight(bits, block, scale, zero):
-    """Return the bits that fall to each weight, scales and zero-points included."""
+    """Return the bits that fall to each weight, scales and second numbers included."""
     ...''',
         solution="""def bits_per_weight(bits, block, scale, zero):
     return bits + (scale + zero) / block""",
@@ -193,7 +202,7 @@ weight? For codes of 4 bits, blocks of 32 and scales of 16 bits, the answer is 4
         hints={
             "codes_only": "these are the codes alone. Without its scale, no code says how large a weight is.",
             "undivided": "this gives each weight a scale of its own. A whole block shares one.",
-            "no_zero": "the zero-points are missing: they lie in the file, too.",
+            "no_zero": "the second numbers are missing: they lie in the file, too.",
             "bytes": "this counts bytes; the question is about bits.",
             "whole": "the share of the scale is cut to a whole number. A weight may well take 4.25 bits.",
             "block": "these are the bits of a whole block. Share them out among its weights.",
@@ -231,7 +240,10 @@ def q4_0(block):
             "even": "np.rint rounds halves to even; here they go up.",
             "cut": "this rounds everything down, so that the error is up to a whole step. Add one half first.",
             "zeros": "a block of zeros is divided by zero. Its scale is 0, and its codes do not matter.",
-            "other": "the numbers differ. code = round(x / scale) + 8, and the scale is the largest number over −8.",
+            "swapped": "the scale comes first, and then the codes.",
+            "largest": "this takes the largest number. What counts is the largest magnitude, with its sign.",
+            "other": "the numbers differ. code = round(x / scale) + 8, and the scale is the number of the largest "
+            "magnitude, with its sign, over −8.",
         },
     ),
     Exercise(
@@ -239,9 +251,9 @@ def q4_0(block):
         title="A zero-point",
         level="medium",
         minutes=15,
-        task="""Write `affine(x)` for an array of numbers: return `(codes, scale, zero)` in 8 bits. Codes go from 0 to
-255, and `(code − zero) · scale` is the number again. The range that they span reaches from the smallest to the largest
-number, and holds 0 in any case. `zero`, the code of 0.0, is a whole number; round to the nearest code with
+        task="""Write `affine(x)` for an array of numbers, not all 0: return `(codes, scale, zero)` in 8 bits. Codes go
+from 0 to 255, and `(code − zero) · scale` is the number again. The range that they span reaches from the smallest to
+the largest number, and holds 0 in any case. `zero`, the code of 0.0, is a whole number; round to the nearest code with
 `np.rint`, and let nothing leave the range.""",
         clue="256 codes have 255 steps between them. What is the smallest number of the range if all numbers lie "
         "between 2 and 3?",
@@ -261,6 +273,7 @@ def affine(x):
         check=check_affine,
         hints={
             "no_zero": "with all numbers on one side, 0.0 has no code here: let the range reach to 0.",
+            "unclipped": "for −1, 0 and 1 a code is 256, which 8 bits cannot hold: clip to 0 and 255.",
             "unrounded": "the zero-point is no whole number, so 0.0 is no code, and zeros come back as something else.",
             "symmetric": "this range is the same to both sides, as absmax has it. Half of the codes may stay unused.",
             "levels": "256 codes have 255 steps between them.",
@@ -273,7 +286,7 @@ def affine(x):
     Exercise(
         id="14.4",
         title="Choose one",
-        level="hard",
+        level="medium",
         minutes=15,
         task="""Write `choose(rows, parameters, gb)`. A row is `(name, bits per weight, KL, perplexity)`, as measured on
 a model with `parameters` weights. Return the name of the row that stays nearest to the original among those whose
@@ -298,6 +311,8 @@ weights take at most `gb` GB (a GB is 10⁹ bytes), or `"nothing"` if none fits.
             "gib": "this divides by 2³⁰, which makes it GiB. A budget in GB is 7% less.",
             "bytes": "this counts every bit as a byte: nothing seems to fit.",
             "whole": "this cuts the bits to whole ones. The scales are in the fraction, and they take room.",
+            "strict": "what takes exactly gb GB fits, too.",
+            "none": "where nothing fits, return the word “nothing”; yours returns None there.",
             "nothing": "your answer raises an error where nothing fits. It should say “nothing”.",
             "other": "another choice was expected. Size first: bits · parameters / 8 bytes. Then the smallest KL.",
         },

@@ -251,7 +251,8 @@ def three_or_four(weights: np.ndarray) -> None:
             ],
         ),
         "Our eight weights in 2 bits; below each level stands its code. Above, the recipe that we know. Below, the "
-        "largest weight gets the lowest code, −2: the step is only half as long. On the far left a code 2 is missing.",
+        "largest weight gets the lowest code, −2: the step is only half as long. It is negative, so codes count from "
+        "right to left; on the far left a code 2 is missing.",
         f"The weights over three levels, where {lost[0]} of {len(weights)} become 0, and over four levels, where "
         f"{lost[1]} do.",
     )

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
-from llmnotes.evaluation.examiner import Result
+from llmnotes.evaluation.examiner import Mark, Result
 from llmnotes.plots.drawing import NORMAL, THINGS, Numbers, canvas, cell, chart, line, note, show
 
 
@@ -83,7 +83,8 @@ def knobs(errors: Mapping[tuple[int, int], float], pair: Sequence[tuple[int, int
             note(plot, points[-1][0] + 0.14, points[-1][1], f"{width} bits", NORMAL, "code", "left", bold=True)
         for x, y, block in points:
             if width == widths[0] and block not in (256, 64):
-                note(plot, x + 0.04, y * (1.32 if block == points[-1][2] else 1.14), f"{block}", colour="scale", ha="left")
+                above = 1.32 if block == points[-1][2] else 1.14  # the last one has a name to its right
+                note(plot, x + 0.04, y * above, f"{block}", colour="scale", ha="left")
     for setting in pair:
         x, y = setting[0] + 16 / setting[1], errors[setting]
         plot.scatter([x], [y], s=170, facecolor="none", edgecolor="black", linewidth=1.8, zorder=5)
@@ -102,8 +103,8 @@ def knobs(errors: Mapping[tuple[int, int], float], pair: Sequence[tuple[int, int
     )
 
 
-def marks(found: Mapping[str | int, Sequence[Result]], widths: Sequence[int], original: Result) -> None:
-    """Draw a table of exam marks: {who shares a scale: [Result, ...]}, a column for each number of bits."""
+def marks(found: Mapping[str | int, Sequence[Mark | Result]], widths: Sequence[int], original: Result) -> None:
+    """Draw a table of exam marks: {who shares a scale: marks}, a column for each number of bits."""
     ax = canvas(8 + 6.4 * len(found))
     left, width, top = 21, 7, 6.4 * len(found) + 1.5
     names = {
@@ -135,9 +136,9 @@ def marks(found: Mapping[str | int, Sequence[Result]], widths: Sequence[int], or
             note(ax, left + (k + 0.5) * width, y + 1.6, noise, room=width)
     show(
         ax,
-        f"Right answers in an exam of 500 questions, with the standard error below (for 0, a bound); the original has "
-        f"{original.exam:.1%} ± {original.noise:.1%}. In small letters, what the trade calls it. The fewer the bits, the "
-        "fewer weights may share a scale.",
+        "Right answers in an exam of 500 questions, with the standard error below (for 0, a bound); the original has "
+        f"{original.exam:.1%} ± {original.noise:.1%}. In small letters, what the trade calls it. The fewer the bits, "
+        "the fewer weights may share a scale.",
         "A table of exam marks: rows for one scale per matrix, per row, per 32 weights; columns for 8 to 2 bits. One "
         "scale per matrix fails from 4 bits on; at 2 bits all three fail.",
     )
@@ -283,6 +284,6 @@ def decision(
         ax,
         "Two models that are both called 7B, in blocks of 32, scales included. Green are the weights, blue is the text "
         "that fits beside them (“all” where it is as much as the model can read); the hatched part is a guess at what "
-        "the screen and the program take.",
+        "the screen, the program and its working memory take.",
         "Bars for the weights of two models on a card, and the tokens of text that have room. " + "; ".join(told),
     )

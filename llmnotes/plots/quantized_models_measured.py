@@ -15,15 +15,16 @@ def divergence(prompt: str, words: Sequence[str], before: Numbers, after: Number
 
     `words` names the likeliest tokens; `before` and `after` are the chances of all tokens.
     """
-    p, q = np.asarray(before, float), np.asarray(after, float)
+    p, q = np.array(before, float), np.array(after, float)
     terms, best = p * np.log(p / q), np.argsort(-p)[: len(words)]
     others = np.setdiff1d(np.arange(len(p)), best)
     ax = canvas(10 + 5.4 * (len(words) + 1))
     top = 8 + 5.4 * (len(words) + 1)
     note(ax, 1, top, f"“{prompt} …”", NORMAL, ha="left", bold=True)
     note(ax, 63, top, "p ln(p / p̂)", ha="right", code=True)
-    rows = [(word.replace(" ", "␣"), p[i], q[i], terms[i]) for word, i in zip(words, best, strict=True)]
-    rows.append(("all others", p[others].sum(), q[others].sum(), terms[others].sum()))
+    named = [(word.replace(" ", "␣"), p[i], q[i], terms[i]) for word, i in zip(words, best, strict=True)]
+    named.append(("all others", p[others].sum(), q[others].sum(), terms[others].sum()))
+    rows = [(word, float(was), float(now), float(term)) for word, was, now, term in named]
     for k, (word, was, now, term) in enumerate(rows):
         y = top - 4.4 - 5.4 * k
         note(ax, 11, y, word, ha="right", code=True)
@@ -47,7 +48,7 @@ def divergence(prompt: str, words: Sequence[str], before: Numbers, after: Number
             )
         note(ax, 63, y, signed(term, "{:+.4f}"), ha="right", colour="error")
     line(ax, ((50, 4.2), (63, 4.2)), "token", 1)
-    note(ax, 63, 2, signed(terms.sum(), "{:+.4f}"), NORMAL, "error", "right", bold=True)
+    note(ax, 63, 2, signed(float(terms.sum()), "{:+.4f}"), NORMAL, "error", "right", bold=True)
     note(ax, 49, 2, "KL at this place", NORMAL, ha="right", bold=True)
     show(
         ax,
@@ -58,44 +59,42 @@ def divergence(prompt: str, words: Sequence[str], before: Numbers, after: Number
     )
 
 
-def measured() -> dict[str, dict[str, dict[str, float]]]:
-    """Return what `python -m kit.quantization_ladder` has measured: {model: {type: {"bits", "kl", "other", …}}}."""
+def ladder() -> None:
+    """Draw what `python -m kit.quantization_ladder` has measured: how many next tokens change, type by type."""
     kept = json.loads(files("llmnotes").joinpath("quantization_ladder.json").read_text(encoding="utf-8"))
-    return {{"pebble": "Pebble", "smollm2": "SmolLM2"}[name]: one["types"] for name, one in kept["models"].items()}
-
-
-def ladder(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-    """Draw how many next tokens change, type by type: {model: {type: {"bits", "other", "other_error"}}}."""
-    ax = canvas(37)
-    kinds = [kind for kind in next(iter(models.values())) if kind != "original"]
-    floor, unit, step = 8.6, 26, 61 / len(kinds)  # the bars' foot, units for 100%, and between two types
+    models = {name: kept["models"][name.lower()]["types"] for name in ("Pebble", "SmolLM2")}
+    published = kept["published"]
+    ax = canvas(41)
+    kinds = list(published["rise"])
+    floor, unit, step = 12.8, 26, 61 / len(kinds)  # the bars' foot, units for 100%, and between two types
     told = []
     for k, (name, thing) in enumerate(zip(models, ("old", "attention"), strict=True)):
         strong, pale = THINGS[thing]
         for i, kind in enumerate(kinds):
             one, x = models[name][kind], 1.5 + i * step + (0.8 + 4.3 * k)
-            height = unit * one["other"]
+            height, spread = unit * one["other"], unit * one["other_error"]
             ax.add_patch(Rectangle((x, floor), 4, height, facecolor=pale, edgecolor=strong, linewidth=1.4))
-            spread = unit * one["other_error"]
             ax.plot((x + 2,) * 2, (floor + height - spread, floor + height + spread), color=strong, linewidth=1.4)
             note(ax, x + 2, floor + height + spread + 1.3, f"{one['other']:.0%}", colour=thing if k else INK)
             told.append(f"{name} {kind}: {one['other']:.0%}")
-        y = 34.9 - 2.8 * k
+        y = 38.9 - 2.8 * k
         ax.add_patch(Rectangle((2.3, y - 0.9), 2.4, 1.8, facecolor=pale, edgecolor=strong, linewidth=1.4))
         note(ax, 5.6, y, name, NORMAL, thing if k else INK, "left", bold=True)
     for i, kind in enumerate(kinds):
-        note(ax, 1.5 + (i + 0.5) * step, floor - 2, kind, NORMAL, bold=True)
-        note(ax, 1.5 + (i + 0.5) * step, floor - 4.7, f"{models[name][kind]['bits']:.1f} bits")
+        middle = 1.5 + (i + 0.5) * step
+        note(ax, middle, floor - 2, kind, NORMAL, bold=True)
+        note(ax, middle, floor - 4.7, f"{published['bits'][kind]:.1f} bits")
+        note(ax, middle, floor - 7.4, f"+{published['rise'][kind]:.4f}")
+        told.append(f"LLaMA-7B {kind}: +{published['rise'][kind]}")
     ax.plot((1.5, 62.5), (floor, floor), color=INK, linewidth=1.2)
-    note(ax, 2.3, 1.4, f"bits per weight of {name}, scales included", ha="left")
-    last = list(models)[-1]
-    high, low = (models[last][kind]["other"] for kind in (kinds[3], kinds[-1]))
+    row = f"of LLaMA-7B: bits per weight, and how much its perplexity of {published['perplexity']} rises"
+    note(ax, 2.3, 2.2, row, ha="left")
     show(
         ax,
-        f"How many of the likeliest next tokens of a text are other ones than before. {last} keeps most of them down to "
-        f"{kinds[3]} ({high:.0%} are other ones); in {kinds[-1]} it is another model ({low:.0%}). The thin lines are "
-        "standard errors.",
-        "Bars for two models and six types. " + "; ".join(told),
+        "How many of the likeliest next tokens of a text are other ones than before (thin lines: standard errors; each "
+        "model reads its own kind of text). SmolLM2's bars down to Q4_K_M are too low, because it comes in Q4_1. In "
+        "the last row, what llama.cpp gives for a 7B.",
+        "Bars for two models and six types, and a row of numbers. " + "; ".join(told),
     )
 
 
@@ -122,7 +121,7 @@ def choices(cards: Mapping[str, Mapping[str, tuple[str, float]]], models: Sequen
     show(
         ax,
         "For each machine (rows) and each size of Qwen3 (columns), the type with the most bits that fits whole on the "
-        f"graphics card, beside {tokens:,} tokens of text, and what its weights take. Framed: the largest model in 4 "
-        "bits or more. Red: below 4 bits.",
+        f"graphics card, beside {tokens:,} tokens of text, and what its weights take. (The table of tokens stays in "
+        "ordinary memory.) Framed: the largest model in a type of 4 bits or more. Red: types of fewer.",
         "A table of types. " + "; ".join(told),
     )

@@ -1,9 +1,9 @@
 """The pictures of "Quantizing a model": levels under a bell, a block of Q4_K byte by byte, and one large channel."""
 
-from collections.abc import Mapping
 from statistics import NormalDist
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
 from llmnotes.plots.drawing import (
     NORMAL,
@@ -14,13 +14,12 @@ from llmnotes.plots.drawing import (
     canvas,
     cell,
     chart,
-    line,
     matrix,
     note,
     plus,
     show,
 )
-from llmnotes.plots.drawing_numbers import dots, fall, minus, nearest, number_line
+from llmnotes.plots.drawing_numbers import minus
 
 
 def usage(codes: np.ndarray, top: int) -> None:
@@ -43,13 +42,16 @@ def usage(codes: np.ndarray, top: int) -> None:
     )
 
 
-def bell(levels: Numbers, outermost: float) -> None:
-    """Draw the bell of the normal distribution, cut at NF4's levels; `outermost` is where on the bell the level 1 is."""
-    ax = canvas(31)
-    normal, borders = NormalDist(), outermost * np.asarray(levels, float)
-    reach, x0, width = 2.6, 3.0, 58.0
-    strong, pale = THINGS["weight"]
-    plot = chart(ax, x0, 11, width, 15, xlim=(-reach, reach), ylim=(0, 0.43), xticks=(), yticks=())
+def bell(levels: Numbers, outermost: float, groups: np.ndarray) -> None:
+    """Draw the bell cut at NF4's levels, and how the weights of real blocks spread over these levels.
+
+    `outermost` is where on the bell the level 1 lies; `groups` are blocks of weights, (blocks, weights).
+    """
+    ax = canvas(47)
+    normal, levels = NormalDist(), np.asarray(levels, float)
+    borders, reach, x0, width = outermost * levels, 2.6, 3.0, 58.0
+    (strong, pale), code = THINGS["weight"], THINGS["code"][0]
+    plot = chart(ax, x0, 27, width, 15, xlim=(-reach, reach), ylim=(0, 0.43), xticks=(), yticks=())
     plot.spines["left"].set_visible(False)
     xs = np.linspace(-reach, reach, 521)
     plot.fill_between(xs, [normal.pdf(x) for x in xs], color="#eef1f4", linewidth=0)
@@ -57,54 +59,33 @@ def bell(levels: Numbers, outermost: float) -> None:
         part = np.linspace(low, high, 25)
         plot.fill_between(part, [normal.pdf(x) for x in part], color=pale if i % 2 else "#b9dfc6", linewidth=0)
     plot.plot(xs, [normal.pdf(x) for x in xs], color=strong, linewidth=2)
+    for border in borders:
+        plot.plot((border,) * 2, (0, normal.pdf(border)), color=code, linewidth=1.2)
     places = x0 + (borders + reach) / (2 * reach) * width
-    for border, x in zip(borders, places, strict=True):
-        plot.plot((border,) * 2, (0, normal.pdf(border)), color=THINGS["code"][0], linewidth=1.2)
-        ax.plot((x, x), (6.4, 10.2), color=THINGS["code"][0], linewidth=1.8)
-    zero = int(np.abs(borders).argmin())
-    for k in (0, zero, len(borders) - 1):
-        note(ax, places[k], 4.8, minus(f"{levels[k]:.0f}"), colour="code", bold=True)
-    note(ax, x0, 2, "NF4's levels", NORMAL, "code", "left", bold=True)
-    shares = np.diff([normal.cdf(border) for border in borders])
-    tail = normal.cdf(borders[0])
+    zero, shares = int(np.abs(borders).argmin()), np.diff([normal.cdf(border) for border in borders])
     left = f"{zero} slices of {shares[0]:.1%}"
     right = f"{len(shares) - zero} slices of {shares[-1]:.1%}"
-    note(ax, x0, 29, f"left of 0: {left}", ha="left")
-    note(ax, x0 + width, 29, f"right of 0: {right}", ha="right")
-    note(ax, x0 + 2.6, 15.6, f"{tail:.1%}")
-    note(ax, x0 + width - 2.6, 15.6, f"{1 - normal.cdf(borders[-1]):.1%}")
+    note(ax, x0, 45, f"a bell: {left} left of 0, {right} right", NORMAL, "weight", "left", bold=True)
+
+    real = np.histogram(groups / np.abs(groups).max(axis=1, keepdims=True), levels)[0] / groups.size
+    for low, high, share in zip(places, places[1:], real, strict=False):
+        ax.add_patch(Rectangle((low, 6), high - low, 110 * share, facecolor=pale, edgecolor=strong, linewidth=1.2))
+    ax.plot((places[0], places[-1]), (6 + 110 / len(real),) * 2, color="black", linewidth=1.3, linestyle=(0, (4, 3)))
+    for place in places:
+        ax.plot((place, place), (3.6, 20.6), color=code, linewidth=0.8, alpha=0.5, zorder=0)
+        ax.plot((place, place), (3.6, 6), color=code, linewidth=1.8)
+    for k in (0, zero, len(borders) - 1):
+        note(ax, places[k], 2, minus(f"{levels[k]:.0f}"), colour="code", bold=True)
+    said = f"blocks of our matrix: {real.min():.1%} to {real.max():.1%}"
+    note(ax, x0, 23.4, said, NORMAL, "weight", "left", bold=True)
+    note(ax, 42, 2, "NF4's levels", NORMAL, "code", bold=True)
     show(
         ax,
-        "How common weights of each size are, if they follow the bell. Between two neighbouring levels of NF4 lies "
-        "always the same share of them, on each side of 0. So the levels are close together where weights are common.",
-        f"A bell curve in slices: {left}, {right}, and a rest outside. Each border is a level; they are dense in the "
-        "middle.",
-    )
-
-
-def landing(weights: np.ndarray, ways: Mapping[str, np.ndarray]) -> None:
-    """Draw where a few weights land on two or more sets of levels: {name: levels}."""
-    ax = canvas(15 * len(ways) + 0.5)
-    reach = np.abs(weights).max() * 1.1
-    told = []
-    for i, (name, levels) in enumerate(ways.items()):
-        y = 15 * (len(ways) - i) - 11.6
-        back = nearest(weights, levels)
-        lost = np.linalg.norm(back - weights) / np.linalg.norm(weights)
-        place = number_line(ax, y + 7.6, (-reach, reach))
-        ends = (levels[0], levels[np.abs(levels).argmin()], levels[-1])
-        names = [f"{value + 0.0:.3f}".replace("-0.000", "0").replace("0.000", "0") for value in ends]
-        number_line(ax, y, (-reach, reach), levels, ends, "code", names=names)
-        fall(ax, place(weights), place(back), y + 7.6, y)
-        dots(ax, place(weights), y + 7.6)
-        note(ax, 3, y + 10.2, f"{name}: {len(levels)} levels", NORMAL, "code", "left", bold=True)
-        note(ax, 61, y + 10.2, f"error {lost:.1%}", NORMAL, "error", "right")
-        told.append(f"{name}: error {lost:.1%}")
-    show(
-        ax,
-        f"Our {len(weights)} weights fall to the nearest level: evenly spaced ones above, those of NF4 below, which "
-        "are close together in the middle and far apart outside.",
-        "Weights over two rows of levels. " + "; ".join(told),
+        "Above, a bell: between two neighbouring levels of NF4 lies the same share of it, on each side of 0. Below, "
+        f"the shares of our matrix in blocks of {groups.shape[1]}, each divided by its largest weight. That bends the "
+        "bell, so they are only roughly equal (dashed).",
+        f"A bell curve in slices: {left}, {right}, and a rest outside. Below it, bars between the same levels, from "
+        f"{real.min():.1%} to {real.max():.1%}.",
     )
 
 
@@ -136,8 +117,9 @@ def super_block(data: np.ndarray, scales: Numbers, minima: Numbers) -> None:
         cell(ax, x, 2, 6.5, 3.2, str(int(minimum)), "scale", float(minimum) / 70)
     show(
         ax,
-        "A block of Q4_K; dark bytes are large. Below, the numbers that are packed into the 12 bytes: each of the eight "
-        "parts of 32 weights has a scale and a minimum, from 0 to 63. Two float16 numbers, d and dmin, bring them back.",
+        "A block of Q4_K; dark bytes are large. Below, the numbers that are packed into the 12 bytes: each of the "
+        "eight parts of 32 weights has a scale and a minimum, from 0 to 63. Two float16 numbers, d and dmin, bring "
+        "them back.",
         f"{len(data)} small cells in rows: two for d, two for dmin, twelve for scales and minima, 128 for codes; "
         "below, the scales and minima of the eight parts.",
     )
@@ -166,33 +148,37 @@ def channels(x: np.ndarray) -> None:
         ax,
         f"A dot for each of the {len(tops)} channels of what one layer reads. Channel {worst} stretches the step for "
         "all of them, up to the size of a typical number.",
-        f"Dots between 0.1 and 3, and a single one at {tops[worst]:.0f}; below, two dashed lines: a typical number, "
-        "and half a step.",
+        f"Dots, the others up to {np.sort(tops)[-2]:.1f}, and a single one at {tops[worst]:.0f}; below, two dashed "
+        "lines: a typical number, and half a step.",
     )
 
 
-def split(tokens: int, channels: int, large: int, outputs: int) -> None:
-    """Draw the two products of LLM.int8(): of `large` channels in floats, and of all others in 8 bits."""
+def split(x: np.ndarray, large: np.ndarray, outputs: int) -> None:
+    """Draw the two products of LLM.int8() for x, (tokens, channels): of the `large` channels, and of all others."""
+    tokens, channels = x.shape
+    at, strong = np.flatnonzero(large)[0] / channels, THINGS["error"][0]
     ax = canvas(34)
-    x = matrix(ax, 6, 21, 18, 8, "X", cols=f"{channels} channels", rows=f"{tokens}")
-    w = matrix(ax, 30, 18.5, 12, 13, "Wᵀ", "weight", cols=f"{outputs} outputs")
+    left = matrix(ax, 6, 21, 18, 8, cols=f"{channels} channels", rows=f"{tokens}")
+    right = matrix(ax, 30, 18.5, 12, 13, "", "weight", cols=f"{outputs} outputs")
+    note(ax, 8.5, 25, "X", NORMAL, bold=True)
+    note(ax, 36, 28.5, "Wᵀ", NORMAL, bold=True)
     note(ax, 27, 25, "×", 16)
-    strong = THINGS["error"][0]
-    ax.plot((10, 10), (x.y, x.y + x.h), color=strong, linewidth=4, solid_capstyle="butt", zorder=5)
-    ax.plot((w.x, w.x + w.w), (28, 28), color=strong, linewidth=4, solid_capstyle="butt", zorder=5)
-    note(ax, 43.5, 28.9, "red: a large channel,", ha="left", colour=strong)
-    note(ax, 43.5, 26.3, "and the weights it meets", ha="left", colour=strong)
-    arrow(ax, (10, 20.4), (6, 13.2), thing="error")
+    column, row = left.x + at * left.w, right.y + (1 - at) * right.h
+    ax.plot((column, column), (left.y, left.y + left.h), color=strong, linewidth=4, solid_capstyle="butt", zorder=5)
+    ax.plot((right.x, right.x + right.w), (row, row), color=strong, linewidth=4, solid_capstyle="butt", zorder=5)
+    note(ax, 43.5, 26.5, "red: a large channel,", ha="left", colour=strong)
+    note(ax, 43.5, 23.9, "and the weights it meets", ha="left", colour=strong)
+    arrow(ax, (column, 20.4), (7.5, 13.2), thing="error")
     arrow(ax, (27, 17.8), (36, 13.4))
-    line(ax, ((4, 4.5), (4, 12)), "error", 4)
+    ax.plot((4, 4), (4.5, 12), color=strong, linewidth=4, solid_capstyle="butt")
     note(ax, 6.6, 8.4, "×", 16)
-    line(ax, ((9, 8.4), (21, 8.4)), "error", 4)
-    note(ax, 10.5, 1.8, f"{large} of {channels}, in floats", colour=strong, bold=True)
+    ax.plot((9, 21), (8.4, 8.4), color=strong, linewidth=4, solid_capstyle="butt")
+    note(ax, 10.5, 1.8, f"{large.sum()} of {channels}, in floats", colour=strong, bold=True)
     plus(ax, 25.5, 8.4)
     matrix(ax, 30, 4.4, 16, 8, "X", small="int8")
     note(ax, 48.3, 8.4, "×", 16)
     matrix(ax, 50.6, 2.6, 11, 11, "Wᵀ", "weight", small="int8")
-    note(ax, 38, 1.8, f"the other {channels - large}", bold=True)
+    note(ax, 38, 1.8, f"the other {channels - large.sum()}", bold=True)
     show(
         ax,
         "LLM.int8(): a product of two matrices is a sum over channels, so it can be taken apart. The few channels with "

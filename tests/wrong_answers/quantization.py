@@ -72,10 +72,16 @@ WRONG = {
         "even": _q4_0(codes="np.clip(np.rint(block / scale) + 8, 0, 15)"),
         "cut": _q4_0(codes="np.clip(np.floor(block / scale + 8), 0, 15)"),
         "zeros": _q4_0(zeros=""),
-        "other": _q4_0("block.max() / -8"),
+        "largest": _q4_0("block.max() / -8"),
+        "swapped": _q4_0()
+        .replace("return scale, np", "return np")
+        .replace("15)", "15), scale")
+        .replace("0.0, np.full(32, 8)", "np.full(32, 8), 0.0"),
+        "other": _q4_0("np.abs(block).mean()"),
     },
     "14.3": {
         "no_zero": _affine("x.min()", "x.max()", codes="np.rint(x / scale) + zero"),
+        "unclipped": _affine(codes="np.rint(x / scale) + zero"),
         "unrounded": _affine(zero="-low / scale", codes="np.clip(np.rint(x / scale + zero), 0, 255)"),
         "symmetric": _affine("-np.abs(x).max()", "np.abs(x).max()"),
         "levels": _affine(most=256),
@@ -90,6 +96,8 @@ WRONG = {
         "gib": _choose("bits * parameters / 8 / 2**30"),
         "bytes": _choose("bits * parameters / 1e9"),
         "whole": _choose("math.floor(bits) * parameters / 8 / 1e9"),
+        "strict": _choose().replace("<=", "<"),
+        "none": _choose(nothing=" if fitting else None"),
         "nothing": _choose(nothing=""),
         "other": _choose(best="-row[2]"),
     },
