@@ -65,7 +65,7 @@ def ladder() -> None:
     models = {name: kept["models"][name.lower()]["types"] for name in ("Pebble", "SmolLM2")}
     published = kept["published"]
     ax = canvas(41)
-    kinds = list(published["rise"])
+    kinds = list(published["kl"])
     floor, unit, step = 12.8, 26, 61 / len(kinds)  # the bars' foot, units for 100%, and between two types
     told = []
     for k, (name, thing) in enumerate(zip(models, ("old", "attention"), strict=True)):
@@ -84,16 +84,16 @@ def ladder() -> None:
         middle = 1.5 + (i + 0.5) * step
         note(ax, middle, floor - 2, kind, NORMAL, bold=True)
         note(ax, middle, floor - 4.7, f"{published['bits'][kind]:.1f} bits")
-        note(ax, middle, floor - 7.4, f"+{published['rise'][kind]:.4f}")
-        told.append(f"LLaMA-7B {kind}: +{published['rise'][kind]}")
+        note(ax, middle, floor - 7.4, f"KL {published['kl'][kind]:.2g}")
+        told.append(f"{published['model']} {kind}: KL {published['kl'][kind]:.2g}")
     ax.plot((1.5, 62.5), (floor, floor), color=INK, linewidth=1.2)
-    row = f"of LLaMA-7B: bits per weight, and how much its perplexity of {published['perplexity']} rises"
-    note(ax, 2.3, 2.2, row, ha="left")
+    note(ax, 2.3, 2.2, f"bits per weight and KL of {published['model']}", ha="left")
+    ours, theirs = (models[name]["Q4_K_M"]["weight_error"] for name in ("SmolLM2", "Pebble"))
     show(
         ax,
         "How many of the likeliest next tokens of a text are other ones than before (thin lines: standard errors; each "
-        "model reads its own kind of text). SmolLM2's bars down to Q4_K_M are too low, because it comes in Q4_1. In "
-        "the last row, what llama.cpp gives for a 7B.",
+        "model reads its own kind of text). SmolLM2's bars of Q5_K_M and Q4_K_M are too low, because it comes "
+        f"in Q4_1: in Q4_K_M its weights are off by {ours:.0%}, Pebble's by {theirs:.0%}.",
         "Bars for two models and six types, and a row of numbers. " + "; ".join(told),
     )
 

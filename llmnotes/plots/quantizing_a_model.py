@@ -83,7 +83,7 @@ def bell(levels: Numbers, outermost: float, groups: np.ndarray) -> None:
         ax,
         "Above, a bell: between two neighbouring levels of NF4 lies the same share of it, on each side of 0. Below, "
         f"the shares of our matrix in blocks of {groups.shape[1]}, each divided by its largest weight. That bends the "
-        "bell, so they are only roughly equal (dashed).",
+        "bell, and they are no longer equal (dashed: equal shares).",
         f"A bell curve in slices: {left}, {right}, and a rest outside. Below it, bars between the same levels, from "
         f"{real.min():.1%} to {real.max():.1%}.",
     )
