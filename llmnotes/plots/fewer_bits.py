@@ -258,6 +258,26 @@ def three_or_four(weights: np.ndarray) -> None:
     )
 
 
+def _counts(side: Axes, codes: np.ndarray, top: int) -> None:
+    """Draw how many weights get each code from -top to top, as bars to the right."""
+    side.set(xticks=(), yticks=range(-top, top + 1), yticklabels=[minus(code) for code in range(-top, top + 1)])
+    side.spines["bottom"].set_visible(False)
+    side.tick_params(colors=THINGS["code"][0], length=0, pad=2)
+    for code in range(-top, top + 1):
+        count = int((codes == code).sum())
+        side.barh(code, count, color=THINGS["old" if code == 0 else "code"][0], height=0.8)
+        if count:
+            side.text(
+                count + 14,
+                code - 0.06,
+                f"{count}",
+                size=SMALL,
+                va="center_baseline",
+                color="black" if code else THINGS["error"][0],
+                weight="normal" if code else "bold",
+            )
+
+
 def row_on_grid(row: np.ndarray, scale: float, top: int, ours: slice) -> None:
     """Draw a whole row over the levels that its largest weight dictates, and how many weights each level gets."""
     ax = canvas(38)
@@ -287,34 +307,8 @@ def row_on_grid(row: np.ndarray, scale: float, top: int, ours: slice) -> None:
     note(plot, ours.start - 8, 0.78, "our eight", ha="left").set_bbox(
         {"facecolor": "white", "edgecolor": "none", "pad": 1}
     )
-    side = chart(
-        ax,
-        49.5,
-        5,
-        13,
-        30.5,
-        xlim=(0, 800),
-        ylim=(-limit / scale, limit / scale),
-        xticks=(),
-        yticks=range(-top, top + 1),
-    )
-    side.spines["bottom"].set_visible(False)
-    side.tick_params(colors=THINGS["code"][0], length=0, pad=2)
-    side.set_yticklabels([minus(code) for code in range(-top, top + 1)])
-    for code in range(-top, top + 1):
-        count = int((codes == code).sum())
-        side.barh(code, count, color=THINGS["old" if code == 0 else "code"][0], height=0.8)
-        if count:
-            side.text(
-                count + 14,
-                code - 0.06,
-                f"{count}",
-                size=SMALL,
-                va="center_baseline",
-                color="black" if code else THINGS["error"][0],
-                weight="normal" if code else "bold",
-            )
-    note(ax, 6.5, 36.8, "weights of the row, and the 15 levels", ha="left")
+    _counts(chart(ax, 49.5, 5, 13, 30.5, xlim=(0, 800), ylim=(-limit / scale, limit / scale)), codes, top)
+    note(ax, 6.5, 36.8, f"weights of the row, and the {2 * top + 1} levels", ha="left")
     note(ax, 63.5, 36.8, "code: how many", ha="right", colour="code")
     note(ax, 25.7, 1.2, "column of the row")
     share = np.mean(codes == 0)

@@ -232,30 +232,13 @@ def decision(
     ax = canvas(4.5 + height)
     x = 8
     unit = min(4.1, 35.3e9 / card)  # of a GB
-    ax.add_patch(
-        Rectangle(
-            (x, 1),
-            card / 1e9 * unit,
-            height,
-            facecolor=THINGS["old"][1],
-            edgecolor=THINGS["old"][0],
-            linewidth=1.4,
-        )
-    )
+    strong, pale = THINGS["old"]
+    ax.add_patch(Rectangle((x, 1), card / 1e9 * unit, height, facecolor=pale, edgecolor=strong, linewidth=1.4))
     note(ax, x, height + 2.9, f"a card of {card / 1e9:.2f} GB", NORMAL, ha="left", bold=True)
     note(ax, 63, height + 2.9, "room for text", NORMAL, "stream", "right", bold=True)
-    ax.add_patch(
-        Rectangle(
-            (x + (card - taken) / 1e9 * unit, 1),
-            taken / 1e9 * unit,
-            height,
-            facecolor="white",
-            alpha=0.8,
-            edgecolor=THINGS["old"][0],
-            hatch="///",
-            linewidth=0,
-        )
-    )
+    corner, width = (x + (card - taken) / 1e9 * unit, 1), taken / 1e9 * unit
+    hatched = {"facecolor": "white", "alpha": 0.8, "edgecolor": strong, "hatch": "///", "linewidth": 0}
+    ax.add_patch(Rectangle(corner, width, height, **hatched))
     told = []
     for i, (name, (weights, per_token, most)) in enumerate(models.items()):
         top = height - 17.5 * i + 1
