@@ -33,7 +33,7 @@ def quantize_full(w: np.ndarray, bits: int, block: int) -> tuple[np.ndarray, np.
     """Return codes and scales as `quantize` does, but with all patterns: the largest weight gets the lowest code.
 
     >>> quantize_full(np.array([0.8, -0.1, 0.2, -1.6]), 4, 2)[0].tolist()
-    [[-8, 1], [-1, -8]]
+    [[-8, 1], [1, -8]]
     """
     blocks = w.reshape(-1, block)
     low = -(2 ** (bits - 1))
