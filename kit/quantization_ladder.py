@@ -15,12 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from llmnotes import pebble
 from llmnotes.course.glossary import entries
 from llmnotes.evaluation import held_out_text, log_probs, matrices, with_weights
+from llmnotes.evaluation.ruler import standard_error
 from llmnotes.fit import fit
+from llmnotes.formats.gguf.families import LAYER
 from llmnotes.models import open_model
 from llmnotes.models.opening import LanguageModel
 from llmnotes.pebble.answering import answerer
@@ -43,16 +44,6 @@ PUBLISHED = {  # wikitext-2's test against FP16, without importance matrix; `oth
     },
     "other": {"Q8_0": 0.02326, "Q6_K": 0.03969, "Q4_K_M": 0.08099, "Q2_K": 0.28862},
 }
-ROLES = {  # transformers' names of matrices, and GGUF's
-    "q_proj": "attn_q",
-    "k_proj": "attn_k",
-    "v_proj": "attn_v",
-    "o_proj": "attn_output",
-    "gate_proj": "ffn_gate",
-    "up_proj": "ffn_up",
-    "down_proj": "ffn_down",
-    "embed_tokens": "token_embd",
-}
 
 
 def gguf_name(name: str) -> str:
@@ -61,9 +52,10 @@ def gguf_name(name: str) -> str:
     >>> gguf_name("model.layers.3.mlp.down_proj.weight"), gguf_name("model.embed_tokens.weight")
     ('blk.3.ffn_down.weight', 'token_embd.weight')
     """
-    parts = name.split(".")
-    layer = f"blk.{parts[parts.index('layers') + 1]}." if "layers" in parts else ""
-    return f"{layer}{ROLES[parts[-2]]}.weight"
+    if "embed_tokens" in name:
+        return "token_embd.weight"
+    _, _, number, role = name.removesuffix(".weight").split(".", 3)  # model.layers.3.mlp.down_proj
+    return f"blk.{number}.{LAYER[role]}.weight"
 
 
 def quantized(tensors: dict[str, np.ndarray], file_type: str, groups: int) -> tuple[dict[str, np.ndarray], float]:
@@ -77,12 +69,6 @@ def quantized(tensors: dict[str, np.ndarray], file_type: str, groups: int) -> tu
         size += data.nbytes
         back[name] = blocks.dequantize(data, kind, (x.size // 256, 256)).reshape(x.shape)
     return back, 8 * size / sum(x.size for x in tensors.values())
-
-
-def error_of_mean(values: torch.Tensor) -> float:
-    """Return the standard error of a mean over neighbouring positions, from the means of pieces of 64."""
-    means = [piece.mean().item() for piece in values.double().split(64)]
-    return float(np.std(means, ddof=1) / math.sqrt(len(means)))
 
 
 def measured(lm: LanguageModel, text: str) -> dict:
@@ -106,9 +92,9 @@ def measured(lm: LanguageModel, text: str) -> dict:
         other = (before.argmax(-1) != after.argmax(-1)).double()
         found[name] |= {
             "kl": round(kl.double().mean().item(), 6),
-            "kl_error": round(error_of_mean(kl), 6),
+            "kl_error": round(standard_error(kl.double()), 6),
             "other": round(other.mean().item(), 4),
-            "other_error": round(error_of_mean(other), 4),
+            "other_error": round(standard_error(other), 4),
         }
         if questions:
             right = pebble.score(answerer(model, lm.tokenizer), questions).accuracy

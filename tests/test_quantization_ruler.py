@@ -10,7 +10,7 @@ import torch
 
 from llmnotes.errors import NotQuantizable, UnknownName
 from llmnotes.evaluation import Ruler, held_out_text, kl_divergence, matrices, perplexity, ruler, texts, with_weights
-from llmnotes.evaluation.ruler import _standard_error
+from llmnotes.evaluation.ruler import standard_error
 from llmnotes.evaluation.weights import effective_weight
 from llmnotes.models import open_model
 from llmnotes.pebble import exam, score
@@ -152,8 +152,8 @@ def test_no_text_of_the_ruler_was_in_training():
 
 def test_the_standard_error_is_that_of_the_means_of_64_positions():
     values = torch.cat([torch.full((64,), 1.0), torch.full((64,), 3.0)])
-    assert _standard_error(values) == pytest.approx(1.0)  # the means are 1 and 3: sqrt(2) over sqrt(2)
-    assert math.isnan(_standard_error(values[:64]))
+    assert standard_error(values) == pytest.approx(1.0)  # the means are 1 and 3: sqrt(2) over sqrt(2)
+    assert math.isnan(standard_error(values[:64]))
 
 
 def test_the_best_levels_for_normal_numbers_are_the_published_ones():

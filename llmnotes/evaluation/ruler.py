@@ -119,8 +119,8 @@ class Ruler:
             right,
             wilson_interval(right, len(self.questions)),
             Noise(
-                _standard_error(kl),
-                perplexity * _standard_error(loss - before),
+                standard_error(kl),
+                perplexity * standard_error(loss - before),
                 math.sqrt(right * (1 - right) / max(1, len(self.questions))),
             ),
         )
@@ -177,7 +177,7 @@ def _truth(tokenizer: "PreTrainedTokenizerBase", text: str) -> "torch.Tensor":
     return torch.cat([piece[1:] for piece in ids.split(WINDOW)])
 
 
-def _standard_error(values: "torch.Tensor") -> float:
+def standard_error(values: "torch.Tensor") -> float:
     """Return the standard error of the mean of `values` (positions,), whose neighbours are not independent."""
     means = np.array([piece.mean().item() for piece in values.split(64)])
     return float(means.std(ddof=1) / math.sqrt(len(means))) if len(means) > 1 else math.nan
