@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llmnotes.exercises import BY_NOTEBOOK
-from llmnotes.exercises.calibrated_quantization import CODES, words_of
+from llmnotes.exercises.gptq import CODES, words_of
 
 CALLS = re.compile(r"[\w)\]]\(|\w\[|[&@] | // | \*\* ")  # what makes words between backticks a piece of code to run
 SKETCH = re.compile(
@@ -42,7 +42,7 @@ NAMES: dict[str, dict] = {
     "14.2": {"x": X[0]},
     "15.1": {"a": X, "b": X[:, 0], "x": np.ones(4)},
     "15.2": {"word": words_of(CODES).min()},  # an int32, and a negative one
-    "15.4": {"merit": X},
+    "16.2": {"merit": X},
     "19.2": {"levels": X[0], "codes": np.array([0, 1])},
     "19.3": {"x": X[0], "levels": X[1]},
     "22.2": {"ids": [0, 1]},

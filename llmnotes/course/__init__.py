@@ -69,7 +69,8 @@ PARTS = (
         {
             "13_numbers_in_fewer_bits": "Numbers in fewer bits",
             "14_quantizing_a_model": "Quantizing a model",
-            "15_calibrated_quantization": "Calibrated quantization",
+            "15_gptq": "GPTQ",
+            "16_other_ways_to_save": "Other ways to save",
         },
     ),
     Part(

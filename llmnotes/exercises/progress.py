@@ -1,6 +1,6 @@
 """What this reader has solved, and the answers: one small file in the reader's home, which processes share by a lock.
 
-The file is JSON: {"version": 4, "solved": ["00.1", ...], "answers": {"00.1": "def ...", ...}}. An exercise that gets
+The file is JSON: {"version": 5, "solved": ["00.1", ...], "answers": {"00.1": "def ...", ...}}. An exercise that gets
 another number gets a new version of the file and a line in `MOVED`.
 """
 
@@ -13,11 +13,12 @@ from pathlib import Path
 from llmnotes.errors import CannotWrite, FileBroken, FileUnreadable, LLMNotesError, UnknownName
 from llmnotes.home import home
 
-VERSION = 4
+VERSION = 5
 MOVED = {  # version of a file: exercises that have another number in the next
     1: {"09.2": "09.3", "09.3": "09.4"},
     2: {"11.2": "11.3", "11.3": "12.1", "11.4": "12.3", "11.5": "12.2"},
     3: {f"13.{number}": f"14.{number}" for number in (1, 2, 3, 4)},
+    4: {"15.3": "16.1", "15.4": "16.2"},
 }
 Kept = dict[str, str]  # id of a solved exercise: the reader's answer, "" where it has no source
 

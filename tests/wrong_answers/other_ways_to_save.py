@@ -1,0 +1,70 @@
+"""Typical wrong answers to the exercises of lesson 16: {exercise: {key of its hint: source}}."""
+
+_SMOOTH = '''import numpy as np
+
+
+def smooth(activations, weights, alpha):
+    """Return a scale for each channel; activations (tokens, channels), weights (outputs, channels)."""
+    largest, heaviest = {sizes}
+    return {scales}'''
+_SIZES = "np.abs(activations).max(axis=0), np.abs(weights).max(axis=0)"
+
+
+def _smooth_source(scales: str = "largest ** alpha / heaviest ** (1 - alpha)", sizes: str = _SIZES) -> str:
+    return _SMOOTH.format(sizes=sizes, scales=scales)
+
+
+_TWO = '''import numpy as np
+
+
+def two_of_four(weight, norms):
+    """Return weight (rows, columns), where two of each four neighbours in a row are 0; norms is (columns,)."""
+    merit = {merit}
+    {places}
+    return {last}'''
+_PLACES = (
+    "fours = merit.reshape(-1, 4)\n"
+    "    keep = np.argsort(np.argsort(fours, axis=1), axis=1) >= 2\n"
+    "    keep = keep.reshape(weight.shape)"
+)
+
+
+_ONCE = "np.argsort(fours, axis=1)"
+
+
+def _two_source(merit="np.abs(weight) * norms", places: str = _PLACES, last: str = "np.where(keep, weight, 0)") -> str:
+    return _TWO.format(merit=merit, places=places, last=last)
+
+
+WRONG = {
+    "16.1": {
+        "upside_down": _smooth_source("heaviest ** (1 - alpha) / largest ** alpha"),
+        "swapped": _smooth_source("largest ** (1 - alpha) / heaviest ** alpha"),
+        "one_alpha": _smooth_source("largest ** alpha / heaviest ** alpha"),
+        "half": _smooth_source("np.sqrt(largest / heaviest)"),
+        "mean": _smooth_source(sizes=_SIZES.replace(".max(", ".mean(")),
+        "no_abs": _smooth_source(
+            "np.abs(largest) ** alpha / np.abs(heaviest) ** (1 - alpha)",
+            "activations.max(axis=0), weights.max(axis=0)",
+        ),
+        "product": _smooth_source("largest ** alpha * heaviest ** (1 - alpha)"),
+        "one_number": _smooth_source(sizes=_SIZES.replace(".max(axis=0)", ".max()")),
+        "other": _smooth_source("largest / heaviest"),
+    },
+    "16.2": {
+        "magnitude": _two_source("np.abs(weight)"),
+        "row": _two_source(places="keep = np.argsort(np.argsort(merit, axis=1), axis=1) >= weight.shape[1] // 2"),
+        "columns": _two_source(
+            places=_PLACES.replace("merit.reshape", "merit.T.reshape").replace(
+                "keep.reshape(weight.shape)", "keep.reshape(weight.T.shape).T"
+            )
+        ),
+        "least": _two_source(places=_PLACES.replace(">= 2", "< 2")),
+        "signs": _two_source("weight * norms"),
+        "norms_alone": _two_source("np.broadcast_to(norms, weight.shape)"),
+        "divided": _two_source("np.abs(weight) / norms"),
+        "weighed": _two_source(last="np.where(keep, weight, 0) * norms"),
+        "argsort_once": _two_source(places=_PLACES.replace("np.argsort(np.argsort(fours, axis=1), axis=1)", _ONCE)),
+        "other": _two_source(places=_PLACES.replace(">= 2", ">= 1")),
+    },
+}
