@@ -106,6 +106,15 @@ def test_without_anything_to_learn_it_is_rounding():
     assert (found.codes[:, 10:20] == expected[:, 10:20]).all() and (found.codes != expected).any()
 
 
+def test_a_damping_above_the_mean_is_only_a_large_one():
+    x = torch.randn(256, 32, generator=torch.Generator().manual_seed(0)) @ torch.ones(32, 32).tril()
+    weight, h = torch.randn(16, 32, generator=torch.Generator().manual_seed(1)), gptq.hessian(x)
+    errors = [gptq.output_error(weight, gptq.quantize(weight, h, 3, damp=damp), h) for damp in (0.01, 3.0, 1e6)]
+    assert errors[0] < errors[1] < errors[2]
+    still = gptq.quantize(weight, torch.diag(h.diagonal()), 3)  # a diagonal moves nothing
+    assert errors[2] == pytest.approx(gptq.output_error(weight, still, h), rel=0.02)
+
+
 def test_matrices_without_an_inverse_are_damped():
     weight, x = layer(tokens=3)  # rank 3 of 96
     for h in (gptq.hessian(x), torch.ones(96, 96)):

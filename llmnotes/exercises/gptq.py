@@ -1,4 +1,4 @@
-"""The exercises of lesson 15: making up for an error, and codes that cross words."""
+"""The exercises of lesson 15: making up for an error, codes that cross words, and reading a layer of a file."""
 
 import numpy as np
 
@@ -59,6 +59,40 @@ def check_unpack(answer: Answer) -> str | None:
         "centred": CODES - 4,
     }
     return recognize(answer(words.copy()), CODES, mistakes)
+
+
+def _layers() -> list[tuple[np.ndarray, ...]]:
+    """Return two layers as (codes, scales, zeros less one, g_idx): groups in order, and scattered ones."""
+    random, layers = np.random.default_rng(9), []
+    for g_idx in (np.arange(8) // 4, np.array([1, 0, 2, 0, 1, 1, 2, 0])):
+        groups = g_idx.max() + 1
+        codes = random.integers(0, 16, (8, 3))  # (inputs, outputs), as qweight holds them
+        scales, zeros = random.uniform(0.1, 1, (groups, 3)).round(2), random.integers(5, 10, (groups, 3))
+        layers.append((codes, scales, zeros, g_idx))
+    return layers
+
+
+def check_read_layer(answer: Answer) -> str | None:
+    """Return None for the weights of two layers, or which mistake they look like."""
+
+    def weights(layer, one=1, sign=1, turned=True, scattered=True) -> np.ndarray:
+        codes, scales, zeros, g_idx = layer
+        group = g_idx if scattered else np.arange(len(g_idx)) * len(scales) // len(g_idx)
+        found = scales[group] * sign * (codes - (zeros[group] + one))
+        return found.T if turned else found
+
+    layers = _layers()
+    found = [answer(*(part.copy() for part in layer)) for layer in layers]
+    mistakes = {
+        "no_one": [weights(layer, one=0) for layer in layers],
+        "one_less": [weights(layer, one=-1) for layer in layers],
+        "no_zero": [(layer[1][layer[3]] * layer[0]).T for layer in layers],
+        "middle": [(layer[1][layer[3]] * (layer[0] - 8)).T for layer in layers],
+        "order": [weights(layer, scattered=False) for layer in layers],
+        "sign": [weights(layer, sign=-1) for layer in layers],
+        "unturned": [weights(layer, turned=False) for layer in layers],
+    }
+    return recognize(found, [weights(layer) for layer in layers], mistakes)
 
 
 EXERCISES = [
@@ -125,6 +159,37 @@ goes on in the lowest bits of the next. A word with its highest bit set reads as
             "signed": "right up to a negative word: its sign spills into all higher bits. Take the sign away first.",
             "centred": "the zero point is already subtracted. Asked for are the codes, from 0 to 7.",
             "other": "the codes differ. By hand: the word 7 begins with the code 7, the word 8 with the codes 0 and 1.",
+        },
+    ),
+    Exercise(
+        id="15.3",
+        title="Read a layer",
+        level="medium",
+        minutes=15,
+        task="""A colleague's program loads a GPTQ file, and the model talks nonsense. Write the reader that works:
+`read_layer(codes, scales, zeros, g_idx)` gets the numbers of one layer as they stand in the file, unpacked: `codes`
+`(inputs, outputs)`, `scales` and `zeros` `(groups, outputs)`, and `g_idx` `(inputs,)`, which says for each input which
+group it belongs to. The file stores each zero point less one. Return the weights as PyTorch keeps them, `(outputs,
+inputs)`.""",
+        clue="`scales[g_idx]` has a row for each input: the scales of its group. Which way round does PyTorch keep a "
+        "layer's weights?",
+        name="read_layer",
+        stub='''def read_layer(codes, scales, zeros, g_idx):
+    """Return the weights of a GPTQ layer, (outputs, inputs)."""
+    ...''',
+        solution='''def read_layer(codes, scales, zeros, g_idx):
+    """Return the weights of a GPTQ layer, (outputs, inputs)."""
+    return (scales[g_idx] * (codes - (zeros[g_idx] + 1))).T''',
+        check=check_read_layer,
+        hints={
+            "no_one": "every weight is off by one step: the file stores each zero point less one.",
+            "one_less": "every weight is off by two steps: the one must come back to the zero point, so add it.",
+            "no_zero": "here code 0 stands for 0. The zero point says which code does.",
+            "middle": "here code 8 stands for 0 everywhere. The file says for each group which code does.",
+            "order": "right for a file whose groups lie in order. With act-order they are scattered: g_idx says where.",
+            "sign": "all signs are turned round: a code above the zero point is a positive weight.",
+            "unturned": "the numbers are right and lie on their side: PyTorch keeps a layer as (outputs, inputs).",
+            "other": "the weights differ. By hand: code 9, zero 7 in the file and scale 0.5 make 0.5 · (9 − 8) = 0.5.",
         },
     ),
 ]

@@ -140,7 +140,7 @@ def _cholesky_of_inverse(hessian: torch.Tensor, damp: float) -> torch.Tensor:
     """Return the upper triangle U with UᵀU = H⁻¹. Its row i holds what is done to the columns after i, once the
     columns before are fixed (section 3.3, step 3)."""
     mean = hessian.diagonal().mean()
-    while damp <= 1:
+    while True:
         damped = hessian.clone()
         damped.diagonal().add_(damp * mean)
         lower, failed = torch.linalg.cholesky_ex(damped)
@@ -149,6 +149,8 @@ def _cholesky_of_inverse(hessian: torch.Tensor, damp: float) -> torch.Tensor:
             if not failed and upper.isfinite().all():
                 return upper
         damp = max(10 * damp, 1e-4)
+        if damp > 1:
+            break
     raise NotQuantizable("The Hessian is no sum of squares of inputs; compute it with `hessian` from the inputs.")
 
 

@@ -26,6 +26,20 @@ def _unpack_source(whole: str = _WHOLE, last: str = _SHIFTS) -> str:
     return _UNPACK.format(whole=whole, last=last)
 
 
+_READ = '''import numpy as np
+
+
+def read_layer(codes, scales, zeros, g_idx):
+    """Return the weights of a GPTQ layer, (outputs, inputs)."""
+    return {line}'''
+_WEIGHTS = "(scales[g_idx] * (codes - (zeros[g_idx] + 1))).T"
+
+
+def _read_source(old: str, new: str) -> str:
+    assert old in _WEIGHTS
+    return _READ.format(line=_WEIGHTS.replace(old, new))
+
+
 WRONG = {
     "15.1": {
         "unmoved": _make_up_source("return weights[1:]"),
@@ -58,5 +72,17 @@ WRONG = {
         "signed": _unpack_source(_WHOLE.replace("(int(word) & 0xFFFFFFFF)", "int(word)")),
         "centred": _unpack_source(last=_SHIFTS.replace("[whole >> 3 * place & 7", "[(whole >> 3 * place & 7) - 4")),
         "other": _unpack_source(last=_SHIFTS.replace("3 * place", "2 * place")),
+    },
+    "15.3": {
+        "no_one": _read_source("(zeros[g_idx] + 1)", "zeros[g_idx]"),
+        "one_less": _read_source("+ 1", "- 1"),
+        "no_zero": _read_source("(codes - (zeros[g_idx] + 1))", "codes"),
+        "middle": _read_source("(zeros[g_idx] + 1)", "8"),
+        "order": _read_source("scales[g_idx]", "scales[np.arange(len(g_idx)) * len(scales) // len(g_idx)]").replace(
+            "zeros[g_idx]", "zeros[np.arange(len(g_idx)) * len(scales) // len(g_idx)]"
+        ),
+        "sign": _read_source("codes - (zeros[g_idx] + 1)", "zeros[g_idx] + 1 - codes"),
+        "unturned": _read_source(".T", ""),
+        "other": _read_source("scales[g_idx] *", "scales[g_idx] ** 2 *"),
     },
 }

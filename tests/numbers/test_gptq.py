@@ -1,0 +1,203 @@
+"""Every number that notebook 15 says in words is computed again, and its findings are tried on other cases."""
+
+import json
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from llmnotes.pebble.corpus import documents
+from llmnotes.quantization import gptq as library
+from llmnotes.quantization.models.layerwise import token_windows
+from tests.numbers.prose import WORDS, Prose
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    return Prose("15")
+
+
+@pytest.fixture(scope="module")
+def values(lesson):
+    return lesson.run()
+
+
+def test_the_numbers_of_two_weights(lesson, values):
+    says, x, error = lesson.says, values["x"], values["error"]
+    w, w3 = np.array([0.4, 0.3]), values["w"]
+    says("It has two weights, {} and {}", *w)
+    says(f"{WORDS[len(x)].capitalize()} tokens come by.")
+    says("Its error is {:.2f}, and that of the nearest pair {:.2f}. Rounding {} up to {}", 1.62, 7.62, 0.4, 1)
+    values["w"] = w  # the lesson's function reads the weights of its section
+    by_pair = {pair: error(pair) for pair in ((0, 0), (1, 0), (0, 1), (1, 1))}
+    values["w"] = w3
+    assert {pair: round(found, 2) for pair, found in by_pair.items()} == {
+        (0, 0): 7.62,
+        (1, 0): 1.62,
+        (0, 1): 2.82,
+        (1, 1): 26.82,
+    }
+    says("Each weight may become {} or {}", 0, 1)
+    says("a {} and {}, the nearest numbers", 0, 0)
+    says("b {} and {}", 1, 0)
+    says("c {} and {}", 1, 1)
+    says(
+        "Four tokens with two inputs each, the two weights, and the four outputs: {:.1f}, {:.1f}, {:.1f}, {:.1f}",
+        *x @ w,
+    )
+    says("Rounded to 0 and 0 the errors of the two weights add up, and the squares make {:.2f};", by_pair[0, 0])
+    says("rounded to 1 and 0 they partly cancel, {:.2f}.", by_pair[1, 0])
+    for _ in range(2):  # both pictures of the valley
+        says("The corners: 0 and 0: {:.2f}, 1 and 0: {:.2f}, 0 and 1: {:.2f}, 1 and 1: {:.2f}", *by_pair.values())
+    says("Round the first one, to {}. That's an error of {}", 0, 0 - w[0])
+    says("From {:.2f} down to {:.2f}, and nothing was tried out", by_pair[0, 0], by_pair[0, 1])
+    assert round(values["moved"], 2) == 0.63 and round(values["moved_first"], 2) == 0.7
+    says("A row of Pebble has {} weights", values["W"].shape[1])
+
+
+def test_the_numbers_of_three_weights(lesson, values):
+    says, w, X = lesson.says, values["w"], values["X"]
+    H = X.T @ X
+    says("its third weight is {}", w[2])
+    says("A matrix of {} rows and {} columns", *X.shape)
+    says("the products of its columns: " + str(H.tolist()))
+    states = values["states"]
+    says(
+        "Rows of {} cells: at first {:.2f}, {:.2f}, {:.2f}; after the last step {:.0f} {:.0f} {:.0f}.",
+        3,
+        *w,
+        *states[-1],
+    )
+    delta = np.rint(w) - w
+    assert round(delta @ H @ delta, 2) == 16.01  # in the print line
+    moves = values["moves"]
+    says("if column 1 ends up 1 too high, column 2 moves by {:.2f} and column 3 by {:.2f}", *moves[0, 1:])
+    says("The row below says what column {} asks of column {}", 2, 3)
+    says("(framed: columns {} and {})", 1, 2)
+    pair = H[:2, :2]  # E = 15 d1^2 + 30 d1 d2 + 18 d2^2 = 18 (d2 + 15/18 d1)^2 + 2.5 d1^2
+    assert (pair[0, 0], 2 * pair[0, 1], pair[1, 1]) == (15, 30, 18)
+    assert pair[0, 0] - pair[0, 1] ** 2 / pair[1, 1] == pytest.approx(2.5)
+    says("The {} changes no decision.", 2)
+    says("the bracket is {} when", 0)
+    says("And with {} weights?", 768)
+    says("With three weights you do it twice, with {} it's {} times", 768, 767)
+    says("A layer of Pebble has {} rows", values["W"].shape[0])
+    says("with {:,} inputs, thousands of times the work of one", 14336)
+    assert 2000 < sum(k**3 for k in range(14336)) / 14336**3 < 4000
+
+
+def test_the_numbers_of_the_matrix(lesson, values):
+    says, W, read = lesson.says, values["W"], values["read"]
+    says("And the library, on all {} matrices?", len(read))
+    of_weights, of_outputs = values["of_weights"], values["of_outputs"]
+    worse = sum(e[1] > e[0] for e in of_weights.values())
+    better = sum(e[1] < e[0] for e in of_outputs.values())
+    says(f"A line for each of Pebble's {len(read)} matrices at {{}} bits, the thick one is ours.", 3)
+    says("in {} of {}, and its outputs, on tokens it has not seen, are nearer in {}", worse, len(read), better)
+    says("The first {} rows of the matrix", 48)
+    hessian = values["H"] + 0.01 * values["H"].diagonal().mean() * np.eye(768)
+    for done in (128, 384, 640):
+        off = (values["by_hand"] - W)[:, :done]
+        moved = np.abs(off @ np.linalg.solve(hessian[done:, done:], hessian[done:, :done]).T).mean()
+        says("after {} columns the waiting ones have moved by {:.3f} on average", done, moved)
+    assert np.abs(values["nearest"] - values["back"][values["name"]][0].numpy()).mean() < 1e-3  # plain rounding
+
+
+def test_the_numbers_of_the_calibration(lesson, values):
+    says, lm, kl = lesson.says, values["lm"], values["kl"]
+    says("That took {:,} tokens", sum(batch.numel() for batch in values["windows"]))
+    tokens = sum(batch.numel() for batch in values["few"])
+    assert round(tokens, -2) == 200
+    says("with four short stories, about {} tokens. At {} bits the KL gets", 200, 3)
+    for seed in (11, 12, 13):  # "two or three times as bad as with no data at all"
+        stories = [document.text for document in documents(4, seed=seed)]
+        assert 1.5 < values["calibrated"](3, list(token_windows(stories, lm.tokenizer))) / kl[3][0] < 4
+    squares = " ".join(str(n * n) for n in range(1500))
+    windows = list(token_windows([squares], lm.tokenizer, tokens=4096))
+    says("We tried {:,} tokens of square numbers", sum(batch.numel() for batch in windows))
+    says('("{} {} {} {} {} …")', *squares.split()[:5])
+    assert 0.9 < values["calibrated"](3, windows) / kl[3][0] < 1.12
+    on_seen, on_new, nearest = (
+        values["on_seen"],
+        values["on_new"],
+        values["output_error"](values["nearest"], values["H_new"]),
+    )
+    says("it looks excellent ({:.0%})", on_seen[0])
+    says("worse than plain rounding ({:.0%} against {:.0%})", on_new[0], nearest)
+    says("Two curves over {} to {:,} tokens.", values["counts"][0], values["counts"][-1])
+    says("rises from {:.1%} to {:.1%}", on_seen[0], on_seen[-1])
+    says("on new tokens falls from {:.1%} to {:.1%}", on_new[0], on_new[-1])
+    says("A layer with {} inputs has {} directions. From {} tokens it learns about {}", 768, 768, 128, 128)
+    assert np.linalg.matrix_rank(values["seen"][:128]) == 128
+
+
+def test_the_numbers_of_the_settings(lesson, values):
+    says, rows = lesson.says, values["rows"]
+    says("Left {} bits, right {} bits", 3, 4)
+    for name, found in rows.items():
+        for bits, group, _, error in found:
+            says(f"{name} {bits} bits, groups of {group}: {{:.1%}}", error)
+    for a, b in zip(*rows.values(), strict=True):
+        assert b[3] < a[3]  # "GPTQ lowers every point"
+    says("With groups of {}, that's", 128)
+    says("Most files have {} bits and groups of {}.", 4, 128)
+    says("on our matrix, at {} bits.", 3)
+    shares, damped = values["shares"], values["damped"]
+    few, many = damped.values()
+    at = int(np.argmin(many))
+    says("lowest at {:g} ({:.1%})", shares[at], many[at])
+    says("a lot of it still brings {:.1%}.", min(few))
+    for tokens, errors in damped.items():
+        said = ", ".join(f"{share:g}: {error:.1%}" for share, error in zip(shares, errors, strict=True))
+        says(f"{tokens:,} tokens: {said}")
+    says("Files usually say {} to {}", 0.01, 0.1)  # as gptqmodel's and auto-gptq's defaults have been
+    says("the larger inputs ({:.0f} against {:.0f} on the diagonal", 18, 15)
+    searched = []
+    for layer, inputs in values["read"].items():
+        weight = values["lm"].model.get_submodule(layer).weight.detach()
+        h, h_new = (library.hessian(half) for half in inputs.chunk(2))
+        found = library.quantize(weight, h, 3, 128, order="natural", search=True)
+        searched.append(library.output_error(weight, found, h_new))
+    plain = [errors[1] for errors in values["of_outputs"].values()]
+    assert 0.13 < 1 - np.mean(searched) / np.mean(plain) < 0.17
+    says("takes away another {:.0%} of the outputs' error, on average over the {} matrices", 0.15, len(plain))
+
+
+def test_every_number_in_the_prose_is_computed_again(lesson, values):
+    says = lesson.says
+    says("rounds a matrix of any model to {} bits", 3)
+    says("PyTorch has no type of {} bits", 4)
+    says("eight codes share a word of {} bits", 32)
+    says("Eight codes of {} bits lie in one word of {} bits", 4, 32)
+    says(f"Eight cells with the codes {', '.join(map(str, values['codes']))};")
+    says("the bits of the word {}.", values["value"])
+    says("down to the words of {} bits", 32)
+    says("The file keeps words of {} bits", 32)
+    says("a {} in the file means that code {} stands for {}", 7, 8, 0)
+    assert hex(int(values["tensors"]["qzeros"][0, 0]) & 0xFFFFFFFF) == "0x77777777"
+    kept, W = values["kept"], values["W"]
+    total = sum(nbytes for _, nbytes in kept.values())
+    says("In place of one matrix of {:,} bytes a GPTQ file has four small ones of {:,} together.", 2 * W.size, total)
+    for name, (shape, _) in kept.items():
+        says(f"{name} {' × '.join(map(str, shape))}")
+    sample = json.loads((resources.files("llmnotes") / "gptqmodel_sample.json").read_text("utf-8"))
+    says("in the KL of the whole model at {} bits we saw no gain", 3)
+    says("Each group has a scale of {} bits", 16)
+    says(
+        "the KL was {:.4f} (rounded to the nearest: {:.4f})",
+        sample["KL of GPTQConfig's"],
+        sample["KL of plain rounding"],
+    )
+    says("with the same logits to {:.3f}", sample["largest difference of logits"])
+    says("we ran these lines on Pebble at {} bits", 3)
+    lesson.finish(
+        r"n − 1 weights",
+        r"Three words hold 32 codes",
+        r"gptq_v2",
+        r"Qwen3-8B",
+        r"K-quant of lesson 14",
+        r"codes of 3 bits",
+        r"int32",
+    )
