@@ -4,7 +4,10 @@ The fourth measure is the accuracy in Pebble's exam, which is in `llmnotes.pebbl
 """
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
 
 from llmnotes.errors import UnknownName
 
@@ -91,6 +94,33 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+class Flips(NamedTuple):
+    """How many questions got wrong and how many right, the change of the mark, and that change's standard error."""
+
+    lost: int
+    won: int
+    change: float
+    noise: float
+
+
+def flips(before: Sequence[bool], after: Sequence[bool]) -> Flips:
+    """Compare two models on the same questions: `before` and `after` say which answers were right.
+
+    Two marks with their own standard errors look alike long before this does: both models stumble over the same hard
+    questions, and only those that one gets right and the other doesn't tell them apart (McNemar 1947, *Note on the
+    sampling error of the difference between correlated proportions*). The error is that of the mean difference. It takes
+    the questions as independent of each other. Raises ValueError for other numbers of questions.
+
+    >>> flips([True, True, True, False], [True, False, False, True])[:3]
+    (2, 1, -0.25)
+    """
+    if len(before) != len(after) or not before:
+        raise ValueError(f"{len(before)} answers before and {len(after)} after; give the same questions, at least one.")
+    moved = np.array(after, float) - np.array(before, float)
+    noise = float(moved.std() / math.sqrt(len(moved)))
+    return Flips(int((moved < 0).sum()), int((moved > 0).sum()), float(moved.mean()), noise)
 
 
 def bits_per_weight(size: int, parameters: int) -> float:
