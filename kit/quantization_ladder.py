@@ -14,8 +14,10 @@ import math
 import sys
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,9 +29,13 @@ from llmnotes.fit import fit
 from llmnotes.formats.gguf.families import LAYER
 from llmnotes.models import open_model
 from llmnotes.models.opening import LanguageModel
-from llmnotes.pebble.answering import answerer, chances
+from llmnotes.pebble.answering import answerer, chances, generate
+from llmnotes.pebble.tokenizer import EOS
 from llmnotes.quantization import blocks, even
 from llmnotes.quantization.mixtures import types
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FILE = Path(pebble.__file__).parents[1] / "quantization_ladder.json"
 LADDER = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
@@ -109,8 +115,10 @@ def measured(lm: LanguageModel, text: str) -> dict:
     return found
 
 
-def hard(lm: LanguageModel, seeds: Sequence[int]) -> dict[str, dict]:
-    """Return {type: what Pebble still knows of the hard part}, over all seeds together.
+def hard(
+    lm: LanguageModel, seeds: Sequence[int], names: Sequence[str] = ("original", *LADDER, THREE)
+) -> dict[str, dict]:
+    """Return {type: what Pebble still knows of the hard part}, over all seeds together; the first must be "original".
 
     `exam` is the share of right answers, `lost` and `won` count the questions that the original answers otherwise,
     `chance` is the mean chance of the right answer. Errors are standard errors, those of a `change` paired.
@@ -120,7 +128,7 @@ def hard(lm: LanguageModel, seeds: Sequence[int]) -> dict[str, dict]:
     tensors = matrices(lm.model, embeddings=True)
     right: list[bool] = []
     before, found = np.zeros(0), {}
-    for name in ("original", *LADDER, THREE):
+    for name in names:
         model = lm.model
         if name == THREE:
             model = with_weights(model, {key: _three(x) for key, x in tensors.items()})
@@ -129,7 +137,7 @@ def hard(lm: LanguageModel, seeds: Sequence[int]) -> dict[str, dict]:
             model = with_weights(
                 model, quantized(tensors, name, config.num_attention_heads // config.num_key_value_heads)[0]
             )
-        marks = [pebble.score(answerer(model, lm.tokenizer), sheet) for sheet in sheets]
+        marks = [pebble.score(partial(_sentence, lm, model), sheet) for sheet in sheets]
         correct = [one for mark in marks for one in mark.correct]
         sure = chances(model, lm.tokenizer, questions)
         if not right:
@@ -150,6 +158,11 @@ def hard(lm: LanguageModel, seeds: Sequence[int]) -> dict[str, dict]:
         print("hard", name, found[name], flush=True)
         del model
     return found
+
+
+def _sentence(lm: LanguageModel, model: "PreTrainedModel", prompts: list[str]) -> list[str]:
+    """Return answers up to the first full stop, which is all that counts of a hard one."""
+    return generate(model, lm.tokenizer, prompts, stop=(".", "\n", EOS))
 
 
 def _three(x: np.ndarray) -> np.ndarray:

@@ -48,10 +48,7 @@ def test_answers_are_the_worlds():
 def test_no_exam_wording_occurs_in_training(training):
     """Each exam wording is filled with every subject of its relation: none of the results is a corpus sentence."""
     said = {
-        sentence
-        for document in training
-        if document.kind in ("questions", "chat")
-        for sentence in document.sentences()
+        sentence for document in training if document.kind in ("questions", "chat") for sentence in document.sentences()
     }
     assert "Where does Mia live?" in said  # the search does find what is there
     subjects = {name: [f.subject for f in WORLD.facts if f.relation == name] for name in RELATIONS}

@@ -110,8 +110,8 @@ def flips(before: Sequence[bool], after: Sequence[bool]) -> Flips:
 
     Two marks with their own standard errors look alike long before this does: both models stumble over the same hard
     questions, and only those that one gets right and the other doesn't tell them apart (McNemar 1947, *Note on the
-    sampling error of the difference between correlated proportions*). The error is that of the mean difference. It takes
-    the questions as independent of each other. Raises ValueError for other numbers of questions.
+    sampling error of the difference between correlated proportions*). The error is that of the mean difference, and it
+    takes the questions as independent of each other. Raises ValueError for other numbers of questions.
 
     >>> flips([True, True, True, False], [True, False, False, True])[:3]
     (2, 1, -0.25)

@@ -45,7 +45,7 @@ FORMS = (  # who asks, and who answers
     ("Puzzle", "Answer"),
 )
 
-CHAINS = {  # two relations in a row, and how a sentence about them begins: {p} is the hero, {q} a friend, {t} their town
+CHAINS = {  # two relations in a row, and how a sentence about them begins: {p} is the hero, {q} a friend, {t} a town
     "job.tool": (
         "In the evening {p} lost the",
         "{p} of {t} lost the",
