@@ -23,7 +23,7 @@ import numpy as np
 
 from llmnotes import pebble
 from llmnotes.course.glossary import entries
-from llmnotes.evaluation import flips, held_out_text, log_probs, matrices, with_weights
+from llmnotes.evaluation import flips, held_out_text, log_probs, matrices, mean_error, with_weights
 from llmnotes.evaluation.ruler import standard_error
 from llmnotes.fit import fit
 from llmnotes.formats.gguf.families import LAYER
@@ -121,10 +121,12 @@ def hard(
     """Return {type: what Pebble still knows of the hard part}, over all seeds together; the first must be "original".
 
     `exam` is the share of right answers, `lost` and `won` count the questions that the original answers otherwise,
-    `chance` is the mean chance of the right answer. Errors are standard errors, those of a `change` paired.
+    `chance` is the mean chance of the right answer. Errors are standard errors. Those of changes are paired, and count
+    ways to ask (a form, a beginning, a relation) in place of questions: what is asked one way changes together.
     """
     sheets = [pebble.exam(hard=True, seed=seed) for seed in seeds]
     questions = [question for sheet in sheets for question in sheet]
+    ways = [(one.category, _way(one)) for one in questions]
     tensors = matrices(lm.model, embeddings=True)
     right: list[bool] = []
     before, found = np.zeros(0), {}
@@ -142,7 +144,7 @@ def hard(
         sure = chances(model, lm.tokenizer, questions)
         if not right:
             right, before = correct, sure
-        moved, mean = flips(right, correct), float(np.mean(correct))
+        moved, mean = flips(right, correct, ways), float(np.mean(correct))
         found[name] = {
             "exam": round(mean, 4),
             "exam_error": round(math.sqrt(mean * (1 - mean) / len(correct)), 4),
@@ -153,11 +155,16 @@ def hard(
             "change_error": round(moved.noise, 4),
             "chance": round(float(sure.mean()), 4),
             "chance_change": round(float((sure - before).mean()), 4),
-            "chance_error": round(float((sure - before).std() / math.sqrt(len(sure))), 4),
+            "chance_error": round(mean_error(sure - before, ways), 4),
         }
         print("hard", name, found[name], flush=True)
         del model
     return found
+
+
+def _way(question: pebble.Question) -> str:
+    """Return what a hard question shares with others: its form, how its sentence begins, or its relation."""
+    return {"forms": question.form, "chains": question.wording}.get(question.category, question.fact.relation)
 
 
 def _sentence(lm: LanguageModel, model: "PreTrainedModel", prompts: list[str]) -> list[str]:
