@@ -8,7 +8,7 @@ import torch
 
 from kit.quantization_ladder import PUBLISHED
 from llmnotes.course.glossary import entries
-from llmnotes.evaluation import flips, held_out_text, kl_divergence, log_probs, with_weights
+from llmnotes.evaluation import flips, held_out_text, kl_divergence, log_probs, mean_error, with_weights
 from llmnotes.evaluation.weights import inputs_of_layers
 from llmnotes.fit import fit
 from llmnotes.formats import inspect
@@ -168,10 +168,10 @@ def test_the_numbers_of_the_hard_questions(lesson, values):
     part = json.loads((ROOT / "llmnotes" / "quantization_ladder.json").read_text(encoding="utf-8"))
     part = part["models"]["pebble"]["hard"]
     types, whole, four = part["types"], part["types"]["original"], part["types"]["Q4_K_M"]
-    assert round(100 * four["change"]) == -1 and 2.8 < -four["change"] / four["change_error"] < 3  # "nearly three"
+    assert round(100 * four["change"]) == -1 and 2 < -four["change"] / four["change_error"] < 2.5  # "just over two"
     assert whole["exam"] - four["exam"] < whole["exam_error"] + four["exam_error"]  # "by their marks you can't tell"
     says("it falls by {:.1f} points", -100 * four["chance_change"])
-    assert 12 <= -four["chance_change"] / four["chance_error"] < 12.5  # "twelve standard errors"
+    assert 5.7 < -four["chance_change"] / four["chance_error"] < 6  # "nearly six"
     says("{:,} hard questions ({} seeds)", part["seeds"] * part["questions"], part["seeds"])
     says("the standard error of a mark, {:.1f} points", 100 * whole["exam_error"])
     assert {round(100 * one["exam_error"], 1) for name, one in types.items() if " " not in name} == {0.9}
@@ -186,7 +186,7 @@ def test_the_numbers_of_the_hard_questions(lesson, values):
     assert found.change < -3 * found.noise and abs(found.change - types["Q2_K"]["change"]) < 3 * found.noise
     assert abs(np.mean(right[0]) - whole["exam"]) < 0.05
     sure = [chances(model, lm.tokenizer, questions) for model in (lm.model, values["opened"]["Q4_K_M"])]
-    assert (sure[1] - sure[0]).mean() < -4 * (sure[1] - sure[0]).std() / len(questions) ** 0.5
+    assert (sure[1] - sure[0]).mean() < -3 * mean_error(sure[1] - sure[0])  # a third of the questions, so not six
     mia = [question for seed in range(20) for question in exam(hard=True, seed=seed) if "Mia lost" in question.text]
     assert mia and all(question.fact.relation == "job.tool" for question in mia)  # "the tool of Mia's job must come"
 
