@@ -14,6 +14,7 @@ from llmnotes.fit import fit
 from llmnotes.formats import inspect
 from llmnotes.pebble import exam, score
 from llmnotes.pebble.answering import answerer, chances
+from llmnotes.pebble.hard import CHAINS
 from llmnotes.quantization import blocks, plain
 from tests.conftest import ROOT
 from tests.numbers.prose import Prose
@@ -187,8 +188,7 @@ def test_the_numbers_of_the_hard_questions(lesson, values):
     assert abs(np.mean(right[0]) - whole["exam"]) < 0.05
     sure = [chances(model, lm.tokenizer, questions) for model in (lm.model, values["opened"]["Q4_K_M"])]
     assert (sure[1] - sure[0]).mean() < -3 * mean_error(sure[1] - sure[0])  # a third of the questions, so not six
-    mia = [question for seed in range(20) for question in exam(hard=True, seed=seed) if "Mia lost" in question.text]
-    assert mia and all(question.fact.relation == "job.tool" for question in mia)  # "the tool of Mia's job must come"
+    assert "Again {p} lost the" in CHAINS["job.tool"]  # "Again Mia lost the": the tool of Mia's job
 
 
 def test_the_numbers_of_the_choice(lesson, values):
