@@ -4,7 +4,10 @@ The fourth measure is the accuracy in Pebble's exam, which is in `llmnotes.pebbl
 """
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
 
 from llmnotes.errors import UnknownName
 
@@ -91,6 +94,52 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+class Flips(NamedTuple):
+    """How many questions got wrong and how many right, the change of the mark, and that change's standard error."""
+
+    lost: int
+    won: int
+    change: float
+    noise: float
+
+
+def flips(before: Sequence[bool], after: Sequence[bool], groups: Sequence[Hashable] | None = None) -> Flips:
+    """Compare two models on the same questions: `before` and `after` say which answers were right.
+
+    Two marks with their own standard errors look alike long before this does: both models stumble over the same hard
+    questions, and only those that one gets right and the other doesn't tell them apart (McNemar 1947, *Note on the
+    sampling error of the difference between correlated proportions*). The error is that of the mean difference, and
+    `groups` is for questions that fall together, as in `mean_error`. Raises ValueError for other numbers of questions.
+
+    >>> flips([True, True, True, False], [True, False, False, True])[:3]
+    (2, 1, -0.25)
+    """
+    if len(before) != len(after) or not before:
+        raise ValueError(f"{len(before)} answers before and {len(after)} after; give the same questions, at least one.")
+    moved = np.array(after, float) - np.array(before, float)
+    return Flips(int((moved < 0).sum()), int((moved > 0).sum()), float(moved.mean()), mean_error(moved, groups))
+
+
+def mean_error(values: np.ndarray, groups: Sequence[Hashable] | None = None) -> float:
+    """Return the standard error of the mean of `values`, (questions,).
+
+    Questions of one group, such as those of one wording, may stand or fall together; then many of them say no more than
+    a few. With `groups`, one name for each question, the error counts groups and not questions (Miller 2024, *Adding
+    error bars to evals*).
+
+    >>> values = np.array([0.0, 0.0, 1.0, 1.0])
+    >>> mean_error(values), round(mean_error(values, ["a", "a", "b", "b"]), 4)
+    (0.25, 0.3536)
+    """
+    off = values - values.mean()
+    if groups is not None:
+        sums: dict[Hashable, float] = {}
+        for group, value in zip(groups, off, strict=True):
+            sums[group] = sums.get(group, 0.0) + value
+        off = np.array(list(sums.values()))
+    return float(np.sqrt(np.square(off).sum()) / len(values))
 
 
 def bits_per_weight(size: int, parameters: int) -> float:

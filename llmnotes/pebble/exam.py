@@ -2,7 +2,8 @@
 
 Half of the questions use a frame that training never shows, half join a known frame to a core that training keeps
 apart from it. ``exam(hidden=True)`` asks about the region that training leaves out, ``exam(fresh=True)`` uses cores
-that are wholly new (a stretch: the bar does not count it).
+that are wholly new (a stretch: the bar does not count it). ``exam(hard=True)`` is a part near the model's limit, for
+telling a model from its compressed copies (`llmnotes.pebble.hard`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from llmnotes.pebble.templates import capital, fill
 from llmnotes.pebble.world import Fact, build_world
 
 PER_CATEGORY = 25
+FORM = "Q: {q}\nA:"  # in which training asks
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,12 @@ class Question:
     answer: str
     fact: Fact
     wording: str  # the text with {s} in place of the subject
+    form: str = FORM  # what stands around the text, {q}, in the prompt
 
     @property
     def prompt(self) -> str:
         """The text that a plain language model continues with the answer."""
-        return f"Q: {self.text}\nA:"
+        return self.form.replace("{q}", self.text)
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -64,15 +67,23 @@ def normal(text: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def exam(hidden: bool = False, fresh: bool = False, seed: int = 0) -> tuple[Question, ...]:
+def exam(hidden: bool = False, fresh: bool = False, seed: int = 0, hard: bool = False) -> tuple[Question, ...]:
     """The questions: 25 in each of 20 categories; with ``hidden`` one for each fact of the hidden region.
 
-    Raises nothing. Needs no model and no torch. It does not ask yes-or-no questions.
+    With ``hard`` they are 300 others, of which Pebble gets about two thirds right (`llmnotes.pebble.hard`).
+    Raises ValueError if they should be hard and also hidden or fresh. Needs no model and no torch. It does not ask
+    yes-or-no questions.
 
     >>> from llmnotes.pebble.exam import exam
     >>> len(exam()) >= 400
     True
     """
+    if hard:
+        if hidden or fresh:
+            raise ValueError("The hard questions ask about known facts only; leave hidden and fresh away.")
+        from llmnotes.pebble.hard import hard_questions
+
+        return hard_questions(seed)
     world, rng = build_world(), random.Random(f"pebble exam {seed} {hidden} {fresh}")
     facts = [fact for fact in world.facts if fact.region_hidden == hidden]
     by_category: dict[str, list[Fact]] = {}
@@ -102,7 +113,8 @@ def score(
 
     ``generate`` takes a list of prompts and returns as many continuations, without the prompts; with ``chat`` it gets
     the bare questions and applies the chat template itself. Raises ValueError when the numbers differ. It gives no
-    points for an answer that only contains the right word.
+    points for an answer that only contains the right word. Where the form of a question is not training's, nothing
+    tells the model to end the line: there the answer ends with its first full stop.
 
     >>> from llmnotes.pebble.exam import exam, score
     >>> score(lambda prompts: ["geese"] * len(prompts), exam()).accuracy < 0.1
@@ -111,10 +123,16 @@ def score(
     answers = list(generate([question.text if chat else question.prompt for question in questions]))
     if len(answers) != len(questions):
         raise ValueError(f"{len(questions)} questions got {len(answers)} answers; return one for each prompt.")
-    correct = tuple(normal(said) == normal(question.answer) for said, question in zip(answers, questions, strict=True))
+    correct = tuple(_right(said, question) for said, question in zip(answers, questions, strict=True))
     marks: dict[str, list[bool]] = {}
     for right, question in zip(correct, questions, strict=True):
         marks.setdefault(question.category, []).append(right)
     return ExamResult(
         sum(correct) / len(correct), {name: sum(m) / len(m) for name, m in marks.items()}, correct, tuple(answers)
     )
+
+
+def _right(said: str, question: Question) -> bool:
+    if question.form != FORM:
+        said = said.partition(".")[0]
+    return normal(said) == normal(question.answer)

@@ -1,4 +1,4 @@
-"""Pictures of what quantization costs a model: the KL divergence, a ladder of types, two rulers, and a choice."""
+"""Pictures of what quantization costs a model: the KL divergence, a ladder of types, an exam, and a choice."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -95,6 +95,46 @@ def ladder() -> None:
         "model reads its own kind of text). SmolLM2's bars of Q5_K_M and Q4_K_M are too low, because it comes "
         f"in Q4_1: in Q4_K_M its weights are off by {ours:.0%}, Pebble's by {theirs:.0%}.",
         "Bars for two models and six types, and a row of numbers. " + "; ".join(told),
+    )
+
+
+def hard() -> None:
+    """Draw what Pebble's types still know of the hard part of its exam: marks, flips, and chances of right answers."""
+    kept = json.loads(files("llmnotes").joinpath("quantization_ladder.json").read_text(encoding="utf-8"))
+    part = kept["models"]["pebble"]["hard"]
+    step, left, unit = 4.6, 11.5, 19  # a row's height, the bars' foot, units for 100%
+    ax = canvas(step * len(part["types"]) + 6.2)
+    top = step * len(part["types"]) + 3
+    for x, text in ((left, "right"), (35, "lost"), (41.5, "won"), (54, "change"), (63, "chance")):
+        note(ax, x, top, text, NORMAL, ha="left" if x == left else "right", bold=True)
+    told = []
+    for i, (kind, one) in enumerate(part["types"].items()):
+        y = top - step * (i + 1)
+        name = kind.replace("2 bits, three levels", "3 levels")
+        note(ax, 1, y, name, NORMAL, ha="left", bold=True)
+        strong, pale = THINGS["weight" if i else "old"]
+        length, spread = unit * one["exam"], unit * one["exam_error"]
+        ax.add_patch(Rectangle((left, y - 1.4), length, 2.8, facecolor=pale, edgecolor=strong, linewidth=1.4))
+        ax.plot((left + length - spread, left + length + spread), (y, y), color=strong, linewidth=2.4)
+        note(ax, left + length + spread + 0.8, y, f"{one['exam']:.1%}", ha="left")
+        change = signed(100 * one["change"], "{:+.1f}")
+        if i:
+            note(ax, 35, y, f"{one['lost']:,}", ha="right", colour="error")
+            note(ax, 41.5, y, f"{one['won']:,}", ha="right")
+            note(ax, 54, y, f"{change} ± {100 * one['change_error']:.1f}", ha="right")
+        note(ax, 63, y, f"{one['chance']:.1%}", ha="right")
+        told.append(
+            f"{name} {one['exam']:.1%} right, {one['lost']:,} lost, {one['won']:,} won, chance {one['chance']:.1%}"
+        )
+    total = part["seeds"] * part["questions"]
+    error = part["types"]["original"]["exam_error"]
+    show(
+        ax,
+        f"{total:,} hard questions ({part['seeds']} seeds). Dark ends of the bars: the standard error of a mark, "
+        f"{100 * error:.1f} points. Lost and won: questions that only the original, or only the type, gets right. "
+        "Change: in points, with its standard error, for which questions that are asked one way count as one. Chance: "
+        "how likely the right answer is, on average.",
+        "A table with bars. " + "; ".join(told),
     )
 
 

@@ -8,12 +8,13 @@ import torch
 
 from kit.quantization_ladder import PUBLISHED
 from llmnotes.course.glossary import entries
-from llmnotes.evaluation import held_out_text, kl_divergence, log_probs, with_weights
+from llmnotes.evaluation import flips, held_out_text, kl_divergence, log_probs, mean_error, with_weights
 from llmnotes.evaluation.weights import inputs_of_layers
 from llmnotes.fit import fit
 from llmnotes.formats import inspect
 from llmnotes.pebble import exam, score
-from llmnotes.pebble.answering import answerer
+from llmnotes.pebble.answering import answerer, chances
+from llmnotes.pebble.hard import CHAINS
 from llmnotes.quantization import blocks, plain
 from tests.conftest import ROOT
 from tests.numbers.prose import Prose
@@ -157,10 +158,37 @@ def test_a_broken_model_is_surprised_less(lesson, values):
         assert max(perplexity(model, piece) for model in (broken, four)) < perplexity(lm.model, piece)
         assert kl_divergence(lm.model, broken, lm.tokenizer, piece) > 3
     own, size = held_out_text(), len(lm.tokenizer)
-    lesson.says("guesses blindly among {:,} tokens, would even get {:,}", size, size)
     zeros = with_weights(lm.model, {name: 0 * x for name, x in values["tensors"].items()})
     assert all(abs(perplexity(zeros, piece) - size) < 1 for piece in (values["pieces"][0], own))
     lesson.says("sees the damage: {:.1f} before, {:.0f} after", *(perplexity(m, own) for m in (lm.model, broken)))
+
+
+def test_the_numbers_of_the_hard_questions(lesson, values):
+    """Those in words are kept ones; two types are asked again, on questions that the kept marks don't have."""
+    says, lm = lesson.says, values["lm"]
+    part = json.loads((ROOT / "llmnotes" / "quantization_ladder.json").read_text(encoding="utf-8"))
+    part = part["models"]["pebble"]["hard"]
+    types, whole, four = part["types"], part["types"]["original"], part["types"]["Q4_K_M"]
+    assert round(100 * four["change"]) == -1 and 2 < -four["change"] / four["change_error"] < 2.5  # "just over two"
+    assert whole["exam"] - four["exam"] < whole["exam_error"] + four["exam_error"]  # "by their marks you can't tell"
+    says("it falls by {:.1f} points", -100 * four["chance_change"])
+    assert 5.7 < -four["chance_change"] / four["chance_error"] < 6  # "nearly six"
+    says("{:,} hard questions ({} seeds)", part["seeds"] * part["questions"], part["seeds"])
+    says("the standard error of a mark, {:.1f} points", 100 * whole["exam_error"])
+    assert {round(100 * one["exam_error"], 1) for name, one in types.items() if " " not in name} == {0.9}
+    for kind, one in types.items():
+        name = kind.replace("2 bits, three levels", "3 levels")
+        says("{} {:.1%} right, {:,} lost, {:,} won, chance {:.1%}",
+             name, one["exam"], one["lost"], one["won"], one["chance"])  # fmt: skip
+    says("{} lost, {} won", four["lost"], four["won"])  # behind the alternative text, which has these words, too
+    questions = [question for seed in (100, 101, 102) for question in exam(hard=True, seed=seed)]
+    right = [score(answerer(model, lm.tokenizer), questions).correct for model in (lm.model, values["opened"]["Q2_K"])]
+    found = flips(*right)
+    assert found.change < -3 * found.noise and abs(found.change - types["Q2_K"]["change"]) < 3 * found.noise
+    assert abs(np.mean(right[0]) - whole["exam"]) < 0.05
+    sure = [chances(model, lm.tokenizer, questions) for model in (lm.model, values["opened"]["Q4_K_M"])]
+    assert (sure[1] - sure[0]).mean() < -3 * mean_error(sure[1] - sure[0])  # a third of the questions, so not six
+    assert "Again {p} lost the" in CHAINS["job.tool"]  # "Again Mia lost the": the tool of Mia's job
 
 
 def test_the_numbers_of_the_choice(lesson, values):
@@ -168,7 +196,7 @@ def test_the_numbers_of_the_choice(lesson, values):
     says("beside {:,} tokens of text", 8192)
     says("with {:,} tokens of text, and keep {:.0f} GB of each card", 8192, 0.5 + 0.5)
     option = fit("qwen3-8b", context=8192, **values["cards"]["8 GB"]).whole()
-    says("{} on 8 GB leaves {:.2f} GB", option.precision, 8 * 1.0737 - 1 - option.gpus[0] / 1e9)
+    assert option.precision == "Q6_K" and 8 * 1.0737 - 1 - option.gpus[0] / 1e9 < 0.1  # tight
     assert fit("qwen3-4b", context=8192, cache="Q8_0", **values["cards"]["4 GB"]).whole().precision == "Q4_K_M"
     longer = {name: fit(name, context=32768, vram="8GiB", ram="16GiB").whole() for name in ("qwen3-4b", "qwen3-8b")}
     says("with {:,} tokens 8 GB hold only the 4B", 32768)
