@@ -2,7 +2,6 @@
 
 import json
 import math
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -14,7 +13,6 @@ from llmnotes.formats.gguf import architectures, differences, experts, hf_tokeni
 from llmnotes.formats.gguf.architectures import SETTINGS, Architecture, Weight
 from llmnotes.formats.gguf.from_huggingface import permuted, shifted
 from llmnotes.formats.gguf.kinds import only_a_model
-from llmnotes.formats.gguf.types import Texts
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import portion
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted
@@ -170,7 +168,7 @@ def _only_numbers(config: dict[str, Any]) -> None:
         for one in value if setting == "eos_token_id" and isinstance(value, list) and value else [value]:
             if type(one) is not int and (whole or type(one) is not float or not math.isfinite(one)):
                 what = f"{'a whole' if whole else 'one finite'} number"
-                said = "a list" if isinstance(one, list | array | Texts) else f"{one!r:.40}"
+                said = f"{one!r:.40}" if isinstance(one, str | int | float) else "a list"
                 raise FileBroken(f"Its keys give {said} for {setting}, which is {what}; copy or download it again.")
 
 
