@@ -1,7 +1,6 @@
 """Convert a GGUF file to a Hugging Face folder, or to plain safetensors."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -25,10 +24,6 @@ SLOWING = {
     "llama3": ("rope_freqs.weight",),
     "longrope": ("rope_factors_long.weight", "rope_factors_short.weight"),
 }
-YARN = ("original_context_length", "attn_factor", *(f"yarn_{setting}" for setting in rope.BETAS))
-# Settings that no key of a GGUF gives as it is, and those that are true or false.
-OWN = ("architectures", "model_type", "rope_type")
-FLAGS = (*rope.FLAGS, "norm_topk_prob")
 LOST = (
     "GGUF does not record the precision in which the model was trained; the folder has the precision of the file.",
     "A GGUF does not hold the generation settings (generation_config.json) or the settings of training.",
@@ -152,24 +147,8 @@ def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[
     config["rope_parameters"] = _positions(architecture, metadata, config)
     for setting in rope.COUNTS:
         rope.alike(setting, config.get(setting))
-    _only_numbers(config)
+    rope.only_numbers(config)
     return config
-
-
-def _only_numbers(config: dict[str, Any]) -> None:
-    """Raise `FileBroken` for what a key gives and config.json has no place for, at any depth: a list, a text, a NaN."""
-    for setting, value in config.items():
-        if isinstance(value, dict):
-            _only_numbers(value)
-            continue
-        if setting in OWN or value is None or (isinstance(value, bool) and setting in FLAGS):
-            continue
-        whole = setting.endswith(("_token_id", "_embeddings"))
-        for one in value if setting == "eos_token_id" and isinstance(value, list) and value else [value]:
-            if type(one) is not int and (whole or type(one) is not float or not math.isfinite(one)):
-                what = f"{'a whole' if whole else 'one finite'} number"
-                said = f"{one!r:.40}" if isinstance(one, str | int | float) else "a list"
-                raise FileBroken(f"Its keys give {said} for {setting}, which is {what}; copy or download it again.")
 
 
 def _experts(config: dict[str, Any]) -> dict[str, Any]:
@@ -198,14 +177,8 @@ def _positions(architecture: Architecture, metadata: dict[str, Any], config: dic
         factor = 1.0 if factor in (None, 0) else rope.number({"factor": factor}, "factor")  # as llama.cpp takes it
         found |= {"rope_type": kind, "factor": _shortest(factor)}
     if kind == "yarn":
-        stated = {key: metadata.get(f"{name}.scaling.{key}") for key in YARN}
-        stated = {key: value for key, value in stated.items() if value is not None}
-        if "original_context_length" in stated:  # transformers and llama.cpp take the whole context without it
-            found["original_max_position_embeddings"] = stated.pop("original_context_length")
-        yarn = {key.removeprefix("yarn_"): _shortest(rope.number(stated, key)) for key in stated}
-        if "attn_factor" in yarn:
-            found["attention_factor"] = _shortest(yarn.pop("attn_factor") * rope.grown(found["factor"]))
-        found |= yarn
+        stated = {key: metadata.get(f"{name}.scaling.{key}") for key in rope.YARN}
+        found |= {setting: _shortest(value) for setting, value in rope.yarn(stated, found["factor"]).items()}
     if "partial_rotary_factor" in architecture.defaults:
         heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
         turned = metadata.get(f"{name}.dimension_count")
