@@ -79,14 +79,19 @@ def bluntly(rng: random.Random, data: bytes, other: bytes) -> bytes:
     return bytes(out)
 
 
+def times(old, count: int):
+    """Return a text or a list `count` times, or fewer where it is long already: this process has a limit on memory."""
+    return old * max(1, min(count, 1_000_000 // max(len(old), 1)))
+
+
 def value(rng: random.Random, old):
     """Return another value in the place of `old`: of another type, out of its range, or nearly right."""
     if type(old) is int and rng.random() < 0.4:
         return rng.choice((old + 1, old - 1, -old, 2 * old, old // 2, float(old), str(old), [old]))
     if isinstance(old, list) and old and rng.random() < 0.5:
-        return rng.choice((old[:-1], old + old[:1], old[::-1], [old], old * 50))
+        return rng.choice((old[:-1], old + old[:1], old[::-1], [old], times(old, 50)))
     if isinstance(old, str) and rng.random() < 0.4:
-        return rng.choice((old + "x", old[:-1], old * 2000, old.upper(), [old], {"content": old}))
+        return rng.choice((old + "x", old[:-1], times(old, 2000), old.upper(), [old], {"content": old}))
     return rng.choice(VALUES)
 
 
@@ -179,7 +184,7 @@ def pickled(rng: random.Random, data: bytes) -> bytes:
         big = rng.choice((*LENGTHS, -1, argument + 1, argument * 2)).to_bytes(10, "little", signed=True)
         piece = b"\x8a\x0a" + big
     elif isinstance(argument, str) and what < 0.7:
-        new = str(value(rng, argument)).encode("utf-8", "replace")
+        new = str(value(rng, argument)).encode("utf-8", "surrogatepass")
         piece = b"X" + len(new).to_bytes(4, "little") + new
     elif what < 0.8:
         piece = rng.choice((b"", piece * 2, b"0", b"2", b"}", b"]", b")", b"N", b"(", b"t", b"R", b"b", b"Q", b"s"))

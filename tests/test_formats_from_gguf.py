@@ -1,6 +1,7 @@
 """A GGUF becomes a Hugging Face folder again: the same weights, the same tokens, the same template."""
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats import convert, gguf, inspect
 from llmnotes.formats.files import stored
+from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
 from llmnotes.formats.results import PlannedTensor
 from llmnotes.pebble import weights_dir
@@ -148,6 +150,13 @@ def put(key, value):
     return lambda keys: keys.update({key: value})
 
 
+def both(one, other):
+    return lambda keys: (one(keys), other(keys))
+
+
+NESTED = Typed("[[U32]]", [[1], [2]])  # is read as a list of arrays, and JSON has no word for an array
+
+
 def test_what_a_gguf_says_of_its_makers_is_named_as_lost(pebble, tmp_path):
     convert(pebble, tmp_path / "plain.gguf", type="Q8_0")
     source = rewritten(tmp_path / "plain.gguf", tmp_path / "a.gguf", put("general.license", "apache-2.0"))
@@ -168,7 +177,22 @@ def test_what_a_gguf_says_of_its_makers_is_named_as_lost(pebble, tmp_path):
         (put("llama.attention.head_count", 0), FileBroken, "head"),
         (put("llama.embedding_length", "big"), FileBroken, "hidden_size"),
         (put("llama.attention.head_count_kv", [2, 1]), NotConvertible, "num_key_value_heads, a number for each layer"),
-        (put("llama.rope.freq_base", [1.0, 2.0]), FileBroken, "rope_theta, which is one value"),
+        (put("llama.rope.freq_base", [1.0, 2.0]), FileBroken, "a list for rope_theta, which is one finite number"),
+        *(
+            (put(f"tokenizer.ggml.{name}_token_id", value), FileBroken, f"give {said} for {name[:3]}.*a whole number")
+            for name in ("bos", "eos", "padding")
+            for value, said in ((NESTED, "a list"), (math.nan, "nan"), (0.5, "0.5"), ("x", "'x'"), (True, "True"))
+        ),
+        *(
+            (both(put("llama.rope.scaling.type", "yarn"), put(f"llama.rope.scaling.{key}", value)), FileBroken, word)
+            for key, word in {
+                "factor": "say factor is",
+                "attn_factor": "say attn_factor is",
+                "yarn_beta_fast": "say yarn_beta_fast is",
+                "original_context_length": "for original_max_position_embeddings, which is a whole number",
+            }.items()
+            for value in (NESTED, math.nan, math.inf, -1.0, "x", True)
+        ),
         (put("tokenizer.ggml.pre", "viking"), NotConvertible, "viking"),
         (put("tokenizer.ggml.model", "rwkv"), NotConvertible, "rwkv"),
         (put("tokenizer.ggml.tokens", ["a", "b"]), FileBroken, "types of tokens"),
@@ -191,3 +215,15 @@ def test_the_numbers_of_special_tokens_come_back(tmp_path):
     was, back = (json.loads((path / "config.json").read_text()) for path in (weights_dir("pebble"), tmp_path / "back"))
     keys = ("bos_token_id", "eos_token_id", "pad_token_id")
     assert [back[key] for key in keys] == [was[key] for key in keys] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["linear", "yarn"])
+def test_a_scaling_that_states_no_factor_is_what_llama_cpp_takes_it_for(kind, pebble, tmp_path):
+    from transformers import AutoConfig
+
+    convert(pebble, tmp_path / "a.gguf", type="Q8_0")
+    bare = rewritten(tmp_path / "a.gguf", tmp_path / "b.gguf", put("llama.rope.scaling.type", kind))
+    convert(bare, tmp_path / "back", to="huggingface")
+    said = json.loads((tmp_path / "back" / "config.json").read_text())["rope_parameters"]
+    assert said == {"rope_type": kind, "rope_theta": said["rope_theta"], "factor": 1.0}
+    assert AutoConfig.from_pretrained(tmp_path / "back").rope_parameters["factor"] == 1.0

@@ -6,8 +6,11 @@ import sys
 
 import pytest
 
+from llmnotes import formats
+from llmnotes.pebble import weights_dir
+
 from .conftest import ROOT
-from .fuzz import fuzz
+from .fuzz import Harness, fuzz
 from .samples import write_samples
 
 pytestmark = [
@@ -72,3 +75,16 @@ def test_the_harness_notices_every_broken_promise(tiny_folder, tmp_path):
     assert not done.returncode, done.stderr
     for name, faults in json.loads(done.stdout).items():
         assert any(name in fault for fault in faults), f"{name}: {faults}"
+
+
+def test_the_harness_notices_a_number_that_is_none_in_json(tmp_path, monkeypatch):
+    def spoilt(*arguments, **options):
+        done = convert(*arguments, **options)
+        (done.target / "config.json").write_text('{"pad_token_id": NaN}')
+        return done
+
+    convert = formats.convert
+    convert(weights_dir("pebble"), tmp_path / "a.gguf")
+    monkeypatch.setattr(formats, "convert", spoilt)
+    with pytest.raises(AssertionError, match="wrote NaN into JSON"):
+        Harness([], tmp_path).convert(tmp_path / "a.gguf", tmp_path / "out", "huggingface")

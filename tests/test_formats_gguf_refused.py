@@ -151,7 +151,7 @@ RETURNS = [
     ),
     (
         FileBroken,
-        "Its keys give a list for rope_theta, which is one value" + AGAIN,
+        "Its keys give a list for rope_theta, which is one finite number" + AGAIN,
         *(to_huggingface._config, LLAMA, {"llama.rope.freq_base": (1.0, 2.0)}, {}),
     ),
     (

@@ -114,6 +114,31 @@ def test_a_scan_without_picklescan(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_name_that_is_no_unicode(tied, tmp_path):
+    weights = torch.ones(2)
+    torch.save({"a": weights if tied else torch.ones(1), "\ud800": weights}, tmp_path / "a.pt")
+    for target, format in (("a.safetensors", "safetensors"), ("a.index", "a TensorFlow checkpoint")):
+        words = rf"The name '\ud800' is no Unicode, and {format} holds no other; rename that tensor in the source, or"
+        refused(NotConvertible, words, convert, tmp_path / "a.pt", tmp_path / target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt"]
+    convert(tmp_path / "a.pt", tmp_path / "b.pt")  # as the sentence says
+    assert torch.load(tmp_path / "b.pt", weights_only=True)["\ud800"].tolist() == [1, 1]
+
+
+def test_a_variable_of_tensorflow_whose_name_is_no_unicode(tmp_path):
+    from llmnotes.formats.legacy.tensorflow import table
+
+    save_file({"ab": torch.ones(2)}, tmp_path / "a.safetensors")
+    convert(tmp_path / "a.safetensors", tmp_path / "a.index")
+    with files.Source(tmp_path / "a.index") as source:
+        pairs = [(key.replace(b"ab", b"\xff\xfe"), value) for key, value in table.entries(source)]
+    (tmp_path / "a.index").write_bytes(table.table(sorted(pairs)))
+    refused(NotConvertible, "is no Unicode", convert, tmp_path / "a.index", tmp_path / "b.safetensors")
+    convert(tmp_path / "a.index", tmp_path / "b.pt")
+    assert torch.load(tmp_path / "b.pt", weights_only=True)["\udcff\udcfe"].tolist() == [1, 1]
+
+
 def test_what_safetensors_has_no_name_for(tmp_path):
     torch.save(
         {"a": torch.ones(2).to(torch.float8_e4m3fnuz), "b": torch.ones(1, dtype=torch.complex128)}, tmp_path / "a.pt"

@@ -144,7 +144,7 @@ def test_a_changed_weight_does_not_pass_its_checksum(tmp_path):
     assert not (tmp_path / "back.safetensors").exists()
 
 
-@pytest.mark.parametrize("length", [0, 1, 2048, 2049, 5000, 70_001])
+@pytest.mark.parametrize("length", [0, 1, 2049, 32_768, 32_769, 70_001])
 def test_the_sum_of_lanes_is_the_sum_byte_by_byte(length):
     data = np.random.default_rng(length).bytes(length)
     crc = 0

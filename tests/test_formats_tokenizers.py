@@ -4,6 +4,8 @@ import importlib.util
 import io
 import json
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -336,6 +338,9 @@ def test_mistakes_in_chat_templates_are_named_as_that(folder, tmp_path):
         "rag-1": "{% break %}",
         "rag_1": "b",
         "deep": "{{" + "(" * 5000 + ")" * 5000 + "}}",
+        "long": "{{ " + "1" * 5000 + " }}",
+        "half": "\ud800",
+        "digits": "{{ 1.\u0663 }}",
     }
     own = {"eos_token": "</s>", "chat_template": [{"name": a, "template": b} for a, b in named.items()]}
     model = folder(byte_level("gpt-2"), **{"tokenizer_config.json": own})
@@ -345,6 +350,8 @@ def test_mistakes_in_chat_templates_are_named_as_that(folder, tmp_path):
         "'rag-1' is called 'rag_1' in GGUF",
         "'rag_1' has another one's name",
     )
+    wanted += tuple(f"'{name}' is no valid Jinja (it has a number that cannot" for name in ("long", "digits"))
+    wanted += ("'half' has half a character, for which GGUF has a “?”; correct it.",)
     for words in (*wanted, "'deep' is no valid Jinja (it is nested too deeply)"):
         assert any(words in sentence for sentence in lost), words
     if importlib.util.find_spec("xllamacpp"):
@@ -356,6 +363,40 @@ def test_mistakes_in_chat_templates_are_named_as_that(folder, tmp_path):
     (model / "chat_template.jinja").write_bytes(b" " * (1 << 20) + b" ")
     with pytest.raises(FileBroken, match="more than any chat template"):
         convert(model, tmp_path / "none.gguf")
+
+
+# Reads templates from standard input, and prints every piece of code that Python is asked to run meanwhile.
+WATCHED = """
+import json, sys
+from llmnotes.formats.gguf.chat_templates import mistake
+
+mistake("{{ 'a' }}")  # imports what it needs
+seen = []
+sys.addaudithook(lambda event, args: seen.append(f"{event} {args[0]}") if event in ("exec", "os.system") else None)
+print(json.dumps([[mistake(text) for text in json.load(sys.stdin)], seen]))
+"""
+
+
+def test_nothing_of_a_chat_template_is_run_not_even_where_it_has_a_mistake():
+    out = "{{ ().__class__.__base__.__subclasses__() }}"
+    hostile = [out, out + "{% if %}", "{% if x %}", "{{ cycler.__init__.__globals__.os"]
+    hostile += ["{{ cycler.__init__.__globals__.os.system('exit') }}", "{% import 'os' as os %}{{ os.system('exit') }}"]
+    hostile += ["{{ 1." + "\u0663 }}", "{{ (lambda: 1)() }}", "\n" * 1000 + "{% endif %}", "{{ '\\N{x}' }}"]
+    command = [sys.executable, "-c", WATCHED]
+    done = subprocess.run(command, input=json.dumps(hostile), capture_output=True, text=True, timeout=120)
+    assert not done.returncode, done.stderr
+    found, seen = json.loads(done.stdout)
+    assert seen == []
+    assert [at for at, wrong in enumerate(found) if wrong is None] == [0, 4, 5]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is Unicode")
+def test_a_folder_whose_name_is_no_unicode_is_read_like_any_other(folder, tmp_path):
+    model = folder(byte_level("gpt-2"), **{"tokenizer_config.json": {"eos_token": "</s>"}})
+    named = shutil.copytree(model, tmp_path / "\udcff")
+    convert(named, tmp_path / "\udcfe.gguf")
+    convert(model, tmp_path / "plain.gguf")
+    assert list(keys(tmp_path / "\udcfe.gguf")["tokens"]) == list(keys(tmp_path / "plain.gguf")["tokens"])
 
 
 def test_a_vocabulary_of_tiktoken_is_named_as_what_it_is(folder, tmp_path):

@@ -1,5 +1,6 @@
 """llama.cpp's own functions, its server and its child processes: what each cannot do is one sentence."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,12 @@ def test_what_its_functions_refuse(gguf, tmp_path):
             model.logits([1], 1)
         with pytest.raises(DoesNotFit, match="no memory for a context of 512 tokens of tiny.gguf; give fewer"):
             model.reserve(512, exact=True, embeddings=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is Unicode")
+def test_a_file_whose_name_is_no_unicode_is_opened(gguf, tmp_path):
+    with Model(shutil.copy(gguf, tmp_path / "\udcff.gguf")) as model:
+        assert model.lib.llama_vocab_n_tokens(model.vocab)
 
 
 def test_what_its_server_refuses(monkeypatch):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -123,6 +124,15 @@ def load_names(path):
 
     with safe_open(path, "np") as file:
         return set(file.keys())
+
+
+def test_settings_with_half_a_character_are_copied_as_they_are(pebble, tmp_path):
+    model = shutil.copytree(weights_dir("pebble"), tmp_path / "model")
+    config = json.loads((model / "config.json").read_text(encoding="utf-8")) | {"_name_or_path": "\ud800 ë"}
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    name = "model.layers.0.mlp.up_proj"
+    folders.save(model, {name: grouped.round_to_nearest(pebble.model.get_submodule(name).weight, 4)}, tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "config.json").read_text(encoding="utf-8"))["_name_or_path"] == "\ud800 ë"
 
 
 @pytest.mark.filterwarnings("ignore")

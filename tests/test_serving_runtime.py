@@ -1,6 +1,7 @@
 """llama.cpp, against PyTorch on the same weights."""
 
 import math
+import shutil
 import subprocess
 import sys
 
@@ -186,8 +187,6 @@ def test_what_breaks_llama_cpp_does_not_break_us(made, monkeypatch):
 
 
 def test_a_folder_is_converted_once_and_again_when_it_changes(tiny_folder, tmp_path):
-    import shutil
-
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     first = gguf_of(folder)
     written = first.stat().st_mtime_ns
@@ -198,6 +197,12 @@ def test_a_folder_is_converted_once_and_again_when_it_changes(tiny_folder, tmp_p
     assert second != first and second.exists() and not first.exists()
     assert set(ModelFile.read(gguf_of(folder, "Q8_0")).types) > {"Q8_0"} and second.exists()
     assert math.isfinite(ModelFile.read(second).nbytes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is Unicode")
+def test_a_folder_whose_name_is_no_unicode_is_converted_like_any_other(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "\udcff")
+    assert ModelFile.read(gguf_of(folder)).layers == 2
 
 
 def test_closing_gives_everything_back(made):

@@ -108,6 +108,19 @@ class Source:
         return FileBroken(f"{self.path.name} is damaged: {what}; copy or download it again.")
 
 
+def encodable(text: str) -> bool:
+    """Return whether UTF-8 has bytes for a text; half of a surrogate pair, which JSON can hold, has none.
+
+    >>> encodable("ë"), encodable("\\ud800")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def stored(tensor: Tensor) -> Iterator[bytes]:
     """Yield the bytes of a tensor as they lie in its file, at most `CHUNK` at a time."""
     path, offset = place_of(tensor)

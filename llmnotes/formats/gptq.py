@@ -56,7 +56,7 @@ def save(
         copy_beside(found, new)
         for name, content in (("config.json", config), ("quantize_config.json", config["quantization_config"])):
             with new.file(name) as file:
-                file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+                file.write(json.dumps(content, indent=2).encode() + b"\n")
         with new.file("model.safetensors") as file:
             write_safetensors(file, written, {"format": "pt"} | ties)
     return folder

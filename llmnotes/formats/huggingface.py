@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmnotes.errors import FileBroken, FileUnreadable
 from llmnotes.formats import causes, pytorch, safetensors
-from llmnotes.formats.files import HEADER_LIMIT, Source
+from llmnotes.formats.files import HEADER_LIMIT, Source, encodable
 from llmnotes.formats.format import Format
 from llmnotes.formats.results import Identity, Inspection, Tensor, counted
 
@@ -246,18 +246,11 @@ def _shards(source: Source, index: dict[str, str]) -> list[str]:
     """Return the names of the shards, all of which are files in the folder of the index."""
     shards = sorted(set(index.values()))
     for shard in shards:
-        if shard in ("", ".", "..") or set(shard) & set("/\\:\0") or not _encodable(shard):
+        if shard in ("", ".", "..") or set(shard) & set("/\\:\0") or not encodable(shard):
             raise source.broken(f"its shard {shard[:80]!r} is no file of this folder")
         if not os.path.isfile(source.path.parent / shard):
             raise source.broken(f"its shard {shard[:80]!r} is missing")
     return shards
-
-
-def _encodable(name: str) -> bool:
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold
-        return False
 
 
 def _is_safetensors(path: Path) -> bool:

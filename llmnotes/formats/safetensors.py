@@ -7,7 +7,8 @@ write ourselves, because the official writer wants the whole model in memory; th
 import json
 from typing import Any, BinaryIO
 
-from llmnotes.formats.files import HEADER_LIMIT, Source
+from llmnotes.errors import NotConvertible
+from llmnotes.formats.files import HEADER_LIMIT, Source, encodable
 from llmnotes.formats.format import Format
 from llmnotes.formats.results import Identity, Inspection, PlannedTensor, Tensor, divides, size_of
 from llmnotes.formats.stretch import Stretch
@@ -39,14 +40,14 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     """
     start = 8 + int.from_bytes(source.read(0, 8), "little")
     header = source.json(8, start - 8)
-    try:
-        "".join(header).encode()
-    except UnicodeEncodeError:  # JSON can hold half of a surrogate pair
-        raise source.broken("a name in its header is no Unicode") from None
+    if not encodable("".join(header)):
+        raise source.broken("a name in its header is no Unicode")
     metadata = header.pop("__metadata__", None)
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise source.broken("its __metadata__ is no list of names with texts")
+    if not encodable("".join((*metadata, *metadata.values()))):
+        raise source.broken("a text in its __metadata__ is no Unicode")
     tensors = []
     for name, entry in header.items():
         try:
@@ -72,12 +73,23 @@ def inspect(source: Source, identity: Identity) -> Inspection:
 FORMAT = Format(identify, inspect)
 
 
+def in_unicode(format: str, texts: list[str]) -> None:
+    """Raise `NotConvertible` for the first of the texts that the format, which has them in UTF-8, cannot hold."""
+    strange = next((text for text in texts if not encodable(text)), None)
+    if strange is not None:
+        raise NotConvertible(
+            f"The name {strange[:80]!r} is no Unicode, and {format} holds no other; rename that tensor in the source, "
+            "or write a PyTorch file."
+        )
+
+
 def write_safetensors(file: BinaryIO, parts: list[PlannedTensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors to `file`, byte for byte as the official library does; one piece of a tensor is held at a time.
 
-    Raises `ValueError` for a duplicate name, or data that does not fill its shape. Does not write the
-    quantized blocks of GGML: the format has no names for them.
+    Raises `ValueError` for a duplicate name, or data that does not fill its shape, and `NotConvertible` for a name that
+    is no Unicode: a pickle can hold one. Does not write the quantized blocks of GGML: the format has no names for them.
     """
+    in_unicode("safetensors", [*(part.name for part in parts), *(metadata or {}), *(metadata or {}).values()])
     parts = sorted(parts, key=lambda part: (ORDER.index(part.dtype), part.name.encode()))
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     at = 0

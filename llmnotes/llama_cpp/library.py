@@ -5,6 +5,7 @@ defaults, and these are compared with the values that stand in `DEFAULTS`: a new
 """
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_size_t, c_uint32, c_void_p
@@ -154,7 +155,7 @@ class Model:
         params = self.lib.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
         params.use_extra_bufts = repack
-        self.model = self.lib.llama_model_load_from_file(str(path).encode(), params)
+        self.model = self.lib.llama_model_load_from_file(os.fsencode(path), params)
         if not self.model:
             raise ModelBroken(f"llama.cpp does not load {path.name}; make it again with llmnotes convert.")
         self.vocab = self.lib.llama_model_get_vocab(self.model)

@@ -1,6 +1,7 @@
 """Load a model into llama.cpp on this machine: choose the engine, and make a GGUF file where there is none yet."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
@@ -174,4 +175,4 @@ def _state(path: Path) -> list:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]  # in a path may be letters that are no Unicode

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from llmnotes.formats.files import Source
+from llmnotes.formats.files import Source, encodable
 from llmnotes.formats.gguf.tokenizer_files import json_of
 from llmnotes.formats.gguf.types import Typed
 
@@ -41,6 +41,8 @@ def to_keys(templates: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
             lost.append(f"The chat template {name[:40]!r} has another one's name in GGUF, and is left out.")
             continue
         found[key] = text
+        if not encodable(text):
+            lost.append(f"The chat template {name[:40]!r} has half a character, for which GGUF has a “?”; correct it.")
         wrong = mistake(text)
         if wrong:
             lost.append(
@@ -67,7 +69,7 @@ def _text(path: Path) -> str:
 
 
 def mistake(template: str) -> str | None:
-    """Return what is wrong with the syntax of a template, or None."""
+    """Return what is wrong with the syntax of a template, or None; nothing of it is compiled or run."""
     from jinja2 import Environment, TemplateSyntaxError
     from jinja2.ext import Extension, LoopControlExtension
 
@@ -80,10 +82,18 @@ def mistake(template: str) -> str | None:
             next(parser.stream)
             return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
+    class Reader(Environment):
+        """Raises a mistake as it is: jinja2 would execute a line of its own first, for a traceback with its place."""
+
+        def handle_exception(self, source=None):
+            raise  # noqa: PLE0704 - jinja2 calls this while it handles the mistake
+
     try:
-        Environment(extensions=[LoopControlExtension, Generation], trim_blocks=True, lstrip_blocks=True).parse(template)
+        Reader(extensions=[LoopControlExtension, Generation], trim_blocks=True, lstrip_blocks=True).parse(template)
     except TemplateSyntaxError as error:
         return f"line {error.lineno}: {str(error.message).rstrip('.')}"
+    except (ValueError, SyntaxError):  # of Python, to which jinja2 gives the digits as they are
+        return "it has a number that cannot be read"
     except RecursionError:
         return "it is nested too deeply"
     return None

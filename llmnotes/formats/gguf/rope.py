@@ -28,6 +28,9 @@ PARAMETERS = """
     rope_theta rope_type short_factor truncate type
 """.split()
 BETAS = {"beta_fast": 32.0, "beta_slow": 1.0}  # of YaRN: what llama.cpp takes unless it is told otherwise
+YARN = ("original_context_length", "attn_factor", *(f"yarn_{setting}" for setting in BETAS))  # GGUF's keys of it
+# Settings that no key of a GGUF gives as it is.
+OWN = ("architectures", "model_type", "rope_type")
 LLAMA3_SETTINGS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 # The settings with which models of the Llama 3 family were published: factor, low, high, original context.
 LLAMA3 = ((8.0, 1.0, 4.0, 8192), (32.0, 1.0, 4.0, 8192), (16.0, 1.0, 1.0, 8192))
@@ -231,6 +234,33 @@ def number(rope: dict, key: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e30:
         raise _wrong(key, value)
     return value
+
+
+def yarn(stated: dict[str, Any], factor: float) -> dict[str, Any]:
+    """Return the rope parameters for those of GGUF's keys `YARN` that are no None; raise as `number`.
+
+    Without the original context, transformers takes the whole one, and so does llama.cpp.
+    """
+    stated = {key: value for key, value in stated.items() if value is not None}
+    found = {"original_max_position_embeddings": stated.pop(YARN[0])} if YARN[0] in stated else {}
+    found |= {key.removeprefix("yarn_"): number(stated, key) for key in stated}
+    return found | ({"attention_factor": found.pop(YARN[1]) * grown(factor)} if YARN[1] in found else {})
+
+
+def only_numbers(config: dict[str, Any]) -> None:
+    """Raise `FileBroken` for what a key gives and config.json has no place for, at any depth: a list, a text, a NaN."""
+    for setting, value in config.items():
+        if isinstance(value, dict):
+            only_numbers(value)
+            continue
+        if setting in OWN or value is None or (isinstance(value, bool) and setting in (*FLAGS, "norm_topk_prob")):
+            continue
+        whole = setting.endswith(("_token_id", "_embeddings"))
+        for one in value if setting == "eos_token_id" and isinstance(value, list) and value else [value]:
+            if type(one) is not int and (whole or type(one) is not float or not math.isfinite(one)):
+                what = f"{'a whole' if whole else 'one finite'} number"
+                said = f"{one!r:.40}" if isinstance(one, str | int | float) else "a list"
+                raise FileBroken(f"Its keys give {said} for {setting}, which is {what}; copy or download it again.")
 
 
 def _context(rope: dict) -> Typed:

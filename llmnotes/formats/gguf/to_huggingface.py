@@ -145,11 +145,9 @@ def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[
     config["tie_word_embeddings"] = "output.weight" not in at_hand
     config |= hf_tokenizer.special_ids(metadata)
     config["rope_parameters"] = _positions(architecture, metadata, config)
-    for setting, value in (config | config["rope_parameters"]).items():
-        if setting in rope.COUNTS:
-            rope.alike(setting, value)
-        if not isinstance(value, str | int | float | list | dict | None):
-            raise FileBroken(f"Its keys give a list for {setting}, which is one value; copy or download it again.")
+    for setting in rope.COUNTS:
+        rope.alike(setting, config.get(setting))
+    rope.only_numbers(config)
     return config
 
 
@@ -176,15 +174,11 @@ def _positions(architecture: Architecture, metadata: dict[str, Any], config: dic
             f"can convert {', '.join(architecture.positions)}."
         )
     if kind in ("linear", "yarn"):
+        factor = 1.0 if factor in (None, 0) else rope.number({"factor": factor}, "factor")  # as llama.cpp takes it
         found |= {"rope_type": kind, "factor": _shortest(factor)}
     if kind == "yarn":
-        found["original_max_position_embeddings"] = metadata.get(f"{name}.scaling.original_context_length")
-        attention = metadata.get(f"{name}.scaling.attn_factor")
-        if isinstance(attention, float) and isinstance(found["factor"], float):
-            found["attention_factor"] = _shortest(attention * rope.grown(found["factor"]))
-        for setting in rope.BETAS:
-            if metadata.get(f"{name}.scaling.yarn_{setting}") is not None:
-                found[setting] = _shortest(metadata[f"{name}.scaling.yarn_{setting}"])
+        stated = {key: metadata.get(f"{name}.scaling.{key}") for key in rope.YARN}
+        found |= {setting: _shortest(value) for setting, value in rope.yarn(stated, found["factor"]).items()}
     if "partial_rotary_factor" in architecture.defaults:
         heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
         turned = metadata.get(f"{name}.dimension_count")

@@ -72,8 +72,8 @@ def _of_folder(files: tokenizer_files.Files) -> Any:
     """Return the tokenizer of a folder as transformers completes it."""
     from tokenizers import AddedToken, Tokenizer
 
-    def read(path: str) -> Any:
-        found = Tokenizer.from_file(path)
+    def read(path: Path) -> Any:
+        found = Tokenizer.from_str(path.read_text(encoding="utf-8"))  # it opens no path whose letters are no Unicode
         found.no_truncation()
         found.no_padding()
         for _, entry in sorted(tokenizer_files.complete(files, found.get_vocab()).items()):
@@ -81,10 +81,10 @@ def _of_folder(files: tokenizer_files.Files) -> Any:
             found.add_tokens([AddedToken(entry.text, **settings)])
         return found
 
-    return _opened(read, str(files.path / "tokenizer.json"))
+    return _opened(read, files.path / "tokenizer.json")
 
 
-def _opened(opener: Callable[[str], Any], source: str) -> Any:
+def _opened(opener: Callable[[Any], Any], source: Any) -> Any:
     try:
         return opener(source)
     except BaseException as error:  # `tokenizers` raises nothing narrower, and where its Rust panics not even that

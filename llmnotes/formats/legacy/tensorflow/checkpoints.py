@@ -13,7 +13,7 @@ from llmnotes.formats.protobuf import FIXED32, field, varint
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
 from llmnotes.formats.safe_write import new_file
-from llmnotes.formats.safetensors import write_safetensors
+from llmnotes.formats.safetensors import in_unicode, write_safetensors
 from llmnotes.formats.targets import keep_types
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -84,6 +84,7 @@ def from_tensors(inspection: Inspection, dst: Path, type: str | None = None) -> 
     strange = next((part for part in parts if part.dtype not in numbers), None)
     if strange is not None:
         raise NotConvertible(f"TensorFlow has no name for the type {strange.dtype} of {strange.name}; leave it out.")
+    in_unicode("a TensorFlow checkpoint", [*(part.name for part in parts), *ties])
     prefix = dst.with_name(dst.name.removesuffix(".index"))
     index, shard = (prefix.with_name(prefix.name + end) for end in (".index", ".data-00000-of-00001"))
     values, at = {}, 0
