@@ -22,7 +22,7 @@ def paid(gains: Mapping[str, Mapping[str, float]]) -> None:
             left = x + 0.8 + k * (step - 1.6) / len(texts)
             wide = (step - 1.6) / len(texts) - 0.5
             ax.add_patch(Rectangle((left, base), wide, unit * value, facecolor=pale, edgecolor=strong, linewidth=1.3))
-            note(ax, left + wide / 2, base + unit * value - 1.6, f"{value:.2f}", colour=thing)
+            note(ax, left + wide / 2, base + unit * value + (1.2 if value > 1 else -1.6), f"{value:.2f}", colour=thing)
             note(ax, left + wide / 2, base + 2, "abc"[k], bold=True)
             told.append(f"{kind}, {text}: {value:.2f}")
         note(ax, x + step / 2, 2.6, kind, NORMAL, bold=True)

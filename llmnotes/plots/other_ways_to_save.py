@@ -69,10 +69,10 @@ def shared(channel: int, scales: np.ndarray, seen: np.ndarray, weights: np.ndarr
     (x, _), (y, _) = before, after
     show(
         ax,
-        f"Each channel's largest number in x and largest weight. Before, channel {channel} (large marks) is "
+        f"Each channel's largest x and largest weight. Before, channel {channel} (large marks) is "
         f"{x[channel] / np.median(x):.0f} times as large as the middling one; after, "
-        f"{y[channel] / np.median(y):.0f} times. With α = 0.5 the largest x and the largest weight of every channel are "
-        "equal then.",
+        f"{y[channel] / np.median(y):.0f} times. With α = 0.5 the largest x and the largest weight of every "
+        "channel are equal then.",
         f"Two clouds of dots and squares. Channel {channel} of x falls from {x[channel]:.1f} to {y[channel]:.1f}.",
     )
 
@@ -133,7 +133,7 @@ def columns(means: np.ndarray, ours: slice) -> None:
         f"The {len(means)} columns of the matrix. Up and down, each line is ten times the next. The largest is "
         f"{means.max() / np.median(means):.0f} times the middling one, and the first hundredth of the columns has "
         f"{first:.0%} of the whole. Green: our eight.",
-        f"A curve that falls steeply from {means.max():.1f} to {means.min():.4f}, with eight dots on it.",
+        f"A curve that falls steeply from {means.max():.0f} to {means.min():.0f}, with eight dots on it.",
     )
 
 
@@ -143,7 +143,7 @@ def two_scales(steps: Numbers, plain: Numbers, weighed: Numbers) -> None:
     steps = np.asarray(steps, float)
     curves = [np.asarray(values, float) / np.min(values) for values in (plain, weighed)]
     plot = chart(ax, 6, 5.2, 55, 18, xlim=(steps[0], steps[-1]), ylim=(0.8, 4))
-    for values, thing, name, up in zip(curves, ("old", "stream"), ("plain", "weighed"), (2.2, 1.5), strict=True):
+    for values, thing, name, up in zip(curves, ("old", "stream"), ("plain", "weighed"), (2.2, 2.8), strict=True):
         best = values.argmin()
         plot.plot(steps, values, color=THINGS[thing][0], linewidth=2.2)
         plot.scatter(steps[best], 1, s=60, color=THINGS[thing][0], zorder=4)
@@ -186,8 +186,8 @@ def chosen(w: np.ndarray, strength: np.ndarray) -> None:
         told.append(f"{name} keeps {', '.join(minus(f'{value:.2f}') for value in values if value)}")
     show(
         ax,
-        "Eight weights of our row; half of them must go. Magnitude looks at the first row, Wanda at the second. 2:4 does, "
-        "too, but leaves two in each half of the row.",
+        "Eight weights of our row; half of them must go. Magnitude looks at the first row, Wanda at the second. 2:4 "
+        "does, too, but leaves two in each half of the row.",
         "Rows of eight cells. " + "; ".join(told) + ".",
     )
 
