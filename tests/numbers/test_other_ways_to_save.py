@@ -60,10 +60,11 @@ def test_the_numbers_of_folds(lesson, values):
     says("Channel {} of x falls from {:.1f} to {:.1f}", 247, tops[247], after[247])
     assert np.allclose(after, np.abs(QKV * s).max(axis=0), rtol=1e-3)  # "are equal then"
 
+    pieces = [inputs_of_layers(smol.model, [part]) for part in (values["ids"][:256], values["ids"][256:512])]
     plain, smoothed, parts, awq = [], [], [], []
     for number in range(30):
         name = f"model.layers.{number}.self_attn"
-        seen, x = (part[f"{name}.v_proj"].numpy() for part in values["read"])
+        seen, x = (part[f"{name}.v_proj"].numpy() for part in pieces)
         layers = [smol.model.get_submodule(f"{name}.{one}_proj") for one in "qkv"]
         q, k, v = (layer.weight.detach().numpy() for layer in layers)
         s, eight, exact = values["smooth"](seen, np.concatenate([q, k, v]), 0.5), values["in_8_bits"], x @ v.T
@@ -128,8 +129,7 @@ def test_awq_on_all_of_pebble(lesson, values, strays):
         gains.append(np.mean([one.after / one.before for one in found.values()]))
         fell.append(strays(rounded(model)) < strays(rounded(lm.model)))
     lesson.says("{:.0%} of its error is left, on average", np.mean(gains))
-    lesson.says("In 2, 3 and 4 bits, on three texts, the KL fell in {} cases of {} and rose in {}",
-                np.sum(fell), np.size(fell), np.size(fell) - np.sum(fell))  # fmt: skip
+    assert 3 <= np.sum(fell) <= 6 and np.size(fell) == 9  # "in about half of nine cases"
 
 
 def test_the_numbers_of_importance(lesson, values, strays):
@@ -247,14 +247,11 @@ def test_the_numbers_of_training(lesson, values, strays):
     starts = {bits: strays(with_weights(lm.model, lambda w, bits=bits: qat.quantize(w, bits, 128).dequantize()))
               for bits in (2, 4)}  # fmt: skip
     less = 1 - np.array([trained(2, seed) for seed in range(3)])
-    assert abs(100 * less.min() - 22) < 3 and abs(100 * less.max() - 34) < 3, less
-    says("on three texts: {}% to {}% less", 22, 34)
+    assert 0.15 < less.min() and less.max() < 0.4, less  # "a fifth to a third less"
     worse = np.mean([trained(4, seed) for seed in range(3)]) - 1
-    assert abs(100 * worse - 27) < 6, worse
-    says("made it worse, by {}% on average", 27)
-    slow = 1 - np.array([trained(4, seed, 5e-5) for seed in range(2)])
-    assert abs(100 * slow.min() - 4) < 3 and abs(100 * slow.max() - 11) < 3, slow
-    says("the KL fell by {}% to {}%", 4, 11)
+    assert 0.15 < worse < 0.4, worse  # "by about a quarter"
+    slow = np.mean([trained(4, seed, 5e-5) for seed in range(2)], axis=0)
+    assert (slow < 1).all(), slow  # "fell, on all three"
     says("{:.0f} bytes for each, {:.0f} GB for an 8B", 16, 16 * 8190735360 / 1e9)
 
 
@@ -314,13 +311,21 @@ def test_the_numbers_of_the_table(lesson, values):
 def test_no_other_number_stands_in_the_prose(lesson):
     names = (
         r"\bQ\d_[01K](?:_M)?|LLM\.int8\(\)|W4A16|\b2:4\b|float32|-\d+B|\b8B|Lesson 1\d|\(\d\d\)|lesson 13's",
-        r"[Cc]hannel 247|[Ll]ayer 12|number 159|column 25|α = 0\.5|block of 32 weights|groups of (?:64|128)|groups? of 128",
-        r"(?:in|to|of|at|At|round all of them to|as in|and|with|or) [2348] bits|weights of 3 bits|levels in 2 to 8 bits",
-        r"step of 8 bits|levels of 3 bits|8 bits (?:cost|per weight)|In 8 and 4 bits|and in 4 bits|4 bits for|4 bits?: 4\.5",
-        r"(?:to|becomes?|is|at|At) 0\b|0 instead|weights (?:at|in Pebble's matrices to) 0|9 bits per weight|4\.5 bits per",
-        r"half of all weights|weights in 16 bits|takes 1 bit|are 2, scales|bit: 3\.5|0\.3 and may (?:only )?be 0 or 1",
-        r"rises from 0\.3|16 (?:short )?steps|−1\.5, −0\.5, 0\.5 and 1\.5|scale, of 60|Flat steps at −1, 0 and 1|weights? 0\b",
-        r"64 tokens each|blocks of 32|32 numbers (?:share|of)|scale of 16 bits|8,192 tokens and it's 1,207,959,552|is 64 where",
+        r"helps in all 30|fell from|In 2, 3 and 4 bits|And at 4 bits|made for 2 bits|In 8 and",
+        r"[Cc]hannel 247|[Ll]ayer 12|number 159|column 25|α = 0\.5|block of 32 weights",
+        r"groups of (?:64|128)|groups? of 128",
+        r"(?:in|to|of|at|At|round all of them to|as in|and|with|or) [2348] bits",
+        r"weights of 3 bits|levels in 2 to 8 bits",
+        r"step of 8 bits|levels of 3 bits|8 bits (?:cost|per weight)|In 8 and 4 bits|and in 4 bits",
+        r"4 bits for|4 bits?: 4\.5",
+        r"(?:to|becomes?|is|at|At) 0\b|0 instead",
+        r"weights (?:at|in Pebble's matrices to) 0|9 bits per weight|4\.5 bits per",
+        r"half of all weights|weights in 16 bits|takes 1 bit|are 2, scales",
+        r"bit: 3\.5|0\.3 and may (?:only )?be 0 or 1",
+        r"rises from 0\.3|16 (?:short )?steps|−1\.5, −0\.5, 0\.5 and 1\.5|scale, of 60",
+        r"Flat steps at −1, 0 and 1|weights? 0\b",
+        r"64 tokens each|blocks of 32|32 numbers (?:share|of)|scale of 16 bits",
+        r"8,192 tokens and it's 1,207,959,552|is 64 where",
         r"8 GB|keep[s]? 0\.06|cache in 16 bits|Set(?:ting)? .{0,30}to 0|eights|32,768 tokens|Llama",
     )
     lesson.finish(*(name.replace(" ", r"\s+") for name in names))
