@@ -124,7 +124,7 @@ def columns(means: np.ndarray, ours: slice) -> None:
     eight = np.arange(len(means))[ours]
     plot.scatter(rank[eight], means[eight], s=60, color=THINGS["weight"][0], zorder=4, edgecolor="white")
     best = eight[means[eight].argmax()]
-    note(plot, rank[best] + 15, 2.2 * means[best], f"column {best}", NORMAL, "weight", "left", bold=True)
+    note(plot, float(rank[best]) + 15, 2.2 * float(means[best]), f"column {best}", NORMAL, "weight", "left", bold=True)
     note(ax, 0.8, 26, "mean of the squared inputs, column by column, largest first", ha="left")
     note(ax, 34, 1.5, "rank of the column")
     first = np.sort(means)[-len(means) // 100 :].sum() / means.sum()
@@ -149,7 +149,7 @@ def two_scales(steps: Numbers, plain: Numbers, weighed: Numbers) -> None:
         plot.scatter(steps[best], 1, s=60, color=THINGS[thing][0], zorder=4)
         plot.plot((steps[best],) * 2, (0.8, up - 0.15), color=THINGS[thing][0], linewidth=1, linestyle=(0, (3, 3)))
         side = "right" if best > 40 else "center"
-        note(plot, steps[best], up, f"{name}: {steps[best]:.3f}", NORMAL, thing, side, bold=True)
+        note(plot, float(steps[best]), up, f"{name}: {steps[best]:.3f}", NORMAL, thing, side, bold=True)
     note(ax, 0.8, 25.2, "squared error of a block, its least being 1", ha="left")
     note(ax, 34, 1.5, "the block's scale")
     a, b = (steps[values.argmin()] for values in curves)
