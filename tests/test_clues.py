@@ -44,6 +44,7 @@ NAMES: dict[str, dict] = {
     "15.2": {"word": words_of(CODES).min()},  # an int32, and a negative one
     "15.3": {"scales": X, "g_idx": np.array([0, 2, 1])},
     "16.2": {"merit": X},
+    "16.3": {"config": {}},
     "19.2": {"levels": X[0], "codes": np.array([0, 1])},
     "19.3": {"x": X[0], "levels": X[1]},
     "22.2": {"ids": [0, 1]},

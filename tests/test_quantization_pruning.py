@@ -6,7 +6,7 @@ import torch
 from torch.nn.utils import prune
 
 from llmnotes.errors import NotQuantizable
-from llmnotes.quantization.pruning import PER, compress, decompress, magnitude, times, wanda
+from llmnotes.quantization.pruning import PER, compress, decompress, magnitude, wanda
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.normal(size=(24, 64)).astype(np.float32)
@@ -104,15 +104,3 @@ def test_what_cannot_be_pruned_gets_one_sentence(call, words):
     with pytest.raises(NotQuantizable, match=words) as caught:
         call()
     assert str(caught.value).endswith(".")
-
-
-def test_times_are_measured_in_turns():
-    found = times(WEIGHT, magnitude(WEIGHT), tokens=4, rounds=3)
-    assert all(0 < seconds < 1 for seconds in found)
-
-
-def test_2_4_kernels_ask_for_a_gpu():
-    """What the docstring of times() says of torch on a CPU."""
-    half = torch.from_numpy(magnitude(RANDOM.normal(size=(64, 64)), per="2:4")).half()
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        torch.sparse.to_sparse_semi_structured(half) @ torch.ones(64, 64).half()

@@ -1,4 +1,4 @@
-"""The exercises of lesson 16: sharing the difficulty, and Wanda in a pattern of 2:4."""
+"""The exercises of lesson 16: sharing the difficulty, Wanda in a pattern of 2:4, and the bytes of a cache."""
 
 import numpy as np
 
@@ -54,6 +54,45 @@ def check_two_of_four(answer: Answer) -> str | None:
     return recognize(answer(MATRIX.copy(), NORMS.copy()), _kept(merit), mistakes)
 
 
+QWEN = {"hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "head_dim": 128}  # fmt: skip  # Qwen3-4B, whose heads are wider than hidden_size / heads
+SMOL = {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
+CACHES = [(QWEN, 8192, "F16"), (QWEN, 4096, "Q8_0"), (SMOL, 2048, "F16"), (SMOL, 1000, "Q4_0")]
+BYTES = {"F16": 2, "Q8_0": 34 / 32, "Q4_0": 18 / 32}
+
+
+def check_cache_bytes(answer: Answer) -> str | None:
+    """Return None for the bytes of four caches, or which mistake the numbers look like."""
+    try:
+        found = [answer(dict(config), tokens, kind) for config, tokens, kind in CACHES]
+    except KeyError as error:
+        return "missing" if error.args == ("head_dim",) else "other"
+
+    def numbers(
+        both: float = 2, heads: str = "num_key_value_heads", per: dict[str, float] = BYTES, wide: bool = True
+    ) -> list[float]:
+        made = []
+        for config, tokens, kind in CACHES:
+            narrow = config["hidden_size"] // config["num_attention_heads"]
+            width = config.get("head_dim", narrow) if wide else narrow
+            made.append(both * config["num_hidden_layers"] * config[heads] * width * tokens * per[kind])
+        return made
+
+    right = numbers()
+    mistakes = {
+        "keys_alone": numbers(both=1),
+        "heads": numbers(heads="num_attention_heads"),
+        "narrow": numbers(wide=False),
+        "no_scales": numbers(per={"F16": 2, "Q8_0": 1, "Q4_0": 0.5}),
+        "wide_scales": numbers(per={"F16": 2, "Q8_0": 1 + 4 / 32, "Q4_0": 0.5 + 4 / 32}),
+        "one_layer": [n / c["num_hidden_layers"] for n, (c, _, _) in zip(right, CACHES, strict=True)],
+        "one_token": [n / tokens for n, (_, tokens, _) in zip(right, CACHES, strict=True)],
+        "bits": [8 * n for n in right],
+        "gb": [n / 1e9 for n in right],
+    }
+    return recognize(found, right, mistakes)
+
+
 EXERCISES = [
     Exercise(
         id="16.1",
@@ -65,6 +104,7 @@ largest magnitude of its activations to the power `alpha`, divided by the larges
 `1 - alpha`. `activations` is `(tokens, channels)`, `weights` `(outputs, channels)`.""",
         clue="A channel is a column in both. `np.abs(x).max(axis=0)` is one number for each column.",
         name="smooth",
+        kept=True,
         stub='''def smooth(activations, weights, alpha):
     """Return a scale for each channel; activations (tokens, channels), weights (outputs, channels)."""
     ...''',
@@ -125,6 +165,45 @@ def two_of_four(weight, norms):
             "argsort_once": "np.argsort says which number is smallest, next, and so on. The rank of each number is an "
             "np.argsort of that.",
             "other": "the matrix differs. Two numbers of each four must be as they were, and two must be 0.",
+        },
+    ),
+    Exercise(
+        id="16.3",
+        title="What a long text takes",
+        level="medium",
+        minutes=12,
+        task="""Write `cache_bytes(config, tokens, kind)`: how many bytes do the keys and values of one text take?
+`config` is a dictionary with a model's `hidden_size`, `num_hidden_layers`, `num_attention_heads`, `num_key_value_heads`
+and, in some models, `head_dim`; where it is missing, the heads share `hidden_size` evenly. `kind` is `"F16"`, `"Q8_0"`
+or `"Q4_0"`. In the last two, 32 numbers share a scale of 16 bits. For Qwen3-4B, 8,192 tokens and `"F16"` it's
+1,207,959,552.""",
+        clue='How many numbers does one layer keep of one token? `config.get("head_dim", 64)` is 64 where there is no '
+        "`head_dim`. And how many bytes do 32 numbers of `Q8_0` take, scale included?",
+        name="cache_bytes",
+        stub='''def cache_bytes(config, tokens, kind):
+    """Return the bytes of the keys and values of one text."""
+    ...''',
+        solution='''def cache_bytes(config, tokens, kind):
+    """Return the bytes of the keys and values of one text."""
+    shared = config["hidden_size"] // config["num_attention_heads"]
+    head = config.get("head_dim", shared)
+    numbers = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * head * tokens
+    bytes_of_32 = {"F16": 64, "Q8_0": 34, "Q4_0": 18}[kind]
+    return numbers * bytes_of_32 / 32''',
+        check=check_cache_bytes,
+        hints={
+            "keys_alone": "this is half of it. A layer keeps two things of each token.",
+            "heads": "this counts the heads of the queries. Several of them share one set of keys and values.",
+            "narrow": "right for some models. Others have wider heads than hidden_size / heads: ask head_dim first.",
+            "missing": "a KeyError: some configs have no head_dim. What do the heads share then?",
+            "no_scales": "the codes are right, and the scales are missing.",
+            "wide_scales": "these scales have 32 bits. 16 were asked for.",
+            "one_layer": "this is one layer. Each layer has keys and values of its own.",
+            "one_token": "this is one token, and the text has more.",
+            "bits": "these are bits: eight of them are a byte.",
+            "gb": "right in GB. Bytes were asked for.",
+            "other": "another number was expected. Multiply: keys and values, layers, heads that are kept, numbers of "
+            "a head, tokens, bytes of a number.",
         },
     ),
 ]

@@ -1,4 +1,4 @@
-"""Pruning: set weights to zero by magnitude or Wanda, and measure what that saves. Arrays in, arrays out."""
+"""Pruning: set weights to zero by magnitude or Wanda, and store what is left. Arrays in, arrays out."""
 
 from typing import NamedTuple
 
@@ -82,46 +82,6 @@ def decompress(packed: Bitmask) -> np.ndarray:
     places = np.unpackbits(packed.mask, count=out.size).astype(bool)
     out[places.reshape(packed.shape)] = packed.values
     return out
-
-
-class Times(NamedTuple):
-    """Median seconds of a product with a dense matrix, the same half zeros, and the same stored without them (CSR)."""
-
-    dense: float
-    zeros: float
-    csr: float
-
-
-def times(weight: ArrayLike, pruned: ArrayLike, tokens: int = 64, rounds: int = 15, seed: int = 0) -> Times:
-    """Measure what zeros do to the time of X·Wᵀ on this machine: `weight` and `pruned` are (rows, columns).
-
-    `tokens` rows of X are drawn from N(0, 1). The three products take turns, so that a busy moment meets all of them;
-    the result is each one's median. torch has no faster product for zeros on a CPU than CSR; its 2:4 kernels
-    (`torch.sparse.to_sparse_semi_structured`) ask for a GPU.
-
-    >>> rng = np.random.default_rng(0).normal(size=(64, 64))
-    >>> times(rng, magnitude(rng), tokens=4, rounds=3).dense > 0
-    True
-    """
-    import time
-    import warnings
-
-    import torch
-
-    whole, holes = torch.from_numpy(finite(weight)), torch.from_numpy(finite(pruned))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says that its CSR tensors are in beta
-        sparse = holes.to_sparse_csr()
-    x = torch.from_numpy(np.random.default_rng(seed).normal(size=(tokens, whole.shape[1])).astype(np.float32))
-    across = x.T.contiguous()
-    products = (lambda: x @ whole.T, lambda: x @ holes.T, lambda: sparse @ across)
-    seconds = []
-    for _ in range(rounds + 1):
-        for product in products:
-            start = time.perf_counter()
-            product()
-            seconds.append(time.perf_counter() - start)
-    return Times(*np.median(np.reshape(seconds, (-1, 3))[1:], axis=0).tolist())  # the first round warms the caches
 
 
 def _without(weight: np.ndarray, merit: np.ndarray, sparsity: float, per: str) -> np.ndarray:

@@ -36,6 +36,25 @@ def _two_source(merit="np.abs(weight) * norms", places: str = _PLACES, last: str
     return _TWO.format(merit=merit, places=places, last=last)
 
 
+_CACHE = '''def cache_bytes(config, tokens, kind):
+    """Return the bytes of the keys and values of one text."""
+    shared = config["hidden_size"] // config["num_attention_heads"]
+    head = {head}
+    numbers = {numbers}
+    bytes_of_32 = {sizes}[kind]
+    return {last}'''
+_NUMBERS = '2 * config["num_hidden_layers"] * config["num_key_value_heads"] * head * tokens'
+
+
+def _cache_source(
+    head: str = 'config.get("head_dim", shared)',
+    numbers: str = _NUMBERS,
+    sizes: str = '{"F16": 64, "Q8_0": 34, "Q4_0": 18}',
+    last: str = "numbers * bytes_of_32 / 32",
+) -> str:
+    return _CACHE.format(head=head, numbers=numbers, sizes=sizes, last=last)
+
+
 WRONG = {
     "16.1": {
         "upside_down": _smooth_source("heaviest ** (1 - alpha) / largest ** alpha"),
@@ -66,5 +85,18 @@ WRONG = {
         "weighed": _two_source(last="np.where(keep, weight, 0) * norms"),
         "argsort_once": _two_source(places=_PLACES.replace("np.argsort(np.argsort(fours, axis=1), axis=1)", _ONCE)),
         "other": _two_source(places=_PLACES.replace(">= 2", ">= 1")),
+    },
+    "16.3": {
+        "keys_alone": _cache_source(numbers=_NUMBERS.replace("2 * ", "")),
+        "heads": _cache_source(numbers=_NUMBERS.replace("key_value", "attention")),
+        "narrow": _cache_source("shared"),
+        "missing": _cache_source('config["head_dim"]'),
+        "no_scales": _cache_source(sizes='{"F16": 64, "Q8_0": 32, "Q4_0": 16}'),
+        "wide_scales": _cache_source(sizes='{"F16": 64, "Q8_0": 36, "Q4_0": 20}'),
+        "one_layer": _cache_source(numbers=_NUMBERS.replace('config["num_hidden_layers"] * ', "")),
+        "one_token": _cache_source(numbers=_NUMBERS.replace(" * tokens", "")),
+        "bits": _cache_source(last="numbers * bytes_of_32 / 32 * 8"),
+        "gb": _cache_source(last="numbers * bytes_of_32 / 32 / 1e9"),
+        "other": _cache_source(last="numbers * bytes_of_32 / 32 / 2**30"),
     },
 }

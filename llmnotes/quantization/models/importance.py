@@ -55,7 +55,7 @@ def collect(
             hooks.append(module.register_forward_pre_hook(listen(f"{name}.weight")))
     try:
         for text in texts:
-            ids = torch.tensor(tokenizer(text)["input_ids"], dtype=torch.long, device=model.device)
+            ids = torch.tensor(tokenizer(text, verbose=False)["input_ids"], dtype=torch.long, device=model.device)
             for start in range(0, len(ids), window):
                 with torch.no_grad():
                     model(ids[None, start : start + window], use_cache=False)

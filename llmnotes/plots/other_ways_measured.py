@@ -1,0 +1,156 @@
+"""What the methods of "Other ways to save" gain, measured: bars of KL, prices in bits, and a table for an evening."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.patches import Rectangle
+
+from llmnotes.plots.drawing import NORMAL, THINGS, canvas, chart, note, show
+
+
+def paid(gains: Mapping[str, Mapping[str, float]]) -> None:
+    """Draw {type: {text: KL with an importance from this text, over the KL without}} as bars around 1."""
+    ax = canvas(29)
+    texts = list(next(iter(gains.values())))
+    unit, base, step = 12.0, 5.0, 62 / len(gains)
+    told = []
+    for i, (kind, of) in enumerate(gains.items()):
+        x = 1 + i * step
+        for k, (text, value) in enumerate(of.items()):
+            thing = "error" if value > 1 else "weight"
+            strong, pale = THINGS[thing]
+            left = x + 0.8 + k * (step - 1.6) / len(texts)
+            wide = (step - 1.6) / len(texts) - 0.5
+            ax.add_patch(Rectangle((left, base), wide, unit * value, facecolor=pale, edgecolor=strong, linewidth=1.3))
+            note(ax, left + wide / 2, base + unit * value + (1.2 if value > 1 else -1.6), f"{value:.2f}", colour=thing)
+            note(ax, left + wide / 2, base + 2, "abc"[k], bold=True)
+            told.append(f"{kind}, {text}: {value:.2f}")
+        note(ax, x + step / 2, 2.6, kind, NORMAL, bold=True)
+    ax.plot((1, 63), (base + unit,) * 2, color="black", linewidth=1.2, linestyle=(0, (4, 3)))
+    note(ax, 1, 27.4, "KL with importance, over the KL without (dashed: the same)", ha="left")
+    names = "; ".join(f"{letter}: {text}" for letter, text in zip("abc", texts, strict=False))
+    show(
+        ax,
+        f"What an importance matrix does to Pebble, by the text it was measured on ({names}). Green is better than "
+        "none, red is worse.",
+        "Three bars for each type. " + "; ".join(told),
+    )
+
+
+def prices(zeros: Mapping[float, float], levels: Mapping[float, float]) -> None:
+    """Draw {bits per weight: KL} of models with zeros, and of models with fewer bits for all weights."""
+    ax = canvas(36)
+    plot = chart(ax, 8, 5, 53, 26, yscale="log", xlim=(2, 16), ylim=(5e-6, 8))
+    plot.set_yticks((1e-5, 1e-3, 1e-1), ("0.00001", "0.001", "0.1"))
+    plot.set_yticks([], minor=True)
+    for points, thing, mark in ((zeros, "error", "o"), (levels, "weight", "s")):
+        xs, ys = np.array(list(points.items())).T
+        plot.plot(xs, ys, color=THINGS[thing][0], marker=mark, linewidth=2, markersize=7)
+    note(plot, 9.3, 0.12, "half of them 0", NORMAL, "error", "left", bold=True)
+    note(plot, 9.6, 2.2e-5, "all of them in 8 bits", NORMAL, "weight", "left", bold=True)
+    note(plot, 5.3, 2.4, "8 of 10 are 0", NORMAL, "error", "left", bold=True)
+    note(ax, 0.8, 34, "KL from the original, nats per token", ha="left")
+    note(ax, 34, 1.6, "bits per weight, with masks and scales")
+    show(
+        ax,
+        "Pebble with zeros chosen by Wanda (red: a tenth to eight tenths) and with even levels in 2 to 8 bits (green). "
+        f"At 9 bits, half of the weights 0 cost {zeros[9]:.3f}; at half that price, 4 bits cost {levels[4.5]:.4f}.",
+        "Two falling lines on a scale of powers of ten; the red one lies far to the right of the green one.",
+    )
+
+
+def gains(rows: Mapping[str, float], bits: float) -> None:
+    """Draw KLs of one model at the same bits, row below row, on a scale of powers of ten."""
+    rows = dict(sorted(rows.items(), key=lambda row: -row[1]))
+    ax = canvas(6 + 4.6 * len(rows))
+    low = 0.01
+    unit = 34 / np.log10(max(rows.values()) / low)
+    for k, (name, value) in enumerate(rows.items()):
+        y = 4.6 * (len(rows) - k) - 1.4
+        thing = ("old", "scale", "gradient")[min(k, 2)]
+        width = unit * np.log10(value / low)
+        ax.add_patch(Rectangle((20, y), width, 3, facecolor=THINGS[thing][0]))
+        note(ax, 19, y + 1.5, name, ha="right")
+        note(ax, 20.8 + width, y + 1.5, f"{value:.2f}", NORMAL, ha="left", bold=True)
+    note(ax, 1, 4.6 * len(rows) + 4, f"KL at {bits:.1f} bits per weight (the bars' lengths are logarithms)", ha="left")
+    names, values = list(rows), list(rows.values())
+    show(
+        ax,
+        f"Pebble in 2 bits, three ways at the same price. Better scales divide the KL by {values[0] / values[1]:.0f}; "
+        f"{names[-1]} on top of that, by {values[1] / values[-1]:.1f}.",
+        "Three bars: " + "; ".join(f"{name} {value:.2f}" for name, value in rows.items()),
+    )
+
+
+def growth(per_token: Mapping[str, float], weights: float, card: float, longest: int) -> None:
+    """Draw memory over the tokens of a text: {type of the cache: bytes per token} on top of a model's weights."""
+    ax = canvas(32)
+    top = 1.25 * card
+    plot = chart(ax, 7, 5, 46, 23, xlim=(0, longest), ylim=(0, top / 1e9), yticks=(0, 2, 4, 6, 8))
+    tokens = np.array((0, longest))
+    plot.fill_between(tokens, 0, weights / 1e9, color=THINGS["weight"][1])
+    note(plot, longest / 2, weights / 2e9, f"weights in Q4_K_M: {weights / 1e9:.1f} GB", NORMAL, "weight", bold=True)
+    plot.axhline(card / 1e9, color=THINGS["error"][0], linewidth=1.6, linestyle=(0, (4, 3)))
+    note(plot, longest / 40, card / 1e9 + 0.45, f"the card: {card / 1e9:.1f} GB", colour="error", ha="left")
+    told = []
+    for kind, each in per_token.items():
+        ends = (weights + each * tokens) / 1e9
+        plot.plot(tokens, ends, color=THINGS["attention"][0], linewidth=2)
+        note(plot, 1.015 * longest, ends[1], kind, NORMAL, "attention", "left", bold=True)
+        told.append(f"{kind}: {ends[1]:.1f} GB")
+    plot.set_xticks((0, longest // 2, longest), ("0", f"{longest // 2:,}", f"{longest:,}"))
+    note(ax, 0.8, 30.4, "GB", ha="left")
+    note(ax, 30, 1.4, "tokens of text")
+    show(
+        ax,
+        f"Qwen3-8B: what weights and cache take together, for three types of the cache. At {longest:,} tokens the "
+        f"cache in 16 bits is as large as the weights nearly: {per_token['F16'] * longest / 1e9:.1f} GB.",
+        f"Three rising lines above a block of weights. At the end, {'; '.join(told)}; the card has {card / 1e9:.1f}.",
+    )
+
+
+def evening(
+    smoothed: Sequence[float],
+    awq: Sequence[float],
+    paid: Mapping[str, Mapping[str, float]],
+    zeros: Sequence[float],
+    in_two: Mapping[str, float],
+    cache: np.ndarray,
+) -> None:
+    """Draw a table of all methods: where it was measured, what it needs, and what is left of the error.
+
+    Pairs are (before, after); `paid` has ratios already; `cache` has the errors of keys per channel and per token
+    in its first two columns.
+    """
+    wide, best, steps = (in_two[name] for name in ("widest scales", "best scales", "and 16 steps"))
+    per_channel, per_token = cache.mean(axis=0)[:2]
+    rows = {
+        "SmoothQuant": ("8 bits, x too", "text, kernel", smoothed[1] / smoothed[0]),
+        "AWQ": ("3 bits", "text", awq[1] / awq[0]),
+        "imatrix": ("Q2_K, 2.6 bits", "text", paid["Q2_K"]["stories"]),
+        "half zeros": ("3.5 bits", "text, kernel", zeros[1] / zeros[0]),
+        "best scales": ("2 bits", "nothing", best / wide),
+        "training": ("2 bits", "text, gradients", steps / best),
+        "keys per channel": ("4 bits, cache", "kernel", per_channel / per_token),
+    }
+    ax = canvas(6 + 5.4 * len(rows))
+    top = 5.4 * len(rows)
+    for x, word in ((1, "method"), (19, "measured in"), (34, "needs"), (49, "left of the error")):
+        note(ax, x, top + 3.4, word, ha="left", bold=True)
+    told = []
+    for k, (name, (price, needs, left)) in enumerate(rows.items()):
+        y = top - 5.4 * (k + 1) + 1
+        thing = "weight" if left < 0.95 else "error"
+        note(ax, 1, y + 2, name, ha="left", bold=True)
+        note(ax, 19, y + 2, price, ha="left")
+        note(ax, 34, y + 2, needs, ha="left")
+        width = 7 * left
+        ax.add_patch(Rectangle((49, y + 0.7), width, 2.6, facecolor=THINGS[thing][1], edgecolor=THINGS[thing][0]))
+        note(ax, 49.8 + width, y + 2, f"{left:.0%}", ha="left")
+        told.append(f"{name}: {left:.0%}")
+        ax.plot((1, 63), (y + 4.9,) * 2, color="#d5dae0", linewidth=1)
+    show(
+        ax,
+        "What is left of the error when a method is used, at equal bits. Green pays, red doesn't.",
+        "A table. " + "; ".join(told),
+    )
