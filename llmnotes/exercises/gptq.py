@@ -28,6 +28,8 @@ def check_make_up(answer: Answer) -> str | None:
         "first_left_out": _fitted(others, outputs),
         "fit_to_error": _fitted(others, first * error),
         "each_alone": WEIGHTS[1:] - error * (first @ others) / (others**2).sum(axis=0),
+        "all": np.append(rounded, right),
+        "rounded": np.round(right),
     }
     return recognize(answer(TOKENS.copy(), WEIGHTS.copy(), rounded), right, mistakes)
 
@@ -57,6 +59,7 @@ def check_unpack(answer: Answer) -> str | None:
         "four_bits": [whole >> 4 * place & 15 for place in range(48)],
         "signed": [signed >> 3 * place & 7 for place in range(64)],
         "centred": CODES - 4,
+        "first_32": CODES[:32],
     }
     return recognize(answer(words.copy()), CODES, mistakes)
 
@@ -126,6 +129,8 @@ def make_up(inputs, weights, rounded):
             "first_left_out": "these weights make the outputs alone, as if the first were 0. It is `rounded`, and does "
             "its part.",
             "fit_to_error": "this is a fit to the error alone. The weights have their own work to do as well.",
+            "all": "the numbers are right, and the first weight stands before them. Return the others alone.",
+            "rounded": "the others are rounded, too. They stay real numbers here: rounding them comes later.",
             "each_alone": "each weight makes up for the whole error, as if it were alone. They must share it: fit them "
             "together.",
             "other": "the numbers differ. With a first weight that is not changed, nothing should move. Does it?",
@@ -157,6 +162,7 @@ goes on in the lowest bits of the next. A word with its highest bit set reads as
             "last_word_first": "the words are in reverse order: the first one has the lowest bits.",
             "four_bits": "these are codes of 4 bits. How many bits does a code take here?",
             "signed": "right up to a negative word: its sign spills into all higher bits. Take the sign away first.",
+            "first_32": "right for the first three words. A column may have more: three words for every 32 codes.",
             "centred": "the zero point is already subtracted. Asked for are the codes, from 0 to 7.",
             "other": "the codes differ. By hand: the word 7 begins with the code 7, the word 8 with the codes 0 and 1.",
         },

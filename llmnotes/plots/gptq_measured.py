@@ -1,49 +1,56 @@
 """Pictures of what GPTQ does to Pebble: a sweep through a real matrix, all matrices, its settings, and its file."""
 
+import json
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 
 import numpy as np
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from llmnotes.plots.drawing import INK, NORMAL, THINGS, Numbers, arrow, box, brace, canvas, cell, chart, note, show
-from llmnotes.plots.drawing_numbers import bits, patch
+from llmnotes.plots.drawing import INK, NORMAL, THINGS, Numbers, arrow, brace, canvas, cell, chart, note, show
+from llmnotes.plots.drawing_numbers import bits
 
 
 def through_a_matrix(
     weight: np.ndarray, rounded: np.ndarray, hessian: np.ndarray, stops: Sequence[int] = (128, 384, 640, 768)
 ) -> None:
-    """Draw how far each weight has moved after some columns of a sweep that ends in `rounded`; both (outputs, inputs).
+    """Draw how far the weights of each column have moved after some columns of a sweep that ends in `rounded`.
 
-    `hessian` is the damped one. The waiting columns lie where, given the rounded ones, the outputs err least.
+    All are (outputs, inputs), and `hessian` is the damped one: the waiting columns lie where, given the rounded ones,
+    the outputs err least.
     """
-    rows, states = 48, {}
+    inputs, wide = weight.shape[1], 16  # columns that are averaged
+    moved = {}
     for done in stops:
-        wait = slice(done, None)
-        states[done] = rounded.copy()
-        if done < weight.shape[1]:
+        state, wait = rounded.copy(), slice(done, None)
+        if done < inputs:
             fit = np.linalg.solve(hessian[wait, wait], hessian[wait, :done])
-            states[done][:, wait] = weight[:, wait] - (rounded - weight)[:, :done] @ fit.T
-    ax = canvas(9.2 * len(states) + 4)
-    x, wide, high = 12.5, 50.5, 6.6
-    limit = float(np.quantile(np.abs(list(states.values())[-1] - weight), 0.98))
+            state[:, wait] = weight[:, wait] - (rounded - weight)[:, :done] @ fit.T
+        moved[done] = np.abs(state - weight).mean(axis=0).reshape(-1, wide).mean(axis=1)
+    high, top = 8.6, max(values.max() for values in moved.values())
+    ax = canvas(high * len(stops) + 5)
     told = []
-    for k, (done, state) in enumerate(states.items()):
-        y = 9.2 * (len(states) - 1 - k) + 3.4
-        moved = np.abs(state - weight)
-        patch(ax, x, y, wide, high, moved[:rows], limit, "error")
-        at = x + wide * done / weight.shape[1]
-        ax.plot((at, at), (y - 0.8, y + high + 0.8), color=INK, linewidth=2, zorder=6)
-        note(ax, 11.5, y + high / 2 + 1.3, f"{done}", NORMAL, ha="right", bold=True)
-        note(ax, 11.5, y + high / 2 - 1.3, "columns", ha="right")
-        if done < weight.shape[1]:
-            told.append(f"after {done} columns the waiting ones have moved by {moved[:, done:].mean():.3f} on average")
-    note(ax, x, 1.3, "rounded so far", ha="left")
-    note(ax, x + wide, 1.3, "still waiting", ha="right")
+    for k, (done, values) in enumerate(moved.items()):
+        y = high * (len(stops) - 1 - k) + 4.6
+        plot = chart(ax, 12, y, 50, high - 2.4, xlim=(0, inputs), ylim=(0, top * 1.05), xticks=(), yticks=())
+        at = np.arange(wide / 2, inputs, wide)
+        plot.fill_between(at, values, step="mid", color=THINGS["weight"][1], linewidth=0)
+        ready = at < done
+        plot.fill_between(at[ready], values[ready], step="mid", color=THINGS["code"][0], alpha=0.55, linewidth=0)
+        plot.step(at, values, where="mid", color=INK, linewidth=1)
+        plot.axvline(done, color=INK, linewidth=2)
+        note(ax, 11, y + 3, f"{done}\ncolumns", ha="right")
+        if done < inputs:
+            mean = values[~ready].mean()
+            told.append(f"after {done} columns the waiting ones have moved by {mean:.3f} on average")
+    note(ax, 12, 2, "magenta: rounded", ha="left", colour="code", bold=True)
+    note(ax, 62, 2, "green: waiting, and moved already", ha="right", colour="weight", bold=True)
     show(
         ax,
-        f"The first {rows} rows of the matrix; the darker, the farther a weight is from where it began. Left of the "
-        "line all are rounded. Right of it they have already moved, to make up for what was rounded.",
-        "Four strips of a matrix in red, with a line that goes from left to right; " + "; ".join(told),
+        "How far the weights of each column are from where they began, at four moments. Long before a column is "
+        "rounded, it has moved to make up for others; the last columns carry the most.",
+        "Four strips; " + "; ".join(told),
     )
 
 
@@ -83,32 +90,40 @@ def all_matrices(of_weights: Mapping[str, Numbers], of_outputs: Mapping[str, Num
     )
 
 
-def few_tokens(counts: Sequence[int], seen: Numbers, unseen: Numbers, nearest: float, inputs: int) -> None:
-    """Draw the output error over the tokens of the calibration text: on these tokens, and on others."""
+def kept() -> dict:
+    """Return what `python -m kit.gptq_calibration` has measured."""
+    return json.loads(files("llmnotes").joinpath("gptq_calibration.json").read_text(encoding="utf-8"))
+
+
+def few_tokens() -> None:
+    """Draw the kept KL of Pebble over the tokens of the calibration text, for each of the texts."""
+    found = kept()
+    counts = [int(count) for count in found["tokens"]]
+    values = np.array(list(found["tokens"].values()))  # (counts, texts)
+    nearest = found["nearest"]["3"]
     ax = canvas(31)
-    limits = {"xlim": (counts[0] / 1.2, counts[-1] * 1.25), "ylim": (0, max(unseen) * 1.15)}
-    plot = chart(ax, 7.5, 5, 54, 23.5, xscale="log", **limits)
-    plot.xaxis.set_major_locator(FixedLocator(list(counts)))
+    limits = {"xlim": (counts[0] / 1.25, counts[-1] * 1.25), "ylim": (0, values.max() * 1.1)}
+    plot = chart(ax, 8, 5, 53.5, 23.5, xscale="log", **limits)
+    plot.xaxis.set_major_locator(FixedLocator(counts))
     plot.xaxis.set_major_formatter(FixedFormatter([f"{count:,}" for count in counts]))
     plot.xaxis.set_minor_locator(NullLocator())
-    plot.set_yticks((0, 0.05, 0.1, 0.15))
-    plot.set_yticklabels(["0%", "5%", "10%", "15%"])
+    plot.set_yticks(np.arange(0, values.max() * 1.1, 0.02))
     plot.axhline(nearest, color=INK, linewidth=1.4, linestyle=(0, (4, 3)))
-    plot.axvline(inputs, color=THINGS["old"][0], linewidth=1.2, linestyle=(0, (1, 2)))
-    for values, thing in ((unseen, "held out"), (seen, "stream")):
-        plot.plot(counts, values, color=THINGS[thing][0], linewidth=2.2, marker="o")
-    note(plot, counts[-1], nearest * 1.06, "rounded to the nearest", ha="right")
-    note(plot, counts[0] * 1.25, unseen[0] * 1.06, "on new tokens", NORMAL, "held out", "left", bold=True)
-    note(plot, counts[1], seen[0] * 0.62, "on the calibration text itself", NORMAL, "stream", "left", bold=True)
-    note(plot, inputs * 1.06, max(unseen) * 1.09, f"{inputs} inputs", ha="left")
-    note(ax, 7.5, 29.7, "error of the outputs", ha="left")
+    for text in values.T:
+        plot.plot(counts, text, color=THINGS["held out"][0], linewidth=2, marker="o", alpha=0.75)
+    note(plot, counts[-1] * 1.2, nearest + 0.002, "without data", ha="right", bold=True)
+    note(ax, 8, 29.7, "KL of Pebble at 3 bits", ha="left")
     note(ax, 34, 1.5, "tokens of the calibration text")
+    worse = max(count for count, row in zip(counts, values, strict=True) if row.min() > nearest)
     show(
         ax,
-        f"With few tokens GPTQ learns them by heart: on its own text it looks excellent ({seen[0]:.0%}), on new text "
-        f"it is worse than plain rounding ({unseen[0]:.0%} against {nearest:.0%}).",
-        f"Two curves over {counts[0]} to {counts[-1]:,} tokens. The error on the calibration text rises from "
-        f"{seen[0]:.1%} to {seen[-1]:.1%}, the one on new tokens falls from {unseen[0]:.1%} to {unseen[-1]:.1%}.",
+        f"GPTQ with three calibration texts, cut at different lengths. Up to {worse:,} tokens each of them makes "
+        "Pebble worse than no data at all.",
+        "Three falling lines. "
+        + "; ".join(
+            f"{count:,} tokens: {row.min():.3f} to {row.max():.3f}" for count, row in zip(counts, values, strict=True)
+        )
+        + f"; without data {nearest:.3f}",
     )
 
 
@@ -135,14 +150,12 @@ def damping(shares: Numbers, errors: Mapping[int, Numbers], nearest: float) -> N
     at = int(np.argmin(many))
     show(
         ax,
-        f"With enough tokens the valley is flat and lowest at {shares[at]:g} ({many[at]:.1%}). With few, little "
-        f"damping ruins everything, and a lot of it still brings {min(few):.1%}. Far to the right H drowns in the "
-        "diagonal, and both come near plain rounding.",
-        "Two curves over the damping. "
-        + "; ".join(
-            f"{tokens:,} tokens: " + ", ".join(f"{s:g}: {e:.1%}" for s, e in zip(shares, values, strict=True))
-            for tokens, values in errors.items()
-        ),
+        f"With enough tokens the curve is flat, and lowest at {shares[at]:g} ({many[at]:.0%}). With few, little "
+        f"damping ruins everything, and a lot of it still brings {min(few):.0%}. Far to the right H drowns in the "
+        "diagonal, and both climb back towards plain rounding.",
+        "Two curves over the damping: "
+        + " and ".join(f"with {tokens:,} tokens" for tokens in errors)
+        + ". The first begins above plain rounding and falls below it; the second is flat, and rises at the end.",
     )
 
 
@@ -164,13 +177,13 @@ def groups(rows: Mapping[str, Sequence[tuple[int, int, float, float]]]) -> None:
     for _, group, size, error in list(rows.values())[-1]:
         note(plot, size, error - 0.011, f"{group}", colour="attention", ha="right" if group > 128 else "center")
     note(ax, 7.5, 29.7, "error of the outputs, on new tokens", ha="left")
-    note(ax, 34, 1.5, "bits per weight, scales included")
+    note(ax, 34, 1.5, "bits per weight, with scales and zero-points")
     show(
         ax,
         "Left 3 bits, right 4 bits, in groups of the sizes below the points. Smaller groups are better and cost bits; "
         "GPTQ lowers every point without costing any.",
         "Four falling lines, plain rounding above and GPTQ below: "
-        + "; ".join(f"{name} {c} bits, groups of {g}: {e:.1%}" for name, f in rows.items() for c, g, _, e in f),
+        + "; ".join(f"{name} {c} bits, groups of {g}: {e:.0%}" for name, f in rows.items() for c, g, _, e in f),
     )
 
 
@@ -183,7 +196,7 @@ def word(codes: Sequence[int], value: int) -> None:
         place = len(codes) - 1 - i
         bits(ax, 1.6 + wide * place, 4.8, f"{code:04b}", [(4, "code")], (wide - 0.6) / 4, 3.6)
         arrow(ax, (spot.bottom[0], 14.4), (1.6 + wide * place + wide / 2 - 0.3, 8.8), thing="code", width=1.1)
-    note(ax, 1.6, 20.2, "eight codes, down one column of inputs", ha="left", bold=True)
+    note(ax, 1.6, 20.2, "the codes of one output, for its first eight inputs", ha="left", bold=True)
     brace(ax, (1.6, 4.3), (62, 4.3), f"one word of 32 bits: {value:,}")
     show(
         ax,
@@ -193,28 +206,32 @@ def word(codes: Sequence[int], value: int) -> None:
     )
 
 
-def folder(before: tuple[str, tuple[int, ...], int], after: Mapping[str, tuple[tuple[int, ...], int]]) -> None:
-    """Draw the four tensors that a GPTQ file has in place of one weight: name, shape and bytes."""
-    ax = canvas(29)
-    name, shape, size = before
-    left = box(ax, 0.6, 9, 17, 9, name, "weight", f"{shape[0]} × {shape[1]}")
-    note(ax, left.centre[0], 6.6, f"{size:,} bytes")
+def folder(shape: tuple[int, int], tensors: Mapping[str, np.ndarray]) -> None:
+    """Draw the four `tensors` that a GPTQ file has in place of one matrix of 16 bits: shapes and bytes, as bars."""
+    ax = canvas(30)
+    name, size = "weight", 2 * shape[0] * shape[1]
+    after = {tensor: (array.shape, array.nbytes) for tensor, array in tensors.items()}
     says = {
+        name: ("weight", "in 16 bits"),
         "qweight": ("code", "the codes, in words"),
-        "qzeros": ("table", "which code is 0, less one"),
-        "scales": ("scale", "a step per row and group"),
+        "qzeros": ("table", "which code stands for 0, less one"),
+        "scales": ("scale", "a scale for each output and group"),
         "g_idx": ("old", "the group of each input"),
     }
-    for k, (tensor, (form, count)) in enumerate(after.items()):
-        y = 21.6 - 6.9 * k
-        spot = box(ax, 24, y, 14, 6, tensor, says[tensor][0], " × ".join(map(str, form)))
-        arrow(ax, (left.right[0] + 0.4, left.right[1]), (spot.left[0] - 0.3, spot.left[1]), thing="old")
-        note(ax, 39, y + 4.1, says[tensor][1], ha="left")
-        note(ax, 39, y + 1.6, f"{count:,} bytes", ha="left")
+    rows = {name: (shape, size), **after}
+    for k, (tensor, (form, count)) in enumerate(rows.items()):
+        y = 24.2 - 5.6 * k - (1 if k else 0)
+        thing, meaning = says[tensor]
+        note(ax, 9.6, y + 1.4, tensor, ha="right", bold=True)
+        wide = 52 * count / size
+        ax.add_patch(Rectangle((10.6, y), max(wide, 0.25), 2.8, facecolor=THINGS[thing][0], zorder=3))
+        said = f"{' × '.join(map(str, form))}, {count:,} bytes: {meaning}"
+        note(ax, 62 if k == 0 else 11.6 + wide, y + (4.2 if k == 0 else 1.4), said, ha="right" if k == 0 else "left")
     total = sum(count for _, count in after.values())
     show(
         ax,
-        f"In place of one matrix of {size:,} bytes a GPTQ file has four small ones of {total:,} together.",
-        f"A box for {name}, with arrows to "
+        f"In place of one matrix of {size:,} bytes a GPTQ file has four tensors of {total:,} together; bars have the "
+        "length of their bytes.",
+        f"Bars: {name} {' × '.join(map(str, shape))}, "
         + ", ".join(f"{tensor} {' × '.join(map(str, form))}" for tensor, (form, _) in after.items()),
     )

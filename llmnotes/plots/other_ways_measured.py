@@ -24,7 +24,7 @@ def paid(gains: Mapping[str, Mapping[str, float]]) -> None:
             ax.add_patch(Rectangle((left, base), wide, unit * value, facecolor=pale, edgecolor=strong, linewidth=1.3))
             note(ax, left + wide / 2, base + unit * value + (1.2 if value > 1 else -1.6), f"{value:.2f}", colour=thing)
             note(ax, left + wide / 2, base + 2, "abc"[k], bold=True)
-            told.append(f"{kind}, {text}: {value:.2f}")
+            told.append(f"{kind}, {text}: {'worse' if value > 1 else 'better'} than none")
         note(ax, x + step / 2, 2.6, kind, NORMAL, bold=True)
     ax.plot((1, 63), (base + unit,) * 2, color="black", linewidth=1.2, linestyle=(0, (4, 3)))
     note(ax, 1, 27.4, "KL with importance, over the KL without (dashed: the same)", ha="left")
@@ -147,7 +147,7 @@ def evening(
         width = 7 * left
         ax.add_patch(Rectangle((49, y + 0.7), width, 2.6, facecolor=THINGS[thing][1], edgecolor=THINGS[thing][0]))
         note(ax, 49.8 + width, y + 2, f"{left:.0%}", ha="left")
-        told.append(f"{name}: {left:.0%}")
+        told.append(f"{name} {'pays' if left < 0.95 else 'does not pay'}")
         ax.plot((1, 63), (y + 4.9,) * 2, color="#d5dae0", linewidth=1)
     show(
         ax,

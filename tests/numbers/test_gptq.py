@@ -1,5 +1,6 @@
 """Every number that notebook 15 says in words is computed again, and its findings are tried on other cases."""
 
+import itertools
 import json
 from importlib import resources
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from llmnotes.pebble.corpus import documents
+from llmnotes.plots import gptq_measured
 from llmnotes.quantization import gptq as library
 from llmnotes.quantization.models.layerwise import token_windows
 from tests.numbers.prose import WORDS, Prose
@@ -54,7 +56,7 @@ def test_the_numbers_of_two_weights(lesson, values):
     says("Round the first one, to {}. That's an error of {}", 0, 0 - w[0])
     says("From {:.2f} down to {:.2f}, and nothing was tried out", by_pair[0, 0], by_pair[0, 1])
     assert round(values["moved"], 2) == 0.63 and round(values["moved_first"], 2) == 0.7
-    says("A row of Pebble has {} weights", values["W"].shape[1])
+    says("The rows of a real matrix, below, have {}", values["W"].shape[1])
 
 
 def test_the_numbers_of_three_weights(lesson, values):
@@ -81,9 +83,29 @@ def test_the_numbers_of_three_weights(lesson, values):
     assert pair[0, 0] - pair[0, 1] ** 2 / pair[1, 1] == pytest.approx(2.5)
     says("The {} changes no decision.", 2)
     says("the bracket is {} when", 0)
+    says("a model of {} billion weights onto one card of {} GB, in {} bits", 175, 80, 3)
+    assert 175 * 3 / 8 < 80
     says("And with {} weights?", 768)
-    says("With three weights you do it twice, with {} it's {} times", 768, 767)
-    says("A layer of Pebble has {} rows", values["W"].shape[0])
+    says("The matrix that we take below has {} rows", values["W"].shape[0])
+    assert round(pair[0, 1] / pair[1, 1], 2) == 0.83
+    triangle = np.linalg.inv(moves).T  # the brackets of three completed squares, a row each
+    prices = 1 / values["U"].diagonal() ** 2
+    assert [round(price, 2) for price in prices] == [2.2, 4.56, 9]
+    assert np.allclose(triangle, [[1, 0, 0], [0.61, 1, 0], [1.11, 1.22, 1]], atol=0.005)
+    assert np.allclose((triangle.T * prices) @ triangle, H)
+    says("Say column {} ends up {} too high. Then column {} moves by {:.2f}.", 1, 1, 2, moves[0, 1])
+    says("And column {} sees both: {:.2f} + {:.2f} · {:.2f} = {:.2f}.", 3, -triangle[2, 0], 1.22, 0.61, moves[0, 2])
+    order = [1, 0, 2]  # "With our three weights it finds the best corner, too"
+    assert list(np.argsort(-H.diagonal(), kind="stable")) == order
+    rest = w[order].copy()
+    for i in range(3):
+        now = np.rint(rest[i])
+        wait = np.ix_(order[i + 1 :], order[i + 1 :])
+        rest[i + 1 :] -= (now - rest[i]) * np.linalg.solve(H[wait], H[order[i + 1 :], order[i]])
+        rest[i] = now
+    corners = [np.array(corner) for corner in itertools.product((-1, 0, 1, 2), repeat=3)]
+    best = min(corners, key=lambda corner: (corner - w) @ H @ (corner - w))
+    assert np.array_equal(rest[np.argsort(order)], best)
     says("with {:,} inputs, thousands of times the work of one", 14336)
     assert 2000 < sum(k**3 for k in range(14336)) / 14336**3 < 4000
 
@@ -96,7 +118,6 @@ def test_the_numbers_of_the_matrix(lesson, values):
     better = sum(e[1] < e[0] for e in of_outputs.values())
     says(f"A line for each of Pebble's {len(read)} matrices at {{}} bits, the thick one is ours.", 3)
     says("in {} of {}, and its outputs, on tokens it has not seen, are nearer in {}", worse, len(read), better)
-    says("The first {} rows of the matrix", 48)
     hessian = values["H"] + 0.01 * values["H"].diagonal().mean() * np.eye(768)
     for done in (128, 384, 640):
         off = (values["by_hand"] - W)[:, :done]
@@ -107,6 +128,8 @@ def test_the_numbers_of_the_matrix(lesson, values):
 
 def test_the_numbers_of_the_calibration(lesson, values):
     says, lm, kl = lesson.says, values["lm"], values["kl"]
+    for was, now in kl.values():  # "a quarter to two fifths"
+        assert 0.2 < 1 - now / was < 0.45
     says("That took {:,} tokens", sum(batch.numel() for batch in values["windows"]))
     tokens = sum(batch.numel() for batch in values["few"])
     assert round(tokens, -2) == 200
@@ -116,21 +139,40 @@ def test_the_numbers_of_the_calibration(lesson, values):
         assert 1.5 < values["calibrated"](3, list(token_windows(stories, lm.tokenizer))) / kl[3][0] < 4
     squares = " ".join(str(n * n) for n in range(1500))
     windows = list(token_windows([squares], lm.tokenizer, tokens=4096))
-    says("We tried {:,} tokens of square numbers", sum(batch.numel() for batch in windows))
-    says('("{} {} {} {} {} …")', *squares.split()[:5])
-    assert 0.9 < values["calibrated"](3, windows) / kl[3][0] < 1.12
-    on_seen, on_new, nearest = (
-        values["on_seen"],
-        values["on_new"],
-        values["output_error"](values["nearest"], values["H_new"]),
-    )
-    says("it looks excellent ({:.0%})", on_seen[0])
-    says("worse than plain rounding ({:.0%} against {:.0%})", on_new[0], nearest)
-    says("Two curves over {} to {:,} tokens.", values["counts"][0], values["counts"][-1])
-    says("rises from {:.1%} to {:.1%}", on_seen[0], on_seen[-1])
-    says("on new tokens falls from {:.1%} to {:.1%}", on_new[0], on_new[-1])
-    says("A layer with {} inputs has {} directions. From {} tokens it learns about {}", 768, 768, 128, 128)
+    says("And from {:,} tokens of square numbers", sum(batch.numel() for batch in windows))
+    says('("{} {} {} {} {} …") nothing was left of it', *squares.split()[:5])
+    assert values["calibrated"](3, windows) / kl[3][0] > 0.9
+
+
+def test_what_was_measured_beforehand(lesson, values):
+    says, kept, lm = lesson.says, gptq_measured.kept(), values["lm"]
+    nearest = kept["nearest"]["3"]
+    assert nearest == pytest.approx(values["kl"][3][0], rel=0.01)
+    worse = max(int(count) for count, found in kept["tokens"].items() if min(found) > nearest)
+    says("Up to {:,} tokens each of them makes Pebble worse", worse)
+    for count, found in kept["tokens"].items():
+        says(f"{int(count):,} tokens: {{:.3f}} to {{:.3f}}", min(found), max(found))
+    says("without data {:.3f}", nearest)
+    gain = [nearest - now for now in kept["tokens"]["8192"]]
+    left = [nearest - now for now in kept["in one go"]]
+    assert np.mean(left) < np.mean(gain) / 2  # "more than half of the gain was gone"
+    assert np.mean(kept["damping"]["0.1"]) > np.mean(kept["damping"]["0.01"])  # "no better"
+    for bits in ("3", "4"):  # "no clear gain"
+        ratios = np.divide(kept["order"]["activation"][bits], kept["order"]["natural"][bits])
+        assert ratios.max() > 1 and ratios.min() > 0.8
+    says("From {} tokens a layer with {} inputs learns {} directions at most", 128, 768, 128)
     assert np.linalg.matrix_rank(values["seen"][:128]) == 128
+    says("How does our matrix look with {:,} tokens?", 1024)
+    error, few = values["output_error"], values["H_1024"]
+    assert 1.7 < error(values["rounded"], values["H_new"]) / error(values["rounded"], few) < 2  # "nearly twice"
+    better = 0
+    for layer, inputs in values["read"].items():
+        weight = lm.model.get_submodule(layer).weight.detach()
+        made = library.quantize(weight, library.hessian(inputs[:1024]), 3, 128, order="natural", search=False)
+        h_new = library.hessian(inputs[len(inputs) // 2 :])
+        better += library.output_error(weight, made, h_new) < values["of_outputs"][layer][0]
+    says("(all {} are!)", better)
+    assert better == len(values["read"])
 
 
 def test_the_numbers_of_the_settings(lesson, values):
@@ -138,21 +180,21 @@ def test_the_numbers_of_the_settings(lesson, values):
     says("Left {} bits, right {} bits", 3, 4)
     for name, found in rows.items():
         for bits, group, _, error in found:
-            says(f"{name} {bits} bits, groups of {group}: {{:.1%}}", error)
+            says(f"{name} {bits} bits, groups of {group}: {{:.0%}}", error)
     for a, b in zip(*rows.values(), strict=True):
         assert b[3] < a[3]  # "GPTQ lowers every point"
     says("With groups of {}, that's", 128)
     says("Most files have {} bits and groups of {}.", 4, 128)
-    says("on our matrix, at {} bits.", 3)
     shares, damped = values["shares"], values["damped"]
     few, many = damped.values()
     at = int(np.argmin(many))
-    says("lowest at {:g} ({:.1%})", shares[at], many[at])
-    says("a lot of it still brings {:.1%}.", min(few))
-    for tokens, errors in damped.items():
-        said = ", ".join(f"{share:g}: {error:.1%}" for share, error in zip(shares, errors, strict=True))
-        says(f"{tokens:,} tokens: {said}")
-    says("Files usually say {} to {}", 0.01, 0.1)  # as gptqmodel's and auto-gptq's defaults have been
+    says("lowest at {:g} ({:.0%})", shares[at], many[at])
+    says("a lot of it still brings {:.0%}.", min(few))
+    says("with {:,} tokens and with {:,} tokens", *damped)
+    nearest = values["output_error"](values["nearest"], values["H_new"])
+    assert few[0] > nearest > min(few) and max(many[:-2]) < 1.1 * min(many) < many[-1]
+    says("In the KL of the whole model {} was no better than {}.", 0.1, 0.01)
+    says("Leave gptqmodel's at {} to {}", 0.01, 0.05)
     says("the larger inputs ({:.0f} against {:.0f} on the diagonal", 18, 15)
     searched = []
     for layer, inputs in values["read"].items():
@@ -167,29 +209,27 @@ def test_the_numbers_of_the_settings(lesson, values):
 
 def test_every_number_in_the_prose_is_computed_again(lesson, values):
     says = lesson.says
-    says("rounds a matrix of any model to {} bits", 3)
-    says("PyTorch has no type of {} bits", 4)
+    says("rounds the matrix of a layer to {} bits", 3)
+    says("in {} and {} bits. (For llama.cpp", 4, 8)
+    says("{} inputs make {} words, for {} outputs", 768, 96, 256)
     says("eight codes share a word of {} bits", 32)
     says("Eight codes of {} bits lie in one word of {} bits", 4, 32)
     says(f"Eight cells with the codes {', '.join(map(str, values['codes']))};")
     says("the bits of the word {}.", values["value"])
     says("down to the words of {} bits", 32)
     says("The file keeps words of {} bits", 32)
-    says("a {} in the file means that code {} stands for {}", 7, 8, 0)
+    says("Bars: weight 256 × 768")
+    says("a {} means that code {} stands for {}", 7, 8, 0)
     assert hex(int(values["tensors"]["qzeros"][0, 0]) & 0xFFFFFFFF) == "0x77777777"
-    kept, W = values["kept"], values["W"]
-    total = sum(nbytes for _, nbytes in kept.values())
-    says("In place of one matrix of {:,} bytes a GPTQ file has four small ones of {:,} together.", 2 * W.size, total)
-    for name, (shape, _) in kept.items():
-        says(f"{name} {' × '.join(map(str, shape))}")
+    W, tensors = values["W"], values["tensors"]
+    total = sum(array.nbytes for array in tensors.values())
+    says("In place of one matrix of {:,} bytes a GPTQ file has four tensors of {:,} together", 2 * W.size, total)
+    for name, array in tensors.items():
+        says(f"{name} {' × '.join(map(str, array.shape))}")
     sample = json.loads((resources.files("llmnotes") / "gptqmodel_sample.json").read_text("utf-8"))
-    says("in the KL of the whole model at {} bits we saw no gain", 3)
     says("Each group has a scale of {} bits", 16)
-    says(
-        "the KL was {:.4f} (rounded to the nearest: {:.4f})",
-        sample["KL of GPTQConfig's"],
-        sample["KL of plain rounding"],
-    )
+    theirs, plain = sample["KL of GPTQConfig's"], sample["KL of plain rounding"]
+    says("the KL was {:.4f}, and {:.4f} for plain rounding", theirs, plain)
     says("with the same logits to {:.3f}", sample["largest difference of logits"])
     says("we ran these lines on Pebble at {} bits", 3)
     lesson.finish(

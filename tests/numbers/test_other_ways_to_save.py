@@ -158,7 +158,7 @@ def test_the_numbers_of_importance(lesson, values, strays):
     says("off by {:.0%} instead of {:.0%}, and its outputs by {:.1%} instead of {:.1%}", w1, w0, o1, o0)
     for kind, one in values["paid"].items():
         for name, value in one.items():
-            says("{}, {}: {:.2f}", kind, name, value)
+            lesson.says(f"{kind}, {name}: {'worse' if value > 1 else 'better'} than none")
 
     def kl(counts=None):
         made = {k: blocks.quantize(w, "Q2_K", counts and counts[k]) for k, w in matrices(lm.model).items()}
@@ -305,7 +305,7 @@ def test_the_numbers_of_the_table(lesson, values):
         "training": in_2["and 16 steps"] / in_2["best scales"],
         "keys per channel": lost[0] / lost[1],
     }.items():
-        lesson.says("{}: {:.0%}", name, left)
+        lesson.says(f"{name} {'pays' if left < 0.95 else 'does not pay'}")
 
 
 def test_no_other_number_stands_in_the_prose(lesson):

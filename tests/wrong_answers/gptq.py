@@ -56,6 +56,8 @@ WRONG = {
             "error = rounded - weights[0]\n"
             "    return weights[1:] - error * (first @ others) / (others ** 2).sum(axis=0)"
         ),
+        "all": _make_up_source("return np.append(rounded, " + _FIT.removeprefix("return ") + ")"),
+        "rounded": _make_up_source("return np.round(" + _FIT.removeprefix("return ") + ")"),
         "other": _make_up_source("return weights[1:] * weights[0] / rounded"),
     },
     "15.2": {
@@ -71,6 +73,7 @@ WRONG = {
         "four_bits": _unpack_source(last="return [whole >> 4 * place & 15 for place in range(len(words) * 32 // 4)]"),
         "signed": _unpack_source(_WHOLE.replace("(int(word) & 0xFFFFFFFF)", "int(word)")),
         "centred": _unpack_source(last=_SHIFTS.replace("[whole >> 3 * place & 7", "[(whole >> 3 * place & 7) - 4")),
+        "first_32": _unpack_source(last=_SHIFTS.replace("len(words) * 32 // 3", "32")),
         "other": _unpack_source(last=_SHIFTS.replace("3 * place", "2 * place")),
     },
     "15.3": {
