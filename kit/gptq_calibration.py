@@ -1,7 +1,8 @@
 """Measure what GPTQ's calibration text and settings do to the whole of Pebble: `python -m kit.gptq_calibration`.
 
-Writes llmnotes/gptq_calibration.json, which lesson 15 draws. GPTQ adapts each weight to those before it, so a last digit
-that differs moves many codes: another processor, or another number of threads, gives other figures, by up to a tenth.
+Writes llmnotes/gptq_calibration.json, which lesson 15 draws. GPTQ adapts each weight to those before it, so a last
+digit that differs moves many codes: another processor, or another number of threads, gives other figures, by up to a
+quarter.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from llmnotes.evaluation import held_out_text, kl_divergence, with_weights
 from llmnotes.evaluation.weights import inputs_of_layers
@@ -34,7 +36,7 @@ def main() -> None:
     lm, text = open_model("pebble"), held_out_text(count=TEXT)
     pebble = lm.model
 
-    def kl(model) -> float:
+    def kl(model: PreTrainedModel) -> float:
         return round(kl_divergence(pebble, model, lm.tokenizer, text), 6)
 
     def windows(seed: int, tokens: int) -> list[torch.Tensor]:
@@ -51,7 +53,7 @@ def main() -> None:
         rows: Sequence[torch.Tensor] = [ids for batch in windows(seed, COUNTS[-1]) for ids in batch]
         weights = {}
         for name, inputs in inputs_of_layers(pebble, rows).items():
-            weight = pebble.get_submodule(name).weight.detach()
+            weight = pebble.get_parameter(f"{name}.weight").detach()
             made = gptq.quantize(weight, gptq.hessian(inputs), 3, order="natural", search=False)
             weights[f"{name}.weight"] = made.dequantize().numpy()
         return kl(with_weights(pebble, weights))

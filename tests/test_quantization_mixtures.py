@@ -239,8 +239,9 @@ def test_importance_is_the_mean_square_of_the_inputs(tiny_folder):
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     assert set(importance) == {f"{name}.weight" for name in linear} - {"lm_head.weight"}
     assert not model.model.layers[0].self_attn.q_proj._forward_pre_hooks
-    with pytest.raises(NotQuantizable, match="text"):
-        collect(model, tokenizer, [])
+    for blank in ([], ["", " \n"]):
+        with pytest.raises(NotQuantizable, match="give a longer, plain text"):
+            collect(model, tokenizer, blank)
 
 
 def test_importance_goes_to_a_file_and_back(tmp_path):

@@ -70,11 +70,14 @@ def kl_divergence(
 
     Does not tell which model is better, only how much the second differs from the first.
     """
-    p = log_probs(reference, tokenizer, text, window).double()  # (positions, vocabulary)
-    q = log_probs(other, tokenizer, text, window).double()
+    import torch
+
+    p, q = (log_probs(model, tokenizer, text, window) for model in (reference, other))  # (positions, vocabulary)
     if p.shape != q.shape:
         raise ValueError(f"The vocabularies differ ({p.shape[1]} and {q.shape[1]} tokens); compare relatives.")
-    return (p.exp() * (p - q)).sum(-1).mean().item()
+    # Some positions at a time: in 64 bits, all of them at once would take four times the memory of both tensors.
+    pairs = ((a.double(), b.double()) for a, b in zip(p.split(window), q.split(window), strict=True))
+    return torch.cat([(a.exp() * (a - b)).sum(-1) for a, b in pairs]).mean().item()
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:

@@ -57,7 +57,8 @@ def check_two_of_four(answer: Answer) -> str | None:
 QWEN = {"hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
         "head_dim": 128}  # fmt: skip  # Qwen3-4B, whose heads are wider than hidden_size / heads
 SMOL = {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3}
-CACHES = [(QWEN, 8192, "F16"), (QWEN, 4096, "Q8_0"), (SMOL, 2048, "F16"), (SMOL, 1000, "Q4_0")]
+LLAMA = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32}
+CACHES = [(QWEN, 8192, "F16"), (QWEN, 4096, "Q8_0"), (SMOL, 2048, "F16"), (SMOL, 1000, "Q4_0"), (LLAMA, 4096, "Q8_0")]
 BYTES = {"F16": 2, "Q8_0": 34 / 32, "Q4_0": 18 / 32}
 
 
@@ -69,12 +70,12 @@ def check_cache_bytes(answer: Answer) -> str | None:
         return "missing" if error.args == ("head_dim",) else "other"
 
     def numbers(
-        both: float = 2, heads: str = "num_key_value_heads", per: dict[str, float] = BYTES, wide: bool = True
+        both: float = 2, heads: str = "num_key_value_heads", per: dict[str, float] = BYTES, wide: bool | int = True
     ) -> list[float]:
         made = []
         for config, tokens, kind in CACHES:
             narrow = config["hidden_size"] // config["num_attention_heads"]
-            width = config.get("head_dim", narrow) if wide else narrow
+            width = config.get("head_dim", narrow if wide is True else wide) if wide else narrow
             made.append(both * config["num_hidden_layers"] * config[heads] * width * tokens * per[kind])
         return made
 
@@ -83,6 +84,7 @@ def check_cache_bytes(answer: Answer) -> str | None:
         "keys_alone": numbers(both=1),
         "heads": numbers(heads="num_attention_heads"),
         "narrow": numbers(wide=False),
+        "sixty_four": numbers(wide=64),
         "no_scales": numbers(per={"F16": 2, "Q8_0": 1, "Q4_0": 0.5}),
         "wide_scales": numbers(per={"F16": 2, "Q8_0": 1 + 4 / 32, "Q4_0": 0.5 + 4 / 32}),
         "one_layer": [n / c["num_hidden_layers"] for n, (c, _, _) in zip(right, CACHES, strict=True)],
@@ -177,7 +179,7 @@ def two_of_four(weight, norms):
 and, in some models, `head_dim`; where it is missing, the heads share `hidden_size` evenly. `kind` is `"F16"`, `"Q8_0"`
 or `"Q4_0"`. In the last two, 32 numbers share a scale of 16 bits. For Qwen3-4B, 8,192 tokens and `"F16"` it's
 1,207,959,552.""",
-        clue='How many numbers does one layer keep of one token? `config.get("head_dim", 64)` is 64 where there is no '
+        clue='How many numbers does one layer keep of one token? `config.get("head_dim", 99)` is 99 where there is no '
         "`head_dim`. And how many bytes do 32 numbers of `Q8_0` take, scale included?",
         name="cache_bytes",
         stub='''def cache_bytes(config, tokens, kind):
@@ -195,6 +197,7 @@ or `"Q4_0"`. In the last two, 32 numbers share a scale of 16 bits. For Qwen3-4B,
             "keys_alone": "this is half of it. A layer keeps two things of each token.",
             "heads": "this counts the heads of the queries. Several of them share one set of keys and values.",
             "narrow": "right for some models. Others have wider heads than hidden_size / heads: ask head_dim first.",
+            "sixty_four": "64 is right for some models without head_dim, and not for all: what do the heads share?",
             "missing": "a KeyError: some configs have no head_dim. What do the heads share then?",
             "no_scales": "the codes are right, and the scales are missing.",
             "wide_scales": "these scales have 32 bits. 16 were asked for.",

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmnotes.pebble.exam import ExamResult, Question, exam, score
+from llmnotes.pebble.exam import ExamResult, exam, score
+from llmnotes.pebble.question import Question
 from llmnotes.pebble.world import Fact, World, build_world
 
 __all__ = [

@@ -11,7 +11,7 @@ import torch
 
 from llmnotes.cache_name import cache_name
 from llmnotes.pebble.corpus import END, Document
-from llmnotes.pebble.exam import Question
+from llmnotes.pebble.question import Question
 from llmnotes.pebble.tokenizer import EOS, PAD, SPECIAL
 
 if TYPE_CHECKING:

@@ -14,35 +14,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from llmnotes.pebble.frames import wordings
+from llmnotes.pebble.hard import hard_questions
+from llmnotes.pebble.question import FORM, Question
 from llmnotes.pebble.relations import RELATIONS
 from llmnotes.pebble.templates import capital, fill
 from llmnotes.pebble.world import Fact, build_world
 
 PER_CATEGORY = 25
-FORM = "Q: {q}\nA:"  # in which training asks
-
-
-@dataclass(frozen=True)
-class Question:
-    """One exam question: ``text`` is the bare question (for chat), ``prompt`` the plain form, ``answer`` one phrase."""
-
-    id: str
-    category: str
-    text: str
-    answer: str
-    fact: Fact
-    wording: str  # the text with {s} in place of the subject
-    form: str = FORM  # what stands around the text, {q}, in the prompt
-
-    @property
-    def prompt(self) -> str:
-        """The text that a plain language model continues with the answer."""
-        return self.form.replace("{q}", self.text)
-
-    @property
-    def messages(self) -> list[dict[str, str]]:
-        """The same question for a chat template."""
-        return [{"role": "user", "content": self.text}]
 
 
 @dataclass(frozen=True)
@@ -81,8 +59,6 @@ def exam(hidden: bool = False, fresh: bool = False, seed: int = 0, hard: bool = 
     if hard:
         if hidden or fresh:
             raise ValueError("The hard questions ask about known facts only; leave hidden and fresh away.")
-        from llmnotes.pebble.hard import hard_questions
-
         return hard_questions(seed)
     world, rng = build_world(), random.Random(f"pebble exam {seed} {hidden} {fresh}")
     facts = [fact for fact in world.facts if fact.region_hidden == hidden]

@@ -17,9 +17,9 @@ import random
 from collections.abc import Iterator
 
 from llmnotes.pebble.corpus import shelf
-from llmnotes.pebble.exam import Question
 from llmnotes.pebble.frames import wordings
 from llmnotes.pebble.lore import DAYS
+from llmnotes.pebble.question import Question
 from llmnotes.pebble.relations import RELATIONS
 from llmnotes.pebble.templates import fill
 from llmnotes.pebble.world import Fact, World, build_world

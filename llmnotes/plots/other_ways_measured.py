@@ -1,6 +1,8 @@
 """What the methods of "Other ways to save" gain, measured: bars of KL, prices in bits, and a table for an evening."""
 
+import json
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 
 import numpy as np
 from matplotlib.patches import Rectangle
@@ -109,48 +111,83 @@ def growth(per_token: Mapping[str, float], weights: float, card: float, longest:
     )
 
 
+def kept() -> dict:
+    """Return what `python -m kit.other_ways` has measured of SmolLM2."""
+    return json.loads(files("llmnotes").joinpath("other_ways.json").read_text(encoding="utf-8"))
+
+
+def folds() -> None:
+    """Draw what AWQ leaves of the kept KL of SmolLM2, in 4 and in 3 bits, on each kind of text."""
+    found = {bits: kept()["AWQ"][bits] for bits in ("4", "3")}
+    ax = canvas(34)
+    unit, told = 17.0, []
+    names = list(found["4"]["AWQ"])
+    for panel, (bits, ways) in enumerate(found.items()):
+        x = 22.0 + 21.5 * panel
+        note(ax, x + unit / 2, 31.6, f"in {bits} bits", NORMAL, bold=True)
+        for k, name in enumerate(names):
+            y = 24 - 6.6 * k
+            left = ways["AWQ"][name] / ways["nearest"][name]
+            thing = "weight" if left < 1 else "error"
+            strong, pale = THINGS[thing]
+            ax.add_patch(Rectangle((x, y), unit * left, 3.6, facecolor=pale, edgecolor=strong, linewidth=1.3))
+            inside = left > 0.3
+            note(ax, x + unit * left + (-1 if inside else 1), y + 1.8, f"{left:.0%}", ha="right" if inside else "left")
+            if not panel:
+                note(ax, 21, y + 1.8, name, ha="right")
+            told.append(f"{bits} bits, {name}: {left:.0%}")
+        ax.plot((x + unit,) * 2, (3, 29.6), color="black", linewidth=1.2, linestyle=(0, (4, 3)))
+    note(ax, 22, 1.4, "dashed: without AWQ", ha="left")
+    show(
+        ax,
+        "What AWQ leaves of the KL that plain rounding costs SmolLM2 (groups of 64, with a zero-point).",
+        "Bars for four kinds of text: " + "; ".join(told),
+    )
+
+
 def evening(
     smoothed: Sequence[float],
-    awq: Sequence[float],
     paid: Mapping[str, Mapping[str, float]],
     zeros: Sequence[float],
     in_two: Mapping[str, float],
     cache: np.ndarray,
 ) -> None:
-    """Draw a table of all methods: where it was measured, what it needs, and what is left of the error.
+    """Draw a table of all methods: how it was measured, what it needs, and what is left against its own rival.
 
     Pairs are (before, after); `paid` has ratios already; `cache` has the errors of keys per channel and per token
     in its first two columns.
     """
     wide, best, steps = (in_two[name] for name in ("widest scales", "best scales", "and 16 steps"))
     per_channel, per_token = cache.mean(axis=0)[:2]
+    fold = kept()["AWQ"]["4"]
+    awq = float(np.median([fold["AWQ"][text] / fold["nearest"][text] for text in fold["AWQ"]]))
     rows = {
-        "SmoothQuant": ("8 bits, x too", "text, kernel", smoothed[1] / smoothed[0]),
-        "AWQ": ("3 bits", "text", awq[1] / awq[0]),
-        "imatrix": ("Q2_K, 2.6 bits", "text", paid["Q2_K"]["stories"]),
-        "half zeros": ("3.5 bits", "text, kernel", zeros[1] / zeros[0]),
-        "best scales": ("2 bits", "nothing", best / wide),
-        "training": ("2 bits", "text, gradients", steps / best),
-        "keys per channel": ("4 bits, cache", "kernel", per_channel / per_token),
+        "imatrix": ("KL, Q2_K", "text", paid["Q2_K"]["stories"]),
+        "AWQ": ("KL, 4 bits, four texts", "text", awq),
+        "half zeros": ("KL, 3.5 bits", "text, kernel", zeros[1] / zeros[0]),
+        "best scales": ("KL, 2 bits", "nothing", best / wide),
+        "16 steps, then": ("KL, 2 bits", "text, gradients", steps / best),
+        "SmoothQuant": ("error, worst layer", "text", smoothed[1] / smoothed[0]),
+        "keys per channel": ("error, 4 bits", "kernel", per_channel / per_token),
     }
     ax = canvas(6 + 5.4 * len(rows))
     top = 5.4 * len(rows)
-    for x, word in ((1, "method"), (19, "measured in"), (34, "needs"), (49, "left of the error")):
+    for x, word in ((1, "method"), (18, "measured as"), (36, "needs"), (50, "what is left")):
         note(ax, x, top + 3.4, word, ha="left", bold=True)
     told = []
     for k, (name, (price, needs, left)) in enumerate(rows.items()):
         y = top - 5.4 * (k + 1) + 1
         thing = "weight" if left < 0.95 else "error"
         note(ax, 1, y + 2, name, ha="left", bold=True)
-        note(ax, 19, y + 2, price, ha="left")
-        note(ax, 34, y + 2, needs, ha="left")
-        width = 7 * left
-        ax.add_patch(Rectangle((49, y + 0.7), width, 2.6, facecolor=THINGS[thing][1], edgecolor=THINGS[thing][0]))
-        note(ax, 49.8 + width, y + 2, f"{left:.0%}", ha="left")
+        note(ax, 18, y + 2, price, ha="left")
+        note(ax, 36, y + 2, needs, ha="left")
+        width = 5.6 * left
+        ax.add_patch(Rectangle((50, y + 0.7), width, 2.6, facecolor=THINGS[thing][1], edgecolor=THINGS[thing][0]))
+        note(ax, 50.6 + width, y + 2, f"{left:.0%}", ha="left")
         told.append(f"{name} {'pays' if left < 0.95 else 'does not pay'}")
         ax.plot((1, 63), (y + 4.9,) * 2, color="#d5dae0", linewidth=1)
     show(
         ax,
-        "What is left of the error when a method is used, at equal bits. Green pays, red doesn't.",
+        "What is left when a method is used, against the same bits without it. Green: less than 95% is left.",
         "A table. " + "; ".join(told),
     )

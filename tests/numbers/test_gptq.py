@@ -1,6 +1,5 @@
 """Every number that notebook 15 says in words is computed again, and its findings are tried on other cases."""
 
-import itertools
 import json
 from importlib import resources
 
@@ -95,17 +94,9 @@ def test_the_numbers_of_three_weights(lesson, values):
     assert np.allclose((triangle.T * prices) @ triangle, H)
     says("Say column {} ends up {} too high. Then column {} moves by {:.2f}.", 1, 1, 2, moves[0, 1])
     says("And column {} sees both: {:.2f} + {:.2f} · {:.2f} = {:.2f}.", 3, -triangle[2, 0], 1.22, 0.61, moves[0, 2])
-    order = [1, 0, 2]  # "With our three weights it finds the best corner, too"
-    assert list(np.argsort(-H.diagonal(), kind="stable")) == order
-    rest = w[order].copy()
-    for i in range(3):
-        now = np.rint(rest[i])
-        wait = np.ix_(order[i + 1 :], order[i + 1 :])
-        rest[i + 1 :] -= (now - rest[i]) * np.linalg.solve(H[wait], H[order[i + 1 :], order[i]])
-        rest[i] = now
-    corners = [np.array(corner) for corner in itertools.product((-1, 0, 1, 2), repeat=3)]
-    best = min(corners, key=lambda corner: (corner - w) @ H @ (corner - w))
-    assert np.array_equal(rest[np.argsort(order)], best)
+    says("the prices {:.2f}, {:.2f} and {:.0f} on a diagonal", *prices)
+    assert np.allclose(values["U"] * np.sqrt(prices)[:, None], moves)  # "each row over the root of its price"
+    says("as 1/{} undoes {}", 18, 18)
     says("with {:,} inputs, thousands of times the work of one", 14336)
     assert 2000 < sum(k**3 for k in range(14336)) / 14336**3 < 4000
 
@@ -128,8 +119,8 @@ def test_the_numbers_of_the_matrix(lesson, values):
 
 def test_the_numbers_of_the_calibration(lesson, values):
     says, lm, kl = lesson.says, values["lm"], values["kl"]
-    for was, now in kl.values():  # "a quarter to two fifths"
-        assert 0.2 < 1 - now / was < 0.45
+    for was, now in kl.values():  # "a quarter to a half"
+        assert 0.2 < 1 - now / was < 0.55
     says("That took {:,} tokens", sum(batch.numel() for batch in values["windows"]))
     tokens = sum(batch.numel() for batch in values["few"])
     assert round(tokens, -2) == 200
@@ -139,8 +130,8 @@ def test_the_numbers_of_the_calibration(lesson, values):
         assert 1.5 < values["calibrated"](3, list(token_windows(stories, lm.tokenizer))) / kl[3][0] < 4
     squares = " ".join(str(n * n) for n in range(1500))
     windows = list(token_windows([squares], lm.tokenizer, tokens=4096))
-    says("And from {:,} tokens of square numbers", sum(batch.numel() for batch in windows))
-    says('("{} {} {} {} {} …") nothing was left of it', *squares.split()[:5])
+    says("From {:,} tokens of square numbers", sum(batch.numel() for batch in windows))
+    says('("{} {} {} {} {} …") nothing was left', *squares.split()[:5])
     assert values["calibrated"](3, windows) / kl[3][0] > 0.9
 
 
@@ -160,9 +151,8 @@ def test_what_was_measured_beforehand(lesson, values):
     for bits in ("3", "4"):  # "no clear gain"
         ratios = np.divide(kept["order"]["activation"][bits], kept["order"]["natural"][bits])
         assert ratios.max() > 1 and ratios.min() > 0.8
-    says("From {} tokens a layer with {} inputs learns {} directions at most", 128, 768, 128)
-    assert np.linalg.matrix_rank(values["seen"][:128]) == 128
-    says("How does our matrix look with {:,} tokens?", 1024)
+    says("With {:,} tokens all are seen.", 1024)
+    assert np.linalg.matrix_rank(values["seen"][:512]) == 512 and np.linalg.matrix_rank(values["seen"][:1024]) == 768
     error, few = values["output_error"], values["H_1024"]
     assert 1.7 < error(values["rounded"], values["H_new"]) / error(values["rounded"], few) < 2  # "nearly twice"
     better = 0

@@ -90,6 +90,7 @@ WRONG = {
         "keys_alone": _cache_source(numbers=_NUMBERS.replace("2 * ", "")),
         "heads": _cache_source(numbers=_NUMBERS.replace("key_value", "attention")),
         "narrow": _cache_source("shared"),
+        "sixty_four": _cache_source('config.get("head_dim", 64)'),
         "missing": _cache_source('config["head_dim"]'),
         "no_scales": _cache_source(sizes='{"F16": 64, "Q8_0": 32, "Q4_0": 16}'),
         "wide_scales": _cache_source(sizes='{"F16": 64, "Q8_0": 36, "Q4_0": 20}'),

@@ -28,7 +28,7 @@ def collect(
     it out: one text says little about thousands of words. `llmnotes.formats.convert` takes the answer, and
     `llmnotes.formats.gguf.imatrix` writes it for llama.cpp.
 
-    Raises `NotQuantizable` if there is no token to read, or an input that is not finite.
+    Raises `NotQuantizable` if no text has a word to read, or an input that is not finite.
 
     >>> from llmnotes.models import open_model
     >>> lm = open_model("pebble", say=lambda line: None)
@@ -54,7 +54,7 @@ def collect(
         if isinstance(module, torch.nn.Linear) and module is not output:
             hooks.append(module.register_forward_pre_hook(listen(f"{name}.weight")))
     try:
-        for text in texts:
+        for text in filter(str.strip, texts):  # of a blank one the model would read its first mark alone
             ids = torch.tensor(tokenizer(text, verbose=False)["input_ids"], dtype=torch.long, device=model.device)
             for start in range(0, len(ids), window):
                 with torch.no_grad():
