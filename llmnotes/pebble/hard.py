@@ -88,7 +88,10 @@ def hard_questions(seed: int = 0) -> tuple[Question, ...]:
 
     >>> from llmnotes.pebble.hard import hard_questions
     >>> print(hard_questions()[100].prompt)
-    Q: In which region is Plumford?
+    Q: What is the month after July, please?
+    Q: I have forgotten what Crumpetham is famous for.
+    A: August.
+    A:
     """
     world, rng = build_world(), random.Random(f"pebble hard exam {seed}")
     return (*_forms(world, rng), *_pairs(world, rng), *_chains(world, rng))
