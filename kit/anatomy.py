@@ -28,7 +28,7 @@ from llmnotes.course.run import execute, save, save_costs
 FIRST_CELLS = ["title", "box", "setup", "imports"]  # tags
 LAST_PARTS = ["You may have read", "For real", "On a bigger model", "Exercises", "Recap"]  # in this order, if there
 WIDTH = 88  # letters of a code line, which a page of 1,100 pixels shows whole
-OLDER = {"15", "17", "19", "22", "23", "25", "26"}  # lessons older than the rules that name them
+OLDER = {"17", "19", "22", "23", "25", "26"}  # lessons older than the rules that name them
 MACHINE_PATH = r"(/root|/home|/Users|/tmp|/work|[A-Z]:\\\\Users)[/\\]"
 
 

@@ -126,7 +126,7 @@ def test_all_of_smollm2_in_8_bits(lesson, values):
     folded = copy.deepcopy(model)
     smoothing.smoothquant(folded, [ids[None, :256]])
     left = kl(smoothing.to_int8(folded, "row")) / plain
-    lesson.says("in 8 bits falls to {:.0%}, and on two later pieces of the glossary to {:.0%} and {:.0%}", *left)
+    lesson.says("in 8 bits falls to {:.0%} on the next 256 tokens, and to {:.0%} and {:.0%} on two later", *left)
 
 
 def test_the_kept_numbers_of_smollm2(lesson, values):
@@ -333,7 +333,7 @@ def test_no_other_number_stands_in_the_prose(lesson):
     lesson.says("Green: less than {:.0%} is left", 0.95)
     gptq = gptq_measured.kept()
     left = np.mean(gptq["tokens"]["8192"]) / gptq["nearest"]["3"]
-    lesson.says("a text, and {:.0%} of the KL is left at {} bits", round(left, 1), 3)
+    lesson.says("with 8,192 tokens: {:.0%} of the KL at {} bits", round(left, 1), 3)
     names = (
         r"needn't have 16 bits\. In 8 bits they are as good, at 5\.5 bits|even levels at 4\.5|a mean of 0",
         r"in all 30|try 60 scales|is 99 where|in 16 bits on one",
