@@ -245,6 +245,8 @@ def test_the_numbers_of_zeros(lesson, values, strays):
     both = pruned(even(4)) / three
     assert 1.25 < both[0] < 1.4  # "by a third"
     says("on two other texts they are {:.0%} worse and {:.0%} better", both[1] - 1, 1 - both[2])
+    says("With {} bits on top they lost on one text and drew on two.", 4)
+    assert both[0] > 1.2 and (abs(both[1:] - 1) < 0.1).all()
     pattern = pruned(per="2:4") / half
     assert ((1.9 < pattern) & (pattern < 2.8)).all()  # "twice as much again"
     # "In 8 bits they are as good, at 5.5 bits per weight, and still stray farther than even levels at 4.5"
