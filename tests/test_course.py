@@ -333,7 +333,7 @@ def test_the_anatomy_notices_a_name_that_comes_to_mean_another_thing(cells):
     notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells])
     faults = list(repeatable(notebook, "04_x"))
     assert len(faults) == bool(TWICE[cells]) and all(f" reads {TWICE[cells]} of" in fault for fault in faults), faults
-    assert list(repeatable(notebook, "15_x")) == []
+    assert list(repeatable(notebook, "17_x")) == []
 
 
 def test_an_exercise_may_bind_a_name_again():
