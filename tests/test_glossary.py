@@ -72,7 +72,7 @@ def course(tmp_path, monkeypatch):
     texts = {
         "03_attention": "## 03.1 A\n\nA **query** asks, and a **frobnicator** does not. **Well.** **a**\n\n`**code**`",
         "04_one": "## 04.1 B\n\nThe **queries** again.\n\n## 04.2 Recipes\n\nKeys.\n\n## Recap\n\nA **gates**.",
-        "15_fewer_bits": "## 15.1 C\n\nA **query** once more.",
+        "17_fine_tuning": "## 17.1 C\n\nA **query** once more.",
     }
     (tmp_path / "notebooks").mkdir()
     for name, text in texts.items():
