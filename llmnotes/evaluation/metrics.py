@@ -75,7 +75,7 @@ def kl_divergence(
     p, q = (log_probs(model, tokenizer, text, window) for model in (reference, other))  # (positions, vocabulary)
     if p.shape != q.shape:
         raise ValueError(f"The vocabularies differ ({p.shape[1]} and {q.shape[1]} tokens); compare relatives.")
-    # Some positions at a time: in 64 bits, all of them at once would take four times the memory of both tensors.
+    # Some positions at a time: in 64 bits, all at once would take several times the memory of both tensors.
     pairs = ((a.double(), b.double()) for a, b in zip(p.split(window), q.split(window), strict=True))
     return torch.cat([(a.exp() * (a - b)).sum(-1) for a, b in pairs]).mean().item()
 

@@ -111,13 +111,13 @@ tokens err least, in squares, against `inputs @ weights`. They stay real numbers
         "were? `np.linalg.lstsq(a, b, rcond=None)[0]` is the x for which `a @ x` is nearest to b.",
         name="make_up",
         stub='''def make_up(inputs, weights, rounded):
-    """Return the weights after the first, moved to where the outputs err least once the first is `rounded`."""
+    """Return the other weights, moved to where the outputs err least."""
     ...''',
         solution='''import numpy as np
 
 
 def make_up(inputs, weights, rounded):
-    """Return the weights after the first, moved to where the outputs err least once the first is `rounded`."""
+    """Return the other weights, moved to where the outputs err least."""
     first, others = inputs[:, 0], inputs[:, 1:]
     return np.linalg.lstsq(others, inputs @ weights - first * rounded, rcond=None)[0]''',
         check=check_make_up,
@@ -148,10 +148,10 @@ goes on in the lowest bits of the next. A word with its highest bit set reads as
         "`int(word) & 0xFFFFFFFF` is the word without a sign.",
         name="unpack",
         stub='''def unpack(words):
-    """Return the 3-bit codes in int32 words, the first code in the lowest bits of the first word."""
+    """Return the 3-bit codes in int32 words, lowest bits first."""
     ...''',
         solution='''def unpack(words):
-    """Return the 3-bit codes in int32 words, the first code in the lowest bits of the first word."""
+    """Return the 3-bit codes in int32 words, lowest bits first."""
     whole = sum((int(word) & 0xFFFFFFFF) << 32 * place for place, word in enumerate(words))
     return [whole >> 3 * place & 7 for place in range(len(words) * 32 // 3)]''',
         check=check_unpack,

@@ -108,13 +108,13 @@ largest magnitude of its activations to the power `alpha`, divided by the larges
         name="smooth",
         kept=True,
         stub='''def smooth(activations, weights, alpha):
-    """Return a scale for each channel; activations (tokens, channels), weights (outputs, channels)."""
+    """Return a scale for each channel, (channels,)."""
     ...''',
         solution='''import numpy as np
 
 
 def smooth(activations, weights, alpha):
-    """Return a scale for each channel; activations (tokens, channels), weights (outputs, channels)."""
+    """Return a scale for each channel, (channels,)."""
     largest, heaviest = np.abs(activations).max(axis=0), np.abs(weights).max(axis=0)
     return largest ** alpha / heaviest ** (1 - alpha)''',
         check=check_smooth,
@@ -142,13 +142,13 @@ four columns, `norms` `(columns,)` the size of each column's inputs.""",
         "each number its rank.",
         name="two_of_four",
         stub='''def two_of_four(weight, norms):
-    """Return weight (rows, columns), where two of each four neighbours in a row are 0; norms is (columns,)."""
+    """Return weight with two of each four neighbours in a row at 0."""
     ...''',
         solution='''import numpy as np
 
 
 def two_of_four(weight, norms):
-    """Return weight (rows, columns), where two of each four neighbours in a row are 0; norms is (columns,)."""
+    """Return weight with two of each four neighbours in a row at 0."""
     merit = np.abs(weight) * norms
     fours = merit.reshape(-1, 4)
     keep = np.argsort(np.argsort(fours, axis=1), axis=1) >= 2

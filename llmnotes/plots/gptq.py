@@ -236,6 +236,40 @@ def sweep(states: Sequence[np.ndarray]) -> None:
     )
 
 
+def squares(hessian: np.ndarray) -> None:
+    """Draw the three completed squares of a `hessian`, (3, 3), as a triangle with prices, and the triangle's "
+    "inverse."""
+    upper = np.linalg.cholesky(np.linalg.inv(hessian)).T
+    inverse = (upper / upper.diagonal()[:, None]).T  # B⁻¹, whose columns are the moves
+    brackets, prices = np.linalg.inv(inverse), 1 / upper.diagonal() ** 2
+    ax = canvas(22)
+    wide, high = 6.6, 4.2
+    for x, name, values, thing in ((13, "brackets $B$", brackets, "scale"), (42, "$B^{-1}$", inverse, "weight")):
+        note(ax, x + 1.5 * wide, 18.6, name, NORMAL, thing, bold=True)
+        for row in range(3):
+            y = 12.6 - high * row
+            for column in range(3):
+                value = float(values[row, column])
+                text = "" if column > row else signed(value, "{:.2f}")
+                share = 0 if column > row else abs(value) / np.abs(values).max() / 1.6
+                strong = thing == "weight" and column == 0
+                cell(ax, x + wide * column, y, wide, high, text, "old" if column > row else thing, share, strong=strong)
+            if thing == "scale":
+                note(ax, 12, y + high / 2, f"price {prices[row]:.2f}", ha="right")
+    arrow(ax, (34, 10.5), (41, 10.5), "invert")
+    note(ax, 42 + wide / 2, 1.8, "column 1 is off by 1", colour="weight", ha="center", bold=True)
+    moves = [signed(value, "{:.2f}") for value in inverse[1:, 0]]
+    show(
+        ax,
+        "Left, a row for each bracket, with the price of its square. Right, the same triangle inverted; the framed "
+        f"column says what the columns do if column 1 ends up 1 too high: column 2 moves by {moves[0]}, column 3 by "
+        f"{moves[1]}.",
+        "Two triangles of three rows: the brackets "
+        + "; ".join(", ".join(signed(v, "{:.2f}") for v in row[: k + 1]) for k, row in enumerate(brackets))
+        + ", and their inverse.",
+    )
+
+
 def triangle(hessian: np.ndarray, upper: np.ndarray, moves: np.ndarray) -> None:
     """Draw the road from H to the table of moves: its inverse, the Cholesky factor of that, each row by its "
     "diagonal."""

@@ -150,25 +150,23 @@ def evening(
     paid: Mapping[str, Mapping[str, float]],
     zeros: Sequence[float],
     in_two: Mapping[str, float],
-    cache: np.ndarray,
 ) -> None:
     """Draw a table of all methods: how it was measured, what it needs, and what is left against its own rival.
 
-    Pairs are (before, after); `paid` has ratios already; `cache` has the errors of keys per channel and per token
-    in its first two columns.
+    Pairs are (before, after); `paid` has ratios already. AWQ's and the keys' ratios are medians of `kept` ones.
     """
     wide, best, steps = (in_two[name] for name in ("widest scales", "best scales", "and 16 steps"))
-    per_channel, per_token = cache.mean(axis=0)[:2]
-    fold = kept()["AWQ"]["4"]
+    fold, caches = kept()["AWQ"]["4"], kept()["cache"].values()
     awq = float(np.median([fold["AWQ"][text] / fold["nearest"][text] for text in fold["AWQ"]]))
+    keys = float(np.median([one["keys per channel"] / one["keys per token"] for one in caches]))
     rows = {
         "imatrix": ("KL, Q2_K", "text", paid["Q2_K"]["stories"]),
         "AWQ": ("KL, 4 bits, four texts", "text", awq),
+        "keys per channel": ("KL, 4 bits, four texts", "kernel", keys),
         "half zeros": ("KL, 3.5 bits", "text, kernel", zeros[1] / zeros[0]),
         "best scales": ("KL, 2 bits", "nothing", best / wide),
         "16 steps, then": ("KL, 2 bits", "text, gradients", steps / best),
         "SmoothQuant": ("error, worst layer", "text", smoothed[1] / smoothed[0]),
-        "keys per channel": ("error, 4 bits", "kernel", per_channel / per_token),
     }
     ax = canvas(6 + 5.4 * len(rows))
     top = 5.4 * len(rows)

@@ -132,8 +132,8 @@ def hard() -> None:
         ax,
         f"{total:,} hard questions ({part['seeds']} seeds). Dark ends of the bars: the standard error of a mark, "
         f"{100 * error:.1f} points. Lost and won: questions that only the original, or only the type, gets right. "
-        "Change: in points, with its standard error, for which questions that are asked one way count as one. Chance: "
-        "how likely the right answer is, on average.",
+        "Change: in points, with its standard error; questions that are asked the same way change together, and the "
+        "error allows for that. Chance: how likely the right answer is, on average.",
         "A table with bars. " + "; ".join(told),
     )
 

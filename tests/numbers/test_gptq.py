@@ -78,7 +78,7 @@ def test_the_numbers_of_three_weights(lesson, values):
     pair = H[:2, :2]  # E = 15 d1^2 + 30 d1 d2 + 18 d2^2 = 18 (d2 + 15/18 d1)^2 + 2.5 d1^2
     assert (pair[0, 0], 2 * pair[0, 1], pair[1, 1]) == (15, 30, 18)
     assert pair[0, 0] - pair[0, 1] ** 2 / pair[1, 1] == pytest.approx(2.5)
-    says("The {} changes no decision.", 2)
+    says("the {} changes nothing", 2)
     says("the bracket is {} when", 0)
     says("a model of {} billion weights onto one card of {} GB, in {} bits", 175, 80, 3)
     assert 175 * 3 / 8 < 80
@@ -92,7 +92,11 @@ def test_the_numbers_of_three_weights(lesson, values):
     assert np.allclose((triangle.T * prices) @ triangle, H)
     says("Say column {} ends up {} too high. Then column {} moves by {:.2f}.", 1, 1, 2, moves[0, 1])
     says("And column {} sees both: {:.2f} + {:.2f} · {:.2f} = {:.2f}.", 3, -triangle[2, 0], 1.22, 0.61, moves[0, 2])
-    says("the prices {:.2f}, {:.2f} and {:.0f} on a diagonal", *prices)
+    says("if column {} ends up {} too high: column {} moves by {:.2f}", 1, 1, 2, moves[0, 1])
+    says("column {} by {:.2f}.", 3, moves[0, 2])
+    said = "; ".join(", ".join(f"{v:.2f}" for v in row[: k + 1]) for k, row in enumerate(triangle))
+    says(f"the brackets {said}")
+    says("{:.2f} is {:.2f} · {:.2f}", 0.4 * 0.61, -0.4, -0.61)
     assert np.allclose(values["U"] * np.sqrt(prices)[:, None], moves)  # "each row over the root of its price"
     says("as 1/{} undoes {}", 18, 18)
     says("with {:,} inputs, thousands of times the work of one", 14336)
@@ -130,7 +134,7 @@ def test_the_numbers_of_the_calibration(lesson, values):
     windows = list(token_windows([squares], lm.tokenizer, tokens=4096))
     says("From {:,} tokens of square numbers", sum(batch.numel() for batch in windows))
     says('("{} {} {} {} {} …") nothing was left', *squares.split()[:5])
-    assert values["calibrated"](3, windows) / kl[3][0] > 0.9
+    assert values["calibrated"](3, windows) / kl[3][0] > 0.95
 
 
 def test_what_was_measured_beforehand(lesson, values):
@@ -146,9 +150,9 @@ def test_what_was_measured_beforehand(lesson, values):
     left = [nearest - now for now in kept["in one go"]]
     assert np.mean(left) < np.mean(gain) / 2  # "more than half of the gain was gone"
     assert np.mean(kept["damping"]["0.1"]) > np.mean(kept["damping"]["0.01"])  # "no better"
-    for bits in ("3", "4"):  # "no clear gain"
-        ratios = np.divide(kept["order"]["activation"][bits], kept["order"]["natural"][bits])
-        assert ratios.max() > 1 and ratios.min() > 0.8
+    three, four = (np.divide(kept["order"]["activation"][b], kept["order"]["natural"][b]) for b in ("3", "4"))
+    says("at {} bits it was worse on average, at {} bits better with two of three texts", 3, 4)
+    assert three.mean() > 1 and (four < 1).sum() == 2
     says("With {:,} tokens all are seen.", 1024)
     assert np.linalg.matrix_rank(values["seen"][:512]) == 512 and np.linalg.matrix_rank(values["seen"][:1024]) == 768
     error, few = values["output_error"], values["H_1024"]
@@ -172,7 +176,6 @@ def test_the_numbers_of_the_settings(lesson, values):
     for a, b in zip(*rows.values(), strict=True):
         assert b[3] < a[3]  # "GPTQ lowers every point"
     says("With groups of {}, that's", 128)
-    says("Most files have {} bits and groups of {}.", 4, 128)
     shares, damped = values["shares"], values["damped"]
     few, many = damped.values()
     at = int(np.argmin(many))
@@ -200,7 +203,7 @@ def test_every_number_in_the_prose_is_computed_again(lesson, values):
     says("rounds the matrix of a layer to {} bits", 3)
     says("in {} and {} bits. (For llama.cpp", 4, 8)
     says("{} inputs make {} words, for {} outputs", 768, 96, 256)
-    says("eight codes share a word of {} bits", 32)
+    says("eight codes of {} bits share a word of {}", 4, 32)
     says("Eight codes of {} bits lie in one word of {} bits", 4, 32)
     says(f"Eight cells with the codes {', '.join(map(str, values['codes']))};")
     says("the bits of the word {}.", values["value"])

@@ -4,7 +4,7 @@ _MAKE_UP = '''import numpy as np
 
 
 def make_up(inputs, weights, rounded):
-    """Return the weights after the first, moved to where the outputs err least once the first is `rounded`."""
+    """Return the other weights, moved to where the outputs err least."""
     first, others = inputs[:, 0], inputs[:, 1:]
     {line}'''
 _FIT = "return np.linalg.lstsq(others, inputs @ weights - first * rounded, rcond=None)[0]"
@@ -15,7 +15,7 @@ def _make_up_source(line: str = _FIT) -> str:
 
 
 _UNPACK = '''def unpack(words):
-    """Return the 3-bit codes in int32 words, the first code in the lowest bits of the first word."""
+    """Return the 3-bit codes in int32 words, lowest bits first."""
     {whole}
     {last}'''
 _WHOLE = "whole = sum((int(word) & 0xFFFFFFFF) << 32 * place for place, word in enumerate(words))"

@@ -4,7 +4,7 @@ _SMOOTH = '''import numpy as np
 
 
 def smooth(activations, weights, alpha):
-    """Return a scale for each channel; activations (tokens, channels), weights (outputs, channels)."""
+    """Return a scale for each channel, (channels,)."""
     largest, heaviest = {sizes}
     return {scales}'''
 _SIZES = "np.abs(activations).max(axis=0), np.abs(weights).max(axis=0)"
@@ -18,7 +18,7 @@ _TWO = '''import numpy as np
 
 
 def two_of_four(weight, norms):
-    """Return weight (rows, columns), where two of each four neighbours in a row are 0; norms is (columns,)."""
+    """Return weight with two of each four neighbours in a row at 0."""
     merit = {merit}
     {places}
     return {last}'''
