@@ -217,6 +217,16 @@ def test_the_numbers_of_special_tokens_come_back(tmp_path):
     assert [back[key] for key in keys] == [was[key] for key in keys] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("number", [2048, 40_000, -1])
+def test_a_special_token_that_no_token_is_does_not_come_back(number, pebble, tmp_path):
+    convert(pebble, tmp_path / "a.gguf", type="Q8_0")
+    change = both(put("tokenizer.ggml.eos_token_id", Typed("I32", number)), put("tokenizer.ggml.eot_token_id", 5))
+    done = convert(rewritten(tmp_path / "a.gguf", tmp_path / "b.gguf", change), tmp_path / "back", "huggingface")
+    assert f"The folder does not get eos_token_id {number:,}: the vocabulary has 2,048 tokens." in done.lost
+    config = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert (config["bos_token_id"], config["eos_token_id"]) == (0, 5)
+
+
 @pytest.mark.parametrize("kind", ["linear", "yarn"])
 def test_a_scaling_that_states_no_factor_is_what_llama_cpp_takes_it_for(kind, pebble, tmp_path):
     from transformers import AutoConfig

@@ -384,6 +384,9 @@ def test_importance_of_another_model_is_refused(tmp_path):
             convert(pebble, tmp_path / "model.gguf", type="Q4_0", importance=importance)
     with pytest.raises(NotConvertible, match="leave it out"):
         convert(pebble, tmp_path / "model.safetensors", importance={})
+    for kind in (None, "f16", "BF16", "F32", "Q8_0"):  # types of which it changes no byte
+        with pytest.raises(NotConvertible, match=f"changes nothing in {kind or 'the type that'}.*such as Q4_K_M"):
+            convert(pebble, tmp_path / "model.gguf", type=kind, importance={"blk.0.attn_q.weight": np.ones(256)})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -74,6 +74,10 @@ OPTIONS = {
 }
 
 
+# Types that llama.cpp rounds number by number or block by block, whatever an importance matrix says
+UNWEIGHTED = ("F32", "F16", "BF16", "Q8_0")
+
+
 def convert(
     src: str | Path,
     dst: str | Path,
@@ -121,6 +125,11 @@ def convert(
         pairs, sentence = OPTIONS[name]
         if pair not in pairs:
             raise NotConvertible(sentence)
+    if importance is not None and (type is None or type.upper() in UNWEIGHTED):
+        raise NotConvertible(
+            f"An importance matrix changes nothing in {type or 'the type that a GGUF gets when none is named'}; name a "
+            "type that it helps, such as Q4_K_M, or leave it out."
+        )
     done = CONVERTERS[pair](inspection, dst, type, **options)
     return checked(inspection, replace(done, to=to))
 

@@ -78,17 +78,33 @@ def parts(metadata: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str
 
 
 def losses(metadata: dict[str, Any]) -> list[str]:
-    """Return a sentence that names what a GGUF says of its tokenizer and a folder does not get."""
+    """Return sentences that name what a GGUF says of its tokenizer and a folder does not get."""
+    found = [
+        f"The folder does not get {key.removeprefix('tokenizer.ggml.')} {number:,}: the vocabulary has {size:,} tokens."
+        for key, number, size in _outside(metadata)
+    ]
     said = [key for key in metadata if key.startswith("tokenizer.") and metadata[key] is not False]
     names = {key.removeprefix("tokenizer.ggml.") for key in said if not key.startswith(chat_templates.KEY)} - KNOWN
-    return [f"The folder does not get what the tokenizer's {', '.join(sorted(names)[:5])} say."] if names else []
+    return found + [f"The folder does not get what the tokenizer's {', '.join(sorted(names)[:5])} say."] * bool(names)
+
+
+def _outside(metadata: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """Return (key, number, size of the vocabulary) of each special token whose number no token has."""
+    size = len(_list(metadata, "tokens", "The GGUF"))
+    keys = [f"tokenizer.ggml.{name}_token_id" for name in (*SPECIAL.values(), "eot", "eom")]
+    found = [(key, metadata.get(key)) for key in keys]
+    return [(key, number, size) for key, number in found if type(number) is int and not 0 <= number < size]
 
 
 def special_ids(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return config.json's ids of special tokens; EOS is a list where a turn or a message ends in another token."""
+    """Return config.json's ids of special tokens; EOS is a list where a turn or a message ends in another token.
+
+    A number that no token has is left out, as llama.cpp does it.
+    """
+    metadata = metadata | {key: None for key, _, _ in _outside(metadata)}
     ids = {name: metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "padding", "eot", "eom")}
     ends = list(dict.fromkeys(ids[name] for name in ("eos", "eot", "eom") if type(ids[name]) is int))
-    eos = ends if len(ends) > 1 else ids["eos"]
+    eos = ends if len(ends) > 1 else ends[0] if ends and ids["eos"] is None else ids["eos"]
     return {"bos_token_id": ids["bos"], "eos_token_id": eos, "pad_token_id": ids["padding"]}
 
 
