@@ -121,6 +121,14 @@ def test_copies_hold_everything_and_shards_a_half(trained):
             "print('  what():  Connection closed by peer', flush=True); os.kill(os.getpid(), signal.SIGTERM)",
             r"killed by signal 15 \(Connection closed by peer\); start it again",
         ),
+        (
+            "os.write(2, b'free(): invalid pointer\\n'); os.kill(os.getpid(), signal.SIGTERM)",
+            r"killed by signal 15 \(free\(\): invalid pointer\); start it again",
+        ),
+        (
+            "import ctypes; ctypes.pythonapi.Py_FatalError(b'no more')",
+            r"killed by signal 6 \(Fatal Python error: .*no more\); start it again",
+        ),
         ("sys.exit(7)", "Process 1 of 2 ended with exit status 7; correct"),
     ],
 )

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 ANSWERS = "LLMNOTES_ANSWERS"  # the folder where `answer` writes
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}  # the network of a machine with itself; Windows finds it unasked
 FAMILY = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$|MASTER_(ADDR|PORT)$|TORCHELASTIC_")  # by torchrun
+# What a program says before it aborts: C++ of an exception, without one, and Python and the C library
+LAST_WORDS = (
+    r"what\(\): +(.+)",
+    r"(terminate called .+)",
+    r"(Fatal Python error: .+)",
+    r"(?m)^((?:free|malloc|munmap_chunk|corrupted|double free|realloc)\b.+)$",
+)
 PORT = 29_400  # torchrun's own default, the port that the first machine listens on
 
 
@@ -210,7 +217,7 @@ def _reason(text: str, status: int, processes: int) -> str:
     who = "The process" if processes == 1 else f"Process {rank} of {processes}" if first else "torchrun"
     if code < 0:
         why = "; if its memory ran out, use a smaller batch or fewer processes" if code == -9 else "; start it again"
-        said = re.search(r"what\(\): +(.+)", text)  # C++'s last words before it aborts
+        said = next(filter(None, (re.search(words, text) for words in LAST_WORDS)), None)
         return f"{who} was killed by signal {-code}{f' ({said[1].strip()[:200]})' if said else ''}{why}."
     pattern = r"(?m)^(?:\[rank\d+\]: ?)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b.*)$"
     errors = [line for line in re.findall(pattern, text) if "ChildFailedError" not in line]
