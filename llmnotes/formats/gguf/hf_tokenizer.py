@@ -89,11 +89,11 @@ def losses(metadata: dict[str, Any]) -> list[str]:
 
 
 def _outside(metadata: dict[str, Any]) -> list[tuple[str, int, int]]:
-    """Return (key, number, size of the vocabulary) of each special token whose number no token has."""
+    """Return (key, number, size of the vocabulary) of each special token whose number no token of it has."""
     size = len(_list(metadata, "tokens", "The GGUF"))
     keys = [f"tokenizer.ggml.{name}_token_id" for name in (*SPECIAL.values(), "eot", "eom")]
     found = [(key, metadata.get(key)) for key in keys]
-    return [(key, number, size) for key, number in found if type(number) is int and not 0 <= number < size]
+    return [(key, number, size) for key, number in found if size and type(number) is int and not 0 <= number < size]
 
 
 def special_ids(metadata: dict[str, Any]) -> dict[str, Any]:
