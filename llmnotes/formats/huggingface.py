@@ -2,21 +2,31 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
-from llmnotes.errors import FileBroken, FileUnreadable
+from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
 from llmnotes.formats import causes, pytorch, safetensors
-from llmnotes.formats.files import HEADER_LIMIT, Source, encodable
+from llmnotes.formats.files import HEADER_LIMIT, Source, encodable, refuse_pointer
 from llmnotes.formats.format import Format
-from llmnotes.formats.results import Identity, Inspection, Tensor, counted
+from llmnotes.formats.results import UNREAD, Identity, Inspection, Tensor, counted
 
 # In the order in which transformers looks for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 SHARD = re.compile(r"(model|pytorch_model)-(\d{1,9})-of-(\d{1,9})\.(safetensors|bin)")
-POINTER = b"version https://git-lfs"
+PART = re.compile(r".+[-_.]\d{1,9}-of-(\d{1,9})(\.[\w.]*)?")  # how all programs call their shards
+RANK = re.compile(r"(.*\bconsolidated\.|.*mp_rank_)(\d+)(\D.*)")  # the slices of tensor-parallel programs
+# The endings of files that may hold weights.
+ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".data", ".h5", ".msgpack", ".pb")
+ENDINGS += (".ot", ".npz")
+# What transformers reads beside the weights, and what it only reads where there is no tokenizer.json.
+READ = re.compile(
+    r"((generation_)?config|tokenizer(_config)?|special_tokens_map|added_tokens)\.json|chat_template\.\w+"
+)
+OLDER = re.compile(r"vocab\.(json|txt)|merges\.txt|tekken\.json|.+\.(model|tiktoken)")
 ORIGINAL = "Mistral or Meta folder"  # params.json and consolidated weights, under names of their own
 ELSEWHERE = "take the same model in the folder that was made for transformers, with model.safetensors"
 
@@ -54,7 +64,11 @@ def inspect(source: Source, identity: Identity) -> Inspection:
 
 
 def _together(source: Source, identity: Identity, shards: list[str], index: dict[str, str]) -> Inspection:
-    """Return what the headers of the `shards` beside a file say, no tensor of which lies in two."""
+    """Return what the headers of the `shards` beside a file say, no tensor of which lies in two.
+
+    Of those that a tensor-parallel program wrote, two hold slices of a tensor under one name: the second gets a number.
+    """
+    sliced = len(shards) > 1 and all(RANK.fullmatch(shard) for shard in shards)
     tensors, metadata, notes, home = [], {}, [], {}
     for shard in shards:
         path = source.path.parent / shard
@@ -63,17 +77,95 @@ def _together(source: Source, identity: Identity, shards: list[str], index: dict
                 raise source.broken(f"its shard {shard[:80]!r} is an index again")
         inspection = _weights(path, SHARDS)
         if inspection is None:
+            refuse_pointer(path)
             raise source.broken(f"its shard {shard[:80]!r} is no file of weights")
-        for tensor in inspection.tensors:
+        found = _numbered(inspection.tensors, home) if sliced else inspection.tensors
+        for tensor in found:
             if tensor.name in home:
                 raise source.broken(f"{tensor.name[:80]!r} lies in two of its shards")
             if index.get(tensor.name, shard) != shard:
                 raise source.broken(f"{tensor.name[:80]!r} lies in another shard than it says")
             home[tensor.name] = shard
-        tensors += inspection.tensors
+        tensors += found
         metadata |= inspection.metadata
         notes += [note for note in inspection.notes if note not in notes]
     return Inspection(source.path, identity, tuple(tensors), metadata, notes=tuple(notes))
+
+
+def _numbered(tensors: Iterable[Tensor], home: Collection[str]) -> list[Tensor]:
+    """Return a slice's tensors, those whose names other slices have as NAME#2 and so on.
+
+    Vectors are not sliced: each file has them whole, and they count once.
+    """
+    names = {}
+    for tensor in tensors:
+        numbered = (f"{tensor.name}#{number}" for number in count(2))
+        names[tensor.name] = tensor.name if tensor.name not in home else next(n for n in numbered if n not in home)
+    return [
+        replace(
+            tensor if names[tensor.name] == tensor.name else tensor.renamed(names[tensor.name]),
+            alias=names.get(tensor.alias, tensor.alias) if tensor.alias else None,
+            counts=tensor.counts and (names[tensor.name] == tensor.name or len(tensor.shape) > 1),
+        )
+        for tensor in tensors
+    ]
+
+
+def part_of(path: Path) -> str | None:
+    """Return why a file is a part of a model and not the whole, in words, or None where nothing says so."""
+    said = PART.fullmatch(path.name)
+    if said and int(said[1]) > 1:
+        return f"its name says that there are {int(said[1]):,}"
+    try:
+        beside = sorted(entry.name for entry in path.parent.iterdir())
+    except OSError:
+        return None
+    own = RANK.fullmatch(path.name)
+    for name in beside if own else ():
+        other = RANK.fullmatch(name)
+        if own and other and name != path.name and (own[1], own[3]) == (other[1], other[3]):
+            return f"{name[:80]} lies beside it"
+    for name in beside:
+        if name.endswith(".index.json") and {path.name} < _places(path.with_name(name)):
+            return f"{name[:80]} names others"
+    return None
+
+
+def refuse_part(path: Path) -> None:
+    """Raise `NotConvertible` for a file that is a part of a model."""
+    why = part_of(path)
+    if why is not None:
+        raise NotConvertible(
+            f"{path.name} is one of several files that hold a model together ({why}); give the folder that holds them "
+            "all, or join them with the program that wrote them."
+        )
+
+
+def refuse_two(path: Path) -> None:
+    """Raise `NotConvertible` for a folder in which an adapter lies beside the weights of a whole model."""
+    whole = [name for name in WEIGHTS if (path / name).exists()] or _loose(path) or _consolidated(path)
+    if whole and any((path / name).exists() for name in ADAPTER):
+        raise NotConvertible(
+            f"{path.name} holds an adapter and a whole model, {whole[0]}, and nothing says which is meant; move one of "
+            "them into a folder of its own."
+        )
+
+
+def refuse_pointers(path: Path) -> None:
+    """Raise `FileBroken` where Git LFS has not brought a folder's settings or its tokenizer."""
+    old = not (path / "tokenizer.json").is_file()
+    for entry in sorted(path.iterdir()):
+        if entry.is_file() and (READ.fullmatch(entry.name) or old and OLDER.fullmatch(entry.name)):
+            refuse_pointer(entry)
+
+
+def _places(index: Path) -> set[str]:
+    """Return the names of all shards in an index; none of one that cannot be read."""
+    try:
+        with Source(index) as source:
+            return set((_index(source) or {}).values())
+    except (FileBroken, FileUnreadable):
+        return set()
 
 
 def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
@@ -118,16 +210,20 @@ def inspect_folder(path: Path, identity: Identity) -> Inspection:
         raise FileBroken(f"{path} has settings and no {need}; copy the weights to where the settings are.")
     weights = _of_loose_shards(path, identity, shards) if shards else _weights(path / found[0], (FORMAT, *SHARDS))
     if weights is None:
-        with Source(path / found[0]) as source:
-            if source.head(len(POINTER)) == POINTER:
-                raise FileBroken(
-                    f"{path / found[0]} is Git LFS's note of where the weights lie; bring them with: git lfs pull"
-                )
+        refuse_pointer(path / found[0])
         raise FileBroken(f"{path / found[0]} holds no weights and no index of them; copy it again.")
     metadata = {"config": config} | ({"weights": weights.metadata} if weights.metadata else {})
     model = None if adapter else _architecture(config)
     whole = replace(weights, path=path, identity=identity, metadata=metadata, architecture=model)
-    return replace(whole, notes=(*whole.notes, *_notes(whole, [*found[1:], *_consolidated(path)])))
+    used = {*found[:1], *(_places(path / found[0]) if found else shards)}
+    return replace(whole, notes=(*whole.notes, *_notes(whole, _beside(path, used))))
+
+
+def _beside(path: Path, used: Collection[str]) -> list[str]:
+    """Return the names of the files in a folder that may hold weights and are not those `used`."""
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_file())
+    maybe = (*ENDINGS, *(f"{ending}.index.json" for ending in ENDINGS))
+    return [name for name in names if name.lower().endswith(maybe) and name[0] != "." and name not in used]
 
 
 def _of_loose_shards(path: Path, identity: Identity, shards: list[str]) -> Inspection:
@@ -152,8 +248,12 @@ def _inspect_original(path: Path, identity: Identity) -> Inspection:
     config = next((settings(path / name) for name in ("params.json", "config.json") if (path / name).exists()), {})
     with Source(path / _consolidated(path)[0]) as source:
         weights = _together(source, identity, _consolidated(path), {})
-    note = f"The tensors have the names of Mistral's and Meta's own programs: to convert or open it, {ELSEWHERE}."
-    return replace(weights, path=path, metadata={"config": config}, notes=(note, *weights.notes))
+    notes = [f"The tensors have the names of Mistral's and Meta's own programs: to convert or open it, {ELSEWHERE}."]
+    if any(tensor.origin for tensor in weights.tensors):
+        notes.append(
+            "The files hold slices of the same tensors: the name of each further slice ends in # and a number."
+        )
+    return replace(weights, path=path, metadata={"config": config}, notes=(*notes, *weights.notes))
 
 
 def _loose(path: Path) -> list[str]:
@@ -203,7 +303,8 @@ def _notes(whole: Inspection, beside: list[str]) -> Iterator[str]:
     if config.get("tie_word_embeddings") is True and "lm_head.weight" not in names:
         yield "The output layer is the embedding table once more (tie_word_embeddings); its weights are stored once."
     if beside:
-        yield f"{' and '.join(beside[:3])} lies beside the weights and was not read."
+        one = len(beside) == 1
+        yield f"{', '.join(beside)} {'lies' if one else 'lie'} {UNREAD} {'it' if one else 'them'}."
     method = causes.quantized_by(whole)
     if method is not None:
         yield f"The weights are quantized ({method}): what is counted here are packed elements, and no parameters."

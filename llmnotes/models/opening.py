@@ -103,6 +103,10 @@ def _open(
 
     if huggingface.is_original(folder):
         raise ModelBroken(f"{name} holds weights for Mistral's or Meta's own programs; {huggingface.ELSEWHERE}.")
+    try:
+        huggingface.refuse_pointers(folder)
+    except FileBroken as error:
+        raise ModelBroken(f"{name} cannot be opened: {error}") from None
     config = _read_config(folder, name)
     found = _inspect(folder, name)
     gpu = torch.cuda.is_available()

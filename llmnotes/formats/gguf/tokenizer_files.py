@@ -6,6 +6,7 @@ from typing import Any
 
 from llmnotes.errors import FileBroken
 from llmnotes.formats.files import METADATA_LIMIT, Source
+from llmnotes.formats.huggingface import refuse_pointers
 
 KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")
@@ -40,6 +41,7 @@ def read(folder: Path, config: dict) -> Files:
     special_tokens_map.json and added_tokens.json only count where tokenizer_config.json does not list the added tokens
     itself. What the model writes ends at the ids in generation_config.json, or else in `config`. Raises `FileBroken`.
     """
+    refuse_pointers(folder)
     fast, own = json_of(folder / "tokenizer.json"), json_of(folder / "tokenizer_config.json")
     added = {}
     if isinstance(own.get("added_tokens_decoder"), dict):
