@@ -8,8 +8,9 @@ from itertools import count
 from pathlib import Path
 
 from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
-from llmnotes.formats import causes, pytorch, safetensors
-from llmnotes.formats.files import HEADER_LIMIT, Source, encodable, refuse_pointer
+from llmnotes.formats import beside, causes, pytorch, safetensors
+from llmnotes.formats.beside import index_of
+from llmnotes.formats.files import Source, encodable, refuse_pointer
 from llmnotes.formats.format import Format
 from llmnotes.formats.results import UNREAD, Identity, Inspection, Tensor, counted
 
@@ -17,23 +18,13 @@ from llmnotes.formats.results import UNREAD, Identity, Inspection, Tensor, count
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 SHARD = re.compile(r"(model|pytorch_model)-(\d{1,9})-of-(\d{1,9})\.(safetensors|bin)")
-PART = re.compile(r".+[-_.]\d{1,9}-of-(\d{1,9})(\.[\w.]*)?")  # how all programs call their shards
-RANK = re.compile(r"(.*\bconsolidated\.|.*mp_rank_)(\d+)(\D.*)")  # the slices of tensor-parallel programs
-# The endings of files that may hold weights.
-ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".data", ".h5", ".msgpack", ".pb")
-ENDINGS += (".ot", ".npz")
-# What transformers reads beside the weights, and what it only reads where there is no tokenizer.json.
-READ = re.compile(
-    r"((generation_)?config|tokenizer(_config)?|special_tokens_map|added_tokens)\.json|chat_template\.\w+"
-)
-OLDER = re.compile(r"vocab\.(json|txt)|merges\.txt|tekken\.json|.+\.(model|tiktoken)")
 ORIGINAL = "Mistral or Meta folder"  # params.json and consolidated weights, under names of their own
 ELSEWHERE = "take the same model in the folder that was made for transformers, with model.safetensors"
 
 
 def identify(source: Source) -> Identity | None:
     """Return the identity of a file that says which shard of a model holds which tensor, or None for any other."""
-    index = _index(source)
+    index = index_of(source)
     if index is None:
         return None
     shards = _shards(source, index)
@@ -51,7 +42,7 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     Raises `FileBroken` for a shard that is missing or lies outside the folder, and for a tensor that two shards hold
     or that is not where the index says.
     """
-    index = _index(source) or {}
+    index = index_of(source) or {}
     found = _together(source, identity, _shards(source, index), index)
     names = {tensor.name for tensor in found.tensors}
     lost = next((name for name in index if name not in names), None)
@@ -68,12 +59,12 @@ def _together(source: Source, identity: Identity, shards: list[str], index: dict
 
     Of those that a tensor-parallel program wrote, two hold slices of a tensor under one name: the second gets a number.
     """
-    sliced = len(shards) > 1 and all(RANK.fullmatch(shard) for shard in shards)
+    sliced = len(shards) > 1 and all(beside.RANK.fullmatch(shard) for shard in shards)
     tensors, metadata, notes, home = [], {}, [], {}
     for shard in shards:
         path = source.path.parent / shard
         with Source(path) as file:
-            if _index(file) is not None:
+            if index_of(file) is not None:
                 raise source.broken(f"its shard {shard[:80]!r} is an index again")
         inspection = _weights(path, SHARDS)
         if inspection is None:
@@ -111,36 +102,6 @@ def _numbered(tensors: Iterable[Tensor], home: Collection[str]) -> list[Tensor]:
     ]
 
 
-def part_of(path: Path) -> str | None:
-    """Return why a file is a part of a model and not the whole, in words, or None where nothing says so."""
-    said = PART.fullmatch(path.name)
-    if said and int(said[1]) > 1:
-        return f"its name says that there are {int(said[1]):,}"
-    try:
-        beside = sorted(entry.name for entry in path.parent.iterdir())
-    except OSError:
-        return None
-    own = RANK.fullmatch(path.name)
-    for name in beside if own else ():
-        other = RANK.fullmatch(name)
-        if own and other and name != path.name and (own[1], own[3]) == (other[1], other[3]):
-            return f"{name[:80]} lies beside it"
-    for name in beside:
-        if name.endswith(".index.json") and {path.name} < _places(path.with_name(name)):
-            return f"{name[:80]} names others"
-    return None
-
-
-def refuse_part(path: Path) -> None:
-    """Raise `NotConvertible` for a file that is a part of a model."""
-    why = part_of(path)
-    if why is not None:
-        raise NotConvertible(
-            f"{path.name} is one of several files that hold a model together ({why}); give the folder that holds them "
-            "all, or join them with the program that wrote them."
-        )
-
-
 def refuse_two(path: Path) -> None:
     """Raise `NotConvertible` for a folder in which an adapter lies beside the weights of a whole model."""
     whole = [name for name in WEIGHTS if (path / name).exists()] or _loose(path) or _consolidated(path)
@@ -149,23 +110,6 @@ def refuse_two(path: Path) -> None:
             f"{path.name} holds an adapter and a whole model, {whole[0]}, and nothing says which is meant; move one of "
             "them into a folder of its own."
         )
-
-
-def refuse_pointers(path: Path) -> None:
-    """Raise `FileBroken` where Git LFS has not brought a folder's settings or its tokenizer."""
-    old = not (path / "tokenizer.json").is_file()
-    for entry in sorted(path.iterdir()):
-        if entry.is_file() and (READ.fullmatch(entry.name) or old and OLDER.fullmatch(entry.name)):
-            refuse_pointer(entry)
-
-
-def _places(index: Path) -> set[str]:
-    """Return the names of all shards in an index; none of one that cannot be read."""
-    try:
-        with Source(index) as source:
-            return set((_index(source) or {}).values())
-    except (FileBroken, FileUnreadable):
-        return set()
 
 
 def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
@@ -215,15 +159,8 @@ def inspect_folder(path: Path, identity: Identity) -> Inspection:
     metadata = {"config": config} | ({"weights": weights.metadata} if weights.metadata else {})
     model = None if adapter else _architecture(config)
     whole = replace(weights, path=path, identity=identity, metadata=metadata, architecture=model)
-    used = {*found[:1], *(_places(path / found[0]) if found else shards)}
-    return replace(whole, notes=(*whole.notes, *_notes(whole, _beside(path, used))))
-
-
-def _beside(path: Path, used: Collection[str]) -> list[str]:
-    """Return the names of the files in a folder that may hold weights and are not those `used`."""
-    names = sorted(entry.name for entry in path.iterdir() if entry.is_file())
-    maybe = (*ENDINGS, *(f"{ending}.index.json" for ending in ENDINGS))
-    return [name for name in names if name.lower().endswith(maybe) and name[0] != "." and name not in used]
+    used = {*found[:1], *(beside.places(path / found[0]) if found else shards)}
+    return replace(whole, notes=(*whole.notes, *_notes(whole, beside.unread(path, used))))
 
 
 def _of_loose_shards(path: Path, identity: Identity, shards: list[str]) -> Inspection:
@@ -298,13 +235,13 @@ def settings(path: Path) -> dict:
         return source.json(0, source.size, unique=False)  # published configs do have keys twice
 
 
-def _notes(whole: Inspection, beside: list[str]) -> Iterator[str]:
+def _notes(whole: Inspection, unread: list[str]) -> Iterator[str]:
     config, names = whole.metadata["config"], {tensor.name for tensor in whole.tensors}
     if config.get("tie_word_embeddings") is True and "lm_head.weight" not in names:
         yield "The output layer is the embedding table once more (tie_word_embeddings); its weights are stored once."
-    if beside:
-        one = len(beside) == 1
-        yield f"{', '.join(beside)} {'lies' if one else 'lie'} {UNREAD} {'it' if one else 'them'}."
+    if unread:
+        one = len(unread) == 1
+        yield f"{', '.join(unread)} {'lies' if one else 'lie'} {UNREAD} {'it' if one else 'them'}."
     method = causes.quantized_by(whole)
     if method is not None:
         yield f"The weights are quantized ({method}): what is counted here are packed elements, and no parameters."
@@ -328,19 +265,6 @@ def _speaks_of_a_model(path: Path) -> bool:
     except (FileBroken, FileUnreadable):
         return False
     return "model_type" in config or "architectures" in config
-
-
-def _index(source: Source) -> dict[str, str] | None:
-    """Return {tensor: shard} if the file is an index of shards."""
-    if source.size > HEADER_LIMIT or not source.head(64).lstrip().startswith(b"{"):
-        return None
-    text = source.head(HEADER_LIMIT)
-    if b'"weight_map"' not in text:
-        return None
-    index = source.parse(text).get("weight_map")
-    if not isinstance(index, dict) or not index or not all(isinstance(shard, str) for shard in index.values()):
-        raise source.broken("its weight_map is no list of tensors with their files")
-    return index
 
 
 def _shards(source: Source, index: dict[str, str]) -> list[str]:

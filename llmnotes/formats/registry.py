@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmnotes.errors import FileBroken, UnknownFormat
-from llmnotes.formats import gguf, huggingface, numpy, onnx, pytorch, safetensors
+from llmnotes.formats import beside, gguf, huggingface, numpy, onnx, pytorch, safetensors
 from llmnotes.formats.files import Source, refuse_pointer, remembered, stored
 from llmnotes.formats.format import Format
 from llmnotes.formats.legacy import ggml, imatrix_dat, keras, llama2c
@@ -82,7 +82,7 @@ def inspect(path: str | Path) -> Inspection:
 
 def _with_part(found: Inspection) -> Inspection:
     """Return what a file holds with a note where it is a part of a model alone; GGUF's parts are read together."""
-    why = None if found.identity.format == "GGUF" else huggingface.part_of(found.path)
+    why = None if found.identity.format == "GGUF" else beside.part_of(found.path)
     if why is None:
         return found
     note = f"This is one of several files that hold a model together ({why}); its folder is the model."

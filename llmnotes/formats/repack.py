@@ -7,8 +7,8 @@ from typing import Any, BinaryIO
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats import safetensors
+from llmnotes.formats.beside import ENDINGS, OLDER, READ
 from llmnotes.formats.files import Source, refuse_pointer, stored
-from llmnotes.formats.huggingface import ENDINGS, OLDER, READ
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted

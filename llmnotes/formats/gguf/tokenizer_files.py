@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken
+from llmnotes.formats.beside import refuse_pointers
 from llmnotes.formats.files import METADATA_LIMIT, Source
-from llmnotes.formats.huggingface import refuse_pointers
 
 KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")
