@@ -289,7 +289,52 @@ def test_what_onnxruntime_cannot_run_has_its_reason(tmp_path):
         export.onnx_logits(tmp_path / "m.onnx", [1])
 
 
-def test_a_note_of_git_lfs_is_named(folder):
-    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
-    with pytest.raises(FileBroken, match="git lfs pull"):
-        inspect(folder)
+NOTE = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "model-00002-of-00003.safetensors"])
+def test_a_note_of_git_lfs_is_named(name, folder, tmp_path):
+    if "of" in name:
+        index = {"weight_map": {name: path.name for name, path in placed(in_shards(folder, 3))}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / name).write_text(NOTE)
+    for ask in (inspect, lambda path: convert(path, tmp_path / "a.gguf"), lambda path: open_model(path, say=silent)):
+        with pytest.raises((FileBroken, ModelBroken), match=f"{name} is Git LFS's note .*git lfs pull"):
+            ask(folder)
+    with pytest.raises(FileBroken, match=f"{name} is Git LFS's note .*git lfs pull"):
+        inspect(folder / name)
+
+
+def placed(paths):
+    """Yield each tensor's name with its file."""
+    for path in paths:
+        for name in load_file(path):
+            yield name, path
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model", "chat_template.jinja"])
+def test_a_tokenizer_that_git_lfs_has_not_brought_is_no_damage(name, folder, tmp_path):
+    if name == "tokenizer.model":
+        (folder / "tokenizer.json").unlink()
+    (folder / name).write_text(NOTE)
+    asks = [
+        lambda: convert(folder, tmp_path / "a.gguf"),
+        lambda: convert(folder, tmp_path / "a", to="safetensors"),
+        lambda: open_model(folder, say=silent),
+    ]
+    for ask in asks:
+        with pytest.raises((FileBroken, ModelBroken), match=f"{name} is Git LFS's note .*git lfs pull"):
+            ask()
+    assert not (tmp_path / "a.gguf").exists() and not (tmp_path / "a").exists()
+    assert inspect(folder).tensors and convert(folder, tmp_path / "a.safetensors").tensors  # which need no tokenizer
+
+
+def test_a_note_of_git_lfs_for_what_is_not_needed_does_no_harm(folder, tmp_path):
+    for name in ("pytorch_model.bin", "README.md", "tokenizer.png", "vocab.json"):
+        (folder / name).write_text(NOTE)
+    assert any("pytorch_model.bin lies beside" in line for line in convert(folder, tmp_path / "a.gguf").lost)
+    assert open_model(folder, say=silent).model.num_parameters()
+    with pytest.raises(FileBroken, match="vocab.json is Git LFS's note"):  # the copy would hold the note
+        convert(folder, tmp_path / "a", to="safetensors")
+    (folder / "vocab.json").unlink()
+    convert(folder, tmp_path / "a", to="safetensors")

@@ -5,10 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+import torch
+from safetensors.numpy import load_file, save_file
 
 from llmnotes import formats
-from llmnotes.errors import FileBroken, LLMNotesError, UnknownFormat
+from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible, UnknownFormat
+from llmnotes.models import files
 
 
 @pytest.fixture
@@ -58,8 +60,6 @@ def test_shards_of_transformers_are_one_model(folder, tmp_path):
 
 
 def test_pickled_shards_are_one_model(folder):
-    import torch
-
     torch.save({"a": torch.ones(2)}, folder / "pytorch_model-1.bin")
     torch.save({"b": torch.zeros(3)}, folder / "pytorch_model-2.bin")
     weight_map = {"a": "pytorch_model-1.bin", "b": "pytorch_model-2.bin"}
@@ -172,3 +172,139 @@ def test_other_json_is_no_index(tmp_path):
     (tmp_path / "a.json").write_text('{"a": 1}')
     with pytest.raises(UnknownFormat):
         formats.identify(tmp_path / "a.json")
+
+
+def in_two(folder, index=True, names=("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")):
+    """Cut the weights of a folder into two files, and return their paths."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    halves = [{key: weights[key] for key in sorted(weights)[at::2]} for at in range(2)]
+    for name, half in zip(names, halves, strict=True):
+        state = {key: torch.from_numpy(values) for key, values in half.items()}
+        save_file(half, folder / name) if name.endswith("safetensors") else torch.save(state, folder / name)
+    if index:
+        places = {key: name for name, half in zip(names, halves, strict=True) for key in half}
+        kind = "model.safetensors" if names[0].endswith("safetensors") else "pytorch_model.bin"
+        (folder / f"{kind}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return [folder / name for name in names]
+
+
+PARTS = [
+    (("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"), True, "its name says that there are 2"),
+    (("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"), False, "its name says that there are 2"),
+    (("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"), False, "its name says that there are 2"),
+    (("model_1-of-2.fp16.safetensors", "model_2-of-2.fp16.safetensors"), False, "its name says that there are 2"),
+    (("front.safetensors", "back.safetensors"), True, "model.safetensors.index.json names others"),
+    (("front.bin", "back.bin"), True, "pytorch_model.bin.index.json names others"),
+    (("consolidated.00.pth", "consolidated.01.pth"), False, "consolidated.01.pth lies beside it"),
+    (("mp_rank_00_model_states.pt", "mp_rank_01_model_states.pt"), False, "mp_rank_01_model_states.pt lies beside it"),
+]
+
+
+@pytest.mark.parametrize("names, index, why", PARTS)
+def test_one_part_of_a_model_is_not_converted_as_the_model(folder, tmp_path, names, index, why):
+    part = in_two(folder, index, names)[0]
+    found = formats.inspect(part)
+    assert len(found.tensors) == 10 and why in " ".join(found.notes)
+    for target in ("a.pt", "a.safetensors", "a.index"):
+        with pytest.raises(NotConvertible, match=f"{part.name} is one of several files .*{why}.*give the folder"):
+            formats.convert(part, tmp_path / target)
+        assert not (tmp_path / target).exists()
+
+
+def test_a_file_that_is_a_whole_model_is_converted_whatever_lies_beside_it(folder, tmp_path):
+    weights = folder / "model.safetensors"
+    (folder / "a.index.json").write_text("no JSON")
+    (folder / "b.index.json").write_text('{"weight_map": {"a": "other.safetensors", "b": "more.safetensors"}}')
+    (folder / "c.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}')
+    shutil.copy(weights, folder / "model-00001-of-00001.safetensors")
+    torch.save({"a": torch.ones(2)}, folder / "consolidated.00.pth")
+    for at, name in enumerate(("model.safetensors", "model-00001-of-00001.safetensors", "consolidated.00.pth")):
+        assert not formats.inspect(folder / name).notes
+        formats.convert(folder / name, tmp_path / f"{at}.safetensors")
+    assert formats.inspect(tmp_path / "1.safetensors").nbytes == formats.inspect(weights).nbytes
+
+
+def test_the_index_and_the_folder_of_shards_are_converted_whole(folder, tmp_path):
+    count = len(formats.inspect(folder).tensors)
+    in_two(folder)
+    for source, target in ((folder, "a.pt"), (folder / "model.safetensors.index.json", "b.pt")):
+        done = formats.convert(source, tmp_path / target)
+        assert done.tensors == count and "did not read" not in " ".join(done.lost)
+
+
+def with_adapter(folder):
+    """Put a LoRA into the folder of a model."""
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": str(folder)}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    start = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+    pair = {f"{start}A.weight": np.ones((4, 32), "f4"), f"{start}B.weight": np.ones((32, 4), "f4")}
+    save_file(pair, folder / "adapter_model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_an_adapter_in_the_folder_of_a_model_is_not_converted_as_that_model(folder, tmp_path, shards):
+    first = in_two(folder, index=False)[0].name if shards else "model.safetensors"
+    with_adapter(folder)
+    assert f"{first}" in " ".join(formats.inspect(folder).notes)
+    for convert in (formats.convert, files.convert):
+        for to in ("safetensors", "pytorch", "gguf"):
+            with pytest.raises(NotConvertible, match=f"holds an adapter and a whole model, {first}.*move one of them"):
+                convert(folder, tmp_path / "out", to=to)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_for_llama_cpp_names_the_model_that_lies_beside_it(folder, tmp_path):
+    done = formats.convert(with_adapter(folder), tmp_path / "a.gguf", to="lora", base=folder)
+    assert done.tensors == 2 and "model.safetensors lies beside the weights, and llmnotes did not read it." in done.lost
+
+
+def test_files_of_weights_that_are_not_read_are_named(folder, tmp_path):
+    more = ["extra.gguf", "flax_model.msgpack", "model-00003-of-00003.safetensors", "model.fp16.SAFETENSORS"]
+    more += ["mtp.safetensors", "pytorch_model.bin", "pytorch_model.bin.index.json"]
+    for name in more:
+        save_file({"a": np.ones(2, "f4")}, folder / name)
+    (folder / "._model.safetensors").write_bytes(b"of another system")
+    (folder / "folder.bin").mkdir()
+    sentence = f"{', '.join(more)} lie beside the weights, and llmnotes did not read them."
+    assert sentence in formats.inspect(folder).notes
+    for target, to in (("a", "safetensors"), ("b", "pytorch"), ("c.gguf", "gguf"), ("d.index", "tensorflow")):
+        assert sentence in formats.convert(folder, tmp_path / target, to=to).lost
+
+
+def test_shards_beside_those_that_are_read_are_named(folder, tmp_path):
+    in_two(folder)
+    save_file({"a": np.ones(2, "f4")}, folder / "model-00003-of-00003.safetensors")
+    done = formats.convert(folder, tmp_path / "a.gguf")
+    sentence = "model-00003-of-00003.safetensors lies beside the weights, and llmnotes did not read it."
+    assert sentence in done.lost
+    (folder / "model-00003-of-00003.safetensors").unlink()
+    (folder / "model.safetensors.index.json").unlink()
+    assert "did not read" not in " ".join(formats.convert(folder, tmp_path / "b.gguf").lost)
+
+
+def test_slices_of_metas_own_program_are_no_damage(tmp_path):
+    for rank in range(3):
+        state = {"tok_embeddings.weight": torch.full((5, 4), float(rank)), "norm.weight": torch.ones(12)}
+        tied = {"output.weight": state["tok_embeddings.weight"]}
+        torch.save(state | tied, tmp_path / f"consolidated.0{rank}.pth")
+    (tmp_path / "params.json").write_text('{"dim": 12}')
+    found = formats.inspect(tmp_path)
+    assert found.identity.format == "Mistral or Meta folder" and found.parameters == 3 * 20 + 12
+    assert any("slices of the same tensors" in note for note in found.notes)
+    by_name = {tensor.name: tensor for tensor in found.tensors}
+    for rank, end in enumerate(("", "#2", "#3")):
+        tensor = by_name[f"tok_embeddings.weight{end}"]
+        assert b"".join(formats.read(found, tensor)) == np.full(20, rank, "<f4").tobytes()
+        assert by_name[f"output.weight{end}"].alias == tensor.name
+    with pytest.raises(NotConvertible, match="made for transformers"):
+        formats.convert(tmp_path, tmp_path / "a.gguf")
+
+
+def test_shards_that_are_no_slices_hold_no_tensor_twice(tmp_path):
+    for at in (1, 2):
+        save_file({"norm.weight": np.ones(2, "f4")}, tmp_path / f"consolidated-0000{at}-of-00002.safetensors")
+    (tmp_path / "params.json").write_text('{"dim": 2}')
+    with pytest.raises(FileBroken, match="lies in two of its shards"):
+        formats.inspect(tmp_path)

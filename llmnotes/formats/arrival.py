@@ -6,7 +6,7 @@ from dataclasses import replace
 from llmnotes.errors import LLMNotesError, NotConvertible
 from llmnotes.formats.registry import inspect
 from llmnotes.formats.repack import weights_metadata
-from llmnotes.formats.results import NOT_READ, SAME_NAME, Conversion, Inspection, counted
+from llmnotes.formats.results import NOT_READ, SAME_NAME, UNREAD, Conversion, Inspection, counted
 
 # What GGUF keeps as a tensor and a folder as settings.
 COMPUTED = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
@@ -31,7 +31,7 @@ def checked(source: Inspection, done: Conversion) -> Conversion:
             f"{done.target.name} would not be what {source.path.name} holds ({wrong}), so it was removed; this is a "
             "fault of llmnotes: keep the original, and report it."
         )
-    noted = tuple(note for note in source.notes if NOT_READ in note or SAME_NAME in note)
+    noted = tuple(note for note in source.notes if any(mark in note for mark in (NOT_READ, SAME_NAME, UNREAD)))
     return replace(done, lost=(*noted, *_sentences(done.left), *done.lost))
 
 

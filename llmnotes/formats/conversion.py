@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmnotes.errors import NotConvertible
-from llmnotes.formats import huggingface, repack
+from llmnotes.formats import beside, huggingface, repack
 from llmnotes.formats.arrival import checked
 from llmnotes.formats.gguf import from_huggingface, lora, mmproj, requantize, to_huggingface
 from llmnotes.formats.gguf.imatrix import named
@@ -107,6 +107,10 @@ def convert(
     dst = Path(dst)
     to = target_of(dst, to)
     inspection = inspect(src)
+    if inspection.identity.format == "PEFT adapter" and to != "lora":
+        huggingface.refuse_two(inspection.path)
+    if inspection.identity.format != "GGUF" and not inspection.path.is_dir():  # whose parts are read together
+        beside.refuse_part(inspection.path)
     pair = (inspection.identity.format, to)
     if pair not in CONVERTERS and llama2c_model.is_checkpoint(inspection):
         pair = (llama2c_model.CHECKPOINT, to)

@@ -12,6 +12,7 @@ from llmnotes.formats.results import Tensor
 CHUNK = 1 << 22  # bytes that travel at a time
 HEADER_LIMIT = 10_000_000  # bytes of JSON that a header may have: a hundred thousand tensors
 METADATA_LIMIT = 40_000_000  # bytes of binary metadata: vocabularies of a million tokens
+POINTER = b"version https://git-lfs"  # how the note begins that Git LFS leaves in a file's place
 
 
 class Source:
@@ -104,8 +105,29 @@ class Source:
         return tuple(sides)
 
     def broken(self, what: str) -> FileBroken:
-        """Return the error that says what is wrong with this file."""
+        """Return the error that says what is wrong with this file, or that Git LFS has not brought it."""
+        if is_pointer(self.path):
+            return FileBroken(
+                f"{self.path.name} is Git LFS's note of where the file lies, and not the file; bring it with: git lfs "
+                "pull"
+            )
         return FileBroken(f"{self.path.name} is damaged: {what}; copy or download it again.")
+
+
+def is_pointer(path: Path) -> bool:
+    """Return whether Git LFS has left its note in a file's place."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(POINTER)) == POINTER
+    except (OSError, ValueError):
+        return False
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise `FileBroken` for a file in whose place Git LFS has left its note."""
+    if is_pointer(path):
+        with Source(path) as source:
+            raise source.broken("it is a note")
 
 
 def encodable(text: str) -> bool:

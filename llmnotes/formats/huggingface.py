@@ -2,28 +2,29 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
-from llmnotes.errors import FileBroken, FileUnreadable
-from llmnotes.formats import causes, pytorch, safetensors
-from llmnotes.formats.files import HEADER_LIMIT, Source, encodable
+from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
+from llmnotes.formats import beside, causes, pytorch, safetensors
+from llmnotes.formats.beside import index_of
+from llmnotes.formats.files import Source, encodable, refuse_pointer
 from llmnotes.formats.format import Format
-from llmnotes.formats.results import Identity, Inspection, Tensor, counted
+from llmnotes.formats.results import UNREAD, Identity, Inspection, Tensor, counted
 
 # In the order in which transformers looks for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 SHARD = re.compile(r"(model|pytorch_model)-(\d{1,9})-of-(\d{1,9})\.(safetensors|bin)")
-POINTER = b"version https://git-lfs"
 ORIGINAL = "Mistral or Meta folder"  # params.json and consolidated weights, under names of their own
 ELSEWHERE = "take the same model in the folder that was made for transformers, with model.safetensors"
 
 
 def identify(source: Source) -> Identity | None:
     """Return the identity of a file that says which shard of a model holds which tensor, or None for any other."""
-    index = _index(source)
+    index = index_of(source)
     if index is None:
         return None
     shards = _shards(source, index)
@@ -41,7 +42,7 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     Raises `FileBroken` for a shard that is missing or lies outside the folder, and for a tensor that two shards hold
     or that is not where the index says.
     """
-    index = _index(source) or {}
+    index = index_of(source) or {}
     found = _together(source, identity, _shards(source, index), index)
     names = {tensor.name for tensor in found.tensors}
     lost = next((name for name in index if name not in names), None)
@@ -54,26 +55,61 @@ def inspect(source: Source, identity: Identity) -> Inspection:
 
 
 def _together(source: Source, identity: Identity, shards: list[str], index: dict[str, str]) -> Inspection:
-    """Return what the headers of the `shards` beside a file say, no tensor of which lies in two."""
+    """Return what the headers of the `shards` beside a file say, no tensor of which lies in two.
+
+    Of those that a tensor-parallel program wrote, two hold slices of a tensor under one name: the second gets a number.
+    """
+    sliced = len(shards) > 1 and all(beside.RANK.fullmatch(shard) for shard in shards)
     tensors, metadata, notes, home = [], {}, [], {}
     for shard in shards:
         path = source.path.parent / shard
         with Source(path) as file:
-            if _index(file) is not None:
+            if index_of(file) is not None:
                 raise source.broken(f"its shard {shard[:80]!r} is an index again")
         inspection = _weights(path, SHARDS)
         if inspection is None:
+            refuse_pointer(path)
             raise source.broken(f"its shard {shard[:80]!r} is no file of weights")
-        for tensor in inspection.tensors:
+        found = _numbered(inspection.tensors, home) if sliced else inspection.tensors
+        for tensor in found:
             if tensor.name in home:
                 raise source.broken(f"{tensor.name[:80]!r} lies in two of its shards")
             if index.get(tensor.name, shard) != shard:
                 raise source.broken(f"{tensor.name[:80]!r} lies in another shard than it says")
             home[tensor.name] = shard
-        tensors += inspection.tensors
+        tensors += found
         metadata |= inspection.metadata
         notes += [note for note in inspection.notes if note not in notes]
     return Inspection(source.path, identity, tuple(tensors), metadata, notes=tuple(notes))
+
+
+def _numbered(tensors: Iterable[Tensor], home: Collection[str]) -> list[Tensor]:
+    """Return a slice's tensors, those whose names other slices have as NAME#2 and so on.
+
+    Vectors are not sliced: each file has them whole, and they count once.
+    """
+    names = {}
+    for tensor in tensors:
+        numbered = (f"{tensor.name}#{number}" for number in count(2))
+        names[tensor.name] = tensor.name if tensor.name not in home else next(n for n in numbered if n not in home)
+    return [
+        replace(
+            tensor if names[tensor.name] == tensor.name else tensor.renamed(names[tensor.name]),
+            alias=names.get(tensor.alias, tensor.alias) if tensor.alias else None,
+            counts=tensor.counts and (names[tensor.name] == tensor.name or len(tensor.shape) > 1),
+        )
+        for tensor in tensors
+    ]
+
+
+def refuse_two(path: Path) -> None:
+    """Raise `NotConvertible` for a folder in which an adapter lies beside the weights of a whole model."""
+    whole = [name for name in WEIGHTS if (path / name).exists()] or _loose(path) or _consolidated(path)
+    if whole and any((path / name).exists() for name in ADAPTER):
+        raise NotConvertible(
+            f"{path.name} holds an adapter and a whole model, {whole[0]}, and nothing says which is meant; move one of "
+            "them into a folder of its own."
+        )
 
 
 def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
@@ -118,16 +154,13 @@ def inspect_folder(path: Path, identity: Identity) -> Inspection:
         raise FileBroken(f"{path} has settings and no {need}; copy the weights to where the settings are.")
     weights = _of_loose_shards(path, identity, shards) if shards else _weights(path / found[0], (FORMAT, *SHARDS))
     if weights is None:
-        with Source(path / found[0]) as source:
-            if source.head(len(POINTER)) == POINTER:
-                raise FileBroken(
-                    f"{path / found[0]} is Git LFS's note of where the weights lie; bring them with: git lfs pull"
-                )
+        refuse_pointer(path / found[0])
         raise FileBroken(f"{path / found[0]} holds no weights and no index of them; copy it again.")
     metadata = {"config": config} | ({"weights": weights.metadata} if weights.metadata else {})
     model = None if adapter else _architecture(config)
     whole = replace(weights, path=path, identity=identity, metadata=metadata, architecture=model)
-    return replace(whole, notes=(*whole.notes, *_notes(whole, [*found[1:], *_consolidated(path)])))
+    used = {*found[:1], *(beside.places(path / found[0]) if found else shards)}
+    return replace(whole, notes=(*whole.notes, *_notes(whole, beside.unread(path, used))))
 
 
 def _of_loose_shards(path: Path, identity: Identity, shards: list[str]) -> Inspection:
@@ -152,8 +185,12 @@ def _inspect_original(path: Path, identity: Identity) -> Inspection:
     config = next((settings(path / name) for name in ("params.json", "config.json") if (path / name).exists()), {})
     with Source(path / _consolidated(path)[0]) as source:
         weights = _together(source, identity, _consolidated(path), {})
-    note = f"The tensors have the names of Mistral's and Meta's own programs: to convert or open it, {ELSEWHERE}."
-    return replace(weights, path=path, metadata={"config": config}, notes=(note, *weights.notes))
+    notes = [f"The tensors have the names of Mistral's and Meta's own programs: to convert or open it, {ELSEWHERE}."]
+    if any(tensor.origin for tensor in weights.tensors):
+        notes.append(
+            "The files hold slices of the same tensors: the name of each further slice ends in # and a number."
+        )
+    return replace(weights, path=path, metadata={"config": config}, notes=(*notes, *weights.notes))
 
 
 def _loose(path: Path) -> list[str]:
@@ -198,12 +235,13 @@ def settings(path: Path) -> dict:
         return source.json(0, source.size, unique=False)  # published configs do have keys twice
 
 
-def _notes(whole: Inspection, beside: list[str]) -> Iterator[str]:
+def _notes(whole: Inspection, unread: list[str]) -> Iterator[str]:
     config, names = whole.metadata["config"], {tensor.name for tensor in whole.tensors}
     if config.get("tie_word_embeddings") is True and "lm_head.weight" not in names:
         yield "The output layer is the embedding table once more (tie_word_embeddings); its weights are stored once."
-    if beside:
-        yield f"{' and '.join(beside[:3])} lies beside the weights and was not read."
+    if unread:
+        one = len(unread) == 1
+        yield f"{', '.join(unread)} {'lies' if one else 'lie'} {UNREAD} {'it' if one else 'them'}."
     method = causes.quantized_by(whole)
     if method is not None:
         yield f"The weights are quantized ({method}): what is counted here are packed elements, and no parameters."
@@ -227,19 +265,6 @@ def _speaks_of_a_model(path: Path) -> bool:
     except (FileBroken, FileUnreadable):
         return False
     return "model_type" in config or "architectures" in config
-
-
-def _index(source: Source) -> dict[str, str] | None:
-    """Return {tensor: shard} if the file is an index of shards."""
-    if source.size > HEADER_LIMIT or not source.head(64).lstrip().startswith(b"{"):
-        return None
-    text = source.head(HEADER_LIMIT)
-    if b'"weight_map"' not in text:
-        return None
-    index = source.parse(text).get("weight_map")
-    if not isinstance(index, dict) or not index or not all(isinstance(shard, str) for shard in index.values()):
-        raise source.broken("its weight_map is no list of tensors with their files")
-    return index
 
 
 def _shards(source: Source, index: dict[str, str]) -> list[str]:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmnotes.errors import FileBroken, UnknownFormat
-from llmnotes.formats import gguf, huggingface, numpy, onnx, pytorch, safetensors
-from llmnotes.formats.files import Source, remembered, stored
+from llmnotes.formats import beside, gguf, huggingface, numpy, onnx, pytorch, safetensors
+from llmnotes.formats.files import Source, refuse_pointer, remembered, stored
 from llmnotes.formats.format import Format
 from llmnotes.formats.legacy import ggml, imatrix_dat, keras, llama2c
 from llmnotes.formats.legacy.tensorflow import bundle, graphs
@@ -69,7 +69,7 @@ def inspect(path: str | Path) -> Inspection:
     with Source(path) as source:
         try:
             format, identity = _first_file(source)
-            return format.inspect(source, identity)
+            return _with_part(format.inspect(source, identity))
         except (FileBroken, UnknownFormat):
             whole = PIECE.fullmatch(path.name)
             if whole is None:
@@ -78,6 +78,15 @@ def inspect(path: str | Path) -> Inspection:
                 f"{path.name} is named like one piece of a file that was cut into several, and cannot be read alone; "
                 f"first join them all, in their order, into {whole[1]}."
             ) from None
+
+
+def _with_part(found: Inspection) -> Inspection:
+    """Return what a file holds with a note where it is a part of a model alone; GGUF's parts are read together."""
+    why = None if found.identity.format == "GGUF" else beside.part_of(found.path)
+    if why is None:
+        return found
+    note = f"This is one of several files that hold a model together ({why}); its folder is the model."
+    return replace(found, notes=(*found.notes, note))
 
 
 def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
@@ -122,6 +131,7 @@ def _first_file(source: Source) -> tuple[Format[Source], Identity]:
         identity = format.identify(source)
         if identity is not None:
             return format, identity
+    refuse_pointer(source.path)
     raise _unknown(source.path, "file", "if it is one part of a model, name its folder")
 
 

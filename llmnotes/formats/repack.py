@@ -7,7 +7,8 @@ from typing import Any, BinaryIO
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats import safetensors
-from llmnotes.formats.files import Source, stored
+from llmnotes.formats.beside import ENDINGS, OLDER, READ
+from llmnotes.formats.files import Source, refuse_pointer, stored
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted
@@ -25,7 +26,6 @@ NAMES = {
 }
 PICKLED = ("PyTorch zip", "PyTorch legacy", "PyTorch tar", "TorchScript", "sharded PyTorch")
 BESIDE = (".json", ".jinja", ".txt", ".md", ".model", ".tiktoken", "")  # settings, tokenizer, templates, licences
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".data", ".h5", ".msgpack", ".pb")
 
 
 def to_safetensors(inspection: Inspection, dst: Path, type: str | None = None) -> Conversion:
@@ -97,14 +97,20 @@ def values_left(inspection: Inspection, used: tuple[str, ...] = ()) -> tuple[str
 
 
 def copy_beside(inspection: Inspection, folder: NewFolder) -> tuple[str, ...]:
-    """Copy a model's settings, tokenizer and templates into `folder`; return a sentence on what stayed behind."""
+    """Copy a model's settings, tokenizer and templates into `folder`; return a sentence on what stayed behind.
+
+    The files of weights that were not read stand in a note of the inspection. Raises `FileBroken` where Git LFS has not
+    brought what is to be copied.
+    """
     left = []
     for path in sorted(inspection.path.iterdir()):
-        if path.name.endswith(".index.json") or path.suffix.lower() in WEIGHTS or path.name.startswith("."):
+        if path.name.endswith(".index.json") or path.suffix.lower() in ENDINGS or path.name.startswith("."):
             continue
         if path.suffix.lower() not in BESIDE or not path.is_file():
             left.append(path.name)
             continue
+        if READ.fullmatch(path.name) or OLDER.fullmatch(path.name):
+            refuse_pointer(path)
         with Source(path) as source:
             head = source.head(2)
             if head == b"PK" or head[:1] == b"\x80":  # an archive or a pickle under a harmless name

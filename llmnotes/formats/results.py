@@ -7,6 +7,7 @@ from pathlib import Path
 
 NOT_READ = "which llmnotes does not read"  # in a note on each tensor that a file holds and its inspection does not list
 SAME_NAME = "would have the name of another one and got a number"
+UNREAD = "beside the weights, and llmnotes did not read"  # in a note on files of a folder
 
 # dtype -> (elements in a block, bytes of a block); the names are those of safetensors and of GGML
 DTYPES = {

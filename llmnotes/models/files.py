@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmnotes import formats
-from llmnotes.formats import conversion, scanning
+from llmnotes.formats import conversion, huggingface, scanning
 from llmnotes.formats.adapters import is_adapter
 from llmnotes.formats.results import Conversion, Inspection
 from llmnotes.formats.targets import target_of
@@ -67,5 +67,6 @@ def convert(
     if not is_adapter(path) or to in ADAPTER:
         base = config_folder(path) if is_adapter(path) and to == "lora" else None
         return conversion.convert(path, target, to, type, importance, split_max_size, base)
+    huggingface.refuse_two(path)
     with whole(path, str(source)) as folder:
         return replace(conversion.convert(folder, target, to, type, importance, split_max_size), source=path)

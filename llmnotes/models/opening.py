@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from llmnotes import formats
 from llmnotes.errors import FileBroken, FileUnreadable, ModelBroken, UnknownFormat, reason
-from llmnotes.formats import huggingface
+from llmnotes.formats import beside, huggingface
 from llmnotes.formats.results import Inspection
 from llmnotes.models.adapters import whole
 from llmnotes.models.loading import loaded
@@ -103,6 +103,10 @@ def _open(
 
     if huggingface.is_original(folder):
         raise ModelBroken(f"{name} holds weights for Mistral's or Meta's own programs; {huggingface.ELSEWHERE}.")
+    try:
+        beside.refuse_pointers(folder)
+    except FileBroken as error:
+        raise ModelBroken(f"{name} cannot be opened: {error}") from None
     config = _read_config(folder, name)
     found = _inspect(folder, name)
     gpu = torch.cuda.is_available()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken
+from llmnotes.formats.beside import refuse_pointers
 from llmnotes.formats.files import METADATA_LIMIT, Source
 
 KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
@@ -40,6 +41,7 @@ def read(folder: Path, config: dict) -> Files:
     special_tokens_map.json and added_tokens.json only count where tokenizer_config.json does not list the added tokens
     itself. What the model writes ends at the ids in generation_config.json, or else in `config`. Raises `FileBroken`.
     """
+    refuse_pointers(folder)
     fast, own = json_of(folder / "tokenizer.json"), json_of(folder / "tokenizer_config.json")
     added = {}
     if isinstance(own.get("added_tokens_decoder"), dict):
