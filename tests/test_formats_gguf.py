@@ -13,7 +13,7 @@ from llmnotes.formats import gguf as reader
 from llmnotes.formats.gguf.library import value_type
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
-from llmnotes.formats.results import PlannedTensor
+from llmnotes.formats.results import PlannedTensor, counted
 from llmnotes.formats.safe_write import new_file
 from llmnotes.quantization.blocks import quantize
 
@@ -269,6 +269,36 @@ def test_gaps_are_told(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(old(3, [], [tensor(offset=32)]))
     assert any("gaps" in note for note in formats.inspect(path).notes)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 31, 32])
+def test_zeros_behind_the_last_tensor_are_its_padding(tmp_path, padding):
+    path = tmp_path / "a.gguf"
+    path.write_bytes(old(3, [], [tensor(shape=(7, 1))], data=bytes(28 + padding)))
+    assert formats.inspect(path).notes == ()
+    assert formats.inspect(write(tmp_path / "b.gguf")).notes == ()
+
+
+@pytest.mark.parametrize("more", [b"\1", bytes(33), bytes(31) + b"\1", bytes(100_000)], ids=len)
+def test_what_lies_behind_a_gguf_is_named(tmp_path, more):
+    path = tmp_path / "a.gguf"
+    path.write_bytes(old(3, [entry(b"general.architecture", 8, text(b"llama"))], [tensor()], data=bytes(32)) + more)
+    note = f"Behind its end lies something else: {counted(len(more), 'byte')}, which llmnotes does not read."
+    assert formats.inspect(path).notes == (note,)
+    assert note in formats.convert(path, tmp_path / "a.safetensors").lost
+
+
+@pytest.mark.parametrize("what", ["written", "padded", "not padded", "empty"])
+def test_two_ggufs_in_one_file_are_refused(tmp_path, what):
+    one = {
+        "written": write(tmp_path / "a.gguf").read_bytes(),
+        "padded": old(3, [], [tensor(shape=(7, 1))], data=bytes(32)),
+        "not padded": old(3, [], [tensor(shape=(7, 1))], data=bytes(28)),
+        "empty": old(3, data=b""),
+    }[what]
+    (tmp_path / "b.gguf").write_bytes(one + one)
+    with pytest.raises(FileBroken, match=r"b\.gguf is several GGUF files in a row.*; take each of them"):
+        formats.inspect(tmp_path / "b.gguf")
 
 
 @pytest.mark.slow

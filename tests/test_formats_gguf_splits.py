@@ -262,6 +262,8 @@ TOKENS = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a", "b", "
 KINDS = {
     "a vocabulary alone": (KEYS | TOKENS, (), "take the GGUF that has them"),
     "an adapter": (KEYS | {"general.type": "adapter"}, ("blk.0.attn_q.weight.lora_a",), "--lora"),
+    "an adapter, which": (KEYS | {"adapter.type": "lora"}, ("blk.0.attn_q.weight",), "--lora"),
+    "an adapter, which changes": (KEYS, ("blk.0.attn_q.weight.lora_a", "blk.0.attn_q.weight.lora_b"), "--lora"),
     "an importance matrix": ({"general.type": "imatrix"}, ("blk.0.attn_q.weight.in_sum2",), "--imatrix"),
     "the image encoder": ({"general.architecture": "clip", "general.type": "mmproj"}, ("v.patch",), "language model"),
 }

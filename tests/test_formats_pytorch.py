@@ -8,13 +8,15 @@ import struct
 import tarfile
 import warnings
 import zipfile
+from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from llmnotes import formats
-from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible
+from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible, UnknownFormat
 from llmnotes.formats import convert, files
 from llmnotes.formats.pytorch import write as pytorch_write
 from llmnotes.formats.repack import parts_and_ties
@@ -323,3 +325,110 @@ def test_a_storage_that_no_tensor_views_is_noted(tmp_path):
     found = formats.inspect(tmp_path / "a.pt")
     assert [tensor.name for tensor in found.tensors] == ["a"]
     assert any("raw" in note and "storage without a tensor" in note for note in found.notes)
+
+
+def saved(path, value, zip_file=True) -> bytes:
+    torch.save(value, path, _use_new_zipfile_serialization=zip_file)
+    assert formats.inspect(path).notes == ()  # torch leaves nothing behind the end
+    return path.read_bytes()
+
+
+def test_a_second_checkpoint_behind_the_first_is_refused(tmp_path):
+    old = saved(tmp_path / "old.pt", {"a": torch.ones(3)}, False)
+    new = saved(tmp_path / "new.pt", {"b": torch.ones(3)})
+    for both in (old + old, old + new, new + old):
+        (tmp_path / "both.pt").write_bytes(both)
+        with pytest.raises(FileBroken, match=r"both\.pt is several files of torch\.save in a row.*; read them with"):
+            formats.inspect(tmp_path / "both.pt")
+
+
+def test_what_lies_behind_a_checkpoint_is_named(tmp_path):
+    old_tar(tmp_path / "tar.pt")
+    assert formats.inspect(tmp_path / "tar.pt").notes == ()  # a tar is filled up with zeros
+    tar = (tmp_path / "tar.pt").read_bytes()
+    old = saved(tmp_path / "old.pt", {"a": torch.ones(3)}, False)
+    new = saved(tmp_path / "new.pt", {"a": torch.ones(3)})
+    pickled = pickle.dumps({"a": 1}, 2)
+    for data, more in ((old, b"more"), (new, b"more"), (tar, tar), (pickled, pickled)):
+        (tmp_path / "a.pt").write_bytes(data + more)
+        (note,) = formats.inspect(tmp_path / "a.pt").notes
+        assert note.startswith("Behind its end lies something else: ") and "which llmnotes does not read" in note
+        if data is not pickled:
+            assert note in convert(tmp_path / "a.pt", tmp_path / f"{len(data)}.safetensors").lost
+
+
+@pytest.mark.parametrize("zip_file", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("several", [True, False], ids=["groups", "one group"])
+def test_weights_that_zero_3_left_to_other_files_are_refused(tmp_path, zip_file, several):
+    module = OrderedDict((name, torch.empty(0)) for name in ("layers.0.weight", "norm"))
+    shapes = [OrderedDict([("layers.0.weight", torch.Size([3, 2]))]), OrderedDict(norm=torch.Size([3]))]
+    value = {"module": module, "param_shapes": shapes if several else shapes[0]}
+    torch.save(value, tmp_path / "a.pt", _use_new_zipfile_serialization=zip_file)
+    with pytest.raises(
+        UnknownFormat, match=r"a\.pt holds only the shapes of .*ZeRO-3; join them with the zero_to_fp32"
+    ):
+        formats.inspect(tmp_path / "a.pt")
+    # What DeepSpeed writes without that stage has the weights, and one that is empty by its shape is no lack.
+    value = {"module": {"w": torch.ones(3), "none": torch.empty(0)}}
+    torch.save(value | {"param_shapes": [{"w": torch.Size([3]), "none": torch.Size([0])}]}, tmp_path / "b.pt")
+    same(tmp_path / "b.pt", dict(flat(torch.load(tmp_path / "b.pt"))))
+
+
+def weights() -> dict:
+    return {"w": torch.ones(3, 2), "b": torch.ones(3)}
+
+
+MOMENTS = {
+    "torch's names": ({"model": weights(), "exp_avg": weights(), "exp_avg_sq": weights()}, ["w", "b"]),
+    "under one key": ({"gpt": weights(), "opt": {"exp_avg": weights(), "exp_avg_sq": weights()}}, ["w", "b"]),
+    "behind the names": (weights() | {"w.exp_avg": torch.ones(3, 2)}, ["w", "b"]),
+    "momentum": ({"model": weights(), "momentum": weights()}, ["w", "b"]),
+    "of some": ({"model": weights(), "grads": {"b": torch.ones(3)}}, ["w", "b"]),
+    "lists": ({"model": weights(), "adam_m": [*weights().values()], "adam_v": [*weights().values()]}, ["w", "b"]),
+    "letters": ({"params": weights(), "m": weights(), "v": weights()}, ["w", "b"]),
+    "beside flat weights": (weights() | {"adam_m": weights()}, ["w", "b"]),
+    "optimizers": (
+        {"net": weights(), "optimizer_G": {"x": torch.ones(2)}, "optimD_state": [torch.ones(2)]},
+        ["w", "b"],
+    ),
+    # Parts of a model, although they are called so.
+    "a head": ({"optim_head": weights(), "body": weights()}, ["optim_head.w", "optim_head.b", "body.w", "body.b"]),
+    "a head and a model": (
+        {"optim_head": {"w": torch.ones(2)}, "model": weights()},
+        ["optim_head.w", "model.w", "model.b"],
+    ),
+    "queries": ({name: {"w": torch.ones(2)} for name in "qkv"}, ["q.w", "k.w", "v.w"]),
+    "other shapes": ({"model": weights(), "moment": {"w": torch.ones(5)}}, ["model.w", "model.b", "moment.w"]),
+    "moments alone": ({"exp_avg": {"w": torch.ones(2)}}, ["exp_avg.w"]),
+}
+
+
+@pytest.mark.parametrize("what", MOMENTS)
+def test_moments_are_no_weights_under_any_key(tmp_path, what):
+    value, names = MOMENTS[what]
+    torch.save(value, tmp_path / "a.pt")
+    found = same(tmp_path / "a.pt", dict(flat(value)))
+    done = convert(tmp_path / "a.pt", tmp_path / "a.safetensors")
+    assert load_file(tmp_path / "a.safetensors").keys() == set(names)
+    assert len(done.left) == len(found.tensors) - len(names) and set(done.left.values()) <= {"of an optimizer"}
+
+
+@pytest.mark.parametrize("zip_file", [True, False], ids=["zip", "legacy"])
+def test_arrays_of_numpy_are_named(tmp_path, zip_file):
+    value = {"a": torch.ones(2), "b": np.ones(3), "c": {"d": [np.ones((2, 2))], "e": np.float32(1)}}
+    torch.save(value, tmp_path / "a.pt", _use_new_zipfile_serialization=zip_file)
+    (note,) = formats.inspect(tmp_path / "a.pt").notes
+    assert note.startswith("The file holds 2 arrays of NumPy, which llmnotes does not read: b, c.d.0 (torch.from_numpy")
+    assert note in convert(tmp_path / "a.pt", tmp_path / "a.safetensors").lost
+
+
+def test_a_file_whose_tensors_are_not_read_says_why(tmp_path):
+    turned = torch.ones(3, dtype=torch.complex64).conj()
+    for value, why in (
+        ({"w": turned}, r"w is a view of numbers whose sign is turned .* save .resolve_conj"),
+        (turned, "It is a view of numbers"),
+        ({"w": np.ones(3)}, "1 array of NumPy, .*: w .torch.from_numpy"),
+    ):
+        torch.save(value, tmp_path / "a.pt")
+        with pytest.raises(NotConvertible, match=rf"a\.pt holds no tensors that llmnotes reads: .*{why}"):
+            convert(tmp_path / "a.pt", tmp_path / "a.safetensors")

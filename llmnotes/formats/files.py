@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmnotes.errors import FileBroken, FileUnreadable
-from llmnotes.formats.results import Tensor
+from llmnotes.formats.results import NOT_READ, Tensor, counted
 
 CHUNK = 1 << 22  # bytes that travel at a time
 HEADER_LIMIT = 10_000_000  # bytes of JSON that a header may have: a hundred thousand tensors
@@ -128,6 +128,14 @@ def refuse_pointer(path: Path) -> None:
     if is_pointer(path):
         with Source(path) as source:
             raise source.broken("it is a note")
+
+
+def behind(source: Source, end: int, padding: int = 0) -> list[str]:
+    """Return a note on what follows the `end` of all that was read; up to `padding` zeros are none."""
+    rest = source.size - end
+    if rest <= padding and not any(source.read(end, rest)):
+        return []
+    return [f"Behind its end lies something else: {counted(rest, 'byte')}, {NOT_READ}."]
 
 
 def encodable(text: str) -> bool:

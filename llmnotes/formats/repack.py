@@ -11,7 +11,7 @@ from llmnotes.formats.beside import ENDINGS, OLDER, READ
 from llmnotes.formats.files import Source, refuse_pointer, stored
 from llmnotes.formats.progress import progress
 from llmnotes.formats.registry import read
-from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor, counted
+from llmnotes.formats.results import NOT_READ, Conversion, Inspection, PlannedTensor, Tensor, counted
 from llmnotes.formats.safe_write import NewFolder, new_file, new_folder
 from llmnotes.formats.safetensors import write_safetensors
 from llmnotes.formats.stretch import stretches
@@ -81,6 +81,9 @@ def parts_and_ties(
         else:
             parts.append(PlannedTensor(name, tensor.dtype, tensor.shape, partial(data, tensor), (tensor.name,)))
     if not parts:
+        unread = next((note for note in inspection.notes if NOT_READ in note), None)
+        if unread is not None:
+            raise NotConvertible(f"{inspection.path.name} holds no tensors that llmnotes reads: {unread}")
         raise NotConvertible(f"{inspection.path.name} holds no tensors; `llmnotes inspect` shows what it holds.")
     names = {part.name for part in parts}
     said = weights_metadata(inspection).items()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmnotes.errors import FileBroken
-from llmnotes.formats.files import METADATA_LIMIT, Source
+from llmnotes.formats.files import METADATA_LIMIT, Source, behind
 from llmnotes.formats.format import Format
 from llmnotes.formats.gguf import kinds, splits
 from llmnotes.formats.gguf.types import KINDS, REMOVED, TYPES, Texts, Typed, swapped
@@ -23,6 +23,7 @@ from llmnotes.formats.results import Identity, Inspection, Tensor, divides, size
 COUNT_LIMIT = 100_000  # keys, tensors, or arrays within arrays
 TEXT_LIMIT = 8_000_000  # bytes of all single texts together: names, licences, chat templates
 DEPTH_LIMIT = 4  # arrays within arrays
+PADDING_LIMIT = 1 << 20  # bytes behind the last tensor that are looked at
 GAPS = "There are gaps between its tensors, which llama.cpp does not accept."
 LETTERS = {number: (kind, letter) for kind, (number, letter) in KINDS.items()}
 
@@ -45,8 +46,8 @@ def inspect(source: Source, identity: Identity) -> Inspection:
     For one part of a model that was split, it is what the headers of all parts say; its `path` is the first of them.
 
     Raises `FileBroken` for duplicate keys or tensors, an alignment that is not a power of two, tensors that
-    overlap, reach beyond the end or are not aligned, types that are unknown or were removed, and rows that do not
-    divide into the blocks of their type; `FileUnreadable` for a part that is missing.
+    overlap, reach beyond the end or are not aligned, types that are unknown or were removed, rows that do not divide
+    into the blocks of their type, and another GGUF behind this one; `FileUnreadable` for a part that is missing.
     """
     found = _one(source, identity)
     files = splits.files_of(source.path, found.metadata)
@@ -267,6 +268,7 @@ def _tensors(cursor: _Cursor, count: int, alignment: int, notes: list[str]) -> t
         if offset >= at + alignment and not notes[-1:] == [GAPS]:
             notes.append(GAPS)
         at = offset + nbytes
+    notes += _behind(source, start + at if found else cursor.at, alignment)
     if cursor.order == "<":
         return tuple(
             Tensor(name, dtype, shape, nbytes, source.path, start + offset)
@@ -276,6 +278,18 @@ def _tensors(cursor: _Cursor, count: int, alignment: int, notes: list[str]) -> t
         Swapped(name, dtype, shape, nbytes, source.path, at=start + offset)
         for name, (dtype, shape, nbytes, offset) in found.items()
     )
+
+
+def _behind(source: Source, end: int, alignment: int) -> list[str]:
+    """Return a note on what follows the last tensor and its padding; `FileBroken` where that is a GGUF again."""
+    alignment = min(alignment, PADDING_LIMIT)
+    rest = source.read(end, min(source.size - end, alignment + 4))
+    if rest.lstrip(b"\0")[:4] == b"GGUF":
+        raise FileBroken(
+            f"{source.path.name} is several GGUF files in a row, and only the first would be read; take each of them "
+            "as a file of its own (llama-gguf-split --merge makes one file of a model's parts)."
+        )
+    return behind(source, end, alignment)
 
 
 def _plain(value):

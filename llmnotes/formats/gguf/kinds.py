@@ -20,7 +20,8 @@ def other_than_a_model(inspection: Inspection) -> str | None:
     """Return in words what a GGUF is, or None for a model, or for what does not say."""
     keys = inspection.metadata
     kind = keys.get("general.type")
-    if kind == "adapter":
+    named = kind is None and any(tensor.name.endswith((".lora_a", ".lora_b")) for tensor in inspection.tensors)
+    if kind == "adapter" or "adapter.type" in keys or named:
         return ADAPTER
     if kind == "imatrix":
         return MATRIX

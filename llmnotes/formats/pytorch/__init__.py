@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import cast
 
 from llmnotes.formats import zips
-from llmnotes.formats.files import Source, remembered
+from llmnotes.formats.files import Source, behind, remembered
 from llmnotes.formats.format import Format
 from llmnotes.formats.pickles import Pickle, PickleStream, trace
 from llmnotes.formats.pickles.values import PersistentId
 from llmnotes.formats.pytorch import distributed, legacy, tar, torchscript
 from llmnotes.formats.pytorch.checkpoint import Checkpoint, collect, list_tensors, storage_dtype
-from llmnotes.formats.results import Identity, Inspection, Tensor, counted
+from llmnotes.formats.results import Identity, Inspection, Tensor
 from llmnotes.formats.strided import Storage, StridedView, values
 
 PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(6))
@@ -118,7 +118,7 @@ def _read_pickle(source: Source) -> Checkpoint:
     found = collect(source, pickle, lambda reference, name: "a reference to something outside the pickle")
     notes = [f"The pickle {pickle.broken}."] if pickle.broken else []
     if pickle.end < source.size:
-        notes.append(f"Something else follows the pickle: {counted(source.size - pickle.end, 'byte')}.")
+        notes += behind(source, pickle.end)
     imports = sorted({str(name)[:200] for name in pickle.imports})[:50]
     return replace(found, metadata=found.metadata | {"imports": imports}, notes=notes + found.notes)
 
@@ -144,9 +144,18 @@ def _read_zip(source: Source) -> Checkpoint:
             found.beside |= {} if only else {f"CONSTANTS.c{name}": torchscript.CONSTANT}
         found.notes += more.notes
     notes = ["The bytes are in big-endian order."] if order == "big" else []
+    notes += legacy.behind_file(source, _end_of_archive(source))
     if any(view.storage.packed is not None for view in found.tensors.values()):
         notes.append("Some tensors are compressed, which torch.save does not do.")
     return replace(found, notes=notes + found.notes)
+
+
+def _end_of_archive(source: Source) -> int:
+    """Return where the archive's last record ends, and the comment in it."""
+    start = max(source.size - 65_557, 0)  # a comment of 65,535 bytes may follow the record's 22
+    tail = source.read(start, source.size - start)
+    at = tail.rfind(b"PK\5\6")  # `zips.entries` has found it
+    return min(start + at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little"), source.size)
 
 
 def _pickle_in(source: Source, entry: zips.Entry) -> Pickle:

@@ -9,8 +9,18 @@ from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.files import Source
 from llmnotes.formats.pickles import Pickle
 from llmnotes.formats.pickles.values import Call, Global, PersistentId, mapping, plain
-from llmnotes.formats.pytorch import state_dict
-from llmnotes.formats.pytorch.inside import arguments, children, is_module, is_tensor, with_tensors, wrapped
+from llmnotes.formats.pytorch import distributed, state_dict
+from llmnotes.formats.pytorch.inside import (
+    arguments,
+    arrays,
+    children,
+    is_array,
+    is_module,
+    is_tensor,
+    sizes,
+    with_tensors,
+    wrapped,
+)
 from llmnotes.formats.results import NOT_READ, SAME_NAME, Tensor, counted
 from llmnotes.formats.strided import Storage, StridedView, strided_view
 
@@ -57,7 +67,8 @@ def collect(source: Source, pickle: Pickle, resolve: Resolve) -> Checkpoint:
     its parameters under the names that its state dict would have. Where two tensors would have one name, the second
     gets a number: "a.b#2".
 
-    Raises `FileBroken` for a tensor that reaches beyond its storage, and for a pickle that nests without end.
+    Raises `FileBroken` for a tensor that reaches beyond its storage, and for a pickle that nests without end;
+    `UnknownFormat` for weights that DeepSpeed left to other files.
     """
     root = pickle.value
     # Only calls and references make tensors; a value without one below it becomes metadata as a whole.
@@ -66,6 +77,9 @@ def collect(source: Source, pickle: Pickle, resolve: Resolve) -> Checkpoint:
     places: dict[str, state_dict.Place] = {}
     counts: Counter[str] = Counter()
     twice: list[str] = []
+    count = sum(is_array(call) for call in pickle.calls)
+    of_numpy: list[str] = []
+    seen: set[int] = set()
     stack: list[tuple[object, str, int, state_dict.Place]] = [(root, "", 0, state_dict.Place())]
     visits = 0
     while stack:
@@ -75,10 +89,11 @@ def collect(source: Source, pickle: Pickle, resolve: Resolve) -> Checkpoint:
             raise source.broken("its pickle nests deeper, or repeats itself more often, than a checkpoint does")
         if id(value) not in holding:
             _add_value(found.metadata, name, value)
+            of_numpy += arrays(value, name, seen) if count else []
         elif is_tensor(value):
             view = _view(source, value, resolve, name)
             if isinstance(view, str):
-                found.notes.append(f"{name[:80]} is {view}, {NOT_READ}.")
+                found.notes.append(f"{name[:80] or 'It'} is {view}, {NOT_READ}.")
                 continue
             free = _free(name or "tensor", counts)
             found.tensors[free], places[free] = view, place
@@ -95,7 +110,12 @@ def collect(source: Source, pickle: Pickle, resolve: Resolve) -> Checkpoint:
         found.notes.append(f"{where} the file holds {counted(elsewhere, 'tensor')}, {NOT_READ}.")
     if twice:
         found.notes.append(f"{counted(len(twice), 'tensor')} {SAME_NAME}: {', '.join(twice)[:200]}.")
-    found.prefix, found.beside = state_dict.choose(places, is_module(root))
+    if count:
+        which = f"{', '.join(sorted(of_numpy))[:200]} (torch.from_numpy makes a tensor of each)"
+        found.notes.append(f"The file holds {counted(count, 'array')} of NumPy, {NOT_READ}: {which}.")
+    distributed.refuse_empty(source, root, found.tensors)
+    shapes = {name: view.shape for name, view in found.tensors.items()}
+    found.prefix, found.beside = state_dict.choose(places, shapes, is_module(root))
     return found
 
 
@@ -178,7 +198,7 @@ def _view(source: Source, value: object, resolve: Resolve, name: str) -> Strided
         if marks.get("conj") or marks.get("neg"):
             return "a view of numbers whose sign is turned when they are read (.conj() or .imag; save .resolve_conj())"
         first, shape, strides = args[1:4]
-        return strided_view(source, name, storage, dtype, first, _sizes(shape), _sizes(strides))
+        return strided_view(source, name, storage, dtype, first, sizes(shape), sizes(strides))
     except FileBroken:
         raise
     except (AttributeError, IndexError, TypeError, KeyError, ValueError):
@@ -188,10 +208,3 @@ def _view(source: Source, value: object, resolve: Resolve, name: str) -> Strided
 def _join(name: str, key: object) -> str:
     key = key if isinstance(key, str) else str(plain(key))
     return f"{name}.{key}" if name else key
-
-
-def _sizes(value: object) -> object:
-    """Return the tuple that is written as such or as torch.Size."""
-    if isinstance(value, Call) and str(value.callee) == "torch.Size" and isinstance(value.args, tuple) and value.args:
-        return value.args[0]
-    return value

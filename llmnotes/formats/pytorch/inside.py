@@ -1,5 +1,7 @@
 """What is inside the values that a pickle of PyTorch's builds: which of them are tensors, and what holds them."""
 
+import re
+
 from llmnotes.formats.pickles import Pickle
 from llmnotes.formats.pickles.values import Call, Global, PersistentId, mapping
 from llmnotes.formats.pytorch.state_dict import NOT_SAVED, OF_OPTIMIZER
@@ -7,6 +9,7 @@ from llmnotes.formats.pytorch.state_dict import NOT_SAVED, OF_OPTIMIZER
 MODULE = ("_parameters", "_buffers", "_modules")  # what a module's state dict is made of
 PARAMETERS = ("torch.nn.parameter.Parameter", "torch.autograd.variable.Variable")
 REBUILT = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
+ARRAY = re.compile(r"numpy\.(_?core\.multiarray\._reconstruct|_?core\.numeric\._frombuffer)")
 ATOMS = (str, int, float, bool, bytes, type(None))  # what holds nothing
 
 
@@ -113,6 +116,35 @@ def _of_module(state: dict) -> list[tuple[object, object, str]]:
             found.append((name, item, NOT_SAVED if part == "_buffers" and name in passing else ""))
     why = NOT_SAVED if mapping(state.get("_parameters")) is not None else ""  # TorchScript tells no kinds
     return found + [(key, item, why) for key, item in state.items() if key not in MODULE]
+
+
+def sizes(value: object) -> object:
+    """Return the tuple that is written as such or as torch.Size."""
+    if isinstance(value, Call) and str(value.callee) == "torch.Size" and isinstance(value.args, tuple) and value.args:
+        return value.args[0]
+    return value
+
+
+def is_array(value: object) -> bool:
+    """Whether a value stands for an array of NumPy."""
+    return isinstance(value, Call) and isinstance(value.callee, Global) and bool(ARRAY.fullmatch(str(value.callee)))
+
+
+def arrays(value: object, name: str, seen: set[int]) -> list[str]:
+    """Return the names of NumPy's arrays in a value without tensors; what was `seen` is passed over."""
+    found, waiting = [], [(value, name)]
+    while waiting:
+        item, path = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if is_array(item):
+            found.append(path or "value")
+            continue
+        for key, each, _ in (*children(item), *((at, each, "") for at, each in enumerate(arguments(item)))):
+            if type(each) not in ATOMS:
+                waiting.append((each, f"{path}.{str(key)[:80]}"[-200:].lstrip(".")))
+    return found
 
 
 def arguments(value: object) -> tuple:

@@ -7,7 +7,8 @@ and the keys of its storages, in whose order these follow, each behind its numbe
 from dataclasses import replace
 from typing import cast
 
-from llmnotes.formats.files import Source
+from llmnotes.errors import FileBroken
+from llmnotes.formats.files import Source, behind
 from llmnotes.formats.pickles import Pickle, PickleStream, trace
 from llmnotes.formats.pickles.values import PersistentId
 from llmnotes.formats.pytorch.checkpoint import Checkpoint, collect, storage_dtype
@@ -19,17 +20,15 @@ MAGIC = 0x1950A86A20F9469CFC6C
 
 def is_legacy(source: Source) -> bool:
     """Return whether the file begins with the pickle of PyTorch's magic number."""
-    head = source.head(64)
-    if MAGIC.to_bytes(10, "little") not in head and str(MAGIC).encode() not in head:
-        return False
-    return trace(PickleStream(source), steps=10).value == MAGIC
+    return _magic_at(source, 0)
 
 
 def read_legacy(source: Source) -> Checkpoint:
     """Return what a legacy file holds, and under `sys_info` what it says about the machine that wrote it."""
     stream = PickleStream(source)
     _, _, machine, pickle, keys = (read_pickle(source, stream) for _ in range(5))
-    storages = _storages(source, keys, _declared_dtypes(source, pickle))
+    storages, end = _storages(source, keys, _declared_dtypes(source, pickle))
+    rest = behind_file(source, end)
     parts: dict[object, Storage] = {}
 
     def resolve(reference: PersistentId, name: str) -> Storage:
@@ -43,7 +42,27 @@ def read_legacy(source: Source) -> Checkpoint:
     found = collect(source, pickle, resolve)
     if isinstance(machine.value, dict):
         found.metadata["sys_info"] = machine.value
-    return found
+    return replace(found, notes=found.notes + rest)
+
+
+def behind_file(source: Source, end: int) -> list[str]:
+    """Return a note on what follows the `end` of a file of `torch.save`; `FileBroken` where that is another such file.
+
+    `torch.save` leaves nothing there, but it can be called several times with one open file.
+    """
+    if _magic_at(source, end) or source.read(end, min(4, source.size - end)) == b"PK\3\4":
+        raise FileBroken(
+            f"{source.path.name} is several files of torch.save in a row, and only one would be read; read them with "
+            "one torch.load after the other from the open file, and save each into a file of its own."
+        )
+    return behind(source, end)
+
+
+def _magic_at(source: Source, start: int) -> bool:
+    head = source.read(start, min(64, source.size - start))
+    if MAGIC.to_bytes(10, "little") not in head and str(MAGIC).encode() not in head:
+        return False
+    return trace(PickleStream(source, start), steps=10).value == MAGIC
 
 
 def read_pickle(source: Source, stream: PickleStream) -> Pickle:
@@ -74,8 +93,8 @@ def _declared_dtypes(source: Source, pickle: Pickle) -> dict[str | int, str]:
     return found
 
 
-def _storages(source: Source, keys: Pickle, dtypes: dict[str | int, str]) -> dict[str | int, Storage]:
-    """Return the storages that follow the last pickle, which names them in their order."""
+def _storages(source: Source, keys: Pickle, dtypes: dict[str | int, str]) -> tuple[dict[str | int, Storage], int]:
+    """Return the storages that follow the last pickle, which names them in their order, and where they end."""
     if not isinstance(keys.value, list) or len(keys.value) > len(dtypes):
         raise source.broken("its list of storages names more than its tensors use")
     storages: dict[str | int, Storage] = {}
@@ -88,4 +107,4 @@ def _storages(source: Source, keys: Pickle, dtypes: dict[str | int, str]) -> dic
             source.read(at + 8, nbytes)  # raises the sentence
         storages[key] = Storage(key, dtypes[key], nbytes, at + 8)
         at += 8 + nbytes
-    return storages
+    return storages, at

@@ -7,9 +7,22 @@ from typing import NamedTuple
 ALWAYS = ("state_dict", "model_state_dict", "model_state")
 # ... and under these, unless something lies beside it that may be a part of the model.
 USUALLY = ("model", "module", "net", "network")
-OPTIMIZER = re.compile(r"optim", re.IGNORECASE)
+# Names of what an optimizer keeps end in "optimizer", or in this and a letter, a number, or a word for a state.
+WORD = r"(?:[_.\- ]?(?:states?|dicts?|sd|params?|history|\d+|[a-z](?![a-z])))"
+OPTIMIZER = re.compile(rf"optim(?:izers?|s)?{WORD}*$", re.IGNORECASE)
+# What torch.optim calls its running averages, one for each weight: no weight has such a name.
+AVERAGES = set("exp_avg exp_avg_sq max_exp_avg_sq exp_inf momentum_buffer square_avg acc_delta grad_avg".split())
+# Other names for them. A part of a model can be called so, so the shapes must also be those of the weights, one by one;
+# for the single letters they must be those of what has one of the usual names.
+MOMENT = re.compile(
+    r"(?:adamw?|sgd|momentum|momenta|moments?|velocit(?:y|ies)|grads?|gradients?)"
+    r"(?:[_.\- ]?(?:m|v|mu|nu|first|second|sq|avg|buf|buffers?|states?|\d+))*|(?:first|second)_moments?",
+    re.IGNORECASE,
+)
+LETTERS = {"m", "v", "mu", "nu"}
+PARAMETERS = ("params", "parameters", "weights")
 # Keys of what a trainer keeps beside the model: averages of its weights, states of generators, of schedules, of loops.
-KEPT = re.compile(r"optim|sched|scaler|callback|loops?$|(^|_)(ema|swa|averaged?|rng|random)(_|$)", re.IGNORECASE)
+KEPT = re.compile(r"sched|scaler|callback|loops?$|(^|_)(ema|swa|averaged?|rng|random)(_|$)", re.IGNORECASE)
 
 OF_OPTIMIZER = "of an optimizer"
 NOT_SAVED = "that a state dict of its module does not have"
@@ -28,7 +41,7 @@ class Place(NamedTuple):
         return Place(self.top if depth else name, depth > 0, self.why or why)
 
 
-def choose(places: dict[str, Place], module: bool) -> tuple[str, dict[str, str]]:
+def choose(places: dict[str, Place], shapes: dict[str, tuple[int, ...]], module: bool) -> tuple[str, dict[str, str]]:
     """Return (what the names of the model's tensors begin with in the file, {tensor that is none of them: why}).
 
     `module` says that the file is one module, whose parts may have any name. In a dictionary the model is what lies
@@ -39,7 +52,11 @@ def choose(places: dict[str, Place], module: bool) -> tuple[str, dict[str, str]]
     beside = {name: place.why for name, place in places.items() if place.why}
     chosen = None
     if not module:
-        beside |= {n: OF_OPTIMIZER for n, place in places.items() if place.nested and OPTIMIZER.search(place.top)}
+        moments = _moments(places, shapes)
+        for name, place in places.items():
+            by_top = place.nested and (OPTIMIZER.search(place.top) or place.top in moments)
+            if by_top or not AVERAGES.isdisjoint(name.split(".")):
+                beside[name] = OF_OPTIMIZER
         tops = {place.top for name, place in places.items() if place.nested and name not in beside}
         models = [top for top in tops if not KEPT.search(top)]
         chosen = next((word for word in ALWAYS if word in tops), None)
@@ -52,3 +69,28 @@ def choose(places: dict[str, Place], module: bool) -> tuple[str, dict[str, str]]
     if len(beside) == len(places):
         return "", {}
     return f"{chosen}." if chosen is not None else "", beside
+
+
+def _moments(places: dict[str, Place], shapes: dict[str, tuple[int, ...]]) -> set[str]:
+    """Return the keys at the top under which there is a moment of each weight, by their names and their shapes."""
+    groups: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, place in places.items():
+        top = place.top if place.nested else ""
+        groups.setdefault(top, {})[name.removeprefix(f"{top}.")] = shapes[name]
+    named = {top for top in groups if MOMENT.fullmatch(top) or top.lower() in LETTERS}
+    found = set()
+    for top in named:
+        weights = groups.keys() - named
+        if top.lower() in LETTERS:
+            weights &= {*ALWAYS, *USUALLY, *PARAMETERS}
+        if any(_mirrors(groups[top], groups[other]) for other in weights):
+            found.add(top)
+    return found
+
+
+def _mirrors(moments: dict[str, tuple[int, ...]], weights: dict[str, tuple[int, ...]]) -> bool:
+    """Return whether each moment has the name and the shape of a weight; those in a list have only their order."""
+    if all(name.isdigit() for name in moments):
+        rest = iter(weights.values())
+        return all(shape in rest for shape in moments.values())
+    return all(weights.get(name) == shape for name, shape in moments.items())

@@ -4,8 +4,9 @@
 """
 
 import struct
+from dataclasses import replace
 
-from llmnotes.formats.files import Source
+from llmnotes.formats.files import Source, behind
 from llmnotes.formats.pickles import PickleStream
 from llmnotes.formats.pickles.values import PersistentId
 from llmnotes.formats.pytorch.checkpoint import Checkpoint, collect, storage_dtype
@@ -14,12 +15,19 @@ from llmnotes.formats.results import DTYPES
 from llmnotes.formats.strided import Storage, StridedView, strided_view
 
 MEMBERS = {"pickle", "storages", "tensors"}
+RECORD = 10_240  # bytes that a tar is filled up to with zeros, or a multiple of them
 
 
 def members(source: Source) -> dict[str, tuple[int, int]] | None:
     """Return {member: (offset, size)} of a tar that PyTorch 0.1 wrote, or None for any other file."""
     if source.head(262)[257:] != b"ustar" and source.head(7) not in (b"storage", b"sys_inf", b"pickle\0", b"tensors"):
         return None
+    found, _ = _entries(source)
+    return found if MEMBERS <= found.keys() else None
+
+
+def _entries(source: Source) -> tuple[dict[str, tuple[int, int]], int]:
+    """Return {member: (offset, size)} and where the last one ends; no member where one has no size."""
     found, at = {}, 0
     while at + 512 <= source.size and len(found) < 100:
         header = source.read(at, 512)
@@ -28,17 +36,17 @@ def members(source: Source) -> dict[str, tuple[int, int]] | None:
         if not name:
             break
         if not (digits.isdigit() and set(digits) <= set(b"01234567")):
-            return None
+            return {}, at
         size = int(digits, 8)
         if header[156:157] in (b"0", b"\0"):  # an ordinary file
             found.setdefault(name, (at + 512, size))
         at += 512 + (size + 511) // 512 * 512
-    return found if MEMBERS <= found.keys() else None
+    return found, at
 
 
 def read_tar(source: Source) -> Checkpoint:
     """Return what a tar of PyTorch 0.1 holds: its pickle refers to tensors, and these to storages, by number."""
-    places = members(source) or {}
+    places, end = _entries(source)
     streams = {name: PickleStream(source, start, start + size) for name, (start, size) in places.items()}
     if any(stream.end > source.size for stream in streams.values()):
         raise source.broken("one of its members reaches beyond its end")
@@ -49,7 +57,8 @@ def read_tar(source: Source) -> Checkpoint:
         found = tensors.get(str(key)) if isinstance(key, str | int) else None
         return found or "a storage without a tensor, or a class with its source code"
 
-    return collect(source, read_pickle(source, streams["pickle"]), resolve)
+    found = collect(source, read_pickle(source, streams["pickle"]), resolve)
+    return replace(found, notes=found.notes + behind(source, min(end, source.size), RECORD))
 
 
 def _storages(source: Source, stream: PickleStream) -> dict[str | int, Storage]:
