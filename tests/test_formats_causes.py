@@ -338,3 +338,145 @@ def test_a_note_of_git_lfs_for_what_is_not_needed_does_no_harm(folder, tmp_path)
         convert(folder, tmp_path / "a", to="safetensors")
     (folder / "vocab.json").unlink()
     convert(folder, tmp_path / "a", to="safetensors")
+
+
+def coded(folder: Path, how: str) -> Path:
+    """Store the feed-forward matrices of a folder as codes."""
+    tensors = load_file(folder / "model.safetensors")
+    for name in [name for name in tensors if ".mlp." in name]:
+        weight = tensors[name]
+        if how == "bias":
+            tensors[name.replace("weight", "bias")] = torch.ones(len(weight), dtype=torch.int8)
+        elif how == "I8":
+            tensors[name] = (weight * 500).round().to(torch.int8)
+        else:
+            tensors[name] = (weight * 200).to(torch.float8_e4m3fn)
+            tensors[f"{name}_scale"] = torch.tensor(1 / 200)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+MODELOPT = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8"}}
+OTHER_FP8 = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [32, 32]}}
+SAID = "no quantization_config says how"
+
+
+@pytest.mark.parametrize(
+    ("how", "settings", "words"),
+    [
+        ("F8_E4M3", MODELOPT, r"is quantized \(ModelOpt, FP8\), so"),
+        ("F8_E4M3", {}, rf"is quantized \(weights in F8_E4M3, and {SAID}\)"),
+        ("F8_E4M3", OTHER_FP8, r"is quantized \(FP8\), so"),  # with scales that transformers does not look for
+        ("I8", {}, rf"is quantized \(weights in I8, and {SAID}\)"),
+        ("bias", {"mlp_bias": True}, r"mlp.*bias in model is stored as I8, which is no weight but a code"),
+    ],
+)
+def test_codes_are_never_taken_for_weights(how, settings, words, folder, tmp_path):
+    configured(coded(folder, how), **settings)
+    with pytest.raises(ModelBroken, match=f"{words}.*original precision"):
+        open_model(folder, say=silent)
+    with pytest.raises(NotConvertible, match=f"{words}.*original precision"):
+        convert(folder, tmp_path / "model.onnx")
+    if settings != OTHER_FP8:  # whose scales our own reader finds
+        with pytest.raises(NotConvertible, match="original precision"):
+            convert(folder, tmp_path / "model.gguf")
+    assert not any(tmp_path.glob("model.*"))
+
+
+def test_codes_that_transformers_undoes_open(plain, folder):
+    tensors = load_file(folder / "model.safetensors")
+    for name in [name for name in tensors if ".mlp." in name]:
+        tensors[f"{name}_scale_inv"] = torch.full([-(-side // 4) for side in tensors[name].shape], 1 / 200)
+        tensors[name] = (tensors[name] * 200).to(torch.float8_e4m3fn)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    kept = ["lm_head", *(f"model.layers.{at}.self_attn" for at in range(2))]
+    fp8 = {"quant_method": "fp8", "weight_block_size": [4, 4], "modules_to_not_convert": kept}
+    configured(folder, quantization_config=fp8)
+    opened = open_model(folder, say=silent).model.state_dict()
+    exact = load_file(plain / "model.safetensors")
+    assert all(torch.allclose(opened[name].float(), exact[name].float(), rtol=0.07, atol=2e-4) for name in exact)
+
+
+def test_what_modelopt_did_stands_in_a_file_of_its_own(folder, tmp_path):
+    coded(folder, "F8_E4M3")
+    for text, words in (
+        ('{"quantization": {"quant_algo": "FP8"}}', r"\(ModelOpt, FP8\)"),
+        ('{"quantization": 3}', r"\(ModelOpt\)"),
+        ("{", r"\(ModelOpt\)"),
+    ):
+        (folder / causes.BESIDE).write_text(text)
+        with pytest.raises(NotConvertible, match=f"is quantized {words}, so"):
+            convert(folder, tmp_path / "model.gguf")
+
+
+def test_a_folder_that_modelopt_left_as_it_was_is_read(plain, folder, tmp_path):
+    (folder / causes.BESIDE).write_text('{"quantization": {"quant_algo": null}}')
+    assert causes.quantized_by(inspect(folder)) is None
+    assert convert(folder, tmp_path / "model.gguf").tensors == 21
+
+
+@pytest.mark.parametrize("keys", [("quantization",), ("quantization", "quantization_config")])
+def test_a_folder_of_mlx_is_named(keys, folder, tmp_path):
+    tensors = load_file(folder / "model.safetensors")
+    for name in [name for name in tensors if "self_attn" in name]:
+        rows, columns = tensors[name].shape
+        tensors[name] = torch.zeros(rows, columns // 8, dtype=torch.uint32)
+        for end in ("scales", "biases"):
+            tensors[name.replace("weight", end)] = torch.ones(rows, columns // 32)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    configured(folder, **dict.fromkeys(keys, {"group_size": 32, "bits": 4}))
+    assert any("quantized (MLX, 4 bits)" in note for note in inspect(folder).notes)
+    for to in ("gguf", "onnx"):
+        with pytest.raises(NotConvertible, match=r"model is quantized \(MLX, 4 bits\), .*original precision"):
+            convert(folder, tmp_path / f"model.{to}")
+    with pytest.raises(ModelBroken, match=r"quantized \(MLX, 4 bits\)"):
+        open_model(folder, say=silent)
+
+
+@pytest.fixture
+def tied(tiny_folder, tmp_path):
+    return make("llama_gqa_tied", tmp_path / "tied", tiny_folder)
+
+
+def test_a_prefix_before_tied_embeddings_is_read_by_transformers_too(tied, tmp_path):
+    wrapped = renamed(shutil.copytree(tied, tmp_path / "model"), PREFIXES["model.language_model."])
+    ids = torch.arange(3, 30)[None]
+    with torch.no_grad():
+        one, other = (open_model(path, say=silent).model(ids).logits for path in (tied, wrapped))
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_tied_embeddings_that_are_stored_as_the_output_layer_alone_are_read(prefix, tied, tmp_path):
+    model = shutil.copytree(tied, tmp_path / "other" / "tied")
+    renamed(model, lambda name: prefix + name.replace("model.embed_tokens.", "lm_head."))
+    for folder, target in ((tied, "a.gguf"), (model, "b.gguf")):
+        done = convert(folder, tmp_path / target, type="F32")
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+    assert done.made is not None and f"{prefix}lm_head.weight" in done.made["token_embd.weight"] and not done.left
+    configured(model, tie_word_embeddings=False)
+    with pytest.raises(FileBroken, match="lacks 1 tensor that its config.json promises, model.embed_tokens.weight"):
+        convert(model if not prefix else renamed(model, lambda name: name.removeprefix(prefix)), tmp_path / "c.gguf")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_key_value_heads": [2, 2]},
+        {"intermediate_size": [64, 64]},
+        {"bos_token_id": [1]},
+        {"max_position_embeddings": 131072.0},
+        {"max_position_embeddings": None},
+    ],
+)
+def test_settings_that_transformers_refuses_are_not_the_tokenizers_fault(settings, folder):
+    configured(folder, **settings)
+    words = f"does not accept the config.json of model .TypeError: Field '{next(iter(settings))}'.*; write there what"
+    with pytest.raises(ModelBroken, match=words):
+        open_model(folder, say=silent)
+
+
+def test_a_tokenizer_that_cannot_be_read_is_still_named(folder):
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelBroken, match="no tokenizer that can be read .*; put its tokenizer.json"):
+        open_model(folder, say=silent)

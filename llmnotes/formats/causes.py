@@ -7,13 +7,18 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from llmnotes.formats.results import Inspection
+from llmnotes.errors import FileBroken, FileUnreadable
+from llmnotes.formats.files import Source
+from llmnotes.formats.results import Inspection, Tensor
 
 # What puts names of its own before or into those of a model's tensors when it is saved.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "language_model")
 INSIDE = r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 
 METHODS = {"gptq": "GPTQ", "awq": "AWQ", "fp8": "FP8", "fbgemm_fp8": "FP8", "bitsandbytes": "bitsandbytes"}
+METHODS |= {"modelopt": "ModelOpt", "mlx": "MLX"}
+FLOATS = ("F64", "F32", "F16", "BF16")  # what weights are; a number in any other dtype stands for one
+BESIDE = "hf_quant_config.json"  # where NVIDIA's ModelOpt says what it did
 ADAPTED = (".lora_A.", ".lora_B.", ".lora_embedding_A", ".lora_embedding_B", ".lora_magnitude_vector")
 PACKED = (".qweight", ".qzeros")
 
@@ -49,10 +54,49 @@ def known_cause(inspection: Inspection) -> str | None:
 def quantized_by(inspection: Inspection) -> str | None:
     """Return what quantized the weights of a folder, in words such as "GPTQ, 4 bits", or None."""
     config = settings_of(inspection)
-    if not config:
-        packed = any(tensor.name.endswith(PACKED) for tensor in inspection.tensors)
-        return "GPTQ or AWQ, and no quantization_config says how" if packed else None
-    return in_words(config)
+    if config:
+        return in_words(config)
+    if any(tensor.name.endswith(PACKED) for tensor in inspection.tensors):
+        return "GPTQ or AWQ, and no quantization_config says how"
+    found = codes(inspection)
+    return f"weights in {found[0].dtype}, and no quantization_config says how" if found else None
+
+
+def codes(inspection: Inspection, parameters: Collection[str] = ()) -> list[Tensor]:
+    """Return the tensors that are weights by their names, or have one of the names `parameters`, and are no floats."""
+    return [
+        tensor
+        for tensor in inspection.tensors
+        if tensor.dtype not in FLOATS and (tensor.name.endswith("weight") or tensor.name in parameters)
+    ]
+
+
+def codes_as_weights(inspection: Inspection, parameters: Collection[str], unread: Collection[str]) -> str | None:
+    """Return why a model must not be used that transformers has made of a folder, or None: it took codes for weights.
+
+    `parameters` are the model's names, and `unread` the folder's tensors that it has no place for. Where it knows the
+    quantization, it has undone it, if it has left out no scale of the codes that it read.
+    """
+    taken = [tensor for tensor in codes(inspection, parameters) if tensor.name not in unread]
+    if taken and _known_to_transformers(inspection):
+        taken = [tensor for tensor in taken if any(name.startswith(f"{tensor.name}_scale") for name in unread)]
+    return known_cause(inspection) or _in_codes(inspection, taken[0]) if taken else None
+
+
+def _known_to_transformers(inspection: Inspection) -> bool:
+    config = (inspection.metadata.get("config") or {}).get("quantization_config")
+    if not isinstance(config, dict) or not config:
+        return False
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    return AutoHfQuantizer.supports_quant_method(config)
+
+
+def _in_codes(inspection: Inspection, tensor: Tensor) -> str:
+    return (
+        f"{tensor.name[:80]} in {inspection.path.name} is stored as {tensor.dtype}, which is no weight but a code; "
+        "take the model in its original precision instead."
+    )
 
 
 def in_words(config: dict) -> str:
@@ -61,17 +105,37 @@ def in_words(config: dict) -> str:
     >>> in_words({"quant_method": "gptq", "bits": 4})
     'GPTQ, 4 bits'
     """
-    method = str(config.get("quant_method") or ("bitsandbytes" if "load_in_4bit" in config else "unknown"))[:40]
+    unsaid = "bitsandbytes" if "load_in_4bit" in config else "mlx" if {"bits", "group_size"} <= config.keys() else ""
+    method = str(config.get("quant_method") or unsaid or "unknown")[:40]
     bits = config.get("bits", config.get("w_bit", 4 if config.get("load_in_4bit") is True else None))
-    more = config.get("format") if method == "compressed-tensors" else bits and f"{str(bits)[:4]} bits"
+    more = config.get({"compressed-tensors": "format", "modelopt": "quant_algo"}.get(method, ""))
+    more = more or (bits and f"{str(bits)[:4]} bits")
     return METHODS.get(method, method) + (f", {str(more)[:40]}" if more else "")
 
 
 def settings_of(inspection: Inspection) -> dict:
-    """Return the quantization_config of a folder, {} if it has none; older compressed-tensors have another name."""
+    """Return the quantization_config of a folder, {} if it has none.
+
+    Older compressed-tensors and MLX have other names for it, and ModelOpt a file of its own.
+    """
     config = inspection.metadata.get("config") or {}
     found = config.get("quantization_config") or config.get("compression_config")
-    return found if isinstance(found, dict) else {}
+    if not found and isinstance(mlx := config.get("quantization"), dict) and "bits" in mlx:
+        found = mlx
+    return found if isinstance(found, dict) else _of_modelopt(inspection)
+
+
+def _of_modelopt(inspection: Inspection) -> dict:
+    """Return what a file beside the config.json says of the codes among the weights, as a quantization_config."""
+    path = inspection.path / BESIDE
+    if not codes(inspection) or not path.is_file():
+        return {}
+    try:
+        with Source(path) as source:
+            said = source.json(0, source.size, unique=False).get("quantization")
+    except (FileBroken, FileUnreadable):
+        said = None
+    return {"quant_method": "modelopt", "quant_algo": said.get("quant_algo") if isinstance(said, dict) else None}
 
 
 def wrapper_of(names: Collection[str]) -> str | None:

@@ -17,11 +17,13 @@ def loaded(
     `found` is what `inspect` says of the folder, and `settings` go to the class. Names that a wrapper has changed are
     changed back where that is possible one to one. `say` receives a line where the model has no place for a tensor.
 
-    Raises `ModelBroken` for tensors that are missing or of another shape than config.json says, and with the library's
-    own reason where it opens no such model.
+    Raises `ModelBroken` for tensors that are missing or of another shape than config.json says, for codes that the
+    library took for weights, and with the library's own reason where it opens no such model.
     """
     model, report = _try(kind, folder, label, found, settings)
-    rules = causes.renaming(report["unexpected_keys"], report["missing_keys"])
+    unused, parameters = report["unexpected_keys"], [name for name, _ in model.named_parameters()]
+    untied = [name for name in report["missing_keys"] if name in parameters]  # without what shares its weights
+    rules = causes.renaming(unused, report["missing_keys"]) or causes.renaming(unused, untied)
     if rules is not None:
         model, report = _try(kind, folder, label, found, settings | {"key_mapping": rules.rules})
     lost = sorted(report["missing_keys"])
@@ -38,6 +40,9 @@ def loaded(
             "asked for); take both from the same model."
         )
     unused = sorted(report["unexpected_keys"])
+    cause = causes.codes_as_weights(found, parameters, unused)
+    if cause is not None:
+        raise ModelBroken(cause)
     if unused:
         say(f"{label}: its config.json has no place for {counted(len(unused), 'tensor')}, left out: {unused[0][:80]}")
     return model

@@ -122,6 +122,11 @@ def _open(
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # the library in Rust has no type of its own for what it cannot read
+            if reason(error) == _refused_config(folder):  # which it reads first
+                raise ModelBroken(
+                    f"transformers does not accept the config.json of {label} ({reason(error)}); write there what it "
+                    "expects, or take the model's config.json from where the model came from."
+                ) from error
             raise ModelBroken(
                 f"{label} has no tokenizer that can be read ({reason(error)}); put its tokenizer.json and "
                 "tokenizer_config.json beside config.json."
@@ -192,6 +197,17 @@ def _read_config(folder: Path, name: str) -> dict:
         raise ModelBroken(
             f"{name} has a config.json that is not valid JSON; copy it again from where the model came from."
         ) from None
+
+
+def _refused_config(folder: Path) -> str:
+    """Return why transformers does not read a folder's config.json, or "" where it does."""
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # a class of settings raises what its checks raise
+        return reason(error)
+    return ""
 
 
 def _inspect(folder: Path, name: str) -> Inspection:

@@ -11,7 +11,7 @@ from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible, NotQuant
 from llmnotes.formats.gguf import architectures, llava, rope, splits, tokenizer_check, understood
 from llmnotes.formats.gguf import tokenizer as gguf_tokenizer
 from llmnotes.formats.gguf.architectures import Architecture, Weight
-from llmnotes.formats.gguf.finite import finite
+from llmnotes.formats.gguf.finite import Rows, finite, zeros
 from llmnotes.formats.gguf.source import SOURCES, folder_tensors
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.huggingface import settings
@@ -69,15 +69,18 @@ def convert(
     big = mixtures.is_70b(architecture.gguf, sizes["num_hidden_layers"], groups)
     eight = sizes.get("num_local_experts") == 8
     types, fallbacks = mixtures.types(type, shapes, groups, big, bool(importance), eight)
+    lost_rows: dict[str, int] = {}
     with progress(inspection.nbytes, dst.name) as advance:
         parts = []
         for weight in wanted:
-            parts.append(part_of(weight, at_hand, types[weight.name], advance, importance.get(weight.name)))
+            matters = importance.get(weight.name)
+            parts.append(part_of(weight, at_hand, types[weight.name], advance, lost_rows, matters))
         parts = _rope_factors(sizes) + parts
         metadata = general(inspection, architecture, parts) | architectures.keys(architecture, sizes) | position_keys
         metadata |= {"general.file_type": mixtures.FILE_TYPES[type][0], "general.quantization_version": 2} | tokenizer
         files = splits.write_model(dst, metadata, parts, split_max_size)
-    return Conversion.of(inspection, files, "gguf", parts, said + lost + not_carried, fallbacks, left | unused)
+    lost = [*said, *lost, *not_carried, *zeros(lost_rows)]
+    return Conversion.of(inspection, files, "gguf", parts, lost, fallbacks, left | unused)
 
 
 def general(inspection: Inspection, architecture: Architecture, parts: list[PlannedTensor]) -> dict[str, Any]:
@@ -164,26 +167,37 @@ def part_of(
     at_hand: dict[str, PlannedTensor],
     dtype: str,
     advance: Callable[[int], None],
+    lost_rows: dict[str, int],
     importance: Any = None,
 ) -> PlannedTensor:
-    """Return one tensor of a GGUF in the type `dtype`, ready to be written; `advance` hears how many bytes are read."""
+    """Return one tensor of a GGUF in the type `dtype`, ready to be written; `advance` hears how many bytes are read,
+    and `lost_rows` gets what `quantized` says."""
     tensors = [at_hand[name] for name in weight.sources]
     sources = tuple(source for tensor in tensors for source in tensor.sources)
     data = partial(_data, weight, tensors, advance)
-    coded = partial(quantized, weight.name, data, dtype, importance)
+    coded = partial(quantized, weight.name, data, dtype, weight.shape[-1], lost_rows, importance)
     return PlannedTensor(weight.name, dtype, weight.shape, coded, sources)
 
 
-def quantized(name: str, data: Callable, dtype: str, importance: Any = None) -> Iterator[bytes]:
+def quantized(
+    name: str, data: Callable, dtype: str, columns: int, lost_rows: dict[str, int], importance: Any = None
+) -> Iterator[bytes]:
     """Yield a tensor in the type `dtype`; `data` yields (its type, its pieces) once for each tensor it is made of,
-    and where these are a stack, each has a row of `importance`."""
+    and where these are a stack, each has a row of `importance`. `lost_rows` gets the number of rows that became zero.
+    """
     from llmnotes.quantization.blocks import recoded
 
     importance = None if dtype in SOURCES else importance
+    lost_rows[name] = 0
     for at, (source, pieces) in enumerate(data()):
         matters = importance if importance is None or importance.ndim == 1 else importance[at]
         try:
-            yield from finite(dtype, recoded(pieces, source, dtype, matters))
+            if dtype in (source, "F32"):
+                yield from finite(dtype, recoded(pieces, source, dtype, matters))
+            else:
+                rows = Rows(source, dtype, columns, matters is not None)
+                yield from rows.after(finite(dtype, recoded(rows.before(pieces), source, dtype, matters)))
+                lost_rows[name] += rows.lost
         except NotQuantizable as error:
             raise NotQuantizable(f"{name[:80]} cannot become {dtype}: {error}") from None
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.errors import FileBroken, NotConvertible, NotQuantizable
 from llmnotes.formats.adapters import base_of
 from llmnotes.formats.gguf import architectures, rope
+from llmnotes.formats.gguf.finite import finite
 from llmnotes.formats.gguf.from_huggingface import permuted
 from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.write import write_gguf
@@ -16,6 +17,7 @@ from llmnotes.formats.registry import read
 from llmnotes.formats.results import Conversion, Inspection, PlannedTensor, Tensor
 from llmnotes.formats.safe_write import new_file
 
+LARGEST = 3.4e38  # a float32
 MATRIX = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 INSTEAD = "make a GGUF of the whole model instead: llmnotes convert ADAPTER model.gguf"
 QUANTIZED = (
@@ -32,7 +34,8 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None, base: Pa
     base's GGUF. The result equals that of llama.cpp's convert_lora_to_gguf.py in what it does to a model.
 
     Raises `NotConvertible` for what has no place in such a file (DoRA, biases, embeddings, whole modules, rows of
-    tokens), another architecture than `convert` knows, and a `type`; `FileBroken` for half a LoRA.
+    tokens), another architecture than `convert` knows, and a `type`; `FileBroken` for half a LoRA; `NotQuantizable`
+    for numbers that are not finite.
     """
     if type is not None:
         raise NotConvertible(f"An adapter's matrices stay F32 in a GGUF, not {type[:40]}; leave --type out.")
@@ -107,7 +110,7 @@ def _scaling(path: str, rank: int, alpha: float, config: dict, inspection: Inspe
 
 
 def _number(value: object, inspection: Inspection) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise FileBroken(f"{inspection.path} has an alpha that is no number; copy the adapter again.")
     return float(value)
 
@@ -119,6 +122,10 @@ def _floats(inspection: Inspection, tensor: Tensor, factor: float = 1.0, rows: i
     from llmnotes.quantization.blocks import recoded
 
     values = np.frombuffer(b"".join(recoded(read(inspection, tensor), tensor.dtype, "F32")), "<f4")
-    values = values if factor == 1 else values * np.float32(factor)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = values if factor == 1 else values * np.float32(factor)
     pieces = [values.tobytes()]
-    yield from permuted(pieces, rows, 4 * tensor.shape[1]) if rows else pieces
+    try:
+        yield from finite("F32", permuted(pieces, rows, 4 * tensor.shape[1]) if rows else pieces)
+    except NotQuantizable as error:
+        raise NotQuantizable(f"The adapter's {tensor.name[:120]} cannot be written: {error}") from None

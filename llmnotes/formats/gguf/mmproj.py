@@ -5,6 +5,7 @@ from typing import Any
 
 from llmnotes.errors import NotConvertible
 from llmnotes.formats.gguf import llava
+from llmnotes.formats.gguf.finite import zeros
 from llmnotes.formats.gguf.from_huggingface import part_of, type_of
 from llmnotes.formats.gguf.source import COMPUTED, matched, planned
 from llmnotes.formats.gguf.types import Typed
@@ -47,6 +48,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
     matched(wanted + unseen, at_hand, inspection)
     type = "F16" if type is None else type_of(type, inspection, TYPES)
     fallbacks: dict[str, str] = {}
+    lost_rows: dict[str, int] = {}
     with progress(sum(at_hand[weight.sources[0]].nbytes for weight in wanted), dst.name) as advance:
         parts = []
         for weight in wanted:
@@ -55,7 +57,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
                 dtype = "F16"
             if dtype != type and len(weight.shape) > 1:
                 fallbacks[weight.name] = dtype
-            parts.append(part_of(weight, at_hand, dtype, advance))
+            parts.append(part_of(weight, at_hand, dtype, advance, lost_rows))
         with new_file(dst) as file:
             write_gguf(file, keys(inspection, seen, type), parts)
     lost = []
@@ -63,6 +65,7 @@ def convert(inspection: Inspection, dst: Path, type: str | None = None) -> Conve
         lost.append("llama.cpp pads an image that is not square; this model's own processor crops it.")
     lost.append("llama.cpp approximates the projector's GELU with tanh; transformers computes it exactly.")
     lost.append(CLASS_TOKEN)
+    lost += zeros(lost_rows)
     left = _left(inspection, [tensors[weight.sources[0]] for weight in unseen], parts)
     return Conversion.of(inspection, dst, "mmproj", parts, lost, fallbacks, left)
 

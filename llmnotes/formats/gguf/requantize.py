@@ -7,6 +7,7 @@ from typing import Any
 from llmnotes.errors import NotConvertible
 from llmnotes.formats.gguf import entries, splits
 from llmnotes.formats.gguf.families import MIXTURES
+from llmnotes.formats.gguf.finite import zeros
 from llmnotes.formats.gguf.from_huggingface import quantized, same_model, type_of
 from llmnotes.formats.gguf.kinds import only_a_model
 from llmnotes.formats.gguf.source import SOURCES
@@ -49,15 +50,17 @@ def requantize(
         importance = same_model(importance or {}, {tensor.name: tensor.shape for tensor in inspection.tensors})
         metadata |= {"general.file_type": Typed("U32", mixtures.FILE_TYPES[type][0])}
         metadata |= {"general.quantization_version": Typed("U32", 2)}
+    lost_rows: dict[str, int] = {}
     with progress(inspection.nbytes, dst.name) as advance:
         parts = []
         for tensor in inspection.tensors:
             data, dtype = partial(_data, inspection, tensor, advance), dtypes[tensor.name]
             matters = (importance or {}).get(tensor.name)
-            coded = partial(quantized, tensor.name, data, dtype, matters)
+            columns = tensor.shape[-1] if tensor.shape else 1
+            coded = partial(quantized, tensor.name, data, dtype, columns, lost_rows, matters)
             parts.append(PlannedTensor(tensor.name, dtype, tensor.shape, coded, (tensor.stored_name,)))
         files = splits.write_model(dst, metadata, parts, split_max_size)
-    return Conversion.of(inspection, files, "gguf", parts, _lost(inspection, dtypes), fallbacks)
+    return Conversion.of(inspection, files, "gguf", parts, (*_lost(inspection, dtypes), *zeros(lost_rows)), fallbacks)
 
 
 def types_of(inspection: Inspection, type: str, weighted: bool) -> tuple[dict[str, str], dict[str, str]]:

@@ -23,7 +23,8 @@ def folder_tensors(
     """Return (the tensors of the GGUF, those of the folder that they are made of by name, {tensor left out: why}, what
     to say): the folder's are exactly those that the model with these `sizes` has.
 
-    Of tied embeddings a copy as output layer is left out. Raises what `matched` raises.
+    Of tied embeddings a copy as output layer is left out, and where the output layer is stored alone, it is the table.
+    Raises what `matched` raises.
     """
     left = {tensor.stored_name: COMPUTED for tensor in inspection.tensors if tensor.name.endswith(UNUSED)}
     given = planned(inspection, {t.name: t for t in inspection.tensors if t.stored_name not in left})
@@ -35,10 +36,14 @@ def folder_tensors(
         left |= idle
     given = experts.one_by_one(given, inspection, architecture)
     promised = [name for weight in weights(architecture, sizes) for name in weight.sources]
-    rules = causes.renaming(given, promised) or causes.renaming(given, [*promised, HEAD])
+    headed = [HEAD if name == TABLE else name for name in promised]  # tied embeddings, stored as the output layer alone
+    ways = (promised, [*promised, HEAD], headed) if sizes["tie_word_embeddings"] else (promised, [*promised, HEAD])
+    rules = next((found for way in ways if (found := causes.renaming(given, way))), None)
     if rules is not None:
         given = {rules.new(name): tensor for name, tensor in given.items()}
         said.append(f"The folder's tensors were read {rules.words}: GGUF has names of its own.")
+    if sizes["tie_word_embeddings"] and HEAD in given and TABLE not in given:
+        given[TABLE] = given.pop(HEAD)
     tied = sizes["tie_word_embeddings"] and not _has_own_head(given)
     if tied and HEAD in given:
         copies = given.pop(HEAD).sources

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from llmnotes.errors import MissingPart, NotConvertible, reason
+from llmnotes.formats import causes
 from llmnotes.formats.files import CHUNK
 from llmnotes.formats.registry import inspect
 from llmnotes.formats.results import Conversion, Inspection, counted
@@ -39,16 +40,16 @@ def from_huggingface(inspection: Inspection, dst: Path, type: str | None = None)
     in memory meanwhile, several times.
 
     Raises `MissingPart` without onnx, onnxruntime or onnxscript; `NotConvertible` if the model cannot be opened or
-    traced, if the folder lacks a tensor that a causal language model has, as that of an encoder does, if `type` is
-    another than F32, or if a logit on one of two prompts differs by more than 1e-3 from PyTorch's. Runs no code that
-    comes with a model. Pads on the right only: it takes no positions.
+    traced, if the folder lacks a tensor that a causal language model has, as that of an encoder does, or holds codes
+    in the place of weights, if `type` is another than F32, or if a logit on one of two prompts differs by more than
+    1e-3 from PyTorch's. Runs no code that comes with a model. Pads on the right only: it takes no positions.
     """
     _needs("onnx", "onnxruntime", "onnxscript")
     if type not in (None, "F32"):
         raise NotConvertible(f"llmnotes writes ONNX in float32 only, not in {type}; leave --type out.")
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / dst.name
-        prompts, expected, unused = _trace(inspection.path, path)
+        prompts, expected, unused = _trace(inspection, path)
         difference = max(
             float(abs(onnx_logits(path, ids) - logits).max()) for ids, logits in zip(prompts, expected, strict=True)
         )
@@ -124,7 +125,7 @@ def _cannot_run(name: str, error: Exception) -> NotConvertible:
     )
 
 
-def _trace(folder: Path, path: Path):
+def _trace(inspection: Inspection, path: Path):
     """Write the graph to `path`; return two prompts as lists of tokens, PyTorch's logits for each, and the names of the
     folder's tensors that are not in the model."""
     import torch
@@ -138,6 +139,8 @@ def _trace(folder: Path, path: Path):
         def forward(self, input_ids, attention_mask):
             return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
 
+    folder = inspection.path
+    packed = causes.known_cause(inspection) if causes.quantized_by(inspection) is not None else None
     try:
         opened = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -150,7 +153,8 @@ def _trace(folder: Path, path: Path):
         )
     except Exception as error:  # whatever a damaged or unknown folder sets off inside the library
         raise NotConvertible(
-            f"transformers cannot open {folder.name} as a causal language model ({reason(error)}); see whether its "
+            packed
+            or f"transformers cannot open {folder.name} as a causal language model ({reason(error)}); see whether its "
             "config.json asks for another version, a package, or another kind of model."
         ) from None
     model, loaded = cast("tuple[PreTrainedModel, dict[str, list[str]]]", opened)  # with output_loading_info
@@ -158,9 +162,14 @@ def _trace(folder: Path, path: Path):
     missing = sorted(loaded["missing_keys"])
     if missing:
         raise NotConvertible(
-            f"{folder.name} lacks {counted(len(missing), 'tensor')} of a causal language model, {missing[0]} first, "
+            packed
+            or f"{folder.name} lacks {counted(len(missing), 'tensor')} of a causal language model, {missing[0]} first, "
             "and transformers would draw them at random; export the folder of a model that writes text."
         )
+    parameters = [name for name, _ in model.named_parameters()]
+    cause = causes.codes_as_weights(inspection, parameters, loaded["unexpected_keys"])
+    if cause is not None:
+        raise NotConvertible(cause)
     ids = torch.arange(12).reshape(2, 6) % model.config.get_text_config().vocab_size  # (batch, sequence)
     sides = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     try:

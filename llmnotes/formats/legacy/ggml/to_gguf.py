@@ -8,6 +8,7 @@ from typing import Any
 
 from llmnotes.errors import FileBroken, NotConvertible
 from llmnotes.formats.gguf import splits
+from llmnotes.formats.gguf.finite import zeros
 from llmnotes.formats.gguf.from_huggingface import quantized, type_of
 from llmnotes.formats.gguf.source import COMPUTED
 from llmnotes.formats.gguf.types import NUMBERS, Typed
@@ -52,10 +53,11 @@ def to_gguf(
     # By their names in GGUF; only the frequencies of the rotations, which llama.cpp computes, have none.
     tensors = {name: tensor for tensor in inspection.tensors if (name := name_of(tensor.name)) is not None}
     types, fallbacks = _types(tensors, type, sizes | inspection.metadata)
+    lost_rows: dict[str, int] = {}
     with progress(inspection.nbytes, dst.name) as advance:
         parts = []
         for name, dtype in types.items():
-            tensor, data = tensors[name], partial(_data, name, tensors[name], inspection, dtype, advance)
+            tensor, data = tensors[name], partial(_data, name, tensors[name], inspection, dtype, advance, lost_rows)
             parts.append(PlannedTensor(name, dtype, tensor.shape, data, (tensor.name,)))
         keys = _keys(inspection, sizes, _file_type(inspection, type, parts))
         files = splits.write_model(dst, keys, parts, split_max_size)
@@ -65,6 +67,7 @@ def to_gguf(
     ]
     if "scores" not in inspection.metadata:
         lost.append("The file has no scores of tokens: they were given by order, as LLaMA's own vocabulary has them.")
+    lost += zeros(lost_rows)
     left = {tensor.name: COMPUTED for tensor in inspection.tensors if name_of(tensor.name) is None}
     return Conversion.of(inspection, files, "gguf", parts, lost, fallbacks, left)
 
@@ -130,7 +133,12 @@ def _types(tensors: dict[str, Tensor], type: str | None, sizes: dict) -> tuple[d
 
 
 def _data(
-    name: str, tensor: Tensor, inspection: Inspection, dtype: str, advance: Callable[[int], None]
+    name: str,
+    tensor: Tensor,
+    inspection: Inspection,
+    dtype: str,
+    advance: Callable[[int], None],
+    lost_rows: dict[str, int],
 ) -> Iterator[bytes]:
     from llmnotes.quantization.blocks import reordered
 
@@ -141,7 +149,7 @@ def _data(
 
     if LAID_ANEW.get(tensor.dtype) == dtype:
         return reordered(counted(), dtype)
-    return quantized(name, lambda: [(tensor.dtype, counted())], dtype)
+    return quantized(name, lambda: [(tensor.dtype, counted())], dtype, tensor.shape[-1], lost_rows)
 
 
 def _file_type(inspection: Inspection, type: str | None, parts: list[PlannedTensor]) -> int:
