@@ -201,12 +201,12 @@ RETURNS = [
     ),
     (
         NotConvertible,
-        "Its keys stretch attention by 2.0, which transformers only does with YaRN or LongRoPE; use the original folder.",
+        "Its keys stretch attention by 2.0, which transformers only does with YaRN or LongRoPE; use the",
         *(to_huggingface._longrope, {}, BACK, {"rope": {"attention_factor": 2.0}, "head_dim": 8, **WHOLE}),
     ),
     (
         NotConvertible,
-        "Its keys stretch attention by 1.5, which transformers only does with YaRN or LongRoPE; use the original folder.",
+        "Its keys stretch attention by 1.5, which transformers only does with YaRN or LongRoPE; use the",
         *(to_huggingface._positions, LLAMA, {"llama.rope.scaling.attn_factor": 1.5}, {}),
     ),
     (

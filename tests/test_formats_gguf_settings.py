@@ -153,6 +153,10 @@ def logits(folder: Path):
         return None
 
 
+# What is said of other things than the settings.
+BESIDE = "converting back gives|vision tower|a second time for it|AutoTokenizer takes"
+
+
 def honoured(folder: Path, expected, same: Path | None = None) -> bool:
     """Return whether the GGUF of a folder is refused, named as different, or computed by llama.cpp as `expected`.
 
@@ -164,11 +168,7 @@ def honoured(folder: Path, expected, same: Path | None = None) -> bool:
     except LLMNotesError as error:
         assert not re.search("damaged|copy it again", str(error)), error
         return True
-    if [
-        sentence
-        for sentence in done.lost
-        if not re.search("converting back gives|vision tower|a second time for it", sentence)
-    ]:
+    if [sentence for sentence in done.lost if not re.search(BESIDE, sentence)]:
         return True
     if same is not None and same.read_bytes() == target.read_bytes():
         return True
@@ -522,6 +522,21 @@ def test_stretched_attention_comes_back_as_llama_cpp_takes_it_or_is_refused(name
     start = f"{named(name).gguf}."
     refused = back_again(tmp_path, start, scaled | STRETCH, "stretch attention by 1.5, |the position scaling")
     assert refused == (kind != "yarn" or "yarn" not in named(name).positions)
+
+
+def test_the_settings_of_a_llama3_that_do_not_come_back_are_named(model_of, tmp_path):
+    published = dict(zip(rope.LLAMA3_SETTINGS, rope.LLAMA3[0], strict=True)) | {"rope_type": "llama3"}
+    for factor, back in ((8.0, True), (5.0, False)):
+        change = {"rope_parameters": PLAIN | published | {"factor": factor}}
+        folder = changed(model_of("llama"), tmp_path / f"{factor}", change)
+        lost = convert(folder, folder / "a.gguf").lost
+        assert [s for s in lost if "rotations of a Llama 3 without their settings" in s] == list(lost)
+        assert (not lost) == back
+        if back:
+            convert(folder / "a.gguf", tmp_path / "back", to="huggingface")
+        else:
+            with pytest.raises(NotConvertible, match="matches no published Llama 3"):
+                convert(folder / "a.gguf", tmp_path / "none", to="huggingface")
 
 
 def test_the_window_in_a_phi3s_keys_is_named_because_only_transformers_keeps_to_it(model_of, tmp_path):
