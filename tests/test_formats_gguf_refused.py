@@ -197,7 +197,22 @@ RETURNS = [
     (
         FileBroken,
         "a.gguf has no rope_factors_long.weight with a number in F32 for each of 4 pairs",
+        *(to_huggingface._longrope, FREQUENCIES, BACK, {"rope": {}, "head_dim": 8, **WHOLE}),
+    ),
+    (
+        NotConvertible,
+        "Its keys stretch attention by 2.0, which transformers only does with YaRN or LongRoPE; use the",
         *(to_huggingface._longrope, {}, BACK, {"rope": {"attention_factor": 2.0}, "head_dim": 8, **WHOLE}),
+    ),
+    (
+        NotConvertible,
+        "Its keys stretch attention by 1.5, which transformers only does with YaRN or LongRoPE; use the",
+        *(to_huggingface._positions, LLAMA, {"llama.rope.scaling.attn_factor": 1.5}, {}),
+    ),
+    (
+        NotConvertible,
+        "Its keys give no attention.sliding_window, and a Gemma3ForCausalLM of transformers has one",
+        *(to_huggingface._config, architectures.of_gguf("gemma3"), {}, {}),
     ),
     (
         NotConvertible,

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from llmnotes.errors import FileBroken, LLMNotesError, NotConvertible
-from llmnotes.formats import convert
+from llmnotes.formats import convert, gguf
 from llmnotes.formats import inspect as inspected
 from llmnotes.formats.gguf import rope
 from llmnotes.formats.gguf.architectures import ARCHITECTURES, Architecture
+from llmnotes.formats.gguf.types import Typed
 from llmnotes.formats.gguf.understood import IDLE, known_settings
 from llmnotes.pebble import weights_dir
 from tests.llama_cpp import opened
@@ -98,7 +99,8 @@ def make(name: str, folder: Path) -> Path:
 
     torch.manual_seed(0)
     architecture = named(name).hugging_face
-    config = config_class(name)(**SIZES | {"architectures": [architecture]} | BASE.get(name, {}))
+    own = {"architectures": [architecture], "bos_token_id": 0, "eos_token_id": 1}  # as Pebble's tokenizer has them
+    config = config_class(name)(**SIZES | own | BASE.get(name, {}))
     if name == "llava":
         architecture = "LlavaForConditionalGeneration"
         eye = transformers.CLIPVisionConfig(
@@ -151,6 +153,10 @@ def logits(folder: Path):
         return None
 
 
+# What is said of other things than the settings.
+BESIDE = "converting back gives|vision tower|a second time for it|AutoTokenizer takes"
+
+
 def honoured(folder: Path, expected, same: Path | None = None) -> bool:
     """Return whether the GGUF of a folder is refused, named as different, or computed by llama.cpp as `expected`.
 
@@ -162,7 +168,7 @@ def honoured(folder: Path, expected, same: Path | None = None) -> bool:
     except LLMNotesError as error:
         assert not re.search("damaged|copy it again", str(error)), error
         return True
-    if [sentence for sentence in done.lost if not re.search("converting back gives|vision tower", sentence)]:
+    if [sentence for sentence in done.lost if not re.search(BESIDE, sentence)]:
         return True
     if same is not None and same.read_bytes() == target.read_bytes():
         return True
@@ -415,6 +421,134 @@ def test_an_output_layer_of_its_own_is_kept_beside_tied_embeddings_and_a_copy_is
     convert(folder, tmp_path / "copy.gguf", type="F32")
     assert "output.weight" not in {tensor.name for tensor in inspected(tmp_path / "copy.gguf").tensors}
     assert agrees(tmp_path / "copy.gguf", logits(folder))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("head", ["none", "another"])
+def test_llama_cpp_opens_tied_embeddings_without_and_with_an_output_layer_or_they_are_refused(
+    name, head, model_of, tmp_path
+):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = changed(model_of(name), tmp_path / "a", {"tie_word_embeddings": True})
+    weights = load_file(folder / "model.safetensors")
+    other = torch.randn(weights["model.embed_tokens.weight"].shape) * 0.2
+    weights = {key: value for key, value in weights.items() if key != "lm_head.weight"}
+    (folder / "model.safetensors").unlink()
+    save_file(
+        weights | ({"lm_head.weight": other} if head == "another" else {}),
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    if name == "olmo2" or (name, head) == ("gemma2", "another"):
+        with pytest.raises(
+            NotConvertible, match="tie_word_embeddings is True|with the table alone; use a model without"
+        ):
+            convert(folder, tmp_path / "a.gguf")
+    else:
+        assert honoured(folder, logits(folder))
+
+
+def head_of_16(name: str, model_of, tmp_path: Path) -> Path:
+    """Return the folder of a model whose heads have the size hidden_size / heads, as in no model of its default."""
+    if "head_dim" not in named(name).defaults:
+        return model_of(name)
+    BASE[name] = (own := BASE.get(name, {})) | {"head_dim": 16, "query_pre_attn_scalar": 16}
+    try:
+        return make(name, tmp_path / "narrow" / "model")
+    finally:
+        BASE[name] = own
+
+
+LENGTHS = ("attention.key_length", "attention.value_length")
+# The keys that llama.cpp opens a GGUF without; without others, it may end the process.
+OPTIONAL = """
+    attention.head_count_kv attention.sliding_window attn_logit_softcapping expert_feed_forward_length
+    final_logit_softcapping rope.dimension_count rope.freq_base rope.freq_base_swa
+    rope.scaling.original_context_length use_parallel_residual vocab_size
+""".split()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gguf_without_a_key_that_has_a_default_comes_back_as_llama_cpp_takes_it_or_is_refused(
+    name, model_of, tmp_path
+):
+    """Where llama.cpp opens a GGUF without a key, the folder computes the same."""
+    convert(head_of_16(name, model_of, tmp_path), tmp_path / "a.gguf", type="F32")
+    start = f"{named(name).gguf}."
+    keys = [key.removeprefix(start) for key in gguf.entries(tmp_path / "a.gguf") if key.startswith(start)]
+    missing = [(key,) for key in OPTIONAL if key in keys] + [LENGTHS] * ("attention.key_length" in keys)
+    back = [drop for drop in missing if not back_again(tmp_path, start, dict.fromkeys(drop), refused="folder")]
+    assert len(back) >= 1 and back.count(LENGTHS) == ("attention.key_length" in keys)
+
+
+def back_again(tmp_path: Path, start: str, changes: dict, refused: str) -> bool:
+    """Convert a GGUF with some keys changed, or left out where the new value is None, to a folder.
+
+    Return whether llama.cpp or llmnotes refuses it; where neither does, both must compute the same. A refusal that asks
+    to download a file again would be wrong where llama.cpp opens it.
+    """
+    place = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+
+    def change(entries: dict) -> None:
+        for key, value in changes.items():
+            entries.pop(start + key, None)
+            entries.update({} if value is None else {start + key: value})
+
+    path = rewritten(tmp_path / "a.gguf", place.with_suffix(".gguf"), change)
+    try:
+        with opened(path) as llama:
+            llama.next_tokens(TOKENS, 20)
+    except Exception:
+        return True
+    try:
+        convert(path, place, to="huggingface")
+    except LLMNotesError as error:
+        assert re.search(refused, str(error)) and "again" not in str(error), error
+        return True
+    assert agrees(path, logits(place)), changes
+    return False
+
+
+STRETCH = {"rope.scaling.attn_factor": Typed("F32", 1.5)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", [None, "none", "linear", "yarn"])
+def test_stretched_attention_comes_back_as_llama_cpp_takes_it_or_is_refused(name, kind, model_of, tmp_path):
+    convert(model_of(name), tmp_path / "a.gguf", type="F32")
+    scaled = {"rope.scaling.type": kind} | ({"rope.scaling.factor": Typed("F32", 2.0)} if kind else {})
+    start = f"{named(name).gguf}."
+    refused = back_again(tmp_path, start, scaled | STRETCH, "stretch attention by 1.5, |the position scaling")
+    assert refused == (kind != "yarn" or "yarn" not in named(name).positions)
+
+
+def test_the_settings_of_a_llama3_that_do_not_come_back_are_named(model_of, tmp_path):
+    published = dict(zip(rope.LLAMA3_SETTINGS, rope.LLAMA3[0], strict=True)) | {"rope_type": "llama3"}
+    for factor, back in ((8.0, True), (5.0, False)):
+        change = {"rope_parameters": PLAIN | published | {"factor": factor}}
+        folder = changed(model_of("llama"), tmp_path / f"{factor}", change)
+        lost = convert(folder, folder / "a.gguf").lost
+        assert [s for s in lost if "rotations of a Llama 3 without their settings" in s] == list(lost)
+        assert (not lost) == back
+        if back:
+            convert(folder / "a.gguf", tmp_path / "back", to="huggingface")
+        else:
+            with pytest.raises(NotConvertible, match="matches no published Llama 3"):
+                convert(folder / "a.gguf", tmp_path / "none", to="huggingface")
+
+
+def test_the_window_in_a_phi3s_keys_is_named_because_only_transformers_keeps_to_it(model_of, tmp_path):
+    convert(model_of("phi3"), tmp_path / "a.gguf", type="F32")
+    for at, window in enumerate((9, 0)):
+        keys = {"phi3.attention.sliding_window": Typed("U32", window)}
+        path = rewritten(tmp_path / "a.gguf", tmp_path / f"{at}.gguf", lambda entries, keys=keys: entries.update(keys))
+        done = convert(path, tmp_path / f"{at}", to="huggingface")
+        assert len([sentence for sentence in done.lost if "only attends to the sliding window" in sentence]) == bool(
+            window
+        )
+        assert agrees(path, logits(tmp_path / f"{at}")) == (not window)
 
 
 def test_what_a_gguf_says_beyond_what_is_understood_is_named_or_refused_on_the_way_back(model_of, tmp_path):

@@ -268,6 +268,63 @@ def test_every_end_of_a_text_has_a_key_or_is_named(where, ends, said, unsaid, fo
     assert back == ([1, *(said[name] for name in ("eot_token_id", "eom_token_id") if name in said)] if said else 1)
 
 
+@pytest.mark.parametrize("ends", [5, [5, 4], [1, 5], 1])
+@pytest.mark.parametrize("where", ["config.json", "generation_config.json"])
+def test_a_tokenizers_eos_that_does_not_end_a_text_of_the_model_is_named(where, ends, folder, tmp_path):
+    fast = byte_level("gpt-2", ("<s>", "</s>", "<a>", "<b>", "<c>", "<d>"))
+    if where == "config.json":
+        model = folder(fast, {"eos_token_id": ends})
+    else:
+        model = folder(fast, {"eos_token_id": 1}, **{where: {"eos_token_id": ends}})
+    lost = convert(model, tmp_path / "model.gguf").lost
+    sentence = "The folder's model does not end a text at '</s>', the tokenizer's EOS, and llama.cpp does."
+    assert lost == ((sentence,) if ends in (5, [5, 4]) else ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "taken"),
+    [
+        ("smollm", {"tokenizer_class": "GPT2Tokenizer"}, "GPT2Tokenizer"),
+        ("smollm", {"tokenizer_class": "PreTrainedTokenizerFast"}, None),
+        ("llama-bpe", {"tokenizer_class": "GPT2Tokenizer"}, "GPT2Tokenizer"),
+        ("gpt-2", {"tokenizer_class": "Qwen2Tokenizer"}, "Qwen2Tokenizer"),
+        ("gpt-2", {"tokenizer_class": "GPT2Tokenizer"}, None),
+        ("gpt-2", {"split_special_tokens": True}, "TokenizersBackend"),
+        ("gpt-2", {}, None),
+        ("qwen2", {}, None),
+    ],
+)
+def test_what_autotokenizer_makes_of_a_folder_otherwise_than_its_tokenizer_json_is_named(
+    kind, change, taken, folder, tmp_path
+):
+    own = {"bos_token": "<s>", "eos_token": "</s>"} | change
+    model = folder(byte_level(kind), {"eos_token_id": 1}, **{"tokenizer_config.json": own})
+    lost = convert(model, tmp_path / "model.gguf").lost
+    said = [sentence for sentence in lost if "AutoTokenizer" in sentence]
+    assert len(said) == (taken is not None)
+    assert all(f"takes {taken} for this folder, which makes other tokens of some texts" in s for s in said)
+
+
+def test_bos_that_only_tokenizer_json_adds_is_named(folder, tmp_path):
+    """AutoTokenizer's class for GPT-NeoX goes by a setting of its own."""
+    fast = byte_level("gpt-2")
+    first, text = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    fast["post_processor"] = {"type": "TemplateProcessing", "single": [first, text], "pair": [first, text]}
+    fast["post_processor"]["special_tokens"] = {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}
+    own = {"bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": "GPTNeoXTokenizerFast"}
+    done = convert(folder(fast, {"eos_token_id": 1}, **{"tokenizer_config.json": own}), tmp_path / "model.gguf")
+    assert keys(tmp_path / "model.gguf")["add_bos_token"] is True
+    (sentence,) = done.lost
+    assert "AutoTokenizer takes GPTNeoXTokenizer for this folder" in sentence
+
+
+def test_a_folder_that_autotokenizer_does_not_open_is_said_not_to_be_compared(folder, tmp_path):
+    own = {"bos_token": "<s>", "eos_token": "</s>", "auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}
+    model = folder(byte_level("gpt-2"), {"eos_token_id": 1}, **{"tokenizer_config.json": own})
+    (sentence,) = convert(model, tmp_path / "model.gguf").lost
+    assert "AutoTokenizer does not open this folder (" in sentence
+
+
 def test_a_folder_that_names_no_end_is_said_to_have_none(folder, tmp_path):
     model = folder(byte_level("gpt-2"), {"eos_token_id": None}, **{"tokenizer_config.json": {}})
     assert "names no EOS token" in convert(model, tmp_path / "model.gguf").lost[0]
@@ -312,19 +369,20 @@ def test_one_token_more_than_the_embedding_has_rows_is_named_as_that(folder, tmp
 TEMPLATES = {"default": "{{ messages[0].content }}", "tool_use": "{{ bos_token }}{% generation %}a{% endgeneration %}"}
 
 
-@pytest.mark.parametrize("where", ["jinja", "list", "json"])
+@pytest.mark.parametrize("where", ["jinja", "list", "object", "json"])
 def test_named_chat_templates_go_there_and_back(where, folder, tmp_path):
     from transformers import AutoTokenizer
 
     named = [{"name": name, "template": text} for name, text in TEMPLATES.items()]
-    own = {"bos_token": "<s>", "eos_token": "</s>"} | ({"chat_template": named} if where == "list" else {})
+    stated = {"list": {"chat_template": named}, "object": {"chat_template": TEMPLATES}}
+    own = {"bos_token": "<s>", "eos_token": "</s>"} | stated.get(where, {})
     files = {"tokenizer_config.json": own}
     if where == "json":
         files["chat_template.json"] = {"chat_template": named}
     if where == "jinja":
         files |= {"chat_template.jinja": TEMPLATES["default"]}
         files |= {"additional_chat_templates/tool_use.jinja": TEMPLATES["tool_use"]}
-    done = convert(folder(byte_level("gpt-2"), **files), tmp_path / "model.gguf")
+    done = convert(folder(byte_level("gpt-2"), {"eos_token_id": 1}, **files), tmp_path / "model.gguf")
     found = keys(tmp_path / "model.gguf")
     assert found["chat_template"] == TEMPLATES["default"] and list(found["chat_templates"]) == ["tool_use"]
     assert found["chat_template.tool_use"] == TEMPLATES["tool_use"] and not done.lost

@@ -24,7 +24,8 @@ def of_folder(folder: Path, own: dict) -> dict[str, str]:
     if found:
         return found
     stated = own.get("chat_template") or json_of(folder / "chat_template.json").get("chat_template")
-    entries = stated if isinstance(stated, list) else [{"name": "default", "template": stated}]
+    named = stated if isinstance(stated, dict) else {"default": stated}
+    entries = stated if isinstance(stated, list) else [{"name": a, "template": b} for a, b in named.items()]
     named = [(entry.get("name"), entry.get("template")) for entry in entries if isinstance(entry, dict)]
     return {name: text for name, text in named if isinstance(name, str) and isinstance(text, str)}
 

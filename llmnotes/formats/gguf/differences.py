@@ -10,6 +10,7 @@ from typing import Any
 from llmnotes.errors import NotConvertible
 
 WINDOW = "llama.cpp attends to the whole text; this model only attends to a sliding window."
+WINDOW_BACK = "The folder's model only attends to the sliding window in the keys; llama.cpp attends to the whole text."
 LONG = (
     "There are two sets of rotations: llama.cpp takes the one for long texts where its context is long, and "
     "transformers where the text itself is."

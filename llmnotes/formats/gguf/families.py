@@ -56,6 +56,7 @@ class Architecture:
     the two halves of a head. `shifted`: GGUF holds 1 + the weight of a norm, because Gemma adds 1 before it multiplies.
     `omitted` are the keys that llama.cpp's converter does not write for it; `layer` the names of a layer's tensors;
     `wide`: one norm spans all heads of q or k; `positions` the kinds of scaling that llama.cpp computes for it.
+    `output` is whether llama.cpp opens it with an output layer only, or without one only; None where it opens both.
     `together` is how transformers 5 may save what published folders name one by one: {one tensor: what it is made of}.
     """
 
@@ -66,6 +67,7 @@ class Architecture:
     permuted: bool = False
     shifted: bool = False
     wide: bool = False
+    output: bool | None = None
     omitted: tuple[str, ...] = ("vocab_size",)
     layer: dict[str, str] = field(default_factory=lambda: LAYER)
     together: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -235,6 +237,7 @@ ARCHITECTURES = (
         "Gemma2ForCausalLM",
         GEMMA2_DEFAULTS,
         shifted=True,
+        output=False,
         omitted=("vocab_size", "rope_theta"),
         layer=SANDWICHED,
         positions=("default",),
@@ -270,6 +273,7 @@ ARCHITECTURES = (
         "Olmo2ForCausalLM",
         OLMO2_DEFAULTS,
         wide=True,
+        output=True,
         layer=BEHIND,
         only=UNBIASED_ONLY | {"tie_word_embeddings": (False,)},
         lost=differences.olmo2,
@@ -279,6 +283,7 @@ ARCHITECTURES = (
         "stablelm",
         "StableLmForCausalLM",
         STABLE_DEFAULTS,
+        output=True,
         omitted=("vocab_size", "rope_theta"),
     ),
 )

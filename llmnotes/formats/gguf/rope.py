@@ -147,8 +147,15 @@ def grown(factor: float, share: float = 1.0) -> float:
 
 
 def losses(architecture: Architecture, config: dict) -> list[str]:
-    """Return a sentence for what llama.cpp does not take from a GGUF: dynamic scaling, and the two bounds of YaRN."""
+    """Return a sentence for what llama.cpp does not take from a GGUF: dynamic scaling, and the two bounds of YaRN; and
+    for what llmnotes does not find in it again: how a Llama 3 turns positions that no published model turns so.
+    """
     rope = _rope(architecture, config)
+    if rope["rope_type"] == "llama3" and tuple(rope.get(key) for key in LLAMA3_SETTINGS) not in LLAMA3:
+        return [
+            "GGUF has the rotations of a Llama 3 without their settings, and converting back gives those of published "
+            "models only, with other settings an error: keep the folder."
+        ]
     if rope["rope_type"] == "dynamic":
         most = config.get("max_position_embeddings") or architecture.defaults["max_position_embeddings"]
         return [

@@ -13,6 +13,7 @@ from llmnotes.formats.results import Inspection, PlannedTensor, Tensor, counted
 SOURCES = ("F32", "F16", "BF16")
 COMPUTED = "that llama.cpp computes itself"
 TWICE = "that is the table of embeddings once more"
+COPIED = "llama.cpp needs an output layer of its own: the GGUF has the table of embeddings a second time for it."
 UNUSED = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias")
 TABLE, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -23,8 +24,9 @@ def folder_tensors(
     """Return (the tensors of the GGUF, those of the folder that they are made of by name, {tensor left out: why}, what
     to say): the folder's are exactly those that the model with these `sizes` has.
 
-    Of tied embeddings a copy as output layer is left out, and where the output layer is stored alone, it is the table.
-    Raises what `matched` raises.
+    Of tied embeddings a copy as output layer is left out, or made where llama.cpp needs one, and where the output layer
+    is stored alone, it is the table. Raises what `matched` raises, and `NotConvertible` for an output layer that
+    llama.cpp has no place for.
     """
     left = {tensor.stored_name: COMPUTED for tensor in inspection.tensors if tensor.name.endswith(UNUSED)}
     given = planned(inspection, {t.name: t for t in inspection.tensors if t.stored_name not in left})
@@ -45,6 +47,15 @@ def folder_tensors(
     if sizes["tie_word_embeddings"] and HEAD in given and TABLE not in given:
         given[TABLE] = given.pop(HEAD)
     tied = sizes["tie_word_embeddings"] and not _has_own_head(given)
+    if not tied and architecture.output is False:
+        raise NotConvertible(
+            f"{inspection.path.name} has an output layer that differs from its table of embeddings, and llama.cpp "
+            f"computes a {architecture.hugging_face} with the table alone; use a model without {HEAD}."
+        )
+    if tied and architecture.output and TABLE in given:
+        said += [COPIED] * (HEAD not in given)
+        given.setdefault(HEAD, given[TABLE])
+        tied = False
     if tied and HEAD in given:
         copies = given.pop(HEAD).sources
         copied = (tensor for tensor in inspection.tensors if tensor.stored_name in copies)

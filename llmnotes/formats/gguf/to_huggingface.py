@@ -127,8 +127,8 @@ def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[
     config.setdefault("num_key_value_heads", config.get("num_attention_heads"))
     if table is not None and len(table.shape) == 2:
         config["vocab_size"] = table.shape[0]
-    if metadata.get(f"{name}.attention.key_length") is not None:
-        config["head_dim"] = metadata[f"{name}.attention.key_length"]
+    config |= _head_dim(architecture, metadata, config)
+    _windowed(architecture, metadata)
     first = {
         "attention_bias": "blk.0.attn_q.bias",
         "mlp_bias": "blk.0.ffn_gate.bias",
@@ -149,6 +149,28 @@ def _config(architecture: Architecture, metadata: dict[str, Any], at_hand: dict[
         rope.alike(setting, config.get(setting))
     rope.only_numbers(config)
     return config
+
+
+def _head_dim(architecture: Architecture, metadata: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Return the size of a head; where no key gives it, llama.cpp has a rule, and some of transformers a number."""
+    stated = metadata.get(f"{architecture.gguf}.attention.key_length")
+    if stated is not None:
+        return {"head_dim": stated}
+    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    if "head_dim" in architecture.defaults and type(hidden) is int and type(heads) is int and heads > 0:
+        return {"head_dim": hidden // heads}
+    return {}
+
+
+def _windowed(architecture: Architecture, metadata: dict[str, Any]) -> None:
+    """Raise `NotConvertible` for a Gemma without a window: llama.cpp then turns the positions of all layers alike."""
+    window = metadata.get(f"{architecture.gguf}.attention.sliding_window")
+    missing = window is None and architecture.gguf != "gemma2"  # of which llama.cpp and transformers know the window
+    if architecture.defaults.get("sliding_window") and (missing or window == 0):
+        raise NotConvertible(
+            f"Its keys give no attention.sliding_window, and a {architecture.hugging_face} of transformers has one; "
+            "use the original folder."
+        )
 
 
 def _experts(config: dict[str, Any]) -> dict[str, Any]:
@@ -173,6 +195,9 @@ def _positions(architecture: Architecture, metadata: dict[str, Any], config: dic
             f"llmnotes cannot convert the position scaling {str(kind)[:40]} of a {architecture.hugging_face} back; it "
             f"can convert {', '.join(architecture.positions)}."
         )
+    stretch = metadata.get(f"{name}.scaling.attn_factor")
+    if stretch not in (None, 1) and kind != "yarn" and "longrope" not in architecture.positions:
+        raise _stretched(stretch)
     if kind in ("linear", "yarn"):
         factor = 1.0 if factor in (None, 0) else rope.number({"factor": factor}, "factor")  # as llama.cpp takes it
         found |= {"rope_type": kind, "factor": _shortest(factor)}
@@ -181,23 +206,25 @@ def _positions(architecture: Architecture, metadata: dict[str, Any], config: dic
         found |= {setting: _shortest(value) for setting, value in rope.yarn(stated, found["factor"]).items()}
     if "partial_rotary_factor" in architecture.defaults:
         heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
-        turned = metadata.get(f"{name}.dimension_count")
-        if (
-            isinstance(heads, int)
-            and isinstance(hidden, int)
-            and type(turned) is int
-            and min(heads, hidden, turned) > 0
-        ):
-            found["partial_rotary_factor"] = turned / max(hidden // heads, 1)
+        if type(heads) is int and type(hidden) is int and min(heads, hidden) > 0:
+            dim = max(hidden // heads, 1)
+            turned = {"dimension_count": metadata.get(f"{name}.dimension_count", dim)}  # as llama.cpp takes it
+            found["partial_rotary_factor"] = rope.number(turned, "dimension_count") / dim
     if "original_max_position_embeddings" in architecture.defaults:
         original = metadata.get(f"{name}.scaling.original_context_length")
         config |= {} if original is None else {"original_max_position_embeddings": original}
-        stretch = metadata.get(f"{name}.scaling.attn_factor")
         found |= {} if stretch is None else {"attention_factor": stretch}
     if "rope_local_base_freq" in config:
         window = {"rope_type": "default", "rope_theta": config.pop("rope_local_base_freq")}
         return {"full_attention": found, "sliding_attention": window}
     return found
+
+
+def _stretched(stretch: Any) -> NotConvertible:
+    return NotConvertible(
+        f"Its keys stretch attention by {str(stretch)[:20]}, which transformers only does with YaRN or LongRoPE; use "
+        "the original folder."
+    )
 
 
 def _whole_heads_turn(architecture: Architecture, metadata: dict[str, Any], dim: int) -> None:
@@ -232,7 +259,9 @@ def _longrope(slowed: dict[str, Tensor], inspection: Inspection, sizes: dict) ->
 
     parameters = sizes["rope"] | {"rope_type": "longrope"}
     stretch = parameters.pop("attention_factor", 1.0)
-    if not slowed and stretch == 1:
+    if not slowed:
+        if stretch != 1:
+            raise _stretched(stretch)
         return {}
     pairs = int(sizes["head_dim"] * sizes["partial_rotary_factor"]) // 2
     for name in SLOWING["longrope"]:

@@ -225,6 +225,10 @@ def _ends(files: Files, eos: int | None, tokens: list[str]) -> tuple[dict[str, A
         lost.append(
             f"GGUF has no room for {counted(len(unsaid), 'token')} that also end a text, {unsaid[0][:40]!r} first."
         )
+    if eos is not None and files.ends and eos not in files.ends:
+        lost.append(
+            f"The folder's model does not end a text at {tokens[eos][:40]!r}, the tokenizer's EOS, and llama.cpp does."
+        )
     if eos is None:
         lost.append("The folder names no EOS token, and llama.cpp then takes one by its number; set eos_token.")
     return found, lost

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llmnotes.errors import FileBroken, NotConvertible
+from llmnotes.errors import FileBroken, NotConvertible, reason
 from llmnotes.formats.gguf import hf_tokenizer, tokenizer_files
 from llmnotes.formats.gguf.pieces import MARK
 from llmnotes.formats.gguf.types import Typed
@@ -18,12 +18,14 @@ TEXTS = (
     "/usr/local/bin/ www.example.com/?q=1&r=2 CamelCase_snake-case <a href=\"b\"> ''''''```````......!!!!!!",
 )
 MOST = 200  # added tokens that are looked for
+FEW = 20  # of these, for the text that AutoTokenizer reads
 
 
 def differences(folder: Path, keys: dict[str, Any], told: bool) -> list[str]:
-    """Return a sentence if texts become other tokens by the `keys` of a GGUF than by the folder's tokenizer.json.
+    """Return sentences if texts become other tokens by the `keys` of a GGUF than by the folder's tokenizer.json, and if
+    what AutoTokenizer makes of the folder gives others than its tokenizer.json.
 
-    Nothing is said where the reason is `told` already, nor of a folder without a tokenizer.json. Raises
+    Nothing is said of the first where the reason is `told` already, nor of a folder without a tokenizer.json. Raises
     `NotConvertible` where most texts differ or an added token is not found, `FileBroken` for a tokenizer.json that the
     library tokenizers cannot read. What llama.cpp itself does otherwise than its names say does not show here.
     """
@@ -33,7 +35,8 @@ def differences(folder: Path, keys: dict[str, Any], told: bool) -> list[str]:
     files = tokenizer_files.read(folder, {})
     theirs, ours = _of_folder(files), _of_keys(plain, folder.name)
     size = len(plain["tokenizer.ggml.tokens"])
-    for at, (number, entry) in enumerate(tokenizer_files.complete(files, theirs.get_vocab()).items()):
+    added = tokenizer_files.complete(files, theirs.get_vocab())
+    for at, (number, entry) in enumerate(added.items()):
         told_as = theirs.token_to_id(entry.text)
         text = f"a{entry.text if entry.special else entry.text.replace(MARK, ' ')}b"
         if told_as != number:
@@ -53,9 +56,44 @@ def differences(folder: Path, keys: dict[str, Any], told: bool) -> list[str]:
             f"A GGUF of {folder.name} would cut texts into other tokens than its tokenizer.json does, "
             f"{wrong[0][:20]!r} for one; llmnotes cannot convert it."
         )
+    marks = [f"a{entry.text}b" for entry in list(added.values())[:FEW]]
+    lost = _of_transformers(folder, [*TEXTS, *marks], theirs)
     if not wrong or told:
+        return lost
+    return [f"Some texts become other tokens in llama.cpp than by tokenizer.json: {wrong[0][:40]!r} is one.", *lost]
+
+
+def _of_transformers(folder: Path, texts: list[str], theirs: Any) -> list[str]:
+    """Return a sentence if AutoTokenizer finds other tokens than the tokenizer.json that was read as `theirs`.
+
+    It goes by the name of a class in tokenizer_config.json, or by the architecture, and some classes put their own way
+    to cut a text in the place of the file's, add BOS or do not, or take special tokens in a text for words.
+    """
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        auto = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = [auto(text)["input_ids"] for text in texts]
+    except BaseException as error:
+        if not _of_a_library(error):
+            raise
+        return [
+            f"AutoTokenizer does not open this folder ({reason(error)[:120]}), so its tokens could not be compared "
+            "with those of tokenizer.json, which the GGUF has."
+        ]
+    finally:
+        logging.set_verbosity(level)
+    wrong = [text for text, ids in zip(texts, found, strict=True) if ids != theirs.encode(text).ids]
+    if not wrong:
         return []
-    return [f"Some texts become other tokens in llama.cpp than by tokenizer.json: {wrong[0][:40]!r} is one."]
+    return [
+        f"AutoTokenizer takes {type(auto).__name__} for this folder, which makes other tokens of some texts than "
+        f"tokenizer.json, {wrong[0][:40]!r} for one. The GGUF follows that file: if the model was trained on the "
+        "others, save that tokenizer into the folder and convert again."
+    ]
 
 
 def _of_keys(plain: dict[str, Any], name: str) -> Any:
@@ -88,7 +126,11 @@ def _opened(opener: Callable[[Any], Any], source: Any) -> Any:
     try:
         return opener(source)
     except BaseException as error:  # `tokenizers` raises nothing narrower, and where its Rust panics not even that
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not _of_a_library(error):
             raise
         why = f"tokenizer.json is damaged: {str(error)[:80]}; copy the folder again from its source."
         raise FileBroken(why) from None
+
+
+def _of_a_library(error: BaseException) -> bool:
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"

@@ -5,9 +5,8 @@ computed by llama.cpp at these values alone, `weighed` are read by its function 
 and `ONLY` here hold for all. A setting in none of them is named, and a test finds each that transformers has.
 """
 
-from llmnotes.formats.gguf import rope
+from llmnotes.formats.gguf import differences, rope
 from llmnotes.formats.gguf.architectures import SETTINGS, Architecture
-from llmnotes.formats.gguf.differences import refuse
 
 # Settings of any architecture that llama.cpp computes at these values alone.
 ONLY = {"is_causal": (True,), "is_encoder_decoder": (False,), "per_layer_config": ({},)}
@@ -48,7 +47,7 @@ def losses(architecture: Architecture, config: dict) -> list[str]:
     stated = {key: value for key, value in config.items() if value is not None}
     for key, known in (ONLY | architecture.only).items():
         if key in stated:
-            refuse(architecture.hugging_face, key, stated[key], known)
+            differences.refuse(architecture.hugging_face, key, stated[key], known)
     lost = architecture.lost(architecture.weighed | config) + rope.losses(architecture, config)
     unknown = sorted(key for key in stated if key not in known_settings(architecture) and not key.endswith("_token_id"))
     unknown += rope.unknown(architecture, config)
@@ -56,12 +55,15 @@ def losses(architecture: Architecture, config: dict) -> list[str]:
 
 
 def losses_back(architecture: Architecture, metadata: dict) -> list[str]:
-    """Return a sentence for the keys of a GGUF about its model that become no setting in config.json, if any do not."""
+    """Return sentences for the keys of a GGUF about its model that become no setting in config.json, if any do not,
+    and for a window that only transformers keeps to.
+    """
     own, taken = f"{architecture.gguf}.", {*architecture.defaults, *rope.COUNTS}
     known = KEYS | {key for setting, (key, _) in SETTINGS.items() if setting in taken}
     values = {key.removeprefix(own): value for key, value in metadata.items() if key.startswith(own)}
     acting = [key for key, value in values.items() if value is False or value != 0]  # no experts are no loss
-    return _unknown("The GGUF", sorted({*acting} - known), "folder")
+    window = architecture.gguf == "phi3" and values.get("attention.sliding_window")
+    return [differences.WINDOW_BACK] * bool(window) + _unknown("The GGUF", sorted({*acting} - known), "folder")
 
 
 def known_settings(architecture: Architecture) -> set[str]:
