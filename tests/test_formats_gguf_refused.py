@@ -11,6 +11,7 @@ from llmnotes.errors import FileBroken, FileUnreadable, NotConvertible
 from llmnotes.formats import gguf, inspect
 from llmnotes.formats.gguf import (
     architectures,
+    config_back,
     differences,
     from_huggingface,
     hf_tokenizer,
@@ -147,12 +148,12 @@ RETURNS = [
     (
         NotConvertible,
         "cannot convert the position scaling longrope of a LlamaForCausalLM back",
-        *(to_huggingface._positions, LLAMA, {"llama.rope.scaling.type": "longrope"}, {}),
+        *(config_back._positions, LLAMA, {"llama.rope.scaling.type": "longrope"}, {}),
     ),
     (
         FileBroken,
         "Its keys give a list for rope_theta, which is one finite number" + AGAIN,
-        *(to_huggingface._config, LLAMA, {"llama.rope.freq_base": (1.0, 2.0)}, {}),
+        *(config_back.config_of, LLAMA, {"llama.rope.freq_base": (1.0, 2.0)}, {}),
     ),
     (
         NotConvertible,
@@ -207,12 +208,12 @@ RETURNS = [
     (
         NotConvertible,
         "Its keys stretch attention by 1.5, which transformers only does with YaRN or LongRoPE; use the",
-        *(to_huggingface._positions, LLAMA, {"llama.rope.scaling.attn_factor": 1.5}, {}),
+        *(config_back._positions, LLAMA, {"llama.rope.scaling.attn_factor": 1.5}, {}),
     ),
     (
         NotConvertible,
         "Its keys give no attention.sliding_window, and a Gemma3ForCausalLM of transformers has one",
-        *(to_huggingface._config, architectures.of_gguf("gemma3"), {}, {}),
+        *(config_back.config_of, architectures.of_gguf("gemma3"), {}, {}),
     ),
     (
         NotConvertible,
