@@ -129,12 +129,10 @@ def convert(
         pairs, sentence = OPTIONS[name]
         if pair not in pairs:
             raise NotConvertible(sentence)
-    if importance is not None and (type is None or type.upper() in UNWEIGHTED):
-        raise NotConvertible(
-            f"An importance matrix changes nothing in {type or 'the type that a GGUF gets when none is named'}; name a "
-            "type that it helps, such as Q4_K_M, or leave it out."
-        )
     done = CONVERTERS[pair](inspection, dst, type, **options)
+    if importance is not None and (type is None or type.upper() in UNWEIGHTED):
+        fewer = f"it helps types of fewer bits than {type or 'this one'}, such as Q4_K_M."
+        done = replace(done, lost=(*done.lost, f"The importance matrix changed nothing: {fewer}"))
     return checked(inspection, replace(done, to=to))
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import platform
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -171,6 +170,8 @@ def _part(path: Path, stack: ExitStack) -> Path:
 
 def _machine() -> str:
     """Return a mark of this machine: the numbers of processes mean nothing to another one on the same network disk."""
+    import platform  # it takes a while
+
     return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
