@@ -126,6 +126,12 @@ def test_a_matrix_too_small_for_a_type_is_refused(changed, tmp_path, type, large
     assert not (tmp_path / "a.gguf").exists()
 
 
+def test_a_matrix_whose_scales_become_coarse_is_refused(changed, tmp_path):
+    with pytest.raises(NotQuantizable, match=r"its largest weight, 4.*e-06, would become 7.*e-06; try BF16 or F32"):
+        convert(changed(shrunk(4.2e-6)), tmp_path / "a.gguf", type="Q8_0")  # a scale below what float16 can hold
+    assert not (tmp_path / "a.gguf").exists()
+
+
 def test_a_matrix_that_becomes_too_small_from_one_gguf_to_another_is_refused(changed, tmp_path):
     folder = changed(shrunk(2e-5))
     convert(folder, tmp_path / "a.gguf", type="Q8_0")
