@@ -23,7 +23,7 @@ import sys
 import time
 from pathlib import Path
 
-from llmnotes.formats.scanning.names import judge
+from llmnotes.formats.scanning.names import could_exist, judge
 from llmnotes.formats.scanning.search import look
 from llmnotes.formats.scanning.state import Search
 from llmnotes.formats.zips import SourceInMemory
@@ -142,9 +142,9 @@ def imported(data: bytes, unpickler: type, encoding: str) -> set[tuple[str, str]
 
 
 def runnable(names: set[tuple[str, str]]) -> bool:
-    """Return whether a name is not safe, and of a module of Python's own or one with a dot in its name."""
+    """Return whether a name is not safe, may exist, and is of a module of Python's own or one with a dot in its name."""
     known = [(module, name) for module, name in names if "." in module or module in sys.stdlib_module_names]
-    return any(judge(*one) != "safe" for one in known if all(word.isidentifier() for word in one[0].split(".")))
+    return any(judge(*one) != "safe" for one in known if could_exist(*one))
 
 
 def clean(data: bytes) -> bool:

@@ -7,19 +7,18 @@ apart, as CPython's unpicklers do.
 """
 
 import io
-import re
 import struct
-from math import prod
-from typing import Any
 
 from llmnotes.formats.files import Source
+from llmnotes.formats.pickles import arrays
 from llmnotes.formats.pickles.instructions import instructions
 from llmnotes.formats.pickles.machine import CONSTANTS, PUSH, Machine, Pickle
-from llmnotes.formats.pickles.values import Call
+from llmnotes.formats.pickles.numbers import Unread
 
 STEPS = 1_000_000  # instructions that one pickle may have: 20,000 tensors
 LONG = 1 << 16  # a text or byte string above this many bytes stays in the file
 LINE = 1 << 16  # characters of a line in a pickle of protocol 0
+IMPORTS = {"GLOBAL", "STACK_GLOBAL", "INST"}
 
 
 class SkippedBytes(bytes):
@@ -58,24 +57,38 @@ class PickleStream:
         self.at += count
         return self.buffer[begin : begin + count]
 
-    def readline(self) -> bytes:
-        """Return a line with its end, or without one where the file ends; of one longer than `LINE` its end alone."""
-        start, line = self.at, b""
-        while part := self.read(LINE):
+    def readline(self, limit: int = -1) -> bytes:
+        """Return a line with its end, or without one where the file ends or `limit` bytes are read.
+
+        Without a limit, of a line longer than `LINE` its end alone is returned.
+        """
+        start, parts, left = self.at, [], limit
+        while part := self._ahead():
             found = part.find(b"\n") + 1 or len(part)
-            self.at -= len(part) - found
-            line = part[:found] if self.at - start <= LINE else b"\n"
-            if part[found - 1 : found] == b"\n":
+            found = found if limit < 0 else min(found, left)
+            self.at, left = self.at + found, left - found
+            if limit >= 0 or self.at - start <= LINE:
+                parts.append(part[:found])
+            if part[found - 1 : found] == b"\n" or left == 0:
                 break
-        return line
+        return b"\n" if limit < 0 and self.at - start > LINE else b"".join(parts)
+
+    def _ahead(self) -> bytes:
+        """Return some of the bytes that come next, and read them ahead if they are not yet."""
+        begin = self.at - self.first
+        if begin >= len(self.buffer):
+            self.first, begin = self.at, 0
+            self.buffer = self.source.read(self.at, max(min(2 * LONG, self.end - self.at), 0))
+        found = self.buffer.find(b"\n", begin) + 1
+        return self.buffer[begin : found or len(self.buffer)]
 
 
-def trace(file: PickleStream | io.BytesIO, steps: int = STEPS, arrays: bool = True) -> Pickle:
+def trace(file: PickleStream | io.BytesIO, steps: int = STEPS, joblib: bool = True) -> Pickle:
     """Return what the pickle at the position of `file` would do; nothing of it is imported or called.
 
     Afterwards `file` stands behind the pickle. The work is limited: at most `steps` instructions, no recursion, and
     what the pickle builds is never compared. joblib writes the numbers of an array between the instructions; they are
-    skipped, as joblib does, unless `arrays` is False.
+    skipped, as joblib does, unless `joblib` is False.
 
     >>> import io
     >>> from llmnotes.formats.pickles.values import show
@@ -85,15 +98,18 @@ def trace(file: PickleStream | io.BytesIO, steps: int = STEPS, arrays: bool = Tr
     """
     machine = Machine()
     result = machine.result
+    frame, wrapped = 0, False
     try:
         for name, argument, position, odd in instructions(file):
             # Count the instruction, to stop at the limit.
             result.steps += 1
             result.end = position + 1
             if result.steps > steps:
-                raise ValueError(f"has more than {steps:,} instructions")
+                raise Unread(f"has more than {steps:,} instructions")
             if odd and odd not in result.odd:
                 result.odd.append(odd)
+            if wrapped and arrays.is_stray(machine.stack, machine.marks, name):
+                raise Unread("joblib's NumpyArrayWrapper is made in a way that joblib doesn't write")
             # Push a value, or let the machine's method for the instruction change the stack.
             if name in PUSH:
                 machine.stack.append(argument)
@@ -101,11 +117,18 @@ def trace(file: PickleStream | io.BytesIO, steps: int = STEPS, arrays: bool = Tr
                 machine.stack.append(CONSTANTS[name]())
             else:
                 getattr(machine, name)(argument)
-            if arrays and name == "BUILD" and is_array_of_joblib(machine.stack[-1]):
+            if name == "FRAME":
+                frame = file.tell() + argument
+            elif joblib and name in IMPORTS:
+                wrapped = wrapped or arrays.is_wrapper(result.imports[-1])
+            elif wrapped and name == "BUILD" and arrays.is_array(machine.stack[-1]):
                 result.skipped += 1
-                if not skip_array(file, machine.stack[-1].state):
-                    result.include(trace(file, steps - result.steps))
+                if not arrays.skip(file, machine.stack[-1].state):
+                    result.include(trace(file, steps - result.steps, joblib=False))
         result.end = file.tell()
+        result.frame = max(frame, result.end)
+    except Unread as error:
+        result.broken, result.unread = str(error), True
     except IndexError:
         result.broken = f"takes from an empty stack at byte {result.end - 1:,}"
     except KeyError:
@@ -113,28 +136,3 @@ def trace(file: PickleStream | io.BytesIO, steps: int = STEPS, arrays: bool = Tr
     except (ValueError, OverflowError, struct.error, MemoryError, AttributeError, TypeError) as error:
         result.broken = f"breaks off ({str(error)[:120]})"
     return result
-
-
-def is_array_of_joblib(value: Any) -> bool:
-    """Return whether a value stands for an array whose numbers follow the instruction that built it."""
-    return isinstance(value, Call) and str(value.callee) == "joblib.numpy_pickle.NumpyArrayWrapper"
-
-
-def skip_array(file: PickleStream | io.BytesIO, state: Any) -> bool:
-    """Move `file` behind the numbers of an array, which `state` describes; ValueError where it does not.
-
-    Returns False, and moves nothing, for an array of Python objects: they are a pickle of their own.
-    """
-    shape, dtype = state.get("shape"), state.get("dtype")
-    letters = dtype.args[0] if isinstance(dtype, Call) and isinstance(dtype.args, tuple) and dtype.args else None
-    kind = re.fullmatch(r"([biufcO])(\d+)", letters) if isinstance(letters, str) else None
-    if kind is None or not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
-        raise ValueError("an array of joblib's is described in a way that is not understood")
-    if kind[1] == "O":
-        return False
-    if state.get("numpy_array_alignment_bytes") is not None:
-        file.read(file.read(1)[0])
-    count = int(kind[2]) * prod(shape)
-    if len(file.read(count)) < count:
-        raise ValueError("it ends inside an array")
-    return True

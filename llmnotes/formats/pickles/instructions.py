@@ -8,10 +8,11 @@ Where the unpicklers in C and in Python differ, what either of them accepts is a
 
 import codecs
 import pickletools
-import re
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
+
+from llmnotes.formats.pickles.numbers import LongNumber, read_float, read_index, read_int, read_long
 
 NAMES = {info.code.encode("latin-1"): (info.name, info.arg.name if info.arg else None) for info in pickletools.opcodes}
 PROTOCOL = 5  # the newest that CPython knows
@@ -21,7 +22,7 @@ class Reads(Protocol):
     """A file that is read from its position on. It may leave long strings out: then their length alone is right."""
 
     def read(self, count: int, /) -> bytes: ...
-    def readline(self) -> bytes: ...
+    def readline(self, limit: int = -1, /) -> bytes: ...
     def tell(self) -> int: ...
 
 
@@ -38,22 +39,28 @@ def instructions(file: Reads) -> Iterator[Instruction]:
     """Yield the instructions from the position of `file` up to the first STOP; raises ValueError where one is none.
 
     An instruction that crosses the end of its frame is odd, and so is a frame in a frame: the unpickler in C then drops
-    what it has read ahead, and goes on at another place than the one in Python.
+    what it has read ahead, and goes on at another place than the one in Python. So is a STOP before the end of its
+    frame, behind which one unpickler reads the next pickle, and the other behind the frame; and bytes that a reader
+    took out of the middle of a frame, since joblib takes them from behind it.
     """
     end: int | None = None  # of the frame
+    after = file.tell()
     while True:
         position = file.tell()
+        taken = position != after and end is not None and after < end
         code = file.read(1)
         if not code:
             raise ValueError("it ends before its STOP")
         if code not in NAMES:
             raise ValueError(f"byte {code[0]} at {position:,} is no instruction")
         name, kind = NAMES[code]
-        read = _index if name in ("GET", "PUT") else ARGUMENTS.get(kind or "")
+        read = read_index if name in ("GET", "PUT") else ARGUMENTS.get(kind or "")
         argument: Any = read(file) if read else None
-        odd, after = None, file.tell()
+        odd, after = "an array begins inside a frame" if taken else None, file.tell()
         if end is not None and position < end < after:
             odd = "an instruction crosses the end of its frame"
+        if name == "STOP" and end is not None and after < end:
+            odd = "its STOP stands before its frame's end"
         if name == "FRAME":
             if end is not None and position < end:
                 odd = "a frame begins inside a frame"
@@ -105,29 +112,10 @@ def _as_it_is(data: bytes) -> bytes:
     return data
 
 
-def _little_endian(data: bytes) -> int:
+def _little_endian(data: bytes) -> int | LongNumber:
+    if memoryview(data).nbytes < len(data):  # it was left in the file
+        return LongNumber()
     return int.from_bytes(data, "little", signed=True)
-
-
-def _whole_number(text: bytes) -> int:
-    """Return the value of a number with or without a base: `12`, `0x10`, `0b1`, `0o17`, and `017` as C reads it."""
-    text = text.strip()
-    if re.fullmatch(rb"[+-]?0[0-7]+", text):
-        return int(text, 8)
-    return int(text or b"0", 0)
-
-
-def _int(file: Reads) -> int | bool:
-    line = _line(file)
-    return line == b"01" if line in (b"00", b"01") else _whole_number(line)
-
-
-def _index(file: Reads) -> int:
-    return int(_line(file) or b"0")
-
-
-def _long(file: Reads) -> int:
-    return _whole_number(_line(file).removesuffix(b"L"))
 
 
 def _quoted(file: Reads) -> str:
@@ -149,9 +137,9 @@ ARGUMENTS: dict[str, Callable[[Reads], Any]] = {
     "uint4": _fixed("<I"),
     "uint8": _fixed("<Q"),
     "float8": _fixed(">d"),
-    "decimalnl_short": _int,
-    "decimalnl_long": _long,
-    "floatnl": lambda file: float(_line(file) or b"0"),
+    "decimalnl_short": read_int,
+    "decimalnl_long": read_long,
+    "floatnl": read_float,
     "long1": _counted("<B", _little_endian),
     "long4": _counted("<i", _little_endian),
     "stringnl": _quoted,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmnotes.formats.pickles.numbers import Unread
 from llmnotes.formats.pickles.values import SCALARS, Call, Global, OpaqueKey, PersistentId, show
 
 
@@ -21,6 +22,8 @@ class Pickle:
     steps: int = 0
     end: int = 0
     broken: str | None = None
+    unread: bool = False  # `broken` is no damage: it is what CPython would read and nothing here does
+    frame: int = 0  # where its last frame ends, if that is behind its STOP; or its end
     odd: list[str] = field(default_factory=list)  # what makes two unpicklers read two different programs
     skipped: int = 0  # arrays that joblib has written between the instructions
 
@@ -30,7 +33,7 @@ class Pickle:
             getattr(self, kind).extend(getattr(inner, kind))
         self.steps += inner.steps
         if inner.broken:
-            raise ValueError(inner.broken)
+            raise (Unread if inner.unread else ValueError)(inner.broken)
 
 
 # Instructions whose argument is the value itself.

@@ -4,6 +4,7 @@ Both lists are written out here, and not taken from what llmnotes reads: a type 
 safe by that.
 """
 
+import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 
 DTYPES = (
@@ -77,6 +78,13 @@ CALLS = {
         "_dynamo", "_inductor", "classes", "compile", "fx", "hub", "jit", "load", "ops", "package", "save", "utils",
     },
 }  # fmt: skip
+# Names in those modules that hold values and do nothing.
+HARMLESS = {
+    "_io": {"BytesIO", "StringIO"},
+    "joblib.numpy_pickle": {"NDArrayWrapper", "ZNDArrayWrapper"},  # joblib 0.9: names the file of an array beside it
+    "types": {"SimpleNamespace"},
+    "uuid": {"SafeUUID", "UUID"},
+}
 # As they stand inside a name with dots, for what a module has imported itself: torch.serialization.os.system.
 INSIDE = {"os", "subprocess", "sys", "builtins", "__builtins__", "__globals__", "__import__", "__dict__", "importlib"}
 INSIDE |= {"__subclasses__", "__class__", "__reduce__", "__loader__", "eval", "exec", "system", "popen"}
@@ -95,7 +103,25 @@ def judge(module: str, name: str, torchscript: bool = False) -> str:
     module = module.replace("numpy._core", "numpy.core", 1)
     if name in SAFE.get(module, ()) or (torchscript and module.split(".")[0] == "__torch__"):
         return "safe"
+    if name in HARMLESS.get(module, ()):
+        return "suspicious"
     words = f"{module}.{name}".split(".")
     if module in ("?", "") or words[0] in EXECUTORS or words[1] in CALLS.get(words[0], ()) or set(words[1:]) & INSIDE:
         return "dangerous"
     return "suspicious"
+
+
+def could_exist(module: str, name: str) -> bool:
+    """Return whether there may be such a name: a text that reads like a pickle seldom says one by chance.
+
+    A module's name has no spaces; and of the modules of Python's own that are loaded here, it is known what they hold.
+
+    >>> could_exist("os", "system"), could_exist("os", "sin"), could_exist("nt main() {", "return 0;")
+    (True, False, False)
+    """
+    if module == "?" or (module, name) in NAME_MAPPING:  # a name that the pickle computes, or one of Python 2
+        return True
+    if not all(word.isidentifier() for word in module.split(".")):
+        return False
+    loaded = sys.modules.get(module) if module.split(".")[0] in sys.stdlib_module_names else None
+    return loaded is None or name.split(".")[0] in vars(loaded) or "__getattr__" in vars(loaded)

@@ -8,7 +8,7 @@ from llmnotes.formats.files import Source
 from llmnotes.formats.pickles import Pickle, PickleStream, trace
 from llmnotes.formats.pickles.instructions import PROTOCOL
 from llmnotes.formats.pickles.values import Global, show
-from llmnotes.formats.scanning.names import judge
+from llmnotes.formats.scanning.names import HARMLESS, could_exist, judge
 from llmnotes.formats.scanning.state import Search
 
 SMALL = 1 << 17  # bytes of a pickle that picklescan reads itself; it takes quadratic time
@@ -16,30 +16,42 @@ PICKLES = 1000  # in a row
 ENOUGH = 3  # instructions that bytes without a signature hardly have by chance
 
 
-def look_for_pickles(search: Search, source: Source, where: str, start: int = 0, raw: bool = False) -> None:
-    """Judge the pickles that lie one after the other from `start`, until something else follows them.
+def look_for_pickles(search: Search, source: Source, where: str, start: int = 0, raw: bool = False) -> int:
+    """Judge the pickles that lie one after the other from `start`; return where something else follows them.
 
     Bytes that begin like a pickle and cannot be read to their end are suspicious, unless they are `raw`: a tensor's,
-    which every loader takes as they are.
+    which every loader takes as they are. Where a pickle ends inside a frame, the next one may stand behind the frame.
     """
-    at, pending = start, []
+    ends, waiting = [start], [start]
+    for count in range(PICKLES):
+        if not waiting:
+            break
+        more, end = _look_along(search, source, where, waiting.pop(), raw or count > 0)
+        waiting += more
+        ends.append(end)
+    else:
+        search.add(where, "suspicious", f"has more than {PICKLES:,} frames with something behind a STOP in them")
+    return max(ends)
+
+
+def _look_along(search: Search, source: Source, where: str, start: int, raw: bool) -> tuple[list[int], int]:
+    """Judge pickles in a row; return where else one may begin, behind a frame, and where the row ends."""
+    at, pending, more = start, [], []
     for number in range(PICKLES):
         if at >= source.size:
-            return
+            return more, at
         first = source.read(at, min(2, source.size - at))
         signed = len(first) == 2 and first[0] == 0x80 and first[1] <= PROTOCOL
         pickle = trace(PickleStream(source, at), max(search.steps, 1))
         search.steps -= pickle.steps
-        place = where if not number else f"{where} (byte {at:,})"
-        if pickle.broken and not _is_broken_pickle(pickle, signed and not number):
+        place = where if not at else f"{where} (byte {at:,})"
+        if pickle.broken and not _is_broken_pickle(pickle, signed and not number, raw):
             if not number and not raw and _begins_like_one(source, at, pickle, signed):
                 search.add(place, "suspicious", f"begins like a pickle and cannot be read to its end: {pickle.broken}")
             if not number and not raw:
                 _ask_picklescan(search, source, where, at, pickle, expected=False)
-            return
+            return more, at
         if not pickle.broken and not signed and len(pending) == number and not _is_whole_pickle(source, pickle):
-            if pickle.steps == 1:
-                return
             pending.append((place, at, pickle))  # a text may read like this; what follows may be more
             at = pickle.end
             continue
@@ -48,29 +60,35 @@ def look_for_pickles(search: Search, source: Source, where: str, start: int = 0,
         pending.clear()
         _judge_pickle(search, source, place, at, pickle)
         if pickle.skipped:  # joblib's arrays lie between the instructions, and another loader does not skip them
-            other = trace(PickleStream(source, at), max(search.steps, 1), arrays=False)
+            other = trace(PickleStream(source, at), max(search.steps, 1), joblib=False)
             search.steps -= other.steps
             _judge_names(search, f"{place}, read without joblib", other)
         if pickle.broken:
-            return
+            return more, at
+        if pickle.end < pickle.frame < source.size:
+            more.append(pickle.frame)
         at = pickle.end
     search.add(where, "suspicious", f"holds more than {PICKLES:,} pickles in a row; not all were read")
+    return more, at
 
 
-def _is_broken_pickle(pickle: Pickle, signed: bool) -> bool:
+def _is_broken_pickle(pickle: Pickle, signed: bool, raw: bool) -> bool:
     """Return whether bytes that are no whole pickle count as one: they import something before they break off."""
-    if "instructions" in (pickle.broken or ""):  # it is too long, and what follows was not read
+    if pickle.unread and not raw:  # CPython would go on where we stop
         return True
-    names = [found for found in pickle.imports if _is_name(found)]
-    if signed:
+    names = [found for found in pickle.imports if _is_name(found.module)]
+    if signed or pickle.calls:
         return bool(names)
-    named = any(judge(found.module, found.name) == "dangerous" or _is_known(found.module) for found in names)
-    return bool(names and (pickle.calls or named))
+    return any(
+        could_exist(found.module, found.name)
+        and (judge(found.module, found.name) == "dangerous" or _is_known(found.module))
+        for found in names
+    )
 
 
-def _is_name(found: Global) -> bool:
+def _is_name(module: str) -> bool:
     """Return whether a module could have this name: the lines of a text seldom can."""
-    return found.module == "?" or all(word.isidentifier() for word in found.module.split("."))
+    return module == "?" or all(word.isidentifier() for word in module.split("."))
 
 
 def _is_known(module: str) -> bool:
@@ -145,6 +163,8 @@ def _ask_picklescan(search: Search, source: Source, where: str, at: int, pickle:
         for text in texts:
             result = search.picklescan.scan_pickle_bytes(io.BytesIO(text), where, multiple_pickles=False)
             for found in result.globals:
+                if found.name in HARMLESS.get(found.module, ()) or not (expected or could_exist(found.module, found.name)):
+                    continue
                 if found.safety == search.picklescan.SafetyLevel.Dangerous:
                     search.add(where, "dangerous", f"picklescan: imports {found.module[:100]}.{found.name[:100]}")
     except Exception as error:  # a scanner that stumbles has not found the pickle harmless
