@@ -296,7 +296,7 @@ def test_a_pickle_in_hdf5_is_followed_behind_a_long_text(tmp_path):
 
 
 def test_what_is_packed_and_too_large_is_not_called_clean(tmp_path, monkeypatch):
-    monkeypatch.setattr("llmnotes.formats.scanning.containers.MEMBER_LIMIT", 1 << 12)
+    monkeypatch.setattr("llmnotes.formats.scanning.packed.MEMBER_LIMIT", 1 << 12)
     array = io.BytesIO()
     np.save(array, np.zeros(4000))
     assert scan(write(tmp_path / "a.npy.gz", gzip.compress(array.getvalue() + CALL))).verdict == "suspicious"

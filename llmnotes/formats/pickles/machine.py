@@ -45,6 +45,8 @@ PUSH = set(
 CONSTANTS = {"NONE": type(None), "NEWTRUE": lambda: True, "NEWFALSE": bool, "EMPTY_TUPLE": tuple}
 CONSTANTS |= {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list, "NEXT_BUFFER": lambda: PersistentId("buffer")}
 
+COMPUTED = (str, Call, PersistentId)  # what is a text, or may be one where the pickle runs
+
 
 class Machine:
     """The machine: one method for each instruction, under the instruction's name."""
@@ -65,7 +67,9 @@ class Machine:
         return values
 
     def import_name(self, module: Any, name: Any) -> None:
-        if not (isinstance(module, str) and isinstance(name, str)):  # a name that the pickle computes
+        if not (isinstance(module, str) and isinstance(name, str)):
+            if not (isinstance(module, COMPUTED) and isinstance(name, COMPUTED)):
+                raise ValueError("a name is no text")
             module, name = "?", show(name, 80)
         found = Global(module, name)
         self.result.imports.append(found)

@@ -1,8 +1,8 @@
 """Scan files for code that a program would run when it loads them. Nothing is executed.
 
-`search` looks at a file as each of the things that it may be: `containers` opens archives and arrays as their loaders
-do, `pickled` judges the pickles, by the lists in `names`, and `code` finds code that is in no pickle. `state` holds
-what was found, and how much may still be read.
+`search` looks at a file as each of the things that it may be: `containers`, `tars`, `packed` and `arrays` open
+archives, packed files and NumPy's arrays as their loaders do, `pickled` judges the pickles, by the lists in `names`,
+and `code` finds code that is in no pickle. `state` holds what was found, and how much may still be read.
 """
 
 from pathlib import Path

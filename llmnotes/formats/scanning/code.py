@@ -1,16 +1,13 @@
 """Code that is in no pickle, and that a program runs all the same when it loads the file."""
 
-import io
 import re
 
 from llmnotes.formats.files import Source
-from llmnotes.formats.pickles import PickleStream, trace
-from llmnotes.formats.scanning.names import judge
+from llmnotes.formats.scanning.embedded import look_for_embedded
 from llmnotes.formats.scanning.state import Search
 
 PIECE = 1 << 22  # bytes that are searched at a time
 OVERLAP = 256  # longer than anything that is looked for
-WINDOW = 1 << 14  # bytes from a place in a file of HDF5 that are tried as a pickle before more is read
 
 
 def _field(tag: bytes, *names: str) -> bytes:
@@ -39,7 +36,6 @@ TENSORFLOW = re.compile(
 # NodeProto.op_type of ONNX: operators of onnxruntime that call Python.
 ONNX = re.compile(_field(b"\x22", "PyOp", "PyCustomOp", "PythonOp", "PythonOpGrad"))
 HDF5 = b"\x89HDF\r\n\x1a\n"
-PICKLE = re.compile(rb"\x80[\x02-\x05]|c[A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n|i[A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n")
 
 
 def look_for_code(search: Search, source: Source, where: str) -> None:
@@ -48,7 +44,7 @@ def look_for_code(search: Search, source: Source, where: str) -> None:
     if head == HDF5:
         if _has(source, LAMBDA):
             search.add(where, "dangerous", "has a Lambda layer, whose Python code Keras runs")
-        _look_for_embedded(search, source, where)
+        look_for_embedded(search, source, where)
     elif name.endswith(".json"):
         if _has(source, LAMBDA):
             search.add(where, "dangerous", "has a Lambda layer, whose Python code Keras runs")
@@ -73,24 +69,3 @@ def _all(source: Source, pattern: re.Pattern[bytes]) -> list[str]:
         piece = source.read(at, min(PIECE + OVERLAP, source.size - at))
         found |= {match[0] for match in pattern.finditer(piece)}
     return sorted(text[2:].decode("ascii", "replace") for text in found)
-
-
-def _look_for_embedded(search: Search, source: Source, where: str) -> None:
-    """Judge pickles that lie anywhere in a file of HDF5: its attributes and datasets may be some."""
-    for at in range(0, source.size, PIECE):
-        piece = source.read(at, min(PIECE + WINDOW, source.size - at))
-        for start in (match.start() for match in PICKLE.finditer(piece, 0, PIECE + OVERLAP)):
-            window = io.BytesIO(piece[start : start + WINDOW])
-            pickle = trace(window, search.steps)
-            search.steps -= pickle.steps
-            # Most places are left at once; what goes on to the end of the window is followed in the file.
-            if pickle.broken and not window.read(1):
-                pickle = trace(PickleStream(source, at + start), search.steps)
-                search.steps -= pickle.steps
-            for found in pickle.imports:
-                if judge(found.module, found.name) == "dangerous":
-                    place = f"{where} (byte {at + start:,})"
-                    search.add(place, "dangerous", f"holds a pickle that imports {str(found)[:200]}")
-            if search.steps <= 0:
-                search.add(where, "suspicious", "has more places that may begin a pickle than are tried here")
-                return

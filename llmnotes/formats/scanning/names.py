@@ -8,9 +8,10 @@ import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 
 DTYPES = (
-    "bfloat16 bool complex32 complex64 complex128 double float float16 float32 float64 float8_e4m3fn float8_e4m3fnuz "
-    "float8_e5m2 float8_e5m2fnuz float8_e8m0fnu half int int16 int32 int64 int8 long qint32 qint8 quint8 short uint16 "
-    "uint32 uint64 uint8"
+    "bfloat16 bits16 bits1x8 bits2x4 bits4x2 bits8 bool complex32 complex64 complex128 double float float16 float32 "
+    "float4_e2m1fn_x2 float64 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu half int int1 "
+    "int16 int2 int3 int32 int4 int5 int6 int64 int7 int8 long qint32 qint8 quint2x4 quint4x2 quint8 short uint1 "
+    "uint16 uint2 uint3 uint32 uint4 uint5 uint6 uint64 uint7 uint8"
 ).split()
 STORAGES = {
     f"{kind}Storage"
@@ -19,27 +20,32 @@ STORAGES = {
         "QUInt8 Short Untyped"
     ).split()
 }
+TENSORS = {f"{kind}Tensor" for kind in "BFloat16 Bool Byte Char Double Float Half Int Long Short".split()}
 SAFE = {
     "_codecs": {"encode"},
     "builtins": {
         "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set",
         "slice", "str", "tuple",
     },
-    "collections": {"OrderedDict", "defaultdict"},
+    "collections": {"Counter", "OrderedDict", "defaultdict"},
     "copyreg": {"_reconstructor"},
     "joblib.numpy_pickle": {"NumpyArrayWrapper"},  # it describes an array whose numbers follow
     "numpy": {"dtype", "ndarray"},
     "numpy.core.multiarray": {"_reconstruct", "scalar"},
     "numpy.core.numeric": {"_frombuffer"},
     "torch": {
-        "Size", "Tensor", "device", "per_channel_affine", "per_tensor_affine", "sparse_coo", "strided", *DTYPES,
-        *STORAGES,
+        "Size", "Tensor", "device", "per_channel_affine", "per_channel_affine_float_qparams", "per_channel_symmetric",
+        "per_tensor_affine", "per_tensor_symmetric", "sparse_coo", "strided", *DTYPES, *STORAGES, *TENSORS,
     },
-    "torch.cuda": STORAGES,
+    "torch.cuda": STORAGES | TENSORS,
+    "torch.cuda.sparse": TENSORS,
+    "torch.sparse": TENSORS,
     "torch._tensor": {"_rebuild_from_type_v2"},
     "torch._utils": {
-        "_rebuild_meta_tensor_no_storage", "_rebuild_parameter", "_rebuild_parameter_with_state", "_rebuild_qtensor",
-        "_rebuild_sparse_tensor", "_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3",
+        "_rebuild_device_tensor_from_cpu_tensor", "_rebuild_device_tensor_from_numpy",
+        "_rebuild_meta_tensor_no_storage", "_rebuild_nested_tensor", "_rebuild_parameter",
+        "_rebuild_parameter_with_state", "_rebuild_qtensor", "_rebuild_sparse_tensor", "_rebuild_tensor",
+        "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_wrapper_subclass",
     },
     "torch.jit._pickle": {
         "build_boollist", "build_doublelist", "build_intlist", "build_tensor_from_id", "build_tensorlist",
@@ -114,14 +120,14 @@ def judge(module: str, name: str, torchscript: bool = False) -> str:
 def could_exist(module: str, name: str) -> bool:
     """Return whether there may be such a name: a text that reads like a pickle seldom says one by chance.
 
-    A module's name has no spaces; and of the modules of Python's own that are loaded here, it is known what they hold.
+    A name has no spaces; and of the modules of Python's own that are loaded here, it is known what they hold.
 
     >>> could_exist("os", "system"), could_exist("os", "sin"), could_exist("nt main() {", "return 0;")
     (True, False, False)
     """
     if module == "?" or (module, name) in NAME_MAPPING:  # a name that the pickle computes, or one of Python 2
         return True
-    if not all(word.isidentifier() for word in module.split(".")):
+    if not all(word.isidentifier() for word in f"{module}.{name}".split(".")):
         return False
     loaded = sys.modules.get(module) if module.split(".")[0] in sys.stdlib_module_names else None
     return loaded is None or name.split(".")[0] in vars(loaded) or "__getattr__" in vars(loaded)

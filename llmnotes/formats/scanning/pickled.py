@@ -56,9 +56,9 @@ def _look_along(search: Search, source: Source, where: str, start: int, raw: boo
             at = pickle.end
             continue
         for earlier in pending:
-            _judge_pickle(search, source, *earlier)
+            judge_pickle(search, source, *earlier)
         pending.clear()
-        _judge_pickle(search, source, place, at, pickle)
+        judge_pickle(search, source, place, at, pickle)
         if pickle.skipped:  # joblib's arrays lie between the instructions, and another loader does not skip them
             other = trace(PickleStream(source, at), max(search.steps, 1), joblib=False)
             search.steps -= other.steps
@@ -113,10 +113,11 @@ def _is_safetensors(source: Source, at: int) -> bool:
 
 def _is_whole_pickle(source: Source, pickle: Pickle) -> bool:
     """Return whether bytes without a pickle's signature are one, and no text that happens to read like one."""
-    return bool(pickle.imports or pickle.calls) or pickle.end == source.size and pickle.steps > 1
+    named = any(could_exist(found.module, found.name) for found in pickle.imports)
+    return bool(named or pickle.calls) or pickle.end == source.size and pickle.steps > 1
 
 
-def _judge_pickle(search: Search, source: Source, where: str, at: int, pickle: Pickle) -> None:
+def judge_pickle(search: Search, source: Source, where: str, at: int, pickle: Pickle) -> None:
     """Add what one pickle imports, calls and changes to the findings."""
     search.pickles += 1
     _judge_names(search, where, pickle)
@@ -163,9 +164,9 @@ def _ask_picklescan(search: Search, source: Source, where: str, at: int, pickle:
         for text in texts:
             result = search.picklescan.scan_pickle_bytes(io.BytesIO(text), where, multiple_pickles=False)
             for found in result.globals:
-                if found.name in HARMLESS.get(found.module, ()) or not (expected or could_exist(found.module, found.name)):
-                    continue
-                if found.safety == search.picklescan.SafetyLevel.Dangerous:
+                counts = expected or could_exist(found.module, found.name)
+                bad = found.safety == search.picklescan.SafetyLevel.Dangerous
+                if bad and counts and found.name not in HARMLESS.get(found.module, ()):
                     search.add(where, "dangerous", f"picklescan: imports {found.module[:100]}.{found.name[:100]}")
     except Exception as error:  # a scanner that stumbles has not found the pickle harmless
         if expected:

@@ -3,7 +3,7 @@
 import re
 
 from llmnotes.formats.files import Source
-from llmnotes.formats.scanning import code, containers, pickled
+from llmnotes.formats.scanning import arrays, code, containers, packed, tars
 from llmnotes.formats.scanning.state import Search
 
 # A tensor's bytes in an archive of PyTorch's may begin with anything, and no loader takes them for instructions.
@@ -17,13 +17,11 @@ def look(search: Search, source: Source, where: str, depth: int = 0) -> None:
     end = source.read(max(source.size - 65_557, 0), min(source.size, 65_557))  # where a zip's directory is found
     if head[:2] == b"PK" or b"PK\5\6" in end:
         containers.look_into_zip(search, source, where, depth)
-    if head.startswith(b"\x93NUMPY"):
-        containers.look_into_npy(search, source, where)
-    elif (kind := containers.packing(head)) and not raw:
-        containers.look_into_packed(search, source, where, kind, depth)
-    elif containers.is_tar(head):
-        containers.look_into_tar(search, source, where, depth)
+    if tars.is_tar(head):
+        tars.look_into_tar(search, source, where, depth)
+    if (how := packed.packing(head, where)) and not raw:
+        packed.look_into_packed(search, source, where, how, depth)
     elif head[:4] != b"PK\3\4":
-        pickled.look_for_pickles(search, source, where, raw=raw)
+        arrays.look_into_arrays(search, source, where, raw=raw)
     if not raw:
         code.look_for_code(search, source, where)

@@ -45,7 +45,7 @@ class Search:
 
     def files(self, folder: Path) -> Iterator[Path]:
         """Yield the files of a folder; what is no ordinary file, and what is not followed, becomes a finding."""
-        for place, folders, names in os.walk(folder):
+        for place, folders, names in os.walk(folder, onerror=lambda error: self._add_unread(folder, error)):
             for name in sorted(folders):
                 if Path(place, name).is_symlink():
                     where = Path(place, name).relative_to(folder).as_posix()
@@ -62,6 +62,11 @@ class Search:
                     self.add(file.relative_to(folder).as_posix(), "suspicious", str(error))
                     continue
                 yield file
+
+    def _add_unread(self, folder: Path, error: OSError) -> None:
+        where = Path(error.filename or folder)
+        name = where.relative_to(folder).as_posix() if where.is_relative_to(folder) else str(where)
+        self.add(name, "suspicious", f"could not be listed ({error.strerror}), so nothing in it was read")
 
     def add(self, where: str, verdict: str, what: str) -> None:
         """Note a finding; where the list is full, the worst must still be on it."""
