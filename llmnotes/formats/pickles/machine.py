@@ -45,7 +45,9 @@ PUSH = set(
 CONSTANTS = {"NONE": type(None), "NEWTRUE": lambda: True, "NEWFALSE": bool, "EMPTY_TUPLE": tuple}
 CONSTANTS |= {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list, "NEXT_BUFFER": lambda: PersistentId("buffer")}
 
-COMPUTED = (str, Call, PersistentId)  # what is a text, or may be one where the pickle runs
+# What never returns a text.
+NO_TEXT = {"collections.OrderedDict", "joblib.numpy_pickle.NumpyArrayWrapper", "numpy.dtype", "numpy.ndarray"}
+NO_TEXT |= {"numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}
 
 
 class Machine:
@@ -68,7 +70,7 @@ class Machine:
 
     def import_name(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
-            if not (isinstance(module, COMPUTED) and isinstance(name, COMPUTED)):
+            if not (_may_be_text(module) and _may_be_text(name)):
                 raise ValueError("a name is no text")
             module, name = "?", show(name, 80)
         found = Global(module, name)
@@ -221,3 +223,8 @@ class Machine:
 
     def BINPERSID(self, _: object) -> None:
         self.PERSID(self.pop())
+
+
+def _may_be_text(value: Any) -> bool:
+    """Return whether a value is a text, or may be one where the pickle runs."""
+    return isinstance(value, str | PersistentId) or (isinstance(value, Call) and str(value.callee) not in NO_TEXT)
