@@ -142,7 +142,7 @@ def imported(data: bytes, unpickler: type, encoding: str) -> set[tuple[str, str]
 
 
 def runnable(names: set[tuple[str, str]]) -> bool:
-    """Return whether a name is not safe, may exist, and is of a module of Python's own or one with a dot in its name."""
+    """Return whether a name is not safe, may exist, and is of a module of Python's own or one with a dot."""
     known = [(module, name) for module, name in names if "." in module or module in sys.stdlib_module_names]
     return any(judge(*one) != "safe" for one in known if could_exist(*one))
 

@@ -98,7 +98,7 @@ def trace(file: PickleStream | io.BytesIO, steps: int = STEPS, joblib: bool = Tr
     """
     machine = Machine()
     result = machine.result
-    frame, wrapped = 0, False
+    result.end, frame, wrapped = file.tell(), 0, False
     try:
         for name, argument, position, odd in instructions(file):
             # Count the instruction, to stop at the limit.

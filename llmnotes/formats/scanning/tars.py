@@ -1,6 +1,7 @@
 """Tar archives, and what PyTorch 0.1 has put into them, opened for the scanner as `tarfile` and `torch.load` do."""
 
 import tarfile
+from typing import Any
 
 from llmnotes.formats.files import Source
 from llmnotes.formats.pickles import PickleStream, trace
@@ -93,13 +94,13 @@ def _follow_tensors(search: Search, source: Source, where: str) -> None:
         stream.at += 4 + 16 * sides + 8
 
 
-def _next(search: Search, source: Source, stream: PickleStream, where: str):
+def _next(search: Search, source: Source, stream: PickleStream, where: str) -> Any:
     """Judge the next pickle and return its value; ValueError where there is none."""
     at = stream.at
-    if at > source.size:
-        raise ValueError
     pickle = trace(stream, max(search.steps, 1))
     search.steps -= pickle.steps
+    if not pickle.steps:
+        raise ValueError
     judge_pickle(search, source, where if not at else f"{where} (byte {at:,})", at, pickle)
     if pickle.broken:
         raise ValueError
