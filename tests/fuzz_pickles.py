@@ -2,7 +2,7 @@
 
     python -m tests.fuzz_pickles --seconds 60 --seed 0
 
-CPython's unpicklers, the one in C and the one in Python, run each program in a process of its own with little memory.
+CPython's unpicklers, the one in C and the one in Python, and joblib's run the programs in a process with little memory.
 Nothing is imported: `find_class` notes the name and returns something that does nothing. A program for which one of
 them asked for a name that is not safe, in a module that can have its name, and that the scanner calls "no pickle" or
 "safe", is a failure. (Modules without a dot are Python's own here: of others, a list of words reads like a program that
@@ -10,6 +10,7 @@ imports them and breaks off.)
 """
 
 import argparse
+import importlib.util
 import io
 import json
 import logging
@@ -45,6 +46,13 @@ NUMBERS = [
     b"+5",
     b"9" * 30,
     b"",
+    b"12\0x",
+    b"\0x",
+    b"1\0",
+    b" 1 ",
+    b"0x1\0\r",
+    b"0" * 70_000 + b"1",
+    b" " * 70_000 + b"1",
 ]
 SIMPLE = [bytes([code]) for code in b"NQ0(12)]}lstud\x85\x86\x87\x88\x89\x8fa\x90\x91be\x94\x97\x98o\x81\x92R"]
 
@@ -112,9 +120,35 @@ def instruction(rng: random.Random) -> bytes:
         lambda: b"\x8b" + struct.pack("<i", rng.choice((1, -1))) + b"\1",
         lambda: b"G" + bytes(8),
         lambda: b"\x80" + bytes([rng.randrange(7)]),
+        lambda: joblib_array(rng),
         lambda: b"S'" + b"y" * 66_000 + b"'\n0" if rng.random() < 0.02 else b"N0",
     ]
     return rng.choice(kinds)()
+
+
+def joblib_array(rng: random.Random) -> bytes:
+    """Return an array as joblib writes it, or nearly so, and bytes for its numbers."""
+    wrapper = b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n"
+    made = rng.choice((b")\x81", b")\x81", b")R", b"", b"}\x85R", b"q\1)\x81"))
+    if rng.random() < 0.3:
+        wrapper, made = b"ccopyreg\n_reconstructor\n" + wrapper, b"cbuiltins\nobject\nN\x87R"
+    shape = rng.choice(
+        (b"K\5\x85", b"K\0\x85", b")", b"I0x5\0\n\x85", b"\x8a\1\5\x85", b"]", b"\x88\x85", b"K\1K\5\x86")
+    )
+    size, flags = rng.choice((b"J\xff\xff\xff\xff" * 2, b"K\1K\1", b"K\5K\1")), rng.choice(b"\0\0\0\1\x08?")
+    letters = rng.choice((b"u1", b"u1", b"f4", b"S1", b"U1", b"O8", b"V1"))
+    flags = 63 if letters == b"O8" else flags  # NumPy itself crashes on objects that it takes for numbers
+    dtype = b"cnumpy\ndtype\n" + short(letters) + b"\x89\x88\x87R"
+    if rng.random() < 0.8:
+        dtype += b"(K\3" + short(b"|") + b"NNN" + size + b"K" + bytes([flags]) + b"tb"
+    fields = [short(b"shape") + shape, short(b"order") + short(b"C"), short(b"dtype") + dtype]
+    fields += [short(b"subclass") + b"cnumpy\nndarray\n", short(b"allow_mmap") + b"\x89"]
+    if rng.random() < 0.5:
+        fields.append(short(b"numpy_array_alignment_bytes") + rng.choice((b"K\x10", b"N", b")")))
+    state = b"}(" + b"".join(fields) + b"u" + rng.choice((b"b", b"b", b"b", b"N\x86b"))
+    hidden = b"0" + b"cos\nsystem\n" + rng.choice((b".", b"0N."))
+    taken = (b"NNNNN", b"", b"\4N000", b"0N0N0N", b"B" + struct.pack("<I", len(hidden)) + hidden)
+    return wrapper + made + state + rng.choice(taken)
 
 
 def short(word: bytes) -> bytes:
@@ -139,6 +173,36 @@ def imported(data: bytes, unpickler: type, encoding: str) -> set[tuple[str, str]
             Notes(file, encoding=encoding, buffers=[b"x"] * 9).load()
     except Exception:
         return found
+
+
+def imported_by_joblib(data: bytes) -> set[tuple[str, str]]:
+    """Return the names for which joblib asks while it reads a program, apart from those that arrays need."""
+    import copyreg
+
+    import numpy as np
+    from joblib import numpy_pickle
+
+    needed = {
+        ("joblib.numpy_pickle", "NumpyArrayWrapper"): numpy_pickle.NumpyArrayWrapper,
+        ("numpy", "dtype"): np.dtype,
+        ("numpy", "ndarray"): np.ndarray,
+        ("copyreg", "_reconstructor"): copyreg._reconstructor,  # pyright: ignore[reportAttributeAccessIssue]
+        ("builtins", "object"): object,
+    }
+    found = set()
+
+    class Notes(numpy_pickle.NumpyUnpickler):
+        def find_class(self, module, name):
+            if (module, name) in needed:
+                return needed[module, name]
+            found.add((module, name))
+            return Nothing
+
+    try:
+        Notes("", io.BytesIO(data), False).load()
+    except Exception:
+        pass
+    return found
 
 
 def runnable(names: set[tuple[str, str]]) -> bool:
@@ -170,6 +234,8 @@ def work(seed: int, first: int, seconds: float) -> None:
         for unpickler in (pickle.Unpickler, pickle._Unpickler):
             for encoding in ("ASCII", "latin1"):
                 names |= imported(data, unpickler, encoding)
+        if importlib.util.find_spec("joblib"):
+            names |= imported_by_joblib(data)
         if runnable(names) and clean(data):
             print(json.dumps({"number": number, "names": sorted(names), "program": data.hex()}), flush=True)
         signal.alarm(0)

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from llmnotes.formats import scan
-from llmnotes.formats.pickles import STEPS, PickleStream, trace
+from llmnotes.formats.pickles import PickleStream, trace
 from llmnotes.formats.pickles.numbers import LIMIT
 from llmnotes.formats.zips import SourceInMemory
 
@@ -313,7 +313,7 @@ def alone(size: int) -> bytes:
     return lzma.compress(CALL, lzma.FORMAT_ALONE, filters=[{"id": lzma.FILTER_LZMA1, "dict_size": size}])
 
 
-@pytest.mark.parametrize("size", [4096, 6144, 1 << 16, 3 << 19, 1 << 23, 1 << 29])
+@pytest.mark.parametrize("size", [4096, 6144, 1 << 16, 3 << 19, 1 << 23, 1 << 28])
 def test_lzma_with_any_dictionary_is_unpacked_or_unread(tmp_path, size):
     assert lzma.decompress(alone(size)) == CALL
     assert scan(write(tmp_path / "a", alone(size))).verdict == ("dangerous" if size < 1 << 28 else "suspicious")
@@ -407,6 +407,7 @@ def test_decoys_in_hdf5_cost_a_limited_number_of_steps(tmp_path, monkeypatch):
         return taken[-1]
 
     monkeypatch.setattr("llmnotes.formats.scanning.embedded.trace", counted)
-    data = b"\x89HDF\r\n\x1a\n" + b"cos\nx\n" * 60_000
+    monkeypatch.setattr("llmnotes.formats.scanning.embedded.BEYOND", 10_000)
+    data = b"\x89HDF\r\n\x1a\n" + b"cos\nx\n" * 20_000
     assert scan(write(tmp_path / "a.h5", data)).verdict == "suspicious"
-    assert sum(pickle.steps for pickle in taken) < STEPS
+    assert sum(pickle.steps for pickle in taken) < 50_000
