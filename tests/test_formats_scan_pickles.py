@@ -21,7 +21,7 @@ import zlib
 import numpy as np
 import pytest
 
-from llmnotes.formats import scan
+from llmnotes.formats import inspect, scan
 from llmnotes.formats.pickles import PickleStream, trace
 from llmnotes.formats.pickles.numbers import LIMIT
 from llmnotes.formats.zips import SourceInMemory
@@ -285,6 +285,8 @@ def test_what_stands_behind_an_array_is_read(tmp_path, first):
     assert scan(write(tmp_path / "a.npy", first + OBJECTS)).verdict == "dangerous"
     assert scan(write(tmp_path / "b.npy", first + CALL)).verdict == "dangerous"
     assert scan(write(tmp_path / "c.npy", first + NUMBERS)).verdict in ("no pickle", "safe")
+    unread = b"I0x" + b"0" * LIMIT + b"\n0" + CALL
+    assert scan(write(tmp_path / "d.npy", first + unread)).verdict == "suspicious"
 
 
 DESCRIPTIONS = ["'O8'", "'|O'", "'object_'", "('O', (2,))", "[('a', [('b', 'O')])]", "[('a', 'O', (2,))]"]
@@ -305,6 +307,7 @@ def test_a_header_of_python_2_is_read(tmp_path):
     write(tmp_path / "a.npy", npy(header, bytes(24)))
     with pytest.warns(UserWarning, match="Python 2"):
         assert np.load(tmp_path / "a.npy").shape == (2, 3)
+    assert inspect(tmp_path / "a.npy").tensors[0].shape == (2, 3)
     assert scan(tmp_path / "a.npy").verdict == "no pickle"
     assert scan(write(tmp_path / "b.npy", npy(header.replace("<f4", "|O"), CALL))).verdict == "dangerous"
 

@@ -83,7 +83,10 @@ def _describe(source: Source, name: str, entry: zips.Entry | None) -> tuple[Stri
     try:
         if "\\" in text:  # NumPy writes none, and an escape could hide what the text says
             raise ValueError
-        header = ast.literal_eval(text)
+        try:
+            header = ast.literal_eval(text)
+        except SyntaxError:  # Python 2 wrote an L behind the sides of a shape, which NumPy passes over, too
+            header = ast.literal_eval(re.sub(r"(?<=[ (]\d)(\d*)L(?=[,)])", r"\1", text))
         kind, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
         raise source.broken(f"the header of {name[:80]!r} is no description of an array") from None

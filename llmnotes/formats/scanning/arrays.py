@@ -25,7 +25,7 @@ def look_into_arrays(search: Search, source: Source, where: str, raw: bool = Fal
         if source.read(at, min(len(MAGIC), source.size - at)) == MAGIC:
             end, found = _look_into_array(search, source, place, at), True
         elif found:
-            end, found = look_for_pickles(search, source, where, at, raw or number > 0), False
+            end, found = look_for_pickles(search, source, where, at, raw), False
         else:  # behind pickles stands something else
             return
         if end >= source.size:

@@ -78,11 +78,9 @@ def look_into_packed(search: Search, source: Source, where: str, how: Packing, d
     search.bytes -= len(data)
     if data:
         search.look_inside(zips.SourceInMemory(source.path, data), where, depth)
-    if whole:
-        return
-    if not (source.head(2) == b"x^" and source.head(64).isascii()):  # texts begin with x^, too
+    look_for_pickles(search, source, where, raw=True)  # what begins like bzip2 can be a long string of a pickle, too
+    if not whole and not (source.head(2) == b"x^" and source.head(64).isascii()):  # texts begin with x^, too
         search.add(where, "suspicious", f"could be unpacked for {len(data):,} bytes only; not all of it was read")
-    look_for_pickles(search, source, where)
 
 
 def _unpacked(source: Source, start: int, make: Callable[[], Any], limit: int) -> tuple[bytes, bool]:

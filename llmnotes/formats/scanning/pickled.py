@@ -23,10 +23,10 @@ def look_for_pickles(search: Search, source: Source, where: str, start: int = 0,
     which every loader takes as they are. Where a pickle ends inside a frame, the next one may stand behind the frame.
     """
     ends, waiting = [start], [start]
-    for count in range(PICKLES):
+    for _ in range(PICKLES):
         if not waiting:
             break
-        more, end = _look_along(search, source, where, waiting.pop(), raw or count > 0)
+        more, end = _look_along(search, source, where, waiting.pop(), raw)
         waiting += more
         ends.append(end)
     else:
