@@ -168,6 +168,7 @@ ARRAYS = {
     "records with objects": np.array([(1, None)], [("a", "f4"), ("b", "O")]),
     "no side": np.array(3.0),
     "empty": np.zeros((0, 3)),
+    "matrix": np.ones((1, 1)).view(np.matrix),
     "Fortran": np.ones((2, 3), order="F"),
     "big-endian": np.arange(3, dtype=">i4"),
     "many": [np.arange(3), {"a": np.array(["x"]), "b": np.float32(3)}, np.arange(3)],
@@ -322,6 +323,15 @@ def test_lzma_with_any_dictionary_is_unpacked_or_unread(tmp_path, size):
     assert scan(write(tmp_path / "a", alone(size))).verdict == ("dangerous" if size < 1 << 28 else "suspicious")
 
 
+def test_a_name_says_how_a_file_without_a_sign_is_packed(tmp_path):
+    packed = lzma.compress(CALL, lzma.FORMAT_ALONE, filters=[{"id": lzma.FILTER_LZMA1, "lc": 0, "lp": 2, "pb": 1}])
+    assert packed[0] != 0x5D
+    found = scan(write(tmp_path / "a.pkl.lzma", packed))
+    assert (found.verdict, found.findings[0].where) == ("dangerous", "a.pkl.lzma:a.pkl")
+    assert scan(write(tmp_path / "b.lzma", lzma.compress(pickle.dumps(1), lzma.FORMAT_ALONE))).findings == ()
+    assert scan(write(tmp_path / "c.lzma", b"no such thing")).verdict == "suspicious"
+
+
 def test_every_packed_member_is_unpacked(tmp_path):
     rng = random.Random(0)
     for pack, zeros in ((gzip.compress, b""), (gzip.compress, bytes(700)), (bz2.compress, b""), (lzma.compress, b"")):
@@ -373,6 +383,7 @@ TEXTS = {
     "words": b"cos\nsin\ntan\n",
     "more words": b"cast\niron\n",
     "copyright": b"copy\nright\n(c)\n",
+    "JavaScript": b"const { a } = require('a')\nconst b = []\n}]N]]]\n",
     "algebra": b"x^2 + y^2 = z^2\nx^3\n" * 10,
     "numbers": b"I" + b"123456 " * 200_000,
     "hexadecimal": b"F00DBEEF" * 20_000 + b"\n",

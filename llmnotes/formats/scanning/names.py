@@ -30,9 +30,10 @@ SAFE = {
     "collections": {"Counter", "OrderedDict", "defaultdict"},
     "copyreg": {"_reconstructor"},
     "joblib.numpy_pickle": {"NumpyArrayWrapper"},  # it describes an array whose numbers follow
-    "numpy": {"dtype", "ndarray"},
+    "numpy": {"dtype", "matrix", "ndarray"},
     "numpy.core.multiarray": {"_reconstruct", "scalar"},
     "numpy.core.numeric": {"_frombuffer"},
+    "numpy.matrixlib.defmatrix": {"matrix"},
     "torch": {
         "Size", "Tensor", "device", "per_channel_affine", "per_channel_affine_float_qparams", "per_channel_symmetric",
         "per_tensor_affine", "per_tensor_symmetric", "sparse_coo", "strided", *DTYPES, *STORAGES, *TENSORS,

@@ -2,6 +2,7 @@
 
 import bz2
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from llmnotes.formats.scanning.state import MEMBER_LIMIT, Search
 MEMORY = 1 << 28  # bytes that unpacking lzma may take
 FEW = 512  # packed bytes that are unpacked at a time: what a loader gets before an error must be seen
 ZFILE = 21  # bytes before the packed ones in files of joblib 0.9: ZF, and how many come out
+ENDINGS = re.compile(r"\.(bz2|gz|lz|lzma|xz|z|zlib)$", re.IGNORECASE)
 
 
 class Packing(NamedTuple):
@@ -77,10 +79,16 @@ def look_into_packed(search: Search, source: Source, where: str, how: Packing, d
     data, whole = _unpacked(source, how.start, how.unpacker, limit)
     search.bytes -= len(data)
     if data:
-        search.look_inside(zips.SourceInMemory(source.path, data), where, depth)
+        search.look_inside(zips.SourceInMemory(source.path, data), _inside(where), depth)
     look_for_pickles(search, source, where, raw=True)  # what begins like bzip2 can be a long string of a pickle, too
     if not whole and not (source.head(2) == b"x^" and source.head(64).isascii()):  # texts begin with x^, too
         search.add(where, "suspicious", f"could be unpacked for {len(data):,} bytes only; not all of it was read")
+
+
+def _inside(where: str) -> str:
+    """Return the place of what comes out: its name without the ending that says how it was packed."""
+    name = ENDINGS.sub("", where)
+    return where if name == where else f"{where}:{re.split('[/:]', name)[-1]}"
 
 
 def _unpacked(source: Source, start: int, make: Callable[[], Any], limit: int) -> tuple[bytes, bool]:

@@ -102,7 +102,8 @@ def _begins_like_one(source: Source, at: int, pickle: Pickle, signed: bool) -> b
         return False
     if signed:
         return any(b"." in piece for piece in source.stream(at, min(source.size - at, 1 << 24)))
-    return pickle.steps > ENOUGH  # the instruction that broke it off is counted, too
+    # The instruction that broke it off is counted, too; and what imports a line of a text ends there.
+    return pickle.steps > ENOUGH and all(_is_name(found.module) for found in pickle.imports)
 
 
 def _is_safetensors(source: Source, at: int) -> bool:
