@@ -159,6 +159,15 @@ def test_bytes_that_joblib_takes_out_are_taken_out_or_unread(tmp_path, name):
     assert found.verdict == verdict or (found.verdict, verdict) == ("dangerous", "suspicious"), found
 
 
+def test_pickles_in_the_numbers_of_an_array_are_read_for_loaders_without_joblib(tmp_path):
+    hidden = b"0N." + CALL
+    program = array(shape=b"K" + bytes([len(hidden)]) + b"\x85", behind=hidden + b"0N.")
+    file = io.BytesIO(program.replace(b"joblib.numpy_pickle\nNumpyArrayWrapper", b"collections\nOrderedDict"))
+    pickle.load(file)
+    assert file.read().startswith(CALL)
+    assert scan(write(tmp_path / "a.joblib", program)).verdict == "dangerous"
+
+
 ARRAYS = {
     "texts": np.array(["a", "bcd"]),
     "bytes": np.array([b"x", b"yz"]),
@@ -269,7 +278,8 @@ def test_pickles_behind_the_numbers_of_pytorch_0_1_are_read(tmp_path):
     two = pickle.dumps(2, 2)
     cases = {
         "dangerous": [(one + storage + numbers + CALL, None), (None, two + tensor + CALL)],
-        "suspicious": [(one + storage + numbers, None), (one + none + numbers + end, None), (None, two + tensor)],
+        "suspicious": [(one + storage + numbers, None), (one + none + numbers + end, None), (None, two + tensor)]
+        + [(one + storage + struct.pack("<q", 10**9), None), (b"(", None), (pickle.dumps("a"), None)],
         "safe": [(one + storage + numbers + end, one + tensor)],
     }
     for verdict, files in cases.items():

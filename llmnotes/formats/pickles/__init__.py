@@ -44,7 +44,9 @@ class PickleStream:
         return self.at
 
     def read(self, count: int) -> bytes:
-        count = max(min(count, self.end - self.at), 0)
+        count = min(count, self.end - self.at)
+        if count <= 0:
+            return b""
         if count > LONG:
             skipped = SkippedBytes()
             skipped.length = count
@@ -76,9 +78,11 @@ class PickleStream:
     def _ahead(self) -> bytes:
         """Return some of the bytes that come next, and read them ahead if they are not yet."""
         begin = self.at - self.first
+        if self.at >= self.end:
+            return b""
         if begin >= len(self.buffer):
             self.first, begin = self.at, 0
-            self.buffer = self.source.read(self.at, max(min(2 * LONG, self.end - self.at), 0))
+            self.buffer = self.source.read(self.at, min(2 * LONG, self.end - self.at))
         found = self.buffer.find(b"\n", begin) + 1
         return self.buffer[begin : found or len(self.buffer)]
 
@@ -109,7 +113,7 @@ def trace(file: PickleStream | io.BytesIO, steps: int = STEPS, joblib: bool = Tr
             if odd and odd not in result.odd:
                 result.odd.append(odd)
             if wrapped and arrays.is_stray(machine.stack, machine.marks, name):
-                raise Unread("joblib's NumpyArrayWrapper is made in a way that joblib doesn't write")
+                raise Unread("uses NumpyArrayWrapper in a way that joblib doesn't")
             # Push a value, or let the machine's method for the instruction change the stack.
             if name in PUSH:
                 machine.stack.append(argument)

@@ -112,4 +112,4 @@ def _item_size(dtype: Any) -> int | None:
 
 
 def _unknown() -> Unread:
-    return Unread("an array of joblib's is described in a way that joblib doesn't write")
+    return Unread("describes an array in a way that joblib doesn't")

@@ -58,7 +58,7 @@ def read_index(file: HasLines) -> int:
         raise ValueError("a place in the memo is no number")
     digits = text.lstrip(b"+-").replace(b"_", b"").lstrip(b"0")
     if len(digits) > DIGITS:
-        raise Unread(f"a place in the memo has {len(digits):,} digits")
+        raise Unread(f"names a place in the memo by {len(digits):,} digits")
     return int(digits or b"0") * (-1 if text[:1] == b"-" else 1)
 
 
@@ -70,7 +70,7 @@ def _text(file: HasLines) -> bytes:
     text, zero, _ = line.partition(b"\0")
     if not zero and len(line) == LIMIT and line[-1:] != b"\n":
         if BEGINNING.fullmatch(text.strip()):
-            raise Unread(f"a number has more than {LIMIT:,} characters")
+            raise Unread(f"has a number of more than {LIMIT:,} characters")
         raise ValueError("a number is none")
     while line and line[-1:] != b"\n":  # what C's functions do not see
         line = file.readline(LIMIT)

@@ -20,35 +20,39 @@ def look_for_pickles(search: Search, source: Source, where: str, start: int = 0,
     """Judge the pickles that lie one after the other from `start`; return where something else follows them.
 
     Bytes that begin like a pickle and cannot be read to their end are suspicious, unless they are `raw`: a tensor's,
-    which every loader takes as they are. Where a pickle ends inside a frame, the next one may stand behind the frame.
+    which every loader takes as they are. Where a pickle ends inside a frame, the next one may stand behind the frame;
+    and where joblib takes an array out, another loader may find a STOP in its numbers.
     """
     ends, waiting = [start], [start]
     for _ in range(PICKLES):
         if not waiting:
             break
-        more, end = _look_along(search, source, where, waiting.pop(), raw)
+        more, end = _look_along(search, source, where, waiting.pop(), raw, first=len(ends) == 1)
         waiting += more
         ends.append(end)
     else:
-        search.add(where, "suspicious", f"has more than {PICKLES:,} frames with something behind a STOP in them")
+        search.add(where, "suspicious", f"has more than {PICKLES:,} places where pickles may go on; not all were read")
     return max(ends)
 
 
-def _look_along(search: Search, source: Source, where: str, start: int, raw: bool) -> tuple[list[int], int]:
-    """Judge pickles in a row; return where else one may begin, behind a frame, and where the row ends."""
+def _look_along(
+    search: Search, source: Source, where: str, start: int, raw: bool, first: bool
+) -> tuple[list[int], int]:
+    """Judge pickles in a row, the `first` in the file or others; return where else one may begin, and the row's end."""
     at, pending, more = start, [], []
     for number in range(PICKLES):
         if at >= source.size:
             return more, at
-        first = source.read(at, min(2, source.size - at))
-        signed = len(first) == 2 and first[0] == 0x80 and first[1] <= PROTOCOL
+        begun = number > 0 or not first
+        sign = source.read(at, min(2, source.size - at))
+        signed = len(sign) == 2 and sign[0] == 0x80 and sign[1] <= PROTOCOL
         pickle = trace(PickleStream(source, at), max(search.steps, 1))
         search.steps -= pickle.steps
         place = where if not at else f"{where} (byte {at:,})"
-        if pickle.broken and not _is_broken_pickle(pickle, signed and not number, raw):
-            if not number and not raw and _begins_like_one(source, at, pickle, signed):
+        if pickle.broken and not _is_broken_pickle(pickle, signed and not begun, raw):
+            if not begun and not raw and _begins_like_one(source, at, pickle, signed):
                 search.add(place, "suspicious", f"begins like a pickle and cannot be read to its end: {pickle.broken}")
-            if not number and not raw:
+            if not begun and not raw:
                 _ask_picklescan(search, source, where, at, pickle, expected=False)
             return more, at
         if not pickle.broken and not signed and len(pending) == number and not _is_whole_pickle(source, pickle):
@@ -63,6 +67,8 @@ def _look_along(search: Search, source: Source, where: str, start: int, raw: boo
             other = trace(PickleStream(source, at), max(search.steps, 1), joblib=False)
             search.steps -= other.steps
             _judge_names(search, f"{place}, read without joblib", other)
+            if not other.broken and other.end not in (pickle.end, source.size):
+                more.append(other.end)
         if pickle.broken:
             return more, at
         if pickle.end < pickle.frame < source.size:
