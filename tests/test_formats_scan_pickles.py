@@ -203,6 +203,7 @@ def test_files_of_joblib_0_9_are_opened(tmp_path):
             packed = b"ZF" + hex(len(body)).ljust(19).encode() + space + zlib.compress(body)
             assert scan(write(tmp_path / "a.pkl", packed)).verdict == verdict
     assert scan(write(tmp_path / "b.pkl", old)).verdict == "suspicious"
+    assert scan(write(tmp_path / "c.pkl", b"ZF0x18")).verdict == "no pickle"
     assert scan(write(tmp_path / "zfs.txt", b"ZFS is a file system, and no pickle\n")).verdict == "no pickle"
 
 
@@ -263,6 +264,8 @@ def test_a_member_of_an_unknown_type_is_a_file(tmp_path):
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         assert archive.extractfile("pickle").read() == CALL
     assert scan(write(tmp_path / "a.pt", data)).verdict == "dangerous"
+    assert scan(write(tmp_path / "c.pt", data[:2570])).verdict == "suspicious"  # cut in the last member
+    assert scan(write(tmp_path / "d.pt", data[:2590])).verdict == "dangerous"  # and behind it
     link = tarfile.TarInfo("pickle")
     link.type, link.linkname = tarfile.SYMTYPE, "elsewhere"
     data = member("storages", b"") + link.tobuf() + bytes(1024)

@@ -54,7 +54,7 @@ def packing(head: bytes, where: str) -> Packing | None:
     for start, unpacker in UNPACKERS.items():
         if head.startswith(start):
             return Packing(0, unpacker)
-    if head[:2] == b"ZF":
+    if head[:2] == b"ZF" and len(head) > ZFILE:
         try:
             int(head[2:ZFILE], 16)
         except ValueError:

@@ -31,7 +31,9 @@ class _AsFile:
         self.source, self.at = source, 0
 
     def read(self, count: int = -1) -> bytes:
-        left = max(self.source.size - self.at, 0)
+        left = self.source.size - self.at
+        if left <= 0:
+            return b""
         data = self.source.read(self.at, left if count < 0 else min(count, left, 1 << 26))
         self.at += len(data)
         return data
@@ -61,7 +63,9 @@ def look_into_tar(search: Search, source: Source, where: str, depth: int) -> Non
                 elif name in BY_PYTORCH and not member.isdir():
                     search.add(place, "suspicious", "is a link that torch.load follows, and no file")
                 last = archive.offset  # pyright: ignore[reportAttributeAccessIssue]
-        if any(source.read(last, min(source.size - last, 1 << 20))):  # it ends where the next header is damaged
+        if last < source.size and any(
+            source.read(last, min(source.size - last, 1 << 20))
+        ):  # it ends where the next header is damaged
             raise tarfile.ReadError
     except (tarfile.TarError, OSError, ValueError, OverflowError):
         search.add(where, "suspicious", f"the tar archive cannot be read beyond {name[:80]!r}")
