@@ -336,6 +336,14 @@ def test_lzma_with_any_dictionary_is_unpacked_or_unread(tmp_path, size):
     assert scan(write(tmp_path / "a", alone(size))).verdict == ("dangerous" if size < 1 << 28 else "suspicious")
 
 
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 0x100, 0x300, 0xFFFF_FFFF])
+def test_lzma_that_states_an_odd_dictionary_is_unpacked_or_unread(tmp_path, size):
+    packed = b"]" + struct.pack("<I", size) + alone(4096)[5:]
+    assert scan(write(tmp_path / "a", packed)).verdict == ("dangerous" if size < 1 << 28 else "suspicious")
+    if size < 1 << 28:
+        assert lzma.decompress(packed) == CALL
+
+
 def test_a_name_says_how_a_file_without_a_sign_is_packed(tmp_path):
     packed = lzma.compress(CALL, lzma.FORMAT_ALONE, filters=[{"id": lzma.FILTER_LZMA1, "lc": 0, "lp": 2, "pb": 1}])
     assert packed[0] != 0x5D

@@ -64,10 +64,13 @@ def packing(head: bytes, where: str) -> Packing | None:
 
 
 def _is_lzma(head: bytes) -> bool:
-    """Return whether bytes begin like lzma without a container: 5D 00, the dictionary's size, and that of the whole."""
+    """Return whether bytes begin like lzma without a container: 5D, the dictionary's size, and the size of the whole.
+
+    The dictionary's is 0, all ones, a power of 2, or the middle between two: liblzma takes no other.
+    """
     dictionary, size = int.from_bytes(head[1:5], "little"), int.from_bytes(head[5:13], "little")
-    bits = bin(dictionary)[2:].rstrip("0")  # of a power of 2, or of the middle between two: what xz takes
-    return head[:2] == b"]\0" and len(head) > 13 and bits in ("1", "11") and (size < 1 << 38 or size == (1 << 64) - 1)
+    known = f"{dictionary:b}".rstrip("0") in ("", "1", "11", "1" * 32)
+    return head[:1] == b"]" and len(head) > 13 and known and (size < 1 << 38 or size == (1 << 64) - 1)
 
 
 def look_into_packed(search: Search, source: Source, where: str, how: Packing, depth: int) -> None:
