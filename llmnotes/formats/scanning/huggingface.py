@@ -33,7 +33,7 @@ def programs(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
     >>> list(programs({"parent_library": "os"}))
     [('dangerous', 'has parent_library: os is imported')]
     """
-    if about.get("auto_map"):
+    if about.get("auto_map") and isinstance(about["auto_map"], dict | list | str):
         yield "suspicious", AUTO_MAP
     if about.get("custom_pipelines"):
         yield "suspicious", "has custom_pipelines: trust_remote_code=True runs Python files from this folder"

@@ -38,11 +38,12 @@ class Node:
 
 @dataclass
 class Graph:
-    """The nodes of a graph, those of its functions by their names, and the nodes that a caller asks for."""
+    """The nodes of a graph, those of its functions by their names, and what a caller asks for: nodes, functions."""
 
     nodes: list[Node] = field(default_factory=list)
     functions: dict[str, list[Node]] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
+    offered: set[str] = field(default_factory=set)
 
 
 def look_into_tensorflow(search: Search, source: Source, where: str) -> None:
@@ -121,6 +122,11 @@ def _read_into(message: Message, graph: Graph, top: Field, depth: int) -> None:
     elif top.number in (4, 5):
         with suppress(FileBroken):
             graph.asked |= _asked(message, top)
+    elif top.number == 7:  # the objects of a SavedModel, with the functions that Python can call
+        with suppress(FileBroken):
+            for part in message.inside(top):
+                if part.number == 2:
+                    graph.offered |= {message.text(one, 1 << 16) for one in message.inside(part) if one.number == 1}
 
 
 def _graph_field(message: Message, graph: Graph, part: Field) -> None:
@@ -216,7 +222,7 @@ def _reached(graph: Graph) -> tuple[set[str], set[str]]:
         if name in by_name and name not in needed:
             needed.add(name)
             waiting += by_name[name].inputs
-    called = set()
+    called = set(graph.offered)
     for node in [by_name[name] for name in needed] + [node for nodes in graph.functions.values() for node in nodes]:
         called |= {*node.functions, node.operator}
     return needed, called

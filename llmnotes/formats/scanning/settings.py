@@ -134,7 +134,9 @@ def _plain(search: Search, node: Any, where: str, known: dict) -> Any:
     if tag.startswith(PYTHON_TAG):
         _add_tag(search, where, tag.removeprefix(PYTHON_TAG))
     if isinstance(node.value, str):
-        return {"true": True, "null": None}.get(node.value, node.value)
+        kind = tag.removeprefix("tag:yaml.org,2002:")
+        values = {"bool": node.value.lower() in ("true", "yes", "on"), "null": None, "int": 0, "float": 0.0}
+        return values.get(kind, node.value)
     result = known[id(node)] = Pairs() if node.id == "mapping" else []
     for part in node.value:
         if isinstance(part, tuple):
