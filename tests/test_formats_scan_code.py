@@ -50,6 +50,7 @@ KERAS = {
     "load_model as an initializer": layer("Dense", {"kernel_initializer": "keras.models.load_model"}),
     "TFOpLambda": layer("TFOpLambda", {"function": "io.write_file"}),
     "TensorFlowOpLayer": layer("TensorFlowOpLayer", {"node_def": '{"name": "a", "op": "WriteFile"}'}),
+    "a loss": layer("Sequential", {"compile_config": {"loss": "mse", "metrics": ["os.system"]}}),
     "a pickle for torch": layer("TorchModuleWrapper", {"module": "gAR9lC4="}),
 }
 UNKNOWN = {
@@ -332,7 +333,7 @@ SETTINGS = [
     ("modules.json", [{"idx": 0, "name": "0", "path": "", "type": "custom_st.Transformer"}], False),
     ("2_Dense/config.json", {"activation_function": "my_module.run"}, False),
     ("2_Dense/config.json", {"activation_function": "os.system"}, True),
-    ("router_config.json", {"types": {"query_0": "my.Module"}}, False),
+    ("router_config.json", {"types": {"query_0": "my.Module"}, "structure": {}}, False),
     ("model_index.json", PIPELINE | {"unet": ["my_module", "Net"]}, False),
     ("model_index.json", PIPELINE | {"unet": ["os", "system"]}, True),
     ("model_index.json", PIPELINE | {"_class_name": ["my_pipeline", "Mine"]}, False),
@@ -341,6 +342,8 @@ SETTINGS = [
     ("conf.json", {"model": {"_target_": "os.system"}}, True),
     ("conf.json", {"model": {"target": "os.system", "params": {}}}, True),
     ("conf.json", {"model": {"_target_": "my_project.Net"}}, False),
+    ("data.json", {"py/reduce": [{"py/function": "os.system"}]}, True),
+    ("MLmodel.yaml", {"flavors": {"python_function": {"loader_module": "mine"}}}, False),
     ("conf.json", {"model": {"_target_": "hydra.utils.get_method", "path": "os.system"}}, True),
 ]
 PLAIN_SETTINGS = [
@@ -352,7 +355,8 @@ PLAIN_SETTINGS = [
     ("model_index.json", PIPELINE | {"unet": ["diffusers", "UNet2DConditionModel"], "x": [None, None]}),
     ("model_index.json", PIPELINE | {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}),
     ("adapter_config.json", {"auto_mapping": {"base_model_class": "A", "parent_library": "transformers.models.a"}}),
-    ("conf.json", {"_target_": "torch.utils.data.DataLoader", "target": "validation.loss"}),
+    ("conf.json", {"_target_": "torch.utils.data.DataLoader", "target": "test.loss"}),
+    ("results.json", {"metric": "test.accuracy", "types": {"a": "java.lang.String"}, "optimizer": "torch.optim.AdamW"}),
     ("tokenizer.json", {"model": {"vocab": {"auto_map": 0, "Lambda": 1, "class_name": 2}, "merges": ["a b"]}}),
 ]
 
@@ -532,6 +536,40 @@ def test_torchscript_is_named_and_what_touches_files_in_it_is_dangerous(tmp_path
     assert scan(script(tmp_path, '\n  y = torch.from_file("/etc/passwd", True)\n')).verdict == "dangerous"
     operators = pickle.dumps(("aten::save", "", 2))
     assert scan(write(tmp_path / "a.ptl", zipped("archive/bytecode.pkl", operators))).verdict == "dangerous"
+
+
+def test_a_program_in_python_that_is_no_torchscript_is_not_called_one(tmp_path):
+    (tmp_path / "code").mkdir()
+    write(tmp_path / "code" / "train.py", b"torch.save(model, 'x')\n")
+    write(tmp_path / "a.zip", zipped("project/code/train.py", b"torch.save(model, 'x')\n"))
+    assert (scan(tmp_path).verdict, scan(tmp_path).findings) == ("no pickle", ())
+
+
+def test_an_archive_of_two_formats_is_read_as_both(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as file:
+        file.attrs["model_config"] = json.dumps(KERAS["Lambda"])
+    data = (tmp_path / "a.h5").read_bytes()
+    archive = zipped("a.txt", b"nothing")
+    assert len(archive) < 512
+    assert scan(write(tmp_path / "b.zip", archive + data[len(archive) :])).verdict == "dangerous"
+    program = zipped("a/data/aotinductor/model/x.so", b"x")
+    assert scan(write(tmp_path / "c.bin", b"before" + program)).verdict == "suspicious"
+
+
+def test_a_graph_that_begins_like_a_text_is_one(tmp_path):
+    data = field(1, field(1, b"[".ljust(13)) + field(2, b"ReadFile"))
+    assert data[:4] == b"\x0a\x19\x0a\x0d"
+    assert scan(write(tmp_path / "a.pb", data)).verdict == "dangerous"
+
+
+def test_long_json_with_letters_behind_escapes_is_suspicious(tmp_path, monkeypatch):
+    monkeypatch.setattr("llmnotes.formats.scanning.settings.JSON_LIMIT", 100)
+    text = json.dumps({"a": "x" * 200, "b": "\u00e9\u4e00\u001b"})
+    assert scan(write(tmp_path / "a.json", text.encode())).verdict == "no pickle"
+    found = scan(write(tmp_path / "b.json", text.replace('"a"', '"cl\\u0061ss_name"').encode()))
+    assert found.verdict == "suspicious" and "hides letters" in found.findings[0].what
 
 
 def test_archives_with_programs_are_suspicious(tmp_path):

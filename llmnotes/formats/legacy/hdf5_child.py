@@ -170,7 +170,7 @@ def contents(file: Any) -> None:
 
     notes, room = [], ROOM
     for where, thing in [("", file), *walk(file, notes)]:
-        found = [(f"{where}@{name}", thing.attrs.get_id(name), TEXT) for name in list(thing.attrs)[:1000]]
+        found = [(f"{where}@{name}", thing.attrs.get_id(name), TEXT) for name in thing.attrs]
         if isinstance(thing, h5py.Dataset):
             outside = thing.id.get_create_plist().get_external_count() > 0
             if outside or (thing.is_virtual and any(one.file_name != "." for one in thing.virtual_sources())):
@@ -189,7 +189,10 @@ def contents(file: Any) -> None:
 
 
 def texts(thing: Any, most: int) -> tuple[list[bytes], bool]:
-    """Return the values of an attribute or dataset as byte strings, and whether at most `most` bytes are all."""
+    """Return the values of an attribute or dataset as byte strings, at most `most` bytes, and whether they are all.
+
+    Of floats the beginning counts as all.
+    """
     import numpy as np
 
     shape, dtype = thing.shape, thing.dtype
@@ -207,7 +210,7 @@ def texts(thing: Any, most: int) -> tuple[list[bytes], bool]:
         thing.read(value, mtype=None)
     else:
         value = np.asarray(thing[:keep] if shape else thing[()], dtype)
-    return list(flat(value))[:VALUES], fits and count <= VALUES
+    return list(flat(value))[:VALUES], (fits or dtype.kind == "f") and (count <= VALUES or dtype.kind != "O")
 
 
 def flat(value: Any) -> Iterator[bytes]:

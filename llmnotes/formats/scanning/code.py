@@ -17,46 +17,44 @@ PROGRAMS = (b"\x7fELF", b"MZqFpD", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\
 def look_for_code(search: Search, source: Source, where: str) -> None:
     """Add what a file holds of code, and of operators that run Python or touch files, as each thing that it may be."""
     head, name = source.head(512), where.lower().removesuffix(BY_HEADER)
-    if head[:2] == b"PK":
-        from llmnotes.formats.scanning import programs
-
-        programs.look_at_archive(search, source, where)
-    elif head.startswith(PROGRAMS) or _is_windows_program(source, head):
+    text = bool(TEXTS.match(head))
+    if head.startswith(PROGRAMS) or _is_windows_program(source, head):
         search.add(where, "suspicious", "is a program or a library, which a loader may start")
-    elif _is_hdf5(source):
+    if _is_hdf5(source):
         from llmnotes.formats.scanning import embedded
 
         embedded.look_into_hdf5(search, source, where)
-    elif name.endswith((".yaml", ".yml")):
+    if name.endswith((".yaml", ".yml", "mlmodel")):
         from llmnotes.formats.scanning import settings
 
         settings.look_into_yaml(search, source, where)
-    elif name.endswith(".json") or TEXTS.match(head):
+    if name.endswith(".json") or text:
         from llmnotes.formats.scanning import settings
 
         settings.look_into_json(search, source, where)
-    elif head[4:8] in (b"TFL3", b"ORTM", b"PTMF"):
+    if head[4:8] in (b"TFL3", b"ORTM", b"PTMF"):
         from llmnotes.formats.scanning import flatbuffers
 
         flatbuffers.look_into_flatbuffer(search, source, where)
-    else:
-        _look_into_graph(search, source, name, where)
-    if name.endswith(".py") or name.endswith((".pkl", ".prototxt")):
-        from llmnotes.formats.scanning import programs
-
-        programs.look_into_program(search, source, where)
-
-
-def _look_into_graph(search: Search, source: Source, name: str, where: str) -> None:
-    """Look for operators in what is called a graph, or has the fields of one."""
-    if name.endswith((".onnx", ".ort")) or (not name.endswith((".pb", ".pbtxt", ".meta")) and _is_onnx(source)):
+    if name.endswith(".onnx") or (not text and _is_onnx(source)):
         from llmnotes.formats.scanning import onnx
 
         onnx.look_into_onnx(search, source, where)
-    elif name.endswith((".pb", ".pbtxt", ".meta")) or _is_tensorflow(source):
+    if name.endswith((".pb", ".pbtxt", ".meta")) or (not text and _is_tensorflow(source)):
         from llmnotes.formats.scanning import operators
 
         operators.look_into_tensorflow(search, source, where)
+    if name.endswith((".pkl", ".prototxt", "custom_generate/generate.py")):
+        from llmnotes.formats.scanning import programs
+
+        programs.look_into_program(search, source, name, where)
+
+
+def look_at_archive(search: Search, source: Source, where: str) -> None:
+    """Say what the names in a zip archive show: programs of PyTorch's, and compiled code."""
+    from llmnotes.formats.scanning import programs
+
+    programs.look_at_archive(search, source, where)
 
 
 def _is_hdf5(source: Source) -> bool:

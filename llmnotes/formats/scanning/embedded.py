@@ -48,9 +48,9 @@ def look_into_hdf5(search: Search, source: Source, where: str) -> None:
         look_into_text(search, value, place)
         pickle = trace(io.BytesIO(value), max(search.steps, 1))
         search.steps -= pickle.steps
-        if not whole and not value:
+        if not whole:
             search.add(place, "no pickle", "is larger than what is read here, or packed in a way that is unknown here")
-        elif not whole and signed(value) and pickle.imports:
+        if not whole and signed(value) and pickle.imports:
             search.add(place, "suspicious", "begins like a pickle and is longer than what is read here")
         _judge_value(search, place, value, pickle)
         for start in _starts(value, len(value)):

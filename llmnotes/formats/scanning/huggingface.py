@@ -4,16 +4,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from llmnotes.formats.scanning.names import judge
+from llmnotes.formats.scanning.names import judge, leads_to_programs
 
 AUTO_MAP = "has auto_map: trust_remote_code=True runs Python files from this folder"
 NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 # Libraries whose classes are what a model is built from: their names say nothing bad by themselves.
 LIBRARIES = set(
-    "audiocraft datasets detectron2 diffusers fairseq fairseq2 flax hydra keras lightning megatron mmcv mmdet mmengine "
-    "monai nemo numpy omegaconf onnxruntime open_clip optax optimum peft pytorch_lightning sentence_transformers "
-    "speechbrain tensorflow tf_keras timm tokenizers torch torchaudio torchmetrics torchtune torchvision transformers "
-    "trl".split()
+    "audiocraft datasets detectron2 diffusers fairseq fairseq2 flax hydra keras lightning megatron mlflow mmcv "
+    "mmdet mmengine monai nemo numpy omegaconf onnxruntime open_clip optax optimum peft pytorch_lightning "
+    "sentence_transformers speechbrain tensorflow tf_keras timm tokenizers torch torchaudio torchmetrics torchtune "
+    "torchvision transformers trl".split()
 )
 # Modules of diffusers.pipelines, which stand in model_index.json without what comes before them.
 PIPELINES = set(
@@ -47,7 +47,7 @@ def programs(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "suspicious", f"has trust_remote_code in {key}: Python files of another folder are run"
     if "_class_name" in about and "_diffusers_version" in about:
         yield from _pipeline(about)
-    if isinstance(about.get("types"), dict):  # of sentence_transformers' Router
+    if isinstance(about.get("types"), dict) and "structure" in about:  # of sentence_transformers' Router
         for name in about["types"].values():
             yield from _module(name)
 
@@ -55,17 +55,19 @@ def programs(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def targets(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield a verdict and a sentence for the `_target_` of Hydra: a name that it imports and calls.
 
-    `target`, as older configurations have it, counts where it is known to run programs.
+    `target`, as older configurations have it, counts where it is known to run programs. What MLflow and jsonpickle
+    import is judged like a `_target_`.
     """
     target = about.get("_target_")
     yield from _imported("_target_", target)
     if isinstance(target, str) and target.startswith("hydra.utils.get_"):
         yield from _imported("path", about.get("path"))
     target = about.get("target")
-    if isinstance(target, str) and NAME.fullmatch(target) and "." in target and not target.startswith("torch.ops."):
-        module, _, name = target.rpartition(".")
-        if judge(module, name) == "dangerous" and module.split(".")[0] not in LIBRARIES | {"_operator", "operator"}:
-            yield "dangerous", f"has target: {target[:200]} is imported"
+    if isinstance(target, str) and NAME.fullmatch(target) and leads_to_programs(target, False):
+        yield "dangerous", f"has target: {target[:200]} is imported"
+    yield from _imported("loader_module", about.get("loader_module"))  # of MLflow
+    for key in ("py/object", "py/type", "py/function", "py/class"):  # of jsonpickle
+        yield from _imported(key, about.get(key))
 
 
 def modules(value: Any) -> Iterator[tuple[str, str]]:

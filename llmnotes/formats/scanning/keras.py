@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from llmnotes.formats.scanning.names import judge
+from llmnotes.formats.scanning.names import judge, leads_to_programs
 from llmnotes.formats.scanning.tensorflow_names import FILES, touches
 
 OWN = {"keras", "tf_keras", "tensorflow", "keras_core", "keras_hub", "keras_nlp", "keras_cv", "builtins", "__main__"}
@@ -25,6 +25,7 @@ TOOLS = {"utils", "saving", "config", "export", "callbacks"}  # modules of Keras
 KEPT_CODE = {"function_type", "output_shape_type", "mask_type", "mode_type", "output_mask_type"}
 ROLE = re.compile(r"(?:activation|initializer|regularizer|constraint|loss|metrics?|optimizer|function|_fn)$")
 MARSHALLED = re.compile(r"\s*4w[A-Za-z0-9+/\s]{40,}")  # base64 of a code object, as marshal writes it
+MEASURE = re.compile(r"(?:loss|metrics?|optimizer)$")  # of which other programs write names like test.accuracy
 DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 VOCABULARIES = {"IntegerLookup", "StringLookup", "IndexLookup", "TextVectorization"}
 
@@ -43,8 +44,10 @@ def programs(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in about.items():
         if key in KEPT_CODE and value == "lambda":
             yield "dangerous", f"keeps Python code ({key}), which Keras runs"
-        elif ROLE.search(key) and isinstance(value, str):
-            yield from _called(key, value)
+        elif ROLE.search(key):
+            for name in value if isinstance(value, list) else [value]:
+                if isinstance(name, str):
+                    yield from _called(key, name)
         for text in value if isinstance(value, list) and key in ("function", "items", "value", "code") else [value]:
             if isinstance(text, str) and MARSHALLED.match(text) and _is_code(text):
                 yield "dangerous", f"keeps compiled Python code ({key[:80]}), which Keras runs"
@@ -93,9 +96,9 @@ def _is_tool(module: str, last: str) -> bool:
 def _called(key: str, value: str) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the name of a function that is given as a text."""
     module, _, last = value.rpartition(".")
-    if last in CALLS and len(last) > 4:
+    if last in CALLS:
         yield "dangerous", f"calls {value[:200]} ({key[:80]})"
-    elif DOTTED.fullmatch(value) and judge(module, last) == "dangerous" and module.split(".")[0] not in OWN:
+    elif DOTTED.fullmatch(value) and leads_to_programs(value, not MEASURE.search(key)):
         yield "dangerous", f"names {value[:200]} ({key[:80]}), which its loader imports"
     elif key.endswith(("activation_fn", "activation_function")) and DOTTED.fullmatch(value):
         if not value.startswith(("torch.nn.", "keras.", "tensorflow.", "transformers.", "sentence_transformers.")):

@@ -60,6 +60,11 @@ EXECUTORS = set(
     "sysconfig telnetlib tempfile test threading timeit trace types unittest urllib urllib2 urllib3 uuid venv "
     "webbrowser winreg xmlrpc zipimport".split()
 )
+# Those of them that are no words which anything else is called by.
+PLAINEST = set(
+    "_pickle builtins ctypes dill importlib joblib marshal nt os pickle posix pty runpy shutil socket subprocess sys "
+    "cloudpickle webbrowser".split()
+)
 # Single names that do the same in modules with harmless ones.
 CALLS = {
     "builtins": {
@@ -99,3 +104,17 @@ def judge(module: str, name: str, torchscript: bool = False) -> str:
     if module in ("?", "") or words[0] in EXECUTORS or words[1] in CALLS.get(words[0], ()) or set(words[1:]) & INSIDE:
         return "dangerous"
     return "suspicious"
+
+
+def leads_to_programs(name: str, every: bool) -> bool:
+    """Return whether a name with dots is one that can run programs: of `every` module that can, or of the plainest.
+
+    The latter is for places where other programs write words like test.accuracy, and tests are no attack.
+
+    >>> leads_to_programs("os.system", False), leads_to_programs("test.accuracy", False)
+    (True, False)
+    """
+    module, _, last = name.rpartition(".")
+    if not module or name.startswith("torch.utils.data."):
+        return False
+    return judge(module, last) == "dangerous" and (every or module.split(".")[0] in PLAINEST)

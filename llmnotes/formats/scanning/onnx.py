@@ -14,7 +14,7 @@ from llmnotes.formats.scanning.state import Search
 
 FIELDS = 3_000_000  # that are read of one model
 DEPTH = 100  # of graphs in operators; Protocol Buffers themselves end before
-PYTHON = {"PyOp", "PyCustomOp", "PythonOp", "PythonOpGrad", "ATen", "ATenOp"}
+PYTHON = {"PyOp", "PyCustomOp", "PythonOp", "PythonOpGrad", "TritonOp", "ATen", "ATenOp"}
 NAMED = re.compile(b"|".join(b"\x22" + bytes([len(name)]) + name.encode() for name in sorted(PYTHON)))
 IN_FLATBUFFER = re.compile(b"|".join(struct.pack("<I", len(name)) + name.encode() + b"\0" for name in sorted(PYTHON)))
 OWN = re.compile(

@@ -3,7 +3,7 @@
 import re
 
 from llmnotes.formats import zips
-from llmnotes.formats.files import Source
+from llmnotes.formats.files import METADATA_LIMIT, Source
 from llmnotes.formats.scanning.settings import pieces
 from llmnotes.formats.scanning.state import Search
 
@@ -23,12 +23,19 @@ LIBRARIES = (".so", ".dll", ".dylib", ".pyd")
 
 def look_at_archive(search: Search, source: Source, where: str) -> None:
     """Say what the names in a zip archive show: programs of PyTorch's, and compiled code."""
-    names = {entry.name for entry in zips.directory(source)[0]}
+    found = zips.directory(source)[0]
+    names = {entry.name for entry in found}
     inner = {name.split("/", 1)[-1] for name in names if "/" in name}
     if ".data/extern_modules" in inner or ".data/python_version" in inner:
         search.add(where, "suspicious", "is an archive of torch.package, whose Python files run when it is loaded")
-    elif any(name.startswith("code/") and name.endswith(".py") for name in inner):
-        search.add(where, "no pickle", TORCHSCRIPT)
+    elif inner & {"constants.pkl", "data.pkl", "model.json"}:
+        code = [entry for entry in found if re.search(r"^[^/]*/code/.*\.py$", entry.name)]
+        if code:
+            search.add(where, "no pickle", TORCHSCRIPT)
+        for entry in code:
+            data = zips.content(source, entry, strict=False) if entry.size <= METADATA_LIMIT else b""
+            for match in SCRIPT.finditer(data):
+                search.add(f"{where}:{entry.name}", "dangerous", f"calls {match[0].decode()}, which touches files")
     libraries = sorted(name for name in names if name.lower().endswith(LIBRARIES))
     if libraries:
         search.add(where, "suspicious", f"holds compiled code, which a loader may start: {libraries[0][:200]}")
@@ -36,23 +43,17 @@ def look_at_archive(search: Search, source: Source, where: str) -> None:
         search.add(where, "suspicious", "is a program that AOTInductor has compiled, which runs when it is loaded")
 
 
-def look_into_program(search: Search, source: Source, where: str) -> None:
-    """Look into a file that is called a program: TorchScript's code and its list of operators, Caffe's layers."""
-    name = where.lower()
-    if ".prototxt" in name:
-        for piece in pieces(source):
-            if re.search(rb"\bpython_param\s*:?\s*\{", piece):
-                search.add(where, "dangerous", "has a Python layer, whose module Caffe imports")
-        return
-    if ".pkl" in name:
-        if search.torch or search.torchscript or "bytecode.pkl" in name:
-            for piece in pieces(source):
-                for match in FILE_OPERATORS.finditer(piece):
-                    search.add(where, "dangerous", f"calls {match[0].decode()}, which touches files")
-        return
-    if "/code/" in where:
-        for piece in pieces(source):
-            for match in SCRIPT.finditer(piece):
-                search.add(where, "dangerous", f"calls {match[0].decode()}, which touches files")
+def look_into_program(search: Search, source: Source, name: str, where: str) -> None:
+    """Look into what is called a program: TorchScript's list of operators, Caffe's layers, and a generator's Python.
+
+    `name` is the end of the place in small letters.
+    """
     if name.endswith("custom_generate/generate.py"):
         search.add(where, "suspicious", "is what generate(custom_generate=...) runs with trust_remote_code=True")
+    elif name.endswith(".prototxt"):
+        if any(re.search(rb"\bpython_param\s*:?\s*\{", piece) for piece in pieces(source)):
+            search.add(where, "dangerous", "has a Python layer, whose module Caffe imports")
+    elif search.torch or search.torchscript or name.endswith("bytecode.pkl"):
+        for piece in pieces(source):
+            for match in FILE_OPERATORS.finditer(piece):
+                search.add(where, "dangerous", f"calls {match[0].decode()}, which touches files")

@@ -18,6 +18,7 @@ PIECE, OVERLAP = 1 << 22, 256  # bytes that are searched at a time, and more tha
 # In what cannot be read as values: the words, also with quotes that are escaped in a text around them.
 LAMBDA = re.compile(rb'\\*"class_name\\*"\s*:\s*\\*"(?:Lambda|__lambda__)\\*"|\\*"function_type\\*"\s*:\s*\\*"lambda')
 AUTO_MAP = re.compile(rb'"auto_map"\s*:\s*[{"\[]')
+ESCAPED = re.compile(rb"\\u00(?:4[1-9A-Fa-f]|5[0-9Aa]|6[1-9A-Fa-f]|7[0-9Aa])")  # letters that need no escape
 LAMBDA_FOUND = "has a Lambda layer, whose Python code Keras runs"
 PYTHON_TAG = "tag:yaml.org,2002:python/"
 PLAIN_TAGS = {"none", "bool", "str", "bytes", "unicode", "int", "long", "float", "complex", "list", "tuple", "dict"}
@@ -44,6 +45,8 @@ def look_into_json(search: Search, source: Source, where: str) -> None:
             search.add(where, "dangerous", LAMBDA_FOUND)
         if AUTO_MAP.search(piece):
             search.add(where, "suspicious", huggingface.AUTO_MAP)
+        if ESCAPED.search(piece):
+            search.add(where, "suspicious", "cannot be read as JSON here, and hides letters behind escapes")
 
 
 def look_into_text(search: Search, text: bytes, where: str) -> None:
@@ -95,7 +98,7 @@ def pieces(source: Source) -> Iterator[bytes]:
 
 def _objects(value: Any) -> Iterator[dict]:
     """Yield every object in a value, and in the texts that are JSON themselves; one with a key twice as both."""
-    waiting, seen = [value], set()
+    waiting, seen = [value], {}
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):
@@ -107,7 +110,7 @@ def _objects(value: Any) -> Iterator[dict]:
             continue
         if id(value) in seen:  # YAML's aliases
             continue
-        seen.add(id(value))
+        seen[id(value)] = value  # kept, so that no other value gets its number
         inner = value
         if isinstance(value, Pairs):
             inner = [part for _, part in value]
