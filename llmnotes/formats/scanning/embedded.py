@@ -14,14 +14,17 @@ from llmnotes.formats.scanning.state import Search
 
 WINDOW = 1 << 14  # bytes from a place that are tried as a pickle before more is read
 OVERLAP = 256
-# How a pickle may begin, or what imports: GLOBAL, INST, and STACK_GLOBAL behind the texts that it takes.
-BEGINNINGS = re.compile(
-    rb"\x80[\x02-\x05]"
-    rb"|[ci][A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n"
-    rb"|(?:[VS][^\n]{1,80}\n(?:p\d+\n|\x94|q.)?){2}\x93"
-    rb"|(?:(?:[\x8cUC].|[XTB].\0\0\0)[A-Za-z_][\w.]{0,80}(?:p\d+\n|\x94|q.|r....)?){2}\x93",
+# How a pickle may begin, what imports in one (GLOBAL, INST), and the two texts that STACK_GLOBAL takes.
+SIGNATURE = re.compile(rb"\x80[\x02-\x05]")
+LINES = re.compile(rb"[ci][A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n")
+STACK_GLOBAL = 0x93
+KEPT = rb"(?:p\d+\n|\x94|q.|r....)?"  # in the memo
+TEXTS = re.compile(
+    rb"(?:(?:[VS][^\n]{1,80}\n" + KEPT + rb"){2}|(?:(?:[\x8cUC].|[XTB].\0\0\0)[A-Za-z_][\w.]{0,80}" + KEPT + rb"){2})$",
     re.DOTALL,
 )
+BEFORE = 200  # bytes before STACK_GLOBAL in which its texts are looked for
+ENDS = frozenset(b"\n\x94" + bytes(byte for byte in range(128) if chr(byte).isalnum() or byte == 95))
 MARK = b"("  # what INST takes back to, which may stand anywhere before it
 
 
@@ -93,7 +96,16 @@ def _look_anywhere(search: Search, source: Source, where: str) -> None:
 
 
 def _starts(data: bytes, end: int) -> Iterator[int]:
-    return (match.start() for match in BEGINNINGS.finditer(data, 0, end))
+    """Yield where a pickle may begin, or the instruction that imports in one."""
+    for pattern in (SIGNATURE, LINES):
+        yield from (match.start() for match in pattern.finditer(data, 0, end))
+    at = data.find(STACK_GLOBAL)
+    while 0 <= at < end:
+        if data[at - 1] in ENDS or data[max(at - 2, 0)] == ord("q") or data[max(at - 5, 0)] == ord("r"):
+            first = max(at - BEFORE, 0)
+            if found := TEXTS.search(data[first:at]):
+                yield first + found.start()
+        at = data.find(STACK_GLOBAL, at + 1)
 
 
 def _judge_place(search: Search, window: bytes, place: str) -> bool:

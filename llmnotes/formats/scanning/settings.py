@@ -16,7 +16,7 @@ JSON_LIMIT = 1 << 26  # bytes of JSON that are read as such
 YAML_LIMIT = 1 << 21  # of YAML, which takes longer
 PIECE, OVERLAP = 1 << 22, 256  # bytes that are searched at a time, and more than anything that is looked for
 # In what cannot be read as values: the words, also with quotes that are escaped in a text around them.
-LAMBDA = re.compile(rb'\\*"class_name\\*"\s*:\s*\\*"(?:Lambda|__lambda__)\\*"|\\*"function_type\\*"\s*:\s*\\*"lambda')
+LAMBDA = re.compile(rb'"(?:class_name\\*"\s*:\s*\\*"(?:Lambda|__lambda__)|function_type\\*"\s*:\s*\\*"lambda)\\*"')
 AUTO_MAP = re.compile(rb'"auto_map"\s*:\s*[{"\[]')
 ESCAPED = re.compile(rb"\\u00(?:4[1-9A-Fa-f]|5[0-9Aa]|6[1-9A-Fa-f]|7[0-9Aa])")  # letters that need no escape
 LAMBDA_FOUND = "has a Lambda layer, whose Python code Keras runs"
