@@ -200,6 +200,16 @@ def test_a_graph_by_another_name_is_one_and_a_vocabulary_is_named(tmp_path):
     assert found.clean and "reads the file of words" in found.findings[0].what
 
 
+def test_a_saver_in_the_text_form_is_one_by_its_name(tmp_path):
+    for text, verdict in {
+        b'node { name: "save/SaveV2" op: "SaveV2" }': "no pickle",
+        b'node { name: "a" op: "SaveV2" }': "suspicious",
+        b'node { name: "a" op: "PrintV2" attr { key: "output_stream" value { s: "file:///x" } } }': "dangerous",
+        b'node { name: "a" op: "PrintV2" attr { key: "output_stream" value { s: "stderr" } } }': "no pickle",
+    }.items():
+        assert scan(write(tmp_path / "a.pbtxt", text)).verdict == verdict, text
+
+
 def test_a_graph_that_is_too_long_is_not_called_clean(tmp_path, monkeypatch):
     monkeypatch.setattr("llmnotes.formats.scanning.operators.FIELDS", 20)
     found = scan(write(tmp_path / "a.pb", field(1, node("a", "Relu")) * 30))

@@ -176,10 +176,11 @@ def contents(file: Any) -> None:
             if outside or (thing.is_virtual and any(one.file_name != "." for one in thing.virtual_sources())):
                 notes.append(f"{where[:200]} keeps its values in other files, which are not opened.")
             elif not thing.is_virtual and (thing.dtype.kind != "f" or thing.id.get_create_plist().get_nfilters()):
-                found.append((where, thing, BEGINNING if thing.dtype.kind == "f" else ROOM))
+                found.append((where, thing, BEGINNING if _beginning_is_all(thing) else ROOM))
         for name, value, most in found:
             try:
                 parts, whole = texts(value, min(most, room))
+                whole = whole or most == BEGINNING
             except (OSError, TypeError, ValueError, OverflowError):
                 parts, whole = [], False
             for part in parts or [b""][: not whole]:
@@ -188,11 +189,14 @@ def contents(file: Any) -> None:
     sys.stdout.buffer.write(json.dumps(notes[:100]).encode() + b"\n")
 
 
-def texts(thing: Any, most: int) -> tuple[list[bytes], bool]:
-    """Return the values of an attribute or dataset as byte strings, at most `most` bytes, and whether they are all.
+def _beginning_is_all(data: Any) -> bool:
+    """Return whether a dataset's beginning is enough: floats, and bytes that lie in the file as they are."""
+    packed = data.chunks is not None or data.id.get_create_plist().get_nfilters()
+    return data.dtype.kind == "f" or (not packed and (data.dtype.kind in "SV" or data.dtype.itemsize == 1))
 
-    Of floats the beginning counts as all.
-    """
+
+def texts(thing: Any, most: int) -> tuple[list[bytes], bool]:
+    """Return the values of an attribute or dataset as byte strings, at most `most` bytes, and whether they are all."""
     import numpy as np
 
     shape, dtype = thing.shape, thing.dtype
@@ -210,7 +214,7 @@ def texts(thing: Any, most: int) -> tuple[list[bytes], bool]:
         thing.read(value, mtype=None)
     else:
         value = np.asarray(thing[:keep] if shape else thing[()], dtype)
-    return list(flat(value))[:VALUES], (fits or dtype.kind == "f") and (count <= VALUES or dtype.kind != "O")
+    return list(flat(value))[:VALUES], fits and (count <= VALUES or dtype.kind != "O")
 
 
 def flat(value: Any) -> Iterator[bytes]:

@@ -18,7 +18,8 @@ from llmnotes.formats.scanning.tensorflow_names import BESIDE, FILES, SAVER
 FIELDS = 1_500_000  # that are read of one graph
 TOUCHES = "has an operator that calls Python or touches files: "
 NAMED = re.compile(b"|".join(re.escape(b"\x12" + bytes([len(name)]) + name.encode()) for name in sorted(FILES)))
-TEXT_OPERATOR = re.compile(rb"""\bop\s*:\s*((?:(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')\s*)+)""")
+TEXT = rb"""(?:(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')\s*)+"""
+TEXT_OPERATOR = re.compile(rb"(?:\bname\s*:\s*(" + TEXT + rb")[;,]?\s*)?\bop\s*:\s*(" + TEXT + rb")")
 SAVER_FUNCTION = re.compile(r"__inference_?_traced_(?:save|restore)_\d+")
 SAVER_NODE = re.compile(r"(?:^|/)save(?:_\d+)?/")
 STARTS = ("__saved_model_init_op", "legacy_init_op", "saved_model_main_op")
@@ -51,7 +52,8 @@ def look_into_tensorflow(search: Search, source: Source, where: str) -> None:
     found = set()
     for piece in pieces(source):
         found |= {match[0][2:].decode() for match in NAMED.finditer(piece)}
-        found |= {name for name in _in_text(piece) if name in FILES}
+        for verdict, name in _in_text(piece):
+            search.add(where, verdict, TOUCHES + name)
         if LAMBDA.search(piece):
             search.add(where, "dangerous", LAMBDA_FOUND)
     _look_into_metadata(search, source, where)
@@ -66,12 +68,26 @@ def look_into_tensorflow(search: Search, source: Source, where: str) -> None:
         search.add(where, "no pickle", f"has {name}, which reads the file of words that its graph names")
 
 
-def _in_text(piece: bytes) -> Iterator[str]:
-    """Yield the operators in a graph's text form, whose texts may be cut into several and have escapes."""
+def _in_text(piece: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the verdict on each operator in a graph's text form, and its name.
+
+    Who can reach a saver is not followed there: one that does not have a saver's name is suspicious.
+    """
     for match in TEXT_OPERATOR.finditer(piece):
-        parts = re.findall(rb"""["']((?:[^"'\\]|\\.)*)["']""", match[1])
-        with suppress(UnicodeDecodeError):
-            yield b"".join(parts).decode("unicode_escape")
+        node, operator = _joined(match[1] or b""), _joined(match[2])
+        if operator in FILES or (operator == "PrintV2" and b'"file:' in piece):
+            yield "dangerous", operator
+        elif operator in SAVER and not SAVER_NODE.search(node):
+            yield "suspicious", operator
+
+
+def _joined(texts: bytes) -> str:
+    """Return a text that may be cut into several, each with escapes."""
+    parts = re.findall(rb"""["']((?:[^"'\\]|\\.)*)["']""", texts)
+    try:
+        return b"".join(parts).decode("unicode_escape")
+    except UnicodeDecodeError:
+        return ""
 
 
 def _look_into_metadata(search: Search, source: Source, where: str) -> None:
