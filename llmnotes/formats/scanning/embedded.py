@@ -16,7 +16,7 @@ WINDOW = 1 << 14  # bytes from a place that are tried as a pickle before more is
 OVERLAP = 256
 # How a pickle may begin, what imports in one (GLOBAL, INST), and the two texts that STACK_GLOBAL takes.
 SIGNATURE = re.compile(rb"\x80[\x02-\x05]")
-LINES = re.compile(rb"[ci][A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n")
+LINES = re.compile(rb"[ci][A-Za-z_][\w.]{0,200}\n[A-Za-z_][\w.]{0,200}\n")
 STACK_GLOBAL = 0x93
 KEPT = rb"(?:p\d+\n|\x94|q.|r....)?"  # in the memo
 TEXTS = re.compile(

@@ -9,8 +9,8 @@ from llmnotes.formats.scanning.names import CALLS
 # Sizes in an exported program are texts that sympy evaluates as Python: s0*2, FloorDiv(Symbol('s0', integer=True), 2).
 SYMBOL = re.compile(r"\bSymbol\('\w+'")
 EXPRESSION = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*", re.ASCII)
-CALLED = re.compile(r"([^\W\d]\w*)\s*\(")
-ATTRIBUTE = re.compile(r"(?<!\d)\s*\.\s*[^\W\d]")
+CALLED = re.compile(r"\b([^\W\d]\w*) ?\(")
+ATTRIBUTE = re.compile(r"(?<!\d)\. ?[^\W\d]")
 FUNCTIONS = {"abs", "ceiling", "exp", "floor", "log", "round", "sin", "cos", "sqrt", "tan", "and", "or", "not"}
 FILE_OPERATORS = {"from_file", "load_library", "save", "load", "import_module", "read_file", "write_file"}
 
@@ -35,7 +35,7 @@ def programs(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def is_arithmetic(text: str) -> bool:
     """Return whether an expression has names, numbers, operators and sympy's functions, and nothing else."""
-    text = SYMBOL.sub("Symbol(s", text)
+    text = SYMBOL.sub("Symbol(s", " ".join(text.split()))
     if "__" in text or not EXPRESSION.fullmatch(text) or ATTRIBUTE.search(text):
         return False
     return all(name[0].isupper() or name in FUNCTIONS for name in CALLED.findall(text))

@@ -19,7 +19,9 @@ FIELDS = 1_500_000  # that are read of one graph
 TOUCHES = "has an operator that calls Python or touches files: "
 NAMED = re.compile(b"|".join(re.escape(b"\x12" + bytes([len(name)]) + name.encode()) for name in sorted(FILES)))
 TEXT = rb"""(?:(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')\s*)+"""
-TEXT_OPERATOR = re.compile(rb"(?:\bname\s*:\s*(" + TEXT + rb")[;,]?\s*)?\bop\s*:\s*(" + TEXT + rb")")
+TEXT_OPERATOR = re.compile(rb"op\s*:\s*(" + TEXT + rb")")
+TEXT_NAME = re.compile(rb"\bname\s*:\s*(" + TEXT + rb")[;,]?\s*$")
+BEFORE = 400  # bytes before a node's operator in which its name is looked for
 SAVER_FUNCTION = re.compile(r"__inference_?_traced_(?:save|restore)_\d+")
 SAVER_NODE = re.compile(r"(?:^|/)save(?:_\d+)?/")
 STARTS = ("__saved_model_init_op", "legacy_init_op", "saved_model_main_op")
@@ -74,7 +76,8 @@ def _in_text(piece: bytes) -> Iterator[tuple[str, str]]:
     Who can reach a saver is not followed there: one that does not have a saver's name is suspicious.
     """
     for match in TEXT_OPERATOR.finditer(piece):
-        node, operator = _joined(match[1] or b""), _joined(match[2])
+        named = TEXT_NAME.search(piece[max(match.start() - BEFORE, 0) : match.start()])
+        node, operator = _joined(named[1] if named else b""), _joined(match[1])
         if operator in FILES or (operator == "PrintV2" and b'"file:' in piece):
             yield "dangerous", operator
         elif operator in SAVER and not SAVER_NODE.search(node):

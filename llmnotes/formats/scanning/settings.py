@@ -23,7 +23,7 @@ LAMBDA_FOUND = "has a Lambda layer, whose Python code Keras runs"
 PYTHON_TAG = "tag:yaml.org,2002:python/"
 PLAIN_TAGS = {"none", "bool", "str", "bytes", "unicode", "int", "long", "float", "complex", "list", "tuple", "dict"}
 IN_TEXT = re.compile(
-    rb"(?:!!|!<?tag:yaml\.org,2002:)python/([\w/]+)(?::([\w.]+))?|^\s*(?:- *)?_target_ *: *([\w.]+)", re.M
+    rb"(?:!!|!<?tag:yaml\.org,2002:)python/([\w/]+)(?::([\w.]+))?|^[ \t]*(?:- *)?_target_ *: *([\w.]+)", re.M
 )
 
 
