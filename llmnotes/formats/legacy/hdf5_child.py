@@ -1,13 +1,15 @@
 """The child process that lets libhdf5 look at a file.
 
-`python hdf5_child.py FILE FIRST COUNT [DATASET]` prints the values of a dataset, little-
-endian, or, without one, JSON: the root's attributes and groups, the datasets with dtype, shape and offset, and notes.
-No link that leads out of the file is followed. It ends with `OURS` where h5py itself does not work.
+`python hdf5_child.py FILE FIRST COUNT values DATASET` prints the values of a dataset, little-endian;
+`structure` prints JSON: the root's attributes and groups, the datasets with dtype, shape and offset, and notes;
+`contents` prints what may hold texts or bytes, each after a line of JSON: its place, how many bytes follow, and whether
+that is all of it. No link that leads out of the file is followed. It ends with `OURS` where h5py itself does not work.
 """
 
 import io
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +19,9 @@ CPU = 1  # second of processor time, after the libraries are there
 OBJECTS = 200_000
 DEPTH = 64
 TEXT = 1 << 22  # bytes of one attribute: a model's configuration
+ROOM = 1 << 26  # bytes of texts and whole numbers that are written for a search
+BEGINNING = 1 << 16  # of those, bytes of a packed dataset of floats
+VALUES = 10_000  # texts of one dataset that are written one at a time
 KINDS = {"f": "F", "i": "I", "u": "U", "c": "C", "b": "BOOL"}
 
 
@@ -61,17 +66,29 @@ def limit(seconds: int) -> None:
 
 
 def look(file: Any) -> dict:
-    """Walk the groups of an opened file without following any link twice."""
+    """Return the structure of an opened file."""
+    import h5py
+
+    found = {"attributes": attributes(file), "groups": [], "datasets": [], "notes": []}
+    for where, thing in walk(file, found["notes"]):
+        if isinstance(thing, h5py.Dataset):
+            found["datasets"].append(dataset(where, thing, found["notes"]))
+        elif "/" not in where:
+            found["groups"].append(where)
+    return found
+
+
+def walk(file: Any, notes: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the groups and datasets of an opened file without following any link twice."""
     import h5py
     from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without type stubs)
 
-    found = {"attributes": attributes(file), "groups": [], "datasets": [], "notes": []}
     waiting, seen, objects = [("", file["/"], 0)], set(), 0
     while waiting:
         path, group, depth = waiting.pop()
         token = h5o.get_info(group.id).addr
         if token in seen:
-            found["notes"].append(f"{path[:200]} leads back to a group that is listed already.")
+            notes.append(f"{path[:200]} leads back to a group that is listed already.")
             continue
         seen.add(token)
         for name in group:
@@ -82,18 +99,15 @@ def look(file: Any) -> dict:
             link = group.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
                 kind = "another file" if isinstance(link, h5py.ExternalLink) else "another name"
-                found["notes"].append(f"{where[:200]} is a link to {kind}, which is not followed.")
+                notes.append(f"{where[:200]} is a link to {kind}, which is not followed.")
                 continue
             kind = group.get(name, getclass=True)
             if kind is h5py.Group:
                 if depth >= DEPTH:
                     raise ValueError("too deep")
-                if not path:
-                    found["groups"].append(name)
                 waiting.append((where, group[name], depth + 1))
-            elif kind is h5py.Dataset:
-                found["datasets"].append(dataset(where, group[name], found["notes"]))
-    return found
+            if kind in (h5py.Group, h5py.Dataset):
+                yield where, group[name]
 
 
 def dataset(name: str, data: Any, notes: list[str]) -> list:
@@ -147,20 +161,99 @@ def values(data: Any) -> None:
         sys.stdout.buffer.write(data[start : start + rows].astype(little, copy=False).tobytes())
 
 
-def main(path: str, first: str, count: str, name: str | None = None) -> None:
-    """Print what is in the file, or the values of one dataset."""
+def contents(file: Any) -> None:
+    """Write what may hold texts or bytes: attributes, datasets of texts and whole numbers, beginnings of packed floats.
+
+    Whole numbers that fit into bytes are written as bytes. Ends with the notes on other files.
+    """
+    import h5py
+
+    notes, room = [], ROOM
+    for where, thing in [("", file), *walk(file, notes)]:
+        found = [(f"{where}@{name}", thing.attrs.get_id(name), TEXT) for name in thing.attrs]
+        if isinstance(thing, h5py.Dataset):
+            outside = thing.id.get_create_plist().get_external_count() > 0
+            if outside or (thing.is_virtual and any(one.file_name != "." for one in thing.virtual_sources())):
+                notes.append(f"{where[:200]} keeps its values in other files, which are not opened.")
+            elif not thing.is_virtual and (thing.dtype.kind != "f" or thing.id.get_create_plist().get_nfilters()):
+                found.append((where, thing, BEGINNING if _beginning_is_all(thing) else ROOM))
+        for name, value, most in found:
+            try:
+                parts, whole = texts(value, min(most, room))
+                whole = whole or most == BEGINNING
+            except (OSError, TypeError, ValueError, OverflowError):
+                parts, whole = [], False
+            for part in parts or [b""][: not whole]:
+                room -= len(part)
+                sys.stdout.buffer.write(json.dumps([name[:200], len(part), whole]).encode() + b"\n" + part)
+    sys.stdout.buffer.write(json.dumps(notes[:100]).encode() + b"\n")
+
+
+def _beginning_is_all(data: Any) -> bool:
+    """Return whether a dataset's beginning is enough: floats, and bytes that lie in the file as they are."""
+    packed = data.chunks is not None or data.id.get_create_plist().get_nfilters()
+    return data.dtype.kind == "f" or (not packed and (data.dtype.kind in "SV" or data.dtype.itemsize == 1))
+
+
+def texts(thing: Any, most: int) -> tuple[list[bytes], bool]:
+    """Return the values of an attribute or dataset as byte strings, at most `most` bytes, and whether they are all."""
+    import numpy as np
+
+    shape, dtype = thing.shape, thing.dtype
+    if shape is None or (0 in shape):
+        return [], True
+    count = int(np.prod(shape))
+    width = max(dtype.itemsize, 1)
+    rows = shape[0] if shape else 1
+    fits = count * width <= most
+    keep = rows if fits else max(most // max(count // rows * width, 1), 1)
+    if hasattr(thing, "get_storage_size"):  # an attribute, which is read whole or not at all
+        if not fits:
+            return [], False
+        value = np.empty(shape, dtype)
+        thing.read(value, mtype=None)
+    else:
+        value = np.asarray(thing[:keep] if shape else thing[()], dtype)
+    return list(flat(value))[:VALUES], fits and (count <= VALUES or dtype.kind != "O")
+
+
+def flat(value: Any) -> Iterator[bytes]:
+    """Yield an array as byte strings: its texts one at a time, its numbers in one piece."""
+    if value.dtype.names:
+        for name in value.dtype.names:
+            yield from flat(value[name])
+    elif value.dtype.kind == "O":
+        for part in value.reshape(-1):
+            if isinstance(part, str):
+                yield part.encode("utf-8", "surrogateescape")
+            elif isinstance(part, bytes):
+                yield part
+            elif hasattr(part, "dtype"):
+                yield from flat(part)
+    elif value.dtype.kind in "SV" and value.size <= VALUES:
+        yield from (part.tobytes() for part in value.reshape(-1))
+    elif value.dtype.kind in "iu" and value.dtype.itemsize > 1 and value.size:
+        small = -128 <= int(value.min()) and int(value.max()) <= 255
+        yield (value.astype("u1") if small else value).tobytes()
+    else:
+        yield value.tobytes()
+
+
+def main(path: str, first: str, count: str, kind: str, name: str = "") -> None:
+    """Print what is in the file, what it holds of texts and bytes, or the values of one dataset."""
     try:
         import h5py
     except Exception as error:  # half installed, or made for another NumPy
         print(f"{type(error).__name__}: {error}"[:300], file=sys.stderr)
         sys.exit(OURS)
-    limit(CPU + (int(count) >> 22 if name else 0))
+    limit(CPU + (0 if kind == "structure" else int(count) >> 22))
     with h5py.File(FileSection(path, int(first), int(count)), "r") as file:
-        if name is not None:
+        if kind == "values":
             values(file[name])
-            return
-        text = json.dumps(look(file))
-    sys.stdout.write(text)
+        elif kind == "contents":
+            contents(file)
+        else:
+            sys.stdout.write(json.dumps(look(file)))
 
 
 if __name__ == "__main__":

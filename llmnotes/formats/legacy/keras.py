@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from llmnotes.errors import FileBroken, MissingPart
 from llmnotes.formats import zips
@@ -34,7 +35,7 @@ def identify(source: Source) -> Identity | None:
     """
     if source.head(4) == b"PK\3\4":
         return _archive(source)
-    start = _signature(source)
+    start = signature_at(source)
     if start is None:
         return None
     version = f"superblock {source.read(start + 8, 1)[0]}"
@@ -99,7 +100,7 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
         command, environment = _command(source.path, first, count)
         left = tensor.nbytes
         with subprocess.Popen(
-            [*command, tensor.name],
+            [*command, "values", tensor.name],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,
@@ -119,7 +120,7 @@ def read(inspection: Inspection, tensor: Tensor) -> Iterator[bytes]:
 FORMAT = Format(identify, inspect, read)
 
 
-def _signature(source: Source) -> int | None:
+def signature_at(source: Source) -> int | None:
     """Return where HDF5's signature stands: at the beginning, or at 512, 1024, 2048, ... bytes."""
     at = 0
     while at + 9 <= min(source.size, 1 << 20):
@@ -160,12 +161,54 @@ def _root(source: Source) -> dict:
 
 def _child(source: Source, first: int, count: int) -> dict:
     """Return what the child process says about the HDF5 file in `count` bytes from `first`."""
-    command, environment = _command(source.path, first, count)
     try:
-        run = subprocess.run(command, capture_output=True, timeout=SECONDS, env=environment, stdin=subprocess.DEVNULL)
+        found = json.loads(_printed(source, source.path, first, count, "structure", SECONDS))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise source.broken("HDF5's library cannot read its structure")
+    return found
+
+
+def contents(source: Source) -> tuple[list[tuple[str, bytes, bool]], list[str]]:
+    """Return what an HDF5 file holds of texts and bytes, and notes on values that lie in other files.
+
+    Each is a place ("group/dataset", or with "@attribute"), bytes, and whether they are all there is. Whole numbers
+    that fit into bytes are bytes here; datasets of floats are left out, but for the beginning of what is packed.
+    Raises `MissingPart` without h5py, `FileBroken` where libhdf5 gives up, needs more than its memory, or its time.
+    """
+    if find_spec("h5py") is None:
+        raise MissingPart(f"h5py is missing; bring it with: {bring('h5py')}")
+    with TemporaryDirectory() as folder:
+        path, first, file = source.path, 0, source
+        while isinstance(file, zips.SourceSection):
+            first, file = first + file.start, file.source
+        if type(file) is not Source:  # it was unpacked, and the child opens files alone
+            path, first = Path(folder, "file.h5"), 0
+            with open(path, "wb") as target:
+                target.writelines(source.stream(0, source.size))
+        text = _printed(source, path, first, source.size, "contents", SECONDS + (source.size >> 22))
+    found, at = [], 0
+    while at < len(text):
+        end = text.index(b"\n", at)
+        line, at = json.loads(text[at:end]), end + 1
+        if at == len(text):
+            return found, line
+        name, size, whole = line
+        found.append((name, text[at : at + size], whole))
+        at += size
+    raise source.broken("HDF5's library cannot read its values")
+
+
+def _printed(source: Source, path: Path, first: int, count: int, kind: str, seconds: int) -> bytes:
+    """Return what the child process prints, or nothing where libhdf5 gave up."""
+    command, environment = _command(path, first, count)
+    command.append(kind)
+    try:
+        run = subprocess.run(command, capture_output=True, timeout=seconds, env=environment, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         raise FileBroken(
-            f"HDF5's library does not come to an end with {source.path.name} in {SECONDS} seconds; try again while the "
+            f"HDF5's library does not come to an end with {source.path.name} in {seconds} seconds; try again while the "
             "machine is free, and if it stays so, copy or download the file again."
         ) from None
     if run.returncode == OURS:
@@ -173,13 +216,7 @@ def _child(source: Source, first: int, count: int) -> dict:
             f"h5py does not work here ({run.stderr.decode('utf-8', 'replace').strip()}); bring it again with: "
             "python -m pip install --force-reinstall h5py"
         )
-    try:
-        found = json.loads(run.stdout) if run.returncode == 0 else None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise source.broken("HDF5's library cannot read its structure")
-    return found
+    return run.stdout if run.returncode == 0 else b""
 
 
 def _command(path: Path, first: int, count: int) -> tuple[list[str], dict[str, str]]:

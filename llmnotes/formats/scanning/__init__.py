@@ -2,7 +2,9 @@
 
 `search` looks at a file as each of the things that it may be: `containers`, `tars`, `packed` and `arrays` open
 archives, packed files and NumPy's arrays as their loaders do, `pickled` judges the pickles, by the lists in `names`,
-and `code` finds code that is in no pickle. `state` holds what was found, and how much may still be read.
+and `code` finds code that is in no pickle: `settings` reads JSON and YAML for `keras`, `huggingface` and `exported`,
+`operators`, `onnx` and `flatbuffers` read graphs, `embedded` HDF5, and `programs` PyTorch's archives. `state` holds
+what was found, and how much may still be read.
 """
 
 from pathlib import Path
@@ -15,8 +17,9 @@ from llmnotes.formats.scanning.verdicts import Finding, Scan
 __all__ = ["LOOKED_FOR", "Finding", "Scan", "scan"]
 
 LOOKED_FOR = (
-    "pickles, also in archives and arrays; Lambda layers of Keras; operators of TensorFlow and ONNX that run Python or "
-    "touch files; auto_map of Hugging Face"
+    "pickles, also in archives, arrays and HDF5; Lambda layers and foreign modules of Keras; operators of TensorFlow, "
+    "ONNX and TorchScript that run Python or touch files; auto_map and imports in settings of Hugging Face, diffusers "
+    "and Hydra; Python's tags in YAML. Not: what Python files, TorchScript and operators of other libraries do"
 )
 
 

@@ -1,71 +1,83 @@
-"""Code that is in no pickle, and that a program runs all the same when it loads the file."""
+"""Code that is in no pickle, and that a program runs all the same when it loads the file.
+
+What knows a kind of file is imported when a file is of that kind.
+"""
 
 import re
 
+from llmnotes.errors import FileBroken
 from llmnotes.formats.files import Source
-from llmnotes.formats.scanning.embedded import look_for_embedded
 from llmnotes.formats.scanning.state import Search
 
-PIECE = 1 << 22  # bytes that are searched at a time
-OVERLAP = 256  # longer than anything that is looked for
-
-
-def _field(tag: bytes, *names: str) -> bytes:
-    """Return an expression for a text of protobuf that is one of `names`: a tag, its length, the text."""
-    return b"|".join(re.escape(tag + bytes([len(name)]) + name.encode()) for name in names)
-
-
-LAMBDA = re.compile(rb'\\?"class_name\\?"\s*:\s*\\?"Lambda\\?"')
-AUTO_MAP = re.compile(rb'"auto_map"\s*:\s*[{"\[]')
-# NodeDef.op of a graph of TensorFlow: what reads or writes files, or calls Python.
-TENSORFLOW = re.compile(
-    _field(
-        b"\x12",
-        "ReadFile",
-        "WriteFile",
-        "PyFunc",
-        "PyFuncStateless",
-        "EagerPyFunc",
-        "MatchingFiles",
-        "PrintV2",
-        "SaveV2Custom",
-        "DebugIdentityV3",
-        "LoadLibrary",
-    )  # fmt: skip
-)
-# NodeProto.op_type of ONNX: operators of onnxruntime that call Python.
-ONNX = re.compile(_field(b"\x22", "PyOp", "PyCustomOp", "PythonOp", "PythonOpGrad"))
-HDF5 = b"\x89HDF\r\n\x1a\n"
+BY_HEADER = " (by its own header)"  # how the place ends of a member that the archive's directory does not list
+TEXTS = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]*[\[{]")
+PROGRAMS = (b"\x7fELF", b"MZqFpD", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 
 
 def look_for_code(search: Search, source: Source, where: str) -> None:
-    """Add what a file holds of Keras' Lambda layers, operators that run Python or touch files, and auto_map."""
-    head, name = source.head(8), where.lower()
-    if head == HDF5:
-        if _has(source, LAMBDA):
-            search.add(where, "dangerous", "has a Lambda layer, whose Python code Keras runs")
-        look_for_embedded(search, source, where)
-    elif name.endswith(".json"):
-        if _has(source, LAMBDA):
-            search.add(where, "dangerous", "has a Lambda layer, whose Python code Keras runs")
-        if _has(source, AUTO_MAP):
-            search.add(where, "suspicious", "has auto_map: trust_remote_code=True runs Python files from this folder")
-    elif name.endswith((".pb", ".pbtxt", ".meta")):
-        for found in _all(source, TENSORFLOW):
-            search.add(where, "dangerous", f"has an operator that calls Python or touches files: {found}")
-    elif name.endswith((".onnx", ".ort")):
-        for found in _all(source, ONNX):
-            search.add(where, "dangerous", f"has an operator that calls Python: {found}")
+    """Add what a file holds of code, and of operators that run Python or touch files, as each thing that it may be."""
+    head, name = source.head(512), where.lower().removesuffix(BY_HEADER)
+    text = bool(TEXTS.match(head))
+    if head.startswith(PROGRAMS) or _is_windows_program(source, head):
+        search.add(where, "suspicious", "is a program or a library, which a loader may start")
+    if _is_hdf5(source):
+        from llmnotes.formats.scanning import embedded
+
+        embedded.look_into_hdf5(search, source, where)
+    if name.endswith((".yaml", ".yml", "mlmodel")):
+        from llmnotes.formats.scanning import settings
+
+        settings.look_into_yaml(search, source, where)
+    if name.endswith(".json") or text:
+        from llmnotes.formats.scanning import settings
+
+        settings.look_into_json(search, source, where)
+    if head[4:8] in (b"TFL3", b"ORTM", b"PTMF"):
+        from llmnotes.formats.scanning import flatbuffers
+
+        flatbuffers.look_into_flatbuffer(search, source, where)
+    if name.endswith(".onnx") or (not text and _is_onnx(source)):
+        from llmnotes.formats.scanning import onnx
+
+        onnx.look_into_onnx(search, source, where)
+    if name.endswith((".pb", ".pbtxt", ".meta")) or (not text and _is_tensorflow(source)):
+        from llmnotes.formats.scanning import operators
+
+        operators.look_into_tensorflow(search, source, where)
+    if name.endswith((".pkl", ".prototxt", "custom_generate/generate.py")):
+        from llmnotes.formats.scanning import programs
+
+        programs.look_into_program(search, source, name, where)
 
 
-def _has(source: Source, pattern: re.Pattern[bytes]) -> bool:
-    return bool(_all(source, pattern))
+def look_at_archive(search: Search, source: Source, where: str) -> None:
+    """Say what the names in a zip archive show: programs of PyTorch's, and compiled code."""
+    from llmnotes.formats.scanning import programs
+
+    programs.look_at_archive(search, source, where)
 
 
-def _all(source: Source, pattern: re.Pattern[bytes]) -> list[str]:
-    """Return the different texts in a file that match, without a tag and a length before them."""
-    found = set()
-    for at in range(0, source.size, PIECE):
-        piece = source.read(at, min(PIECE + OVERLAP, source.size - at))
-        found |= {match[0] for match in pattern.finditer(piece)}
-    return sorted(text[2:].decode("ascii", "replace") for text in found)
+def _is_hdf5(source: Source) -> bool:
+    from llmnotes.formats.legacy.keras import signature_at
+
+    return signature_at(source) is not None
+
+
+def _is_onnx(source: Source) -> bool:
+    from llmnotes.formats.onnx import identify
+
+    try:
+        return identify(source) is not None
+    except FileBroken:  # it begins as ONNX does
+        return True
+
+
+def _is_tensorflow(source: Source) -> bool:
+    from llmnotes.formats.legacy.tensorflow.graphs import identify
+
+    return identify(source) is not None
+
+
+def _is_windows_program(source: Source, head: bytes) -> bool:
+    at = int.from_bytes(head[60:64], "little")
+    return head[:2] == b"MZ" and at + 4 <= source.size and source.read(at, 4) == b"PE\0\0"

@@ -68,6 +68,11 @@ EXECUTORS = set(
     "sysconfig telnetlib tempfile test threading timeit trace types unittest urllib urllib2 urllib3 uuid venv "
     "webbrowser winreg xmlrpc zipimport".split()
 )
+# Those of them that are no words which anything else is called by.
+PLAINEST = set(
+    "_pickle builtins ctypes dill importlib joblib marshal nt os pickle posix pty runpy shutil socket subprocess sys "
+    "cloudpickle webbrowser".split()
+)
 # Single names that do the same in modules with harmless ones.
 CALLS = {
     "builtins": {
@@ -132,3 +137,17 @@ def could_exist(module: str, name: str) -> bool:
         return False
     loaded = sys.modules.get(module) if module.split(".")[0] in sys.stdlib_module_names else None
     return loaded is None or name.split(".")[0] in vars(loaded) or "__getattr__" in vars(loaded)
+
+
+def leads_to_programs(name: str, every: bool) -> bool:
+    """Return whether a name with dots is one that can run programs: of `every` module that can, or of the plainest.
+
+    The latter is for places where other programs write words like test.accuracy, and tests are no attack.
+
+    >>> leads_to_programs("os.system", False), leads_to_programs("test.accuracy", False)
+    (True, False)
+    """
+    module, _, last = name.rpartition(".")
+    if not module or name.startswith("torch.utils.data."):
+        return False
+    return judge(module, last) == "dangerous" and (every or module.split(".")[0] in PLAINEST)

@@ -17,6 +17,7 @@ def look(search: Search, source: Source, where: str, depth: int = 0) -> None:
     end = source.read(max(source.size - 65_557, 0), min(source.size, 65_557))  # where a zip's directory is found
     if head[:2] == b"PK" or b"PK\5\6" in end:
         containers.look_into_zip(search, source, where, depth)
+        code.look_at_archive(search, source, where)
     if tars.is_tar(head):
         tars.look_into_tar(search, source, where, depth)
     if (how := packed.packing(head, where)) and not raw:

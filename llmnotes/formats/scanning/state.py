@@ -71,10 +71,11 @@ class Search:
     def add(self, where: str, verdict: str, what: str) -> None:
         """Note a finding; where the list is full, the worst must still be on it."""
         finding = Finding(where[:300], verdict, what[:400])
+        worst = max((VERDICTS.index(found.verdict) for found in self.findings), default=0)
         if finding not in self.known and len(self.findings) < FINDINGS:
             self.known.add(finding)
             self.findings.append(finding)
-        elif verdict == "dangerous" and all(found.verdict != verdict for found in self.findings):
+        elif VERDICTS.index(verdict) > worst:
             self.findings[-1] = finding
 
     def look_inside(self, source: Source, where: str, depth: int) -> None:
