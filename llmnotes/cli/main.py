@@ -64,16 +64,24 @@ def _from_stdin(stack: ExitStack) -> Path:
 
 
 def convert(arguments: argparse.Namespace) -> int:
-    """Write a model in another format and print what was lost."""
+    """Write a model in another format and print what was lost; 1 if it computes another function than before."""
     from llmnotes.fit.sizes import parse
     from llmnotes.formats.describe import conversion_dict, describe_conversion
     from llmnotes.models.files import convert
+    from llmnotes.models.second_look import second_look
 
     importance, size = _importance(arguments.imatrix, arguments.source), arguments.split_max_size
     if size is not None:
         size = parse(f"{size}B" if size[-1:].upper() in ("M", "G") else size)  # llama.cpp's 2G are 2 GB
     done = convert(arguments.source, arguments.target, arguments.to, arguments.type, importance, size)
-    print(json.dumps(conversion_dict(done), indent=1) if arguments.json else describe_conversion(done))
+    seen = second_look(done)
+    if arguments.json:
+        print(json.dumps(conversion_dict(done) | {"second_look": seen and seen.as_dict()}, indent=1))
+    else:
+        print("\n".join([describe_conversion(done), *([visible(str(seen))] if seen else [])]))
+    if seen and seen.warning:
+        print(visible(seen.warning), file=sys.stderr)
+        return 1
     return 0
 
 
