@@ -521,7 +521,9 @@ def test_a_tokenizer_model_alone_gives_sentencepieces_own_tokens(family, folder,
     oracle = trained(tmp_path / "tokenizer.model", family)
     model = folder(None, **{"added_tokens.json": {"<|user|>": oracle.vocab_size()}})
     shutil.copy(tmp_path / "tokenizer.model", model)
-    assert not convert(model, tmp_path / "model.gguf").lost
+    # Without a tokenizer_config.json, transformers makes a tokenizer that is not SentencePiece's: that is named.
+    (sentence,) = convert(model, tmp_path / "model.gguf").lost
+    assert "AutoTokenizer takes TokenizersBackend" in sentence
     convert(tmp_path / "model.gguf", tmp_path / "back", "huggingface")
     back = AutoTokenizer.from_pretrained(tmp_path / "back")
     texts = [*TEXTS, *MARKS, "a\n\nb\n\n\n  c", "x     y"]
@@ -669,3 +671,10 @@ def test_keys_of_a_gguf_that_make_no_tokenizer_are_refused_in_one_sentence():
     }.items():
         with pytest.raises((FileBroken, NotConvertible), match=words):
             hf_tokenizer.parts(metadata, "x.gguf")
+
+
+def test_a_sentencepiece_model_alone_is_compared_with_what_transformers_makes_of_it(tmp_path, stories):
+    folder = shutil.copytree(stories, tmp_path / "alone")
+    (folder / "tokenizer.json").unlink()
+    lost = convert(folder, tmp_path / "alone.gguf", type="F32").lost
+    assert sum("other tokens of some texts than tokenizer.model, " in sentence for sentence in lost) == 1

@@ -76,7 +76,10 @@ def describe_conversion(conversion: Conversion) -> str:
     size = f"{counted(conversion.tensors, 'tensor')}, {counted(conversion.nbytes, 'byte')}"
     files = f" in {len(conversion.files):,} files" if len(conversion.files) > 1 else ""
     lines = [f"{conversion.target}: {size}, as {conversion.to}{files}"]
-    lines += [f"other type  {name} became {kind}" for name, kind in conversion.fallbacks.items()]
+    for kind, count in Counter(conversion.fallbacks.values()).most_common():
+        names = [name for name, other in conversion.fallbacks.items() if other == kind]
+        more = f" and {count - 3:,} more" if count > 3 else ""
+        lines.append(f"other type  {counted(count, 'tensor')} became {kind}: {', '.join(names[:3])}{more}")
     lines += [f"lost        {sentence}" for sentence in conversion.lost]
     return "\n".join(map(visible, lines))
 

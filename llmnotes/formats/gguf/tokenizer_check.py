@@ -23,15 +23,16 @@ FEW = 20  # of these, for the text that AutoTokenizer reads
 
 def differences(folder: Path, keys: dict[str, Any], told: bool) -> list[str]:
     """Return sentences if texts become other tokens by the `keys` of a GGUF than by the folder's tokenizer.json, and if
-    what AutoTokenizer makes of the folder gives others than its tokenizer.json.
+    what AutoTokenizer makes of the folder gives others than its tokenizer.json, or than its tokenizer.model alone.
 
-    Nothing is said of the first where the reason is `told` already, nor of a folder without a tokenizer.json. Raises
+    Nothing is said of the first where the reason is `told` already, nor of a folder with neither file. Raises
     `NotConvertible` where most texts differ or an added token is not found, `FileBroken` for a tokenizer.json that the
     library tokenizers cannot read. What llama.cpp itself does otherwise than its names say does not show here.
     """
-    if not (folder / "tokenizer.json").is_file():
-        return []
     plain = {key: value.value if isinstance(value, Typed) else value for key, value in keys.items()}
+    if not (folder / "tokenizer.json").is_file():
+        alone = (folder / "tokenizer.model").is_file()
+        return _of_transformers(folder, list(TEXTS), _of_keys(plain, folder.name), "tokenizer.model") if alone else []
     files = tokenizer_files.read(folder, {})
     theirs, ours = _of_folder(files), _of_keys(plain, folder.name)
     size = len(plain["tokenizer.ggml.tokens"])
@@ -57,14 +58,14 @@ def differences(folder: Path, keys: dict[str, Any], told: bool) -> list[str]:
             f"{wrong[0][:20]!r} for one; llmnotes cannot convert it."
         )
     marks = [f"a{entry.text}b" for entry in list(added.values())[:FEW]]
-    lost = _of_transformers(folder, [*TEXTS, *marks], theirs)
+    lost = _of_transformers(folder, [*TEXTS, *marks], theirs, "tokenizer.json")
     if not wrong or told:
         return lost
     return [f"Some texts become other tokens in llama.cpp than by tokenizer.json: {wrong[0][:40]!r} is one.", *lost]
 
 
-def _of_transformers(folder: Path, texts: list[str], theirs: Any) -> list[str]:
-    """Return a sentence if AutoTokenizer finds other tokens than the tokenizer.json that was read as `theirs`.
+def _of_transformers(folder: Path, texts: list[str], theirs: Any, file: str) -> list[str]:
+    """Return a sentence if AutoTokenizer finds other tokens than the `file` of the folder that was read as `theirs`.
 
     It goes by the name of a class in tokenizer_config.json, or by the architecture, and some classes put their own way
     to cut a text in the place of the file's, add BOS or do not, or take special tokens in a text for words.
@@ -82,7 +83,7 @@ def _of_transformers(folder: Path, texts: list[str], theirs: Any) -> list[str]:
             raise
         return [
             f"AutoTokenizer does not open this folder ({reason(error)[:120]}), so its tokens could not be compared "
-            "with those of tokenizer.json, which the GGUF has."
+            f"with those of {file}, which the GGUF has."
         ]
     finally:
         logging.set_verbosity(level)
@@ -91,7 +92,7 @@ def _of_transformers(folder: Path, texts: list[str], theirs: Any) -> list[str]:
         return []
     return [
         f"AutoTokenizer takes {type(auto).__name__} for this folder, which makes other tokens of some texts than "
-        f"tokenizer.json, {wrong[0][:40]!r} for one. The GGUF follows that file: if the model was trained on the "
+        f"{file}, {wrong[0][:40]!r} for one. The GGUF follows that file: if the model was trained on the "
         "others, save that tokenizer into the folder and convert again."
     ]
 
