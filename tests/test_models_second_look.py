@@ -1,19 +1,22 @@
 """A second look after a conversion: sound ones are never accused, another function always is."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llmnotes.cli.main import main
-from llmnotes.errors import DoesNotFit, MissingPart, ModelBroken, ProcessDied
+from llmnotes.errors import MissingPart, ModelBroken, ProcessDied
 from llmnotes.llama_cpp import logits
 from llmnotes.models import second_look as module
 from llmnotes.models.files import convert
 from llmnotes.models.second_look import second_look
 from llmnotes.pebble import weights_dir
+from tests.test_formats_families import FAMILIES, made
 
 pytest.importorskip("xllamacpp", reason="xllamacpp is not here; it comes with the extra serve")
 
@@ -52,6 +55,7 @@ def test_a_folder_made_of_a_gguf_is_compared_with_it(gguf, tmp_path):
         {"hidden_act": "gelu"},
         {"hidden_act": "relu"},
         {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 9000.0}},
         {"rms_norm_eps": 1e-2},
         {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 32},
     ],
@@ -102,6 +106,9 @@ def test_a_difference_that_the_conversion_names_is_not_accused(tmp_path):
         ModelBroken("no such architecture"),
         ProcessDied("it breaks"),
         RuntimeError("out of memory\nmore"),
+        KeyError("key"),
+        MemoryError(),
+        ModuleNotFoundError("no module"),
     ],
 )
 def test_a_look_that_cannot_be_had_is_said_and_is_no_fault(error, gguf, tmp_path, monkeypatch, capsys):
@@ -110,16 +117,40 @@ def test_a_look_that_cannot_be_had_is_said_and_is_no_fault(error, gguf, tmp_path
 
     monkeypatch.setattr(logits, "logits_of", fails)
     assert main(["convert", str(gguf), str(tmp_path / "folder")]) == 0
-    assert f"not run    {str(error).splitlines()[0]}\n" in capsys.readouterr().out
+    said = re.search("^not run    (.+)$", capsys.readouterr().out, re.MULTILINE)
+    assert said and ((str(error) or "MemoryError").splitlines()[0] in said[1])
 
 
 def test_a_model_that_does_not_fit_beside_its_gguf_is_not_run(gguf, tmp_path, monkeypatch):
     done = convert(gguf, tmp_path / "folder")
     monkeypatch.setattr(module, "memory", lambda: (10**9, 10**6))
     found = second_look(done)
-    assert found and found.kl is None and "GB are free" in found.why
-    with pytest.raises(DoesNotFit, match="together take 0.0 GB"):
-        module._kl(tmp_path / "folder", gguf)
+    assert found and found.kl is None
+    assert "together take 0.0 GB of memory and 0.0 GB are free" in found.why
+
+
+def test_numbers_that_are_not_finite_are_noticed(gguf, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logits, "logits_of", lambda path, ids: np.full((len(ids), 2048), np.nan, np.float32))
+    assert main(["convert", str(gguf), str(tmp_path / "folder"), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["second_look"]["kl"] == "inf"
+    # Where the source itself is broken, nobody is accused.
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(weights_dir("pebble"), tmp_path / "pebble")
+    done = convert(folder, tmp_path / "p.gguf", type="F32")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][:] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    found = second_look(done)
+    assert found and found.same and "not finite" in found.why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("type", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_family_is_accused(name, type, stories, tmp_path):
+    found = second_look(convert(made(name, tmp_path / "model", stories), tmp_path / "model.gguf", type=type))
+    assert found and found.kl is not None and found.kl < module.LIMITS[type] / 10
 
 
 def test_llama_cpp_says_why_it_has_no_logits(gguf, tmp_path, monkeypatch):
