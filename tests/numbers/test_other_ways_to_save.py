@@ -126,7 +126,9 @@ def test_all_of_smollm2_in_8_bits(lesson, values):
     folded = copy.deepcopy(model)
     smoothing.smoothquant(folded, [ids[None, :256]])
     left = kl(smoothing.to_int8(folded, "row")) / plain
-    lesson.says("in 8 bits falls to {:.0%} on the next 256 tokens, and to {:.0%} and {:.0%} on two later", *left)
+    # The last digits are those of the processor: 56, 38 and 42% on one, 60, 41 and 42% on another.
+    assert 0.5 < left[0] < 0.66 and 0.34 < left[1:].min() and left[1:].max() < 0.46, left
+    lesson.says("in 8 bits falls to about {:.0%} on the next 256 tokens, and to about {:.0%} on two later", 0.6, 0.4)
 
 
 def test_the_kept_numbers_of_smollm2(lesson, values):
