@@ -254,7 +254,8 @@ def test_rows_that_bitsandbytes_cannot_take_on_a_cpu_are_right_here(bitsandbytes
     theirs = bitsandbytes.functional.dequantize_4bit(*bitsandbytes.functional.quantize_4bit(weight, quant_type="nf4"))
     assert (ours - weight).norm() < 0.15 * weight.norm()
     assert torch.equal(torch.from_numpy(nf4.quantize(weight.numpy(), double=True).dequantize()), ours)
-    if (theirs - weight).norm() < 0.2 * weight.norm():
+    # Its code for AVX-512 gives wrong numbers; what it takes on a processor without is right.
+    if (theirs - weight).norm() < 0.2 * weight.norm() and torch.cpu.get_capabilities().get("avx512_f"):
         pytest.fail("bitsandbytes takes such rows now: quantize_base need not refuse them any longer")
 
 

@@ -16,6 +16,7 @@ from tests.numbers.prose import Prose
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.timeout(1500)  # it trains for some minutes, and on a slow processor for ten
 def test_every_number_in_the_prose_is_computed_again():
     lesson = Prose("10")
     v = lesson.run()
