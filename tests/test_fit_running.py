@@ -52,8 +52,10 @@ def test_a_llava_is_run_and_held_against_fit(tmp_path):
         assert row["weights, measured / predicted"] == pytest.approx(1, abs=0.01)
         assert row["under"] == {"8 GB": True, "8 GiB": True} and row["measured"] < row["with the driver"]
     assert found[rows[0]]["measured / predicted"] == pytest.approx(1, abs=0.05)
-    # On a CPU, bitsandbytes makes more of a weight dense than on a GPU: 4 bits miss the bar, and the status says so.
-    assert 1 < found[rows[1]]["measured / predicted"] < 2 and done.returncode == 1
+    # Where a CPU has bfloat16, bitsandbytes makes more of a weight dense than on a GPU: 4 bits miss the bar of 5%, and
+    # the status says so.
+    ratio = found[rows[1]]["measured / predicted"]
+    assert 1 < ratio < 2 and done.returncode == int(ratio > 1.05)
     assert "| LLaVA in NF4 | " in done.stdout and "tiny, 128 tokens" in done.stdout
     assert (ROOT / "benchmarks" / "README.md").read_bytes() == readme
 
