@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--install", action="store_true", help="replace the weights in the package at the end")
     parser.add_argument("--shrink", type=int, default=1, help="divide steps and documents by this, for a smoke test")
     parser.add_argument("--threads", type=int, default=0, help="threads for torch; 0 leaves its own choice")
+    parser.add_argument("--chat", action="store_true", help="keep the packaged Pebble and train pebble-chat alone")
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
@@ -36,10 +37,12 @@ def main() -> None:
             tokenizer_documents=max(2000, recipe.tokenizer_documents // n),
             steps=recipe.steps // n,
             long_steps=recipe.long_steps // n,
+            readings=recipe.readings // n,
+            short_steps=recipe.short_steps // n,
             chat_steps=recipe.chat_steps // n,
             sentences=50,
         )
-    figures = run(recipe, options.out, options.install)
+    figures = run(recipe, options.out, options.install, options.chat)
     for name in ("pebble", "pebble-chat"):
         print(
             f"{name}: exam {figures[name]['exam']:.1%}, perplexity {figures[name]['perplexity']:.3f}, "

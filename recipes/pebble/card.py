@@ -51,6 +51,15 @@ def text(figures: dict) -> str:
         "wordings use a frame that training never shows, half join a known frame to a core it is never shown with.",
         "A core is the part that names the relation; training shows every core of the exam in other frames.",
         "",
+        "## Reading",
+        "",
+        "pebble-chat is given a passage of one to six sentences about made-up people and places, and one question.",
+        "Where the passage does not tell, the right answer is that the text does not say. All names are new to it.",
+        "",
+        "| question | right |",
+        "| --- | --- |",
+        *(f"| {label} | {_percent(share)} |" for label, share in chat["reading"].items()),
+        "",
         "## World",
         "",
         f"{len(world.entities)} entities, {len(world.relations)} relations, {len(world.facts):,} facts, of which "
@@ -61,10 +70,12 @@ def text(figures: dict) -> str:
         f"- corpus: {recipe['documents']:,} documents, SHA-256 `{figures['corpus_sha256']}`, seed {recipe['seed']}",
         f"- {figures['training_tokens']:,} tokens in {recipe['steps'] + recipe['long_steps']:,} steps "
         f"({recipe['steps']:,} of {recipe['batch']} rows of {recipe['length']} tokens, the others of "
-        f"{max(1, recipe['batch'] // 2)} rows of 512), then {figures['chat_tokens']:,} tokens of chat in "
-        f"{recipe['chat_steps']:,} steps",
-        f"- {figures['seconds']:,} seconds on {figures['device']}, {figures['threads']} thread(s), "
-        f"torch {figures['torch']}",
+        f"{max(1, recipe['batch'] // 2)} rows of 512)",
+        f"- pebble-chat begins with pebble and learns from {figures['chat_tokens']:,} tokens of chat and of passages "
+        f"with questions, in {recipe['short_steps'] + recipe['chat_steps']:,} steps of {recipe['chat_batch']} rows of "
+        f"{recipe['length']} tokens",
+        f"- {figures['pretraining_seconds']:,} seconds for pebble and {figures['chat_seconds']:,} for pebble-chat on "
+        f"{figures['device']}, {figures['threads']} thread(s), torch {figures['torch']}",
         f"- AdamW, learning rate {recipe['rate']} (chat {recipe['chat_rate']}), weight decay 0.01",
         "",
         "## How the figures are taken",

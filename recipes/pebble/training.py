@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from llmnotes.finetuning.data import IGNORE
 from llmnotes.pebble import packing
-from llmnotes.pebble.tokenizer import ASSISTANT, END, EOS, PAD, SPECIAL
+from llmnotes.pebble.tokenizer import PAD, SPECIAL
 from llmnotes.training import adamw, optimize, trapezoid
 
 
@@ -28,22 +28,15 @@ class Phase:
     steps: int
 
 
-def pack(encoded: list[list[int]], length: int, chat_loss: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def pack(encoded: list[list[int]], length: int) -> tuple[np.ndarray, np.ndarray]:
     """Return documents as rows of token ids, as `llmnotes.pebble.packing.pack` does, and their labels (rows, length).
 
-    Padding has the label -100, and with `chat_loss` so has everything that the user says.
+    Padding has the label -100. All else is learned, what the user says in a chat as well: with a loss on answers alone,
+    nobody learns to look a name up.
     """
     rows = packing.pack(encoded, length)
-    eos, pad, answer, end = (SPECIAL.index(mark) for mark in (EOS, PAD, ASSISTANT, END))
     labels = rows.copy()
-    labels[rows == pad] = IGNORE
-    if chat_loss:
-        for row, label in zip(rows, labels, strict=True):
-            spoken = False
-            for i, token in enumerate(row):
-                if not spoken:
-                    label[i] = IGNORE
-                spoken = True if token == answer else False if token in (end, eos) else spoken
+    labels[rows == SPECIAL.index(PAD)] = IGNORE
     return rows, labels
 
 
