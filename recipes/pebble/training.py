@@ -15,6 +15,7 @@ from llmnotes.finetuning.data import IGNORE
 from llmnotes.pebble import packing
 from llmnotes.pebble.tokenizer import PAD, SPECIAL
 from llmnotes.training import adamw, optimize, trapezoid
+from recipes.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def train(
 
     def backward(step: int) -> torch.Tensor:
         ids, labels = (torch.from_numpy(part.astype(np.int64)).to(device) for part in batch(step))  # (batch, length)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device.type):
             logits = model(input_ids=ids, use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(
             logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE

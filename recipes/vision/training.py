@@ -27,6 +27,7 @@ from llmnotes.pebble.lessons import rehearsal
 from llmnotes.training import adamw, optimize
 from llmnotes.vision import opening, parts
 from llmnotes.vision.pictures import DESCRIBE, caption, combinations, describe, questions
+from recipes.precision import autocast
 
 TARGETS = r"model\.language_model\..*_proj"
 
@@ -80,7 +81,7 @@ def train_encoder(recipe: Recipe, folder: Path) -> None:
             some = rng.sample(shown, plan.batch_size)
             texts = parts.read_captions([caption(scene, rng) for scene in some], tokenizer)
             seen = parts.scaled(parts.pixels(some, rng))
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast("cpu"):
                 scores = clip(pixel_values=seen, **texts).logits_per_image.float()  # (pictures, captions)
             yield (functional.cross_entropy(scores, truth) + functional.cross_entropy(scores.T, truth)) / 2
 
@@ -196,7 +197,7 @@ def conversation_losses(
         width = max(len(ids) for ids, _ in rows)
         ids = torch.tensor([ids + [padding] * (width - len(ids)) for ids, _ in rows])
         labels = torch.tensor([labels + [IGNORE] * (width - len(labels)) for _, labels in rows])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             scores = logits(model, ids, features(model, images))
         yield functional.cross_entropy(
             scores[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE
