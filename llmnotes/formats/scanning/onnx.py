@@ -22,7 +22,7 @@ OWN = re.compile(
 )
 EXTENSIONS = "ai.onnx.contrib"  # onnxruntime-extensions: operators in C++, and Python functions by any name
 TOKENIZERS = re.compile(
-    r"\w*(?:Tokenizer|Detokenizer|Decoder|Detokenizer)\w*|(?:String|VectorTo|Regex|Ragged)\w+|\w+ToVector"
+    r"\w*(?:Tokenizer|Detokenizer|Decoder)\w*|(?:String|VectorTo|Regex|Ragged)\w+|\w+ToVector"
 )
 
 

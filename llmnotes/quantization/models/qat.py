@@ -175,7 +175,7 @@ def pebble_rows(tokenizer: PreTrainedTokenizerBase, count: int, length: int = 25
 def _loss(student, teacher, ids, pad):
     """Return the mean loss over the tokens that count; on a GPU, the matrix products are taken in bfloat16.
 
-    Many processors have no bfloat16: torch imitates it there, and a step takes more than ten times as long as in float32.
+    Many processors have no bfloat16: torch imitates it there, and a step takes ten times as long as in float32 or more.
     """
     gpu = ids.device.type == "cuda"
     real = torch.ones_like(ids, dtype=torch.bool) if pad is None else ids != pad
