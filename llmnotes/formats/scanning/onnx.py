@@ -21,9 +21,7 @@ OWN = re.compile(
     r"|ai\.onnx(?:\.ml|\.training|\.preview(?:\.training)?)?|com\.microsoft(?:\.\w+)*|com\.ms\.\w+(?:\.\w+)*"
 )
 EXTENSIONS = "ai.onnx.contrib"  # onnxruntime-extensions: operators in C++, and Python functions by any name
-TOKENIZERS = re.compile(
-    r"\w*(?:Tokenizer|Detokenizer|Decoder)\w*|(?:String|VectorTo|Regex|Ragged)\w+|\w+ToVector"
-)
+TOKENIZERS = re.compile(r"\w*(?:Tokenizer|Detokenizer|Decoder)\w*|(?:String|VectorTo|Regex|Ragged)\w+|\w+ToVector")
 
 
 def look_into_onnx(search: Search, source: Source, where: str) -> None:
