@@ -10,8 +10,6 @@ what was found, and how much may still be read.
 from pathlib import Path
 
 from llmnotes.formats.files import Source
-from llmnotes.formats.scanning.search import look
-from llmnotes.formats.scanning.state import Search
 from llmnotes.formats.scanning.verdicts import Finding, Scan
 
 __all__ = ["LOOKED_FOR", "Finding", "Scan", "scan"]
@@ -34,6 +32,9 @@ def scan(path: str | Path) -> Scan:
     Raises `FileUnreadable` if there is nothing to read, `MissingPart` without picklescan. "safe" and "no pickle" say
     nothing of Python files beside the weights, or of what the model says.
     """
+    from llmnotes.formats.scanning.search import look  # a dozen modules, which nobody else needs
+    from llmnotes.formats.scanning.state import Search
+
     path = Path(path)
     search = Search(look)
     if path.is_dir():
